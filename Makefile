@@ -1,0 +1,49 @@
+# lockstep. `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo lint test soak bench fuzz clean
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  := $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
+
+ARGS     ?=#       of `lockstep demo`
+PKG      ?= ./...# packages to test
+RACE     ?= -race# empty: without the race detector
+TIMEOUT  ?= 14m#   of one package's tests
+FUZZTIME ?= 20s#   for each fuzz target
+BENCH    ?= .#     pattern of benchmarks
+RUN      ?= Soak#  pattern of the tests of `make soak`
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+deps: ## install what is missing: PostgreSQL 15 and 18, a C compiler, npm
+	@scripts/deps
+
+build: ## build bin/lockstep
+	go build -trimpath -ldflags '-X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o bin/lockstep ./cmd/lockstep
+
+demo: deps build ## run the demo on real servers: make demo ARGS="..."
+	bin/lockstep demo $(ARGS)
+
+lint: ## gofmt, go vet, staticcheck
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted by gofmt:" $$files; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+test: deps lint ## all checks and tests (PKG=./align/... RACE= for a quick look)
+	go test $(RACE) -timeout $(TIMEOUT) $(PKG)
+
+soak: deps ## the long tests, hours of them
+	LOCKSTEP_SOAK=1 go test -count=1 -v -timeout 3h -run '$(RUN)' $(PKG)
+
+bench: deps ## the benchmarks (BENCH=pattern)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+
+fuzz: ## every fuzz target for FUZZTIME
+	@scripts/fuzz $(FUZZTIME)
+
+clean: ## remove what was built; the servers' programs in the cache folder stay
+	rm -rf bin

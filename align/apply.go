@@ -1,0 +1,266 @@
+package align
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/merkle"
+)
+
+// Ready reports whether tx can be applied now. What a member replayed cannot be judged before the reference's stream has
+// shown it, so a replayed transaction waits until the reference is read up to it; the member's position waits with it.
+func (l *Ledger) Ready(id MemberID, tx *cdc.Transaction) bool {
+	m := l.members[id]
+	return m == l.ref || m.lanes[tx.Lane] == nil || cdc.LSN(tx.ID.Seq) <= l.ref.record.Position
+}
+
+// Advance moves a member's position over a part of its log that holds nothing of ours.
+func (l *Ledger) Advance(id MemberID, to cdc.LSN) {
+	m := l.members[id]
+	if to > m.record.Position {
+		m.record.Position, m.dirty = to, true
+	}
+}
+
+// Apply applies one transaction of a member's stream, in the stream's order. One that ends at or before the member's
+// position was applied already and is passed over.
+func (l *Ledger) Apply(id MemberID, tx *cdc.Transaction) error {
+	m := l.members[id]
+	if tx.End <= m.record.Position {
+		return nil
+	}
+	effects, err := l.applyRows(m, tx)
+	if err != nil {
+		return fmt.Errorf("apply transaction %v of %s: %w", tx.ID, m.name, err)
+	}
+	l.Advance(id, tx.End)
+	if m == l.ref {
+		err = l.author(tx, effects)
+	} else {
+		err = l.replay(m, tx, effects)
+	}
+	if err != nil {
+		return fmt.Errorf("apply transaction %v of %s: %w", tx.ID, m.name, err)
+	}
+	return nil
+}
+
+// applyRows brings the member's rows and range digests up to the transaction and returns what it did to each row in
+// total, in the order of first touch. Tables that are not live pile it up or leave it to a scan.
+func (l *Ledger) applyRows(m *member, tx *cdc.Transaction) ([]RowChange, error) {
+	var fx effects
+	for i := range tx.Changes {
+		ch := &tx.Changes[i]
+		t := l.tables[ch.Table]
+		if t == nil {
+			continue
+		}
+		c := t.coverage[m.id]
+		if reason := l.undecodable(t, tx, ch); reason != "" {
+			if err := l.touch(t, c, m, tx, reason); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if c.Phase != Live {
+			if err := l.pile(t, c, m, tx, ch); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err := l.changeOrDoubt(t, c, m, ch, &fx); err != nil {
+			return nil, err
+		}
+	}
+	for _, touched := range tx.Touched {
+		if t := l.tables[touched.Table]; t != nil {
+			if err := l.touch(t, t.coverage[m.id], m, tx, touched.Reason); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return fx.list, nil
+}
+
+// undecodable says why a change cannot be taken at its word, or nothing.
+func (l *Ledger) undecodable(t *table, tx *cdc.Transaction, ch *cdc.Change) string {
+	switch {
+	case ch.Epoch != t.record.Epoch.Number:
+		return "changed while its definition did"
+	case tx.Lane != "" && tx.ID.Seq == 0:
+		return "copied anew by its subscription" // the origin of an initial copy has no position
+	}
+	return ""
+}
+
+// changeOrDoubt applies a change; one that leaves out a value that is not known puts the table in doubt.
+func (l *Ledger) changeOrDoubt(t *table, c *coverage, m *member, ch *cdc.Change, fx *effects) error {
+	err := l.change(t, c, ch, fx)
+	var incomplete errIncomplete
+	if errors.As(err, &incomplete) {
+		return l.unverify(t, m, incomplete.Error())
+	}
+	return err
+}
+
+// pile keeps a change for the time when the running scan has ended.
+func (l *Ledger) pile(t *table, c *coverage, m *member, tx *cdc.Transaction, ch *cdc.Change) error {
+	if m == l.ref {
+		l.unjournaled(t, tx.End)
+	}
+	if c.Phase == Waiting || tx.Commit < c.cut {
+		return nil
+	}
+	return l.state.AppendPending(c.space, &Pending{Commit: tx.Commit, Change: *ch})
+}
+
+// touch takes note of changes whose rows are not known. Before the cut of a running scan, or while one is waited for,
+// they do not matter; else what is kept of the table is not true any more.
+func (l *Ledger) touch(t *table, c *coverage, m *member, tx *cdc.Transaction, reason string) error {
+	if m == l.ref {
+		l.unjournaled(t, tx.End)
+	}
+	if c.Phase == Waiting || c.Phase == Scanning && (c.cut == 0 || tx.Commit < c.cut) {
+		return nil
+	}
+	if reason == "" {
+		reason = "changed before it could be decoded"
+	}
+	return l.unverify(t, m, reason)
+}
+
+func (l *Ledger) unjournaled(t *table, end cdc.LSN) {
+	t.record.Unjournaled, t.dirty = max(t.record.Unjournaled, end), true
+}
+
+// change applies one change to the rows of a live table.
+func (l *Ledger) change(t *table, c *coverage, ch *cdc.Change, fx *effects) error {
+	switch {
+	case ch.Op == cdc.Truncate:
+		return l.truncate(t, c, fx)
+	case ch.Op == cdc.Delete:
+		return l.replaceRow(t, c, ch.Key, nil, fx)
+	case ch.OldKey == nil:
+		return l.writeRow(t, c, ch, ch.Key, fx)
+	}
+	// The key moved: what the update left out is to be found at the old key, so the new row is made first.
+	if err := l.writeRow(t, c, ch, ch.OldKey, fx); err != nil {
+		return err
+	}
+	return l.replaceRow(t, c, ch.OldKey, nil, fx)
+}
+
+// errIncomplete is the reason for which a table is read anew when an update leaves out a value that is not known.
+type errIncomplete struct{ error }
+
+// writeRow stores the after-image of ch; values that it leaves out are taken from the row at from.
+func (l *Ledger) writeRow(t *table, c *coverage, ch *cdc.Change, from digest.Key, fx *effects) error {
+	row := &ch.Row
+	if row.Partial != nil {
+		whole, err := l.complete(c, row, from)
+		if err != nil {
+			return err
+		}
+		row = whole
+	}
+	l.scratch = digest.AppendRow(l.scratch[:0], row)
+	return l.replaceRow(t, c, ch.Key, l.scratch, fx)
+}
+
+func (l *Ledger) complete(c *coverage, row *digest.Row, from digest.Key) (*digest.Row, error) {
+	kept, err := l.state.Row(c.space, from)
+	if err != nil {
+		return nil, err
+	}
+	var before digest.Row
+	if kept != nil {
+		if err := digest.ParseRow(kept, &before); err != nil {
+			return nil, err
+		}
+	}
+	whole, err := l.opt.Hasher.Complete(row.Partial, before.Columns)
+	if err != nil {
+		return nil, errIncomplete{err}
+	}
+	return &whole, nil
+}
+
+// replaceRow stores row at key, or removes what is there if row is nil, and takes note of the effect.
+func (l *Ledger) replaceRow(t *table, c *coverage, key digest.Key, row []byte, fx *effects) error {
+	before, err := l.rowDigest(c.space, key)
+	if err != nil {
+		return err
+	}
+	var after digest.Digest
+	if row == nil {
+		err = l.state.DeleteRow(c.space, key)
+	} else {
+		if after, err = digest.RowDigest(row); err != nil {
+			return err
+		}
+		err = l.state.SetRow(c.space, key, row)
+	}
+	if err != nil {
+		return err
+	}
+	l.addToRange(t, c, key, merkle.Delta(before, after))
+	fx.add(RowChange{Table: c.space.Table, Key: key, Before: before, After: after})
+	return nil
+}
+
+func (l *Ledger) rowDigest(at Space, key digest.Key) (digest.Digest, error) {
+	row, err := l.state.Row(at, key)
+	if err != nil || row == nil {
+		return digest.Digest{}, err
+	}
+	return digest.RowDigest(row)
+}
+
+func (l *Ledger) addToRange(t *table, c *coverage, key digest.Key, d merkle.Sum) {
+	i := t.ranges.Find(key)
+	c.tree.Add(i, d)
+	l.touched[touchedRange{c.space.Table, string(t.ranges.Start(i))}] = struct{}{}
+}
+
+// truncate removes all rows of a table.
+func (l *Ledger) truncate(t *table, c *coverage, fx *effects) error {
+	var keys []digest.Key
+	err := l.state.Rows(c.space, nil, nil, func(k digest.Key, _ []byte) (bool, error) {
+		keys = append(keys, slices.Clone(k))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := l.replaceRow(t, c, k, nil, fx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// effects gathers what a transaction does to each row in total.
+type effects struct {
+	list []RowChange
+	at   map[rowKey]int // index into list; nil while list holds at most one row
+}
+
+func (fx *effects) add(c RowChange) {
+	if len(fx.list) == 1 && fx.at == nil {
+		first := fx.list[0]
+		fx.at = map[rowKey]int{{first.Table, string(first.Key)}: 0}
+	}
+	if fx.at != nil {
+		at := rowKey{c.Table, string(c.Key)}
+		if i, ok := fx.at[at]; ok {
+			fx.list[i].After = c.After
+			return
+		}
+		fx.at[at] = len(fx.list)
+	}
+	fx.list = append(fx.list, c)
+}

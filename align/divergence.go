@@ -1,0 +1,79 @@
+// Package align decides what differs.
+package align
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Kind says how a member differs.
+type Kind string
+
+// The kinds of divergence. Stale is about transactions that have not arrived, the others about single rows.
+const (
+	Stale   Kind = "stale"
+	Changed Kind = "changed" // the row is on both sides and differs
+	Missing Kind = "missing" // the row is on the reference only
+	Extra   Kind = "extra"   // the row is on the member only
+)
+
+// Cause says how a difference came about, as far as the streams show.
+type Cause string
+
+// The causes.
+const (
+	CauseApply       Cause = "apply"               // the member replayed the transaction otherwise than the author wrote it
+	CauseErrant      Cause = "errant_transaction"  // written on the member itself
+	CauseSkipped     Cause = "skipped_transaction" // the member passed the transaction over
+	CauseSilent      Cause = "silent"              // no stream shows it; a scrub found it
+	CausePreexisting Cause = "preexisting"         // it was there before lockstep was
+	CauseSchema      Cause = "schema"
+	CauseUnknown     Cause = "unknown"
+)
+
+// Lifecycle states of a divergence.
+const (
+	Open     = "open"
+	Resolved = "resolved"
+)
+
+// Divergence is a difference older than its lag budget: the record that the API, the log and the receivers show. It is
+// part of the product's contract; fields may be added, never renamed.
+type Divergence struct {
+	ID        string  `json:"id"`
+	Group     string  `json:"group"`
+	Table     string  `json:"table"`
+	Member    string  `json:"member"`
+	Reference string  `json:"reference"`
+	State     string  `json:"state"`
+	Kind      Kind    `json:"kind"`
+	Cause     Cause   `json:"cause"`
+	Detail    string  `json:"detail,omitempty"` // for people: subscription "shop" is disabled
+	Ranges    []Range `json:"ranges"`
+	// Keys counts the keys that differ; once resolved, the keys that did.
+	Keys int64 `json:"keys"`
+	// Truncated says that Ranges holds only the first of them.
+	Truncated    bool              `json:"truncated"`
+	IntroducedBy *Introduced       `json:"introduced_by"` // null where no transaction is known
+	Positions    map[string]string `json:"positions"`     // by member, when the difference was found
+	FirstSeen    time.Time         `json:"first_seen"`
+	ConfirmedAt  time.Time         `json:"confirmed_at"`
+	ResolvedAt   *time.Time        `json:"resolved_at"`
+	LagBudget    string            `json:"lag_budget"`
+}
+
+// Range is a run of neighbouring keys that all differ: no key that is in step lies between First and Last, which are
+// inclusive and exist on at least one side.
+type Range struct {
+	First   json.RawMessage `json:"first_key"` // {"id":500000}
+	Last    json.RawMessage `json:"last_key"`
+	Changed int64           `json:"changed"`
+	Missing int64           `json:"missing"`
+	Extra   int64           `json:"extra"`
+}
+
+// Introduced names the transaction that brought a difference about.
+type Introduced struct {
+	Transaction string    `json:"transaction"`
+	CommittedAt time.Time `json:"committed_at"`
+}

@@ -1,0 +1,113 @@
+package align
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"lockstep/cdc"
+)
+
+// Progress takes in what a member said of itself at the time at. The member's stream must have been applied up to
+// p.Barrier, so that nothing that p.Applied counts is still to come. confirmed is what the reference knows of the same
+// lanes, by slot, asked before the member was.
+func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed map[string]cdc.LSN) error {
+	m := l.members[id]
+	m.provenAt = at
+	if m == l.ref {
+		return nil
+	}
+	if err := l.setLanes(m, p.Lanes); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.lanes)) {
+		ln := m.lanes[name]
+		applied, said := p.Applied[name]
+		if c, ok := confirmed[ln.Slot]; ok {
+			applied, said = max(applied, c), true
+		}
+		if !said {
+			continue
+		}
+		ln.reach(applied)
+		ln.known, m.dirty = true, true
+		if err := l.drain(m, ln); err != nil {
+			return err
+		}
+		if ln.lost && ln.record.Applied >= l.ref.record.Position {
+			ln.lost = false
+		}
+	}
+	return nil
+}
+
+// setLanes brings a member's lanes and the way its tables are assigned to them up to date.
+func (l *Ledger) setLanes(m *member, lanes []cdc.Lane) error {
+	seen := make(map[string]bool, len(lanes))
+	for _, now := range lanes {
+		seen[now.Name] = true
+		ln := m.lanes[now.Name]
+		if ln == nil {
+			ln = &lane{record: &LaneRecord{}}
+			m.lanes[now.Name], m.record.Lanes[now.Name] = ln, ln.record
+		}
+		ln.Lane = now
+	}
+	for _, t := range l.sortedTables() {
+		if err := l.assign(t, m, lanes); err != nil {
+			return err
+		}
+	}
+	for name, ln := range m.lanes {
+		if seen[name] {
+			continue
+		}
+		for _, f := range ln.queue {
+			if err := l.release(f, 1); err != nil {
+				return err
+			}
+		}
+		delete(m.lanes, name)
+		delete(m.record.Lanes, name)
+		m.dirty = true
+	}
+	return nil
+}
+
+// assign finds the lane of a table. A table that changes lanes, or is copied anew, is read anew: how far the old lane
+// was says nothing about the new one.
+func (l *Ledger) assign(t *table, m *member, lanes []cdc.Lane) error {
+	c := t.coverage[m.id]
+	name, state := "", ""
+	for _, ln := range lanes {
+		s, ok := ln.Tables[t.name()]
+		if !ok {
+			continue
+		}
+		if name != "" {
+			return l.holdTable(t, m, c, "", fmt.Sprintf("subscriptions %q and %q both replicate it", m.lanes[name].Title, ln.Title))
+		}
+		name, state = ln.Name, s
+	}
+	switch {
+	case name == "":
+		return l.holdTable(t, m, c, "", fmt.Sprintf("no subscription of %s replicates it", m.name))
+	case name != c.Lane:
+		l.unjournaled(t, l.ref.record.Position)
+		return l.holdTable(t, m, c, name, "waits for its first scan")
+	case state != "":
+		return l.holdTable(t, m, c, name, state)
+	}
+	return nil
+}
+
+// holdTable gives a table the lane name and puts it before its next scan, if it is not there already.
+func (l *Ledger) holdTable(t *table, m *member, c *coverage, name, reason string) error {
+	if c.Lane == name && c.Phase == Waiting {
+		c.Reason = reason
+		return nil
+	}
+	c.Lane, t.dirty = name, true
+	return l.unverify(t, m, reason)
+}

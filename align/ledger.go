@@ -1,0 +1,313 @@
+package align
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/merkle"
+)
+
+// Options say what a Ledger is about.
+type Options struct {
+	Group     string
+	Members   map[MemberID]string // names
+	Reference MemberID
+	Budget    func(table string) time.Duration
+	Hasher    *digest.Hasher
+	// NewID makes the id of a new divergence; ids sort by time.
+	NewID func(time.Time) string
+	// RangeRows is the number of rows a range aims at; 0 means 1,000.
+	RangeRows int64
+	// MaxInFlight bounds the row changes that are kept because a lane has not replayed them; 0 means 2,000,000.
+	MaxInFlight int
+}
+
+// Phase says how far lockstep has got with reading a table on a member. The zero Phase is the cautious one.
+type Phase uint8
+
+// The phases.
+const (
+	Waiting   Phase = iota // for a scan, or for what Reason says
+	Scanning               // rows are being read; changes pile up
+	Replaying              // changes that piled up are being applied
+	Live                   // rows follow the stream
+)
+
+// Ledger holds one group's members against each other. It is a state machine: it has no clock, does no I/O but through
+// its State, and is owned by one goroutine.
+type Ledger struct {
+	opt     Options
+	state   State
+	now     time.Time // of the event that is being applied
+	members map[MemberID]*member
+	tables  map[cdc.TableID]*table
+	ref     *member
+	journal journal
+
+	findings map[findingKey]*Finding
+	byNumber map[uint64]*Finding
+	lastNum  uint64
+	staleAt  time.Time // when lateness was last looked at
+
+	touched map[touchedRange]struct{} // ranges whose digests changed since the last Flush
+	scratch []byte
+	notices []Notice
+}
+
+// member is one server's stream as far as it was applied.
+type member struct {
+	id     MemberID
+	name   string
+	record *MemberRecord
+	dirty  bool
+	lanes  map[string]*lane
+	// provenAt is when the member was last known to have shown everything that it has: the time of the last Progress
+	// whose barrier its stream has passed.
+	provenAt time.Time
+}
+
+// lane is one ordered way by which the reference's transactions reach a member.
+type lane struct {
+	cdc.Lane
+	record *LaneRecord
+	// known is set once Progress has told how far the lane is; before, a transaction that the stream does not show
+	// may have been replayed earlier.
+	known bool
+	// lost is set when the lane fell so far behind that its transactions were dropped from the journal.
+	lost  bool
+	queue []*inFlight // transactions that touch the lane's tables and were not replayed, ascending
+}
+
+// table is one table of the group.
+type table struct {
+	record   *TableRecord
+	dirty    bool
+	ranges   *merkle.Partition // nil until the reference was scanned in this epoch
+	coverage map[MemberID]*coverage
+}
+
+// coverage is one table on one member.
+type coverage struct {
+	*CoverageRecord
+	space Space
+	cut   cdc.LSN // of the running scan; 0 until known
+	tree  *merkle.Tree
+	// problem is what keeps the member's table from being watched, found in its definition; empty if nothing does.
+	problem string
+	// frozen is set while the running scan sums up by the ranges as they are.
+	frozen bool
+	// Of the difference between the reference's ranges and this member's, by start of the range: what is in flight,
+	// and what is known to differ. What is left must be zero.
+	inFlight  map[string]share
+	divergent map[string]share
+	keys      int64 // that differ
+}
+
+// share is a part of a range's residual, and the number of row changes or keys that make it up.
+type share struct {
+	sum  merkle.Sum
+	keys int64
+}
+
+type touchedRange struct {
+	table cdc.TableID
+	start string
+}
+
+// Load returns the ledger as it was when saved was written. A table whose scan had not ended begins it anew.
+func Load(opt Options, state State, saved Saved) (*Ledger, error) {
+	if opt.RangeRows == 0 {
+		opt.RangeRows = 1000
+	}
+	if opt.MaxInFlight == 0 {
+		opt.MaxInFlight = 2_000_000
+	}
+	l := &Ledger{
+		opt: opt, state: state,
+		members:  make(map[MemberID]*member),
+		tables:   make(map[cdc.TableID]*table),
+		journal:  newJournal(),
+		findings: make(map[findingKey]*Finding),
+		byNumber: make(map[uint64]*Finding),
+		touched:  make(map[touchedRange]struct{}),
+	}
+	for id, name := range opt.Members {
+		l.members[id] = newMember(id, name, saved.Members[id])
+	}
+	if l.ref = l.members[opt.Reference]; l.ref == nil {
+		return nil, fmt.Errorf("load ledger: the reference, member %d, is not among the members", opt.Reference)
+	}
+	for _, r := range saved.Tables {
+		if err := l.loadTable(r, saved); err != nil {
+			return nil, fmt.Errorf("load ledger: table %s: %w", r.Epoch.Shape.Table, err)
+		}
+	}
+	for _, f := range saved.InFlight {
+		if err := l.loadInFlight(f); err != nil {
+			return nil, fmt.Errorf("load ledger: %w", err)
+		}
+	}
+	for _, f := range saved.Findings {
+		l.keepFinding(f)
+	}
+	if err := l.loadDivergentKeys(); err != nil {
+		return nil, fmt.Errorf("load ledger: %w", err)
+	}
+	return l, nil
+}
+
+func newMember(id MemberID, name string, r *MemberRecord) *member {
+	if r == nil {
+		r = &MemberRecord{}
+	}
+	if r.Lanes == nil {
+		r.Lanes = make(map[string]*LaneRecord)
+	}
+	m := &member{id: id, name: name, record: r, lanes: make(map[string]*lane)}
+	for name, lr := range r.Lanes {
+		m.lanes[name] = &lane{Lane: cdc.Lane{Name: name}, record: lr}
+	}
+	return m
+}
+
+func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
+	t := &table{record: r, coverage: make(map[MemberID]*coverage)}
+	l.tables[r.Epoch.Table] = t
+	boundaries, err := saved.Boundaries(r.Epoch.Table)
+	if err != nil {
+		return err
+	}
+	for id := range l.members {
+		l.cover(t, id)
+	}
+	if ref := t.coverage[l.ref.id]; ref.Phase == Live || len(boundaries) > 0 {
+		t.ranges = merkle.NewPartition(boundaries)
+	}
+	for _, c := range t.coverage {
+		if c.Phase != Live {
+			if err := l.state.DropSpace(c.space); err != nil {
+				return err
+			}
+			c.Phase, c.Compared = Waiting, false
+			continue
+		}
+		if err := l.loadTree(t, c, saved); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) loadTree(t *table, c *coverage, saved Saved) error {
+	sums := make([]merkle.Sum, t.ranges.Len())
+	for i := range sums {
+		var err error
+		if sums[i], err = saved.Sum(c.space, t.ranges.Start(i)); err != nil {
+			return err
+		}
+	}
+	c.tree = merkle.NewTree(t.ranges, sums)
+	return nil
+}
+
+// cover makes sure that the table has a record for the member.
+func (l *Ledger) cover(t *table, id MemberID) *coverage {
+	if c := t.coverage[id]; c != nil {
+		return c
+	}
+	r := t.record.Members[id]
+	if r == nil {
+		r = &CoverageRecord{Reason: "not read yet"}
+		t.record.Members[id] = r
+	}
+	c := &coverage{
+		CoverageRecord: r,
+		space:          Space{Member: id, Table: t.record.Epoch.Table, Generation: r.Generation},
+		inFlight:       make(map[string]share),
+		divergent:      make(map[string]share),
+	}
+	t.coverage[id] = c
+	return c
+}
+
+func (l *Ledger) loadInFlight(f *InFlight) error {
+	f.Changes = slices.DeleteFunc(f.Changes, func(c RowChange) bool {
+		t := l.tables[c.Table]
+		return t == nil || t.coverage[l.ref.id].Phase != Live || f.End <= t.record.Unjournaled
+	})
+	tx := l.journal.add(f)
+	for _, m := range l.members {
+		if m == l.ref {
+			continue
+		}
+		for _, ln := range m.lanes {
+			if f.End > ln.record.Applied && l.carries(m, ln, tx) {
+				l.enqueue(m, ln, tx)
+			}
+		}
+	}
+	return l.release(tx, 0)
+}
+
+func (l *Ledger) loadDivergentKeys() error {
+	for _, t := range l.tables {
+		for id, c := range t.coverage {
+			if id == l.ref.id {
+				continue
+			}
+			err := l.state.DivergentKeys(id, c.space.Table, nil, nil, func(k digest.Key, d *DivergentKey) (bool, error) {
+				c.keys++
+				if t.ranges != nil {
+					c.addDivergent(t.startOf(k), d.share())
+				}
+				if f := l.byNumber[d.Finding]; f != nil {
+					f.live++
+				}
+				return true, nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// At tells the ledger the time; what follows happens then.
+func (l *Ledger) At(now time.Time) { l.now = now }
+
+// Position returns how far a member's stream was applied.
+func (l *Ledger) Position(id MemberID) cdc.LSN { return l.members[id].record.Position }
+
+// Server returns who the member was when its stream was last opened.
+func (l *Ledger) Server(id MemberID) cdc.Server { return l.members[id].record.Server }
+
+// Reference returns the member that the others are held against.
+func (l *Ledger) Reference() MemberID { return l.ref.id }
+
+// sortedTables returns the tables in the order of their numbers, for effects that must not depend on chance.
+func (l *Ledger) sortedTables() []*table {
+	ids := slices.Sorted(maps.Keys(l.tables))
+	tables := make([]*table, len(ids))
+	for i, id := range ids {
+		tables[i] = l.tables[id]
+	}
+	return tables
+}
+
+func (l *Ledger) sortedMembers() []*member {
+	ids := slices.Sorted(maps.Keys(l.members))
+	members := make([]*member, len(ids))
+	for i, id := range ids {
+		members[i] = l.members[id]
+	}
+	return members
+}
+
+func (t *table) startOf(k digest.Key) digest.Key { return t.ranges.Start(t.ranges.Find(k)) }
+
+func (t *table) name() string { return t.record.Epoch.Shape.Table }

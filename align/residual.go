@@ -1,0 +1,196 @@
+package align
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"lockstep/digest"
+	"lockstep/merkle"
+)
+
+func (s share) negative() share { return share{merkle.Sum{}.Sub(s.sum), -s.keys} }
+
+func (c *coverage) addInFlight(start digest.Key, d share)  { addShare(c.inFlight, start, d) }
+func (c *coverage) addDivergent(start digest.Key, d share) { addShare(c.divergent, start, d) }
+
+func addShare(shares map[string]share, start digest.Key, d share) {
+	s := shares[string(start)]
+	s.sum, s.keys = s.sum.Add(d.sum), s.keys+d.keys
+	if s == (share{}) {
+		delete(shares, string(start))
+		return
+	}
+	shares[string(start)] = s
+}
+
+// unexplained returns what is left of reference - in flight - known differences - member for one range. It is zero at
+// every moment, whatever the lag; anything else is a difference that nothing has named yet.
+func (l *Ledger) unexplained(t *table, c *coverage, i int) merkle.Sum {
+	start := string(t.ranges.Start(i))
+	return t.coverage[l.ref.id].tree.Sum(i).
+		Sub(c.inFlight[start].sum).
+		Sub(c.divergent[start].sum).
+		Sub(c.tree.Sum(i))
+}
+
+// compare begins to hold the tables of members against the reference's where all that is needed is there.
+func (l *Ledger) compare() error {
+	for _, t := range l.sortedTables() {
+		for _, m := range l.sortedMembers() {
+			if l.comparable(t, m) {
+				if err := l.begin(t, m, t.coverage[m.id]); err != nil {
+					return fmt.Errorf("compare table %s of %s: %w", t.name(), m.name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// comparable reports whether a comparison that has not begun can begin: both sides are live, it is known how far the
+// member's lane is, the reference is read that far, and of what the lane has yet to replay every row is journaled.
+func (l *Ledger) comparable(t *table, m *member) bool {
+	c := t.coverage[m.id]
+	if m == l.ref || c.Compared || c.Phase != Live || t.coverage[l.ref.id].Phase != Live {
+		return false
+	}
+	ln := m.lanes[c.Lane]
+	return ln != nil && ln.known && !ln.lost &&
+		ln.record.Applied >= t.record.Unjournaled &&
+		ln.record.Applied <= l.ref.record.Position
+}
+
+// begin compares all ranges of a table once; from then on they are followed.
+func (l *Ledger) begin(t *table, m *member, c *coverage) error {
+	why := blame{cause: CausePreexisting}
+	if !c.ComparedAt.IsZero() {
+		why = blame{cause: CauseUnknown, detail: "it came about while the table was not compared"}
+	}
+	c.Compared, c.ComparedAt, c.Reason, t.dirty = true, l.now, "", true
+	clear(c.inFlight)
+	for _, f := range m.lanes[c.Lane].queue {
+		for _, ch := range f.changes {
+			if ch.Table == c.space.Table {
+				c.addInFlight(t.startOf(ch.Key), share{ch.delta(), 1})
+			}
+		}
+	}
+	if err := l.recountDivergent(t, m, c); err != nil {
+		return err
+	}
+	for i := range t.ranges.Len() {
+		if _, suspect := c.divergent[string(t.ranges.Start(i))]; !suspect && l.unexplained(t, c, i).IsZero() {
+			continue
+		}
+		if err := l.walk(t, m, c, i, why); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recountDivergent makes the shares of the divergent keys anew.
+func (l *Ledger) recountDivergent(t *table, m *member, c *coverage) error {
+	clear(c.divergent)
+	return l.state.DivergentKeys(m.id, c.space.Table, nil, nil, func(k digest.Key, d *DivergentKey) (bool, error) {
+		c.addDivergent(t.startOf(k), d.share())
+		return true, nil
+	})
+}
+
+// walk judges every row of a range on either side, and every key of it that is held to differ.
+func (l *Ledger) walk(t *table, m *member, c *coverage, i int, why blame) error {
+	keys, err := l.keysOf(t, m, c, i)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		key := digest.Key(k)
+		expected, err := l.expected(m, t, c, key)
+		if err != nil {
+			return err
+		}
+		actual, err := l.rowDigest(c.space, key)
+		if err != nil {
+			return err
+		}
+		if err := l.judge(m, t, c, key, expected, actual, why); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keysOf returns all keys of a range that are on the reference, on the member, in flight, or held to differ.
+func (l *Ledger) keysOf(t *table, m *member, c *coverage, i int) ([]string, error) {
+	var keys []string
+	start, end := t.ranges.Start(i), t.ranges.End(i)
+	add := func(k digest.Key, _ []byte) (bool, error) {
+		keys = append(keys, string(k))
+		return true, nil
+	}
+	for _, at := range []Space{t.coverage[l.ref.id].space, c.space} {
+		if err := l.state.Rows(at, start, end, add); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range m.lanes[c.Lane].queue {
+		for _, ch := range f.changes {
+			if ch.Table == c.space.Table && t.ranges.Find(ch.Key) == i {
+				keys = append(keys, string(ch.Key))
+			}
+		}
+	}
+	err := l.state.DivergentKeys(m.id, c.space.Table, start, end, func(k digest.Key, _ *DivergentKey) (bool, error) {
+		keys = append(keys, string(k))
+		return true, nil
+	})
+	slices.Sort(keys)
+	return slices.Compact(keys), err
+}
+
+// check holds the digests of the ranges that changed against each other. A residual that no key accounts for is
+// resolved to its keys; if even that does not explain it, what is kept of the table is not true and it is read anew.
+func (l *Ledger) check() error {
+	for _, at := range l.sortedTouched() {
+		t := l.tables[at.table]
+		if t.coverage[l.ref.id].Phase != Live {
+			continue
+		}
+		i := t.ranges.Find(digest.Key(at.start))
+		for _, m := range l.sortedMembers() {
+			if c := t.coverage[m.id]; c.Compared && !l.unexplained(t, c, i).IsZero() {
+				if err := l.resolve(t, m, c, i); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) resolve(t *table, m *member, c *coverage, i int) error {
+	if err := l.walk(t, m, c, i, blame{cause: CauseUnknown}); err != nil {
+		return err
+	}
+	left := l.unexplained(t, c, i)
+	if left.IsZero() {
+		return nil
+	}
+	return l.unverify(t, m, fmt.Sprintf("range digest %v does not match its rows", left))
+}
+
+func (l *Ledger) sortedTouched() []touchedRange {
+	list := make([]touchedRange, 0, len(l.touched))
+	for at := range l.touched {
+		list = append(list, at)
+	}
+	slices.SortFunc(list, func(a, b touchedRange) int {
+		if a.table != b.table {
+			return int(a.table) - int(b.table)
+		}
+		return strings.Compare(a.start, b.start)
+	})
+	return list
+}

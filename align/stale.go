@@ -1,0 +1,140 @@
+package align
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+)
+
+// staleEvery is how often lateness is looked at.
+const staleEvery = 200 * time.Millisecond
+
+// findStale opens a finding for each table of which a member has been shown, after the lag budget, still not to have
+// replayed a transaction; and ends those that have caught up.
+func (l *Ledger) findStale() {
+	for _, m := range l.sortedMembers() {
+		overdue := l.overdue(m)
+		for _, t := range l.sortedTables() {
+			k := findingKey{member: m.id, table: t.record.Epoch.Table, kind: Stale, cause: CauseUnknown}
+			f, late := l.findings[k], overdue[k.table]
+			switch {
+			case late.keys == 0 && f != nil:
+				f.live = 0
+			case late.keys > 0:
+				l.setStale(m, t, f, late)
+			}
+		}
+	}
+}
+
+// lateness is what a table on a member should have received and has not.
+type lateness struct {
+	keys  int64
+	first *inFlight
+	lane  *lane
+}
+
+// overdue counts, per table, the row changes that a member has been shown not to have after the lag budget. What the
+// member did while it could not be heard is not held against it.
+func (l *Ledger) overdue(m *member) map[cdc.TableID]lateness {
+	late := make(map[cdc.TableID]lateness)
+	for _, name := range slices.Sorted(maps.Keys(m.lanes)) {
+		ln := m.lanes[name]
+		for _, f := range ln.queue {
+			if !l.anyOverdue(m, f.Seen) {
+				break
+			}
+			for _, ch := range f.changes {
+				t := l.tables[ch.Table]
+				c := t.coverage[m.id]
+				if c.Lane != name || !c.Compared || m.provenAt.Sub(f.Seen) < l.opt.Budget(t.name()) {
+					continue
+				}
+				e := late[ch.Table]
+				if e.first == nil {
+					e.first, e.lane = f, ln
+				}
+				e.keys++
+				late[ch.Table] = e
+			}
+		}
+	}
+	return late
+}
+
+// anyOverdue reports whether a transaction seen at that time is late for the smallest budget.
+func (l *Ledger) anyOverdue(m *member, seen time.Time) bool {
+	return len(l.tables) > 0 && m.provenAt.Sub(seen) >= l.minBudget()
+}
+
+func (l *Ledger) minBudget() time.Duration {
+	least := time.Duration(-1)
+	for _, t := range l.tables {
+		if b := l.opt.Budget(t.name()); least < 0 || b < least {
+			least = b
+		}
+	}
+	return least
+}
+
+func (l *Ledger) setStale(m *member, t *table, f *Finding, late lateness) {
+	if f == nil {
+		f = l.finding(m, t, Stale, blame{cause: CauseUnknown})
+		f.Divergence.FirstSeen = late.first.Seen
+		f.Divergence.IntroducedBy = &Introduced{Transaction: late.first.ID.String(), CommittedAt: late.first.CommitTime.UTC()}
+		f.Divergence.Detail = late.lane.why(m)
+	}
+	f.changed = f.changed || f.late != late.keys
+	f.live, f.late = max(f.live, 1), late.keys
+}
+
+// why says what is known of a lane that does not move.
+func (ln *lane) why(m *member) string {
+	switch {
+	case !ln.Enabled:
+		return fmt.Sprintf("subscription %q of %s is disabled", ln.Title, m.name)
+	case ln.Problem != "":
+		return fmt.Sprintf("subscription %q of %s: %s", ln.Title, m.name, ln.Problem)
+	}
+	return fmt.Sprintf("subscription %q of %s has replayed up to %v only", ln.Title, m.name, ln.record.Applied)
+}
+
+// staleKeys yields the rows that overdue transactions changed and that are not on the member as they must be.
+func (l *Ledger) staleKeys(f *Finding, r *ranger) error {
+	m, c := l.members[f.Member], r.table.coverage[f.Member]
+	ln := m.lanes[c.Lane]
+	if ln == nil {
+		return nil
+	}
+	last := make(map[string]*inFlightChange)
+	for _, tx := range ln.queue {
+		if m.provenAt.Sub(tx.Seen) < l.opt.Budget(r.table.name()) {
+			break
+		}
+		for _, ch := range tx.changes {
+			if ch.Table == f.Table {
+				last[string(ch.Key)] = ch
+			}
+		}
+	}
+	f.live = 0
+	for _, key := range slices.Sorted(maps.Keys(last)) {
+		before, err := l.expected(m, r.table, c, digest.Key(key))
+		if err != nil {
+			return err
+		}
+		after := last[key].After
+		if before == after {
+			continue
+		}
+		f.live++
+		if _, err := r.add(digest.Key(key), kindOf(after, before)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package align
+
+import (
+	"time"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/merkle"
+)
+
+// MemberID numbers a member within its group. Numbers are given by the store and never used again.
+type MemberID uint16
+
+// Space is where one member's rows of one table are kept. Each scan fills a Space of its own, so that half a scan is
+// never mistaken for a whole one.
+type Space struct {
+	Member     MemberID
+	Table      cdc.TableID
+	Generation uint32
+}
+
+// State is what the ledger keeps between restarts. All writes since the last commit are read back by the same State and
+// become durable together or not at all; the ledger never commits. An error of a State is final: the ledger's memory and
+// what is kept may differ after it, so the ledger must be loaded anew.
+type State interface {
+	// Row returns the stored form of a row, or nil. The slice is valid until the next call.
+	Row(at Space, key digest.Key) ([]byte, error)
+	SetRow(at Space, key digest.Key, row []byte) error
+	DeleteRow(at Space, key digest.Key) error
+	// Rows yields the rows from from up to, not including, to in the order of their keys until yield returns false.
+	// A nil to means the end. Slices are valid during the call only; yield must not write rows.
+	Rows(at Space, from, to digest.Key, yield func(digest.Key, []byte) (bool, error)) error
+	// DropSpace forgets the rows, range digests and pending changes of a space.
+	DropSpace(at Space) error
+
+	SetSum(at Space, start digest.Key, s merkle.Sum) error
+	DeleteSum(at Space, start digest.Key) error
+	SetBoundary(t cdc.TableID, start digest.Key) error
+	DeleteBoundary(t cdc.TableID, start digest.Key) error
+	DropBoundaries(t cdc.TableID) error
+
+	// AppendPending adds a change to the end of a space's list; TakePending yields and removes up to limit from its
+	// start and reports whether any are left.
+	AppendPending(at Space, p *Pending) error
+	TakePending(at Space, limit int, yield func(*Pending) error) (more bool, err error)
+
+	// SetInFlight keeps a transaction and notes in f.Parts how, for DeleteInFlight.
+	SetInFlight(f *InFlight) error
+	DeleteInFlight(f *InFlight) error
+
+	// DivergentKey returns what is kept of a key that differs, or nil.
+	DivergentKey(m MemberID, t cdc.TableID, key digest.Key) (*DivergentKey, error)
+	SetDivergentKey(m MemberID, t cdc.TableID, key digest.Key, d *DivergentKey) error
+	DeleteDivergentKey(m MemberID, t cdc.TableID, key digest.Key) error
+	DivergentKeys(m MemberID, t cdc.TableID, from, to digest.Key, yield func(digest.Key, *DivergentKey) (bool, error)) error
+
+	SetMember(m MemberID, r *MemberRecord) error
+	SetTable(r *TableRecord) error
+	SetFinding(f *Finding) error
+	DeleteFinding(number uint64) error
+	// Notify queues the news of a divergence for the receivers, to be delivered at least once.
+	Notify(f *Finding) error
+}
+
+// Saved is what a ledger is loaded from.
+type Saved struct {
+	Members    map[MemberID]*MemberRecord
+	Tables     []*TableRecord
+	Boundaries func(cdc.TableID) ([]digest.Key, error)
+	Sum        func(at Space, start digest.Key) (merkle.Sum, error)
+	InFlight   []*InFlight // ascending
+	Findings   []*Finding  // not resolved
+}
+
+// MemberRecord is how far one member's stream was applied, and what its lanes had replayed there.
+type MemberRecord struct {
+	Server     cdc.Server             `json:"server"`
+	Position   cdc.LSN                `json:"position"`
+	Continuous cdc.LSN                `json:"continuous"` // the stream has no hole after this
+	Lanes      map[string]*LaneRecord `json:"lanes,omitempty"`
+}
+
+// LaneRecord is how far one lane has replayed the reference's transactions, in positions of the reference.
+type LaneRecord struct {
+	Applied cdc.LSN `json:"applied"`
+}
+
+// TableRecord is what is known of one table in the whole group.
+type TableRecord struct {
+	Epoch cdc.Epoch `json:"epoch"`
+	// Unjournaled is the end of the last transaction of the reference that touched the table without its row
+	// changes being journaled: a member can be compared only after it has replayed that one.
+	Unjournaled cdc.LSN                      `json:"unjournaled"`
+	Versions    map[MemberID]string          `json:"versions"` // of each member's definition
+	Members     map[MemberID]*CoverageRecord `json:"members"`
+}
+
+// CoverageRecord says which rows of a table are kept for one member.
+type CoverageRecord struct {
+	Phase      Phase     `json:"phase"`
+	Reason     string    `json:"reason,omitempty"` // why it is not live
+	Generation uint32    `json:"generation"`
+	Lane       string    `json:"lane,omitempty"`
+	Compared   bool      `json:"compared"`
+	ComparedAt time.Time `json:"compared_at,omitzero"`
+}
+
+// InFlight is one transaction of the reference that some lane has not replayed yet.
+type InFlight struct {
+	ID         cdc.TxID
+	End        cdc.LSN
+	CommitTime time.Time
+	Seen       time.Time
+	Changes    []RowChange
+	Parts      int // pieces that the state keeps it in; 0: it is not kept yet
+}
+
+// RowChange is what a transaction did to one row in total.
+type RowChange struct {
+	Table         cdc.TableID
+	Key           digest.Key
+	Before, After digest.Digest
+}
+
+// Pending is a change that waits for the scan of its table to end.
+type Pending struct {
+	Commit cdc.LSN
+	Change cdc.Change
+}
+
+// DivergentKey is a key whose row on a member is not what the reference says it must be.
+type DivergentKey struct {
+	Finding  uint64        // number of the finding that it belongs to
+	Kind     Kind          //
+	Expected digest.Digest // zero: no row
+	Actual   digest.Digest // zero: no row
+}

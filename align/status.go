@@ -1,0 +1,217 @@
+package align
+
+import (
+	"fmt"
+	"time"
+
+	"lockstep/cdc"
+	"lockstep/merkle"
+)
+
+// Verdict is the state of a member's table or range, in order of badness.
+type Verdict string
+
+// The verdicts.
+const (
+	InStep     Verdict = "in_step"
+	Lagging    Verdict = "lagging"
+	Unverified Verdict = "unverified"
+	StaleState Verdict = "stale"
+	Diverged   Verdict = "diverged"
+)
+
+// GroupStatus is what can be said of a group at one moment.
+type GroupStatus struct {
+	Group     string
+	Reference string
+	At        time.Time
+	Members   []MemberStatus
+	Scans     []ScanProgress // tables that are being read now
+}
+
+// ScanProgress is how far the reading of one table is.
+type ScanProgress struct {
+	Member  string    `json:"member"`
+	Table   string    `json:"table"`
+	Rows    int64     `json:"rows"`
+	OfRows  int64     `json:"of_rows"` // the server's estimate; -1 unknown
+	Started time.Time `json:"started"`
+}
+
+// MemberStatus is what can be said of one member now.
+type MemberStatus struct {
+	ID       MemberID
+	Name     string
+	Role     string // reference or replica
+	Server   cdc.Server
+	Position cdc.LSN
+	// ProvenAt is when the member was last known to have shown everything that it has. Zero: not since the start.
+	ProvenAt time.Time
+	// Behind is how long ago the oldest transaction that it has not replayed was seen; zero if there is none.
+	Behind   time.Duration
+	InFlight int64  // row changes that it has not replayed
+	Trouble  string // why it cannot be read now; empty while it can
+	Applied  int64  // row changes of its stream that were applied since the start
+	Tables   []TableStatus
+}
+
+// TableStatus is what can be said of one table on one member now.
+type TableStatus struct {
+	Table         string
+	Verdict       Verdict
+	Reason        string // of Unverified
+	Phase         Phase
+	Rows          int64
+	Ranges        map[Verdict]int64
+	DivergentKeys int64
+	Root          string // hash over all range digests; empty while there is none
+	ComparedAt    time.Time
+}
+
+// Status returns the state of all members and tables. Without word from a member, or from the reference, for longer
+// than the lag budget nothing is in step: what was true then need not be true now.
+func (l *Ledger) Status(roots bool) []MemberStatus {
+	open := make(map[findingKey]bool)
+	for _, f := range l.byNumber {
+		if f.Confirmed {
+			open[findingKey{member: f.Member, table: f.Table, kind: staleOr(f.Divergence.Kind)}] = true
+		}
+	}
+	var list []MemberStatus
+	for _, m := range l.sortedMembers() {
+		s := MemberStatus{ID: m.id, Name: m.name, Role: "replica", Server: m.record.Server, Position: m.record.Position, ProvenAt: m.provenAt}
+		if m == l.ref {
+			s.Role = "reference"
+		}
+		for _, ln := range m.lanes {
+			if len(ln.queue) > 0 {
+				s.Behind = max(s.Behind, l.now.Sub(ln.queue[0].Seen))
+			}
+			for _, f := range ln.queue {
+				s.InFlight += int64(len(f.changes))
+			}
+		}
+		for _, t := range l.sortedTables() {
+			s.Tables = append(s.Tables, l.tableStatus(t, m, open, roots))
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// staleOr tells stale findings from those about rows.
+func staleOr(k Kind) Kind {
+	if k == Stale {
+		return Stale
+	}
+	return Changed
+}
+
+func (l *Ledger) tableStatus(t *table, m *member, open map[findingKey]bool, roots bool) TableStatus {
+	c := t.coverage[m.id]
+	id := t.record.Epoch.Table
+	s := TableStatus{Table: t.name(), Phase: c.Phase, Reason: c.Reason, DivergentKeys: c.keys, ComparedAt: c.ComparedAt, Ranges: make(map[Verdict]int64)}
+	rowsDiffer, isStale := open[findingKey{member: m.id, table: id, kind: Changed}], open[findingKey{member: m.id, table: id, kind: Stale}]
+	if c.tree != nil {
+		s.Rows = c.tree.Total().Rows
+		if roots {
+			s.Root = c.tree.Root().String()
+		}
+	}
+	doubt := l.doubt(t, m, c)
+	s.Verdict = InStep
+	switch {
+	case rowsDiffer:
+		s.Verdict = Diverged
+	case isStale:
+		s.Verdict = StaleState
+	case doubt != "":
+		s.Verdict, s.Reason = Unverified, doubt
+	case len(c.inFlight) > 0 || c.keys > 0:
+		s.Verdict = Lagging
+	}
+	l.countRanges(t, c, &s, doubt != "", rowsDiffer, isStale)
+	return s
+}
+
+// doubt says why nothing can be said of a table on a member, or nothing if something can.
+func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
+	budget := l.opt.Budget(t.name())
+	switch hold := l.hold(t, m); {
+	case c.Phase == Waiting && hold != "":
+		return hold
+	case c.Phase != Live:
+		return orElse(c.Reason, "being read")
+	case m != l.ref && !c.Compared:
+		return orElse(c.Reason, "not compared yet")
+	case l.now.Sub(l.ref.provenAt) > budget:
+		return unheard(l.ref, l.now)
+	case l.now.Sub(m.provenAt) > budget:
+		return unheard(m, l.now)
+	}
+	return ""
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+func unheard(m *member, now time.Time) string {
+	if m.provenAt.IsZero() {
+		return fmt.Sprintf("%s has not been heard from yet", m.name)
+	}
+	return fmt.Sprintf("%s was last heard from %s ago", m.name, now.Sub(m.provenAt).Round(time.Second))
+}
+
+// countRanges sorts the table's ranges by what can be said of each.
+func (l *Ledger) countRanges(t *table, c *coverage, s *TableStatus, doubt, rowsDiffer, isStale bool) {
+	if t.ranges == nil {
+		return
+	}
+	total := int64(t.ranges.Len())
+	var lagging Verdict
+	switch {
+	case isStale:
+		lagging = StaleState
+	case doubt:
+		lagging = Unverified
+	default:
+		lagging = Lagging
+	}
+	rest := InStep
+	if doubt {
+		rest = Unverified
+	}
+	for range c.divergent {
+		if rowsDiffer {
+			s.Ranges[Diverged]++
+		} else {
+			s.Ranges[lagging]++
+		}
+		total--
+	}
+	for start := range c.inFlight {
+		if _, counted := c.divergent[start]; !counted {
+			s.Ranges[lagging]++
+			total--
+		}
+	}
+	s.Ranges[rest] += total
+}
+
+// RangeDigests returns the ranges of a table and their digests on a member; nil if its rows are not kept.
+func (l *Ledger) RangeDigests(id cdc.TableID, on MemberID) (*merkle.Partition, []merkle.Sum) {
+	t := l.tables[id]
+	c := t.coverage[on]
+	if c.tree == nil {
+		return nil, nil
+	}
+	sums := make([]merkle.Sum, t.ranges.Len())
+	for i := range sums {
+		sums[i] = c.tree.Sum(i)
+	}
+	return t.ranges, sums
+}

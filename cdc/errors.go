@@ -1,0 +1,37 @@
+package cdc
+
+import "errors"
+
+// GapError says that part of a member's change stream cannot be had any more: what happened in between is unknown, so
+// the member is unverified until it was read anew.
+type GapError struct {
+	Reason string // `slot "lockstep_shop" was invalidated (wal_removed)`
+	Hint   string // what avoids it the next time
+}
+
+func (e *GapError) Error() string { return e.Reason }
+
+// SetupError says that a member, as it is set up, cannot be watched; only its operator can change that.
+type SetupError struct {
+	Problem string // `publication "lockstep_shop" does not exist`
+	Hint    string // what to do: a command or an SQL statement
+}
+
+func (e *SetupError) Error() string {
+	if e.Hint == "" {
+		return e.Problem
+	}
+	return e.Problem + ": " + e.Hint
+}
+
+// IsGap reports whether err tells of a hole in a change stream.
+func IsGap(err error) bool {
+	var gap *GapError
+	return errors.As(err, &gap)
+}
+
+// IsSetup reports whether err is one that only the operator of the member can mend.
+func IsSetup(err error) bool {
+	var setup *SetupError
+	return errors.As(err, &setup)
+}

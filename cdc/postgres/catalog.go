@@ -1,0 +1,236 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+)
+
+// Server implements [cdc.Source]. Only a replication connection tells the timeline at once after a promotion.
+func (s *Source) Server(ctx context.Context) (cdc.Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.call)
+	defer cancel()
+	conn, err := s.options.open(ctx, true)
+	if err != nil {
+		return cdc.Server{}, s.wrap(err)
+	}
+	defer hangUp(conn)
+	is, err := pglogrepl.IdentifySystem(ctx, conn.PgConn())
+	if err != nil {
+		return cdc.Server{}, s.wrap(fmt.Errorf("identify system: %w", err))
+	}
+	return cdc.Server{
+		SystemID: is.SystemID,
+		Timeline: is.Timeline,
+		Database: is.DBName,
+		Version:  conn.PgConn().ParameterStatus("server_version"),
+	}, nil
+}
+
+// attribute is a column of one relation of a table.
+type attribute struct {
+	Relation uint32
+	Name     string
+	Type     uint32
+	Movable  bool // its values may be stored out of line, if the type allows
+}
+
+const attributesQuery = `
+SELECT attrelid, attname::text, atttypid, attstorage <> 'p'
+FROM pg_catalog.pg_attribute
+WHERE attrelid = ANY ($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''`
+
+// revision is what of a relation changes with its definition.
+type revision struct {
+	Relation uint32
+	Text     string
+	Rows     int64
+}
+
+// The xmin of pg_attribute tells a column from another one of the same name and type that took its place.
+const revisionsQuery = `
+SELECT c.oid,
+  coalesce((SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.xmin), ',' ORDER BY a.attnum)
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '') || ' ' ||
+  coalesce((SELECT i.indkey::text FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), ''),
+  c.reltuples::bigint
+FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)`
+
+// catalogView is what was read of the catalog for one answer of Tables.
+type catalogView struct {
+	options     Options
+	server      serverFacts
+	publication *publicationFacts
+	types       map[uint32]columnType
+	attributes  map[uint32][]attribute
+	revisions   map[uint32]revision
+}
+
+// Tables implements [cdc.Source]. It judges as [Options.Check] does.
+func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cdc.Table, error) {
+	var tables []cdc.Table
+	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		facts, err := readTables(ctx, conn, match)
+		if err != nil {
+			return err
+		}
+		view, err := s.viewCatalog(ctx, conn, facts)
+		if err != nil {
+			return err
+		}
+		tables = make([]cdc.Table, len(facts))
+		for i, t := range facts {
+			tables[i] = view.table(t)
+		}
+		s.setTypes(view.types)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return tables, nil
+}
+
+func (s *Source) viewCatalog(ctx context.Context, conn *pgx.Conn, facts []tableFacts) (*catalogView, error) {
+	v := &catalogView{options: s.options, attributes: map[uint32][]attribute{}, revisions: map[uint32]revision{}}
+	var relations []uint32
+	for _, t := range facts {
+		for _, r := range t.Relations {
+			relations = append(relations, r.OID)
+		}
+	}
+	var err error
+	if v.server, err = readServer(ctx, conn, s.options.Slot); err != nil {
+		return nil, err
+	}
+	if v.publication, err = readPublication(ctx, conn, s.options.Publication); err != nil {
+		return nil, err
+	}
+	if v.types, err = loadTypes(ctx, conn); err != nil {
+		return nil, err
+	}
+	attributes, err := collect[attribute](ctx, conn, attributesQuery, relations)
+	if err != nil {
+		return nil, fmt.Errorf("read columns: %w", err)
+	}
+	for _, a := range attributes {
+		v.attributes[a.Relation] = append(v.attributes[a.Relation], a)
+	}
+	revisions, err := collect[revision](ctx, conn, revisionsQuery, relations)
+	if err != nil {
+		return nil, fmt.Errorf("read definitions: %w", err)
+	}
+	for _, r := range revisions {
+		v.revisions[r.Relation] = r
+	}
+	return v, nil
+}
+
+func (v *catalogView) table(t tableFacts) cdc.Table {
+	table := cdc.Table{Name: t.Name, Key: t.Key, Columns: v.columns(t), Version: v.version(t), Rows: -1}
+	for _, leaf := range t.leaves() {
+		table.Leaves = append(table.Leaves, leaf.Schema+"."+leaf.Name)
+		if rows := v.revisions[leaf.OID].Rows; rows >= 0 {
+			table.Rows = max(table.Rows, 0) + rows
+		}
+	}
+	slices.Sort(table.Leaves)
+	table.Problem, table.Hint = v.problem(t, table)
+	return table
+}
+
+// columns are those of the root; a value may be left out of an update if it may be in any partition.
+func (v *catalogView) columns(t tableFacts) []digest.Column {
+	movable := map[string]bool{}
+	for _, r := range t.leaves() {
+		for _, a := range v.attributes[r.OID] {
+			movable[a.Name] = movable[a.Name] || a.Movable
+		}
+	}
+	var columns []digest.Column
+	for _, a := range v.attributes[t.Relations[0].OID] {
+		kind := v.types[a.Type].PostgresType
+		kind.Toastable = kind.Toastable && movable[a.Name]
+		columns = append(columns, digest.PostgresColumn(a.Name, kind))
+	}
+	slices.SortFunc(columns, func(a, b digest.Column) int { return cmp.Compare(a.Name, b.Name) })
+	return columns
+}
+
+func (v *catalogView) version(t tableFacts) string {
+	h := sha256.New()
+	for _, r := range t.Relations {
+		fmt.Fprintf(h, "%d %s\n", r.OID, v.revisions[r.OID].Text)
+		for _, a := range v.attributes[r.OID] {
+			fmt.Fprintf(h, "%s\n", v.types[a.Type].detail)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// problem returns the first thing that keeps the table from being watched.
+func (v *catalogView) problem(t tableFacts, table cdc.Table) (problem, hint string) {
+	checks := judgeUsage(v.server, []tableFacts{t})
+	checks = append(checks, judgeTable(v.server, t)...)
+	checks = append(checks, v.judgeKey(table)...)
+	checks = append(checks, v.judgePublished(t)...)
+	checks = append(checks, judgeRowSecurity(quoteName(v.server.Role), []tableFacts{t})...)
+	for _, c := range checks {
+		if c.State == Fail {
+			return strings.TrimSpace(strings.TrimPrefix(c.Subject, "table "+t.Name) + " " + c.Detail), cmp.Or(c.SQL, c.Hint)
+		}
+	}
+	return "", ""
+}
+
+// judgeKey asks the digests whether they can make keys of the table.
+func (v *catalogView) judgeKey(t cdc.Table) []Check {
+	if len(t.Key) == 0 {
+		return nil
+	}
+	shape := digest.Shape{Table: t.Name, Columns: t.Columns}
+	for _, name := range t.Key {
+		shape.Key = append(shape.Key, slices.IndexFunc(t.Columns, func(c digest.Column) bool { return c.Name == name }))
+	}
+	if _, err := digest.NewEncoder(digest.NewHasher([32]byte{}), shape); err != nil {
+		return []Check{{Detail: strings.TrimPrefix(err.Error(), "table "+t.Name+": "), Hint: "give the table a primary key of other types, or exclude it"}}
+	}
+	return nil
+}
+
+// judgePublished is about one table in lockstep's publication.
+func (v *catalogView) judgePublished(t tableFacts) []Check {
+	p, name := v.publication, quoteName(v.options.Publication)
+	if p == nil {
+		return []Check{{Detail: fmt.Sprintf("publication %q does not exist", v.options.Publication),
+			Hint: fmt.Sprintf("run the SQL that `lockstep check -o sql --member %s` prints", v.options.Member)}}
+	}
+	var checks []Check
+	for _, r := range t.leaves() {
+		i := slices.IndexFunc(p.tables, func(t publishedFacts) bool { return t.Schema == r.Schema && t.Name == r.Name })
+		relation := quoteName(r.Schema, r.Name)
+		add := fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE ONLY %s;", name, relation)
+		switch {
+		case i < 0 && !p.ViaRoot:
+			checks = append(checks, Check{Detail: fmt.Sprintf("%s is not in publication %q", relation, v.options.Publication), SQL: add})
+		case i >= 0 && p.tables[i].Narrowed:
+			checks = append(checks, Check{Detail: fmt.Sprintf("%s has a row filter or a column list in publication %q", relation, v.options.Publication),
+				SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; %s", name, relation, add)})
+		}
+	}
+	if !p.Insert || !p.Update || !p.Delete || !p.Truncate || p.ViaRoot {
+		checks = append(checks, Check{Detail: fmt.Sprintf("publication %q does not publish every operation of every partition", v.options.Publication),
+			SQL: fmt.Sprintf("ALTER PUBLICATION %s SET (%s);", name, publicationOptions)})
+	}
+	return checks
+}

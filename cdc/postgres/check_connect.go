@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// SQLSTATEs of a server that answers, and says no.
+const (
+	invalidAuthorization = "28000"
+	invalidPassword      = "28P01"
+	noSuchDatabase       = "3D000"
+	insufficientRight    = "42501"
+)
+
+// judgeRefusal tells a server that says no, which somebody can mend, from one that cannot be reached.
+func (o Options) judgeRefusal(err error, config *pgx.ConnConfig) (refused Check, unreachable error) {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
+		return Check{}, fmt.Errorf("member %s: %s", o.Member, strings.TrimPrefix(reason(err), "member "+o.Member+": "))
+	}
+	c := Check{Subject: "connection", Detail: answer.Message}
+	role := quoteName(config.User)
+	switch answer.Code {
+	case invalidPassword:
+		c.Hint = fmt.Sprintf("role %s may not exist, have no password or another one; compare it with the password_file", role)
+	case invalidAuthorization:
+		c.Hint = fmt.Sprintf("make the role (CREATE ROLE %s LOGIN REPLICATION, and a password), and let pg_hba.conf admit it", role)
+	case noSuchDatabase:
+		c.Hint = "correct the database in the dsn"
+	case insufficientRight:
+		c.SQL = fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", quoteName(config.Database), role)
+	default:
+		c.Hint = "the server's log says more"
+	}
+	return c, nil
+}
+
+// reason takes the cause out of the driver's account of all its attempts.
+func reason(err error) string {
+	var network *net.OpError
+	switch {
+	case errors.As(err, &network):
+		return oneLine(network)
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	}
+	return oneLine(err)
+}
+
+// judgeTransport warns of connections that anybody on the way can read or redirect.
+func judgeTransport(config *pgx.ConnConfig) Check {
+	c := Check{Subject: "tls", State: OK, Detail: "the connection is encrypted"}
+	plain := config.TLSConfig == nil
+	for _, f := range config.Fallbacks {
+		plain = plain || f.TLSConfig == nil
+	}
+	switch {
+	case isLocal(config.Host):
+		c.Detail = "the connection does not leave the machine"
+	case plain:
+		c.State, c.Detail = Warn, "the connection may be in clear text"
+		c.Hint = "write sslmode=verify-full in the dsn"
+	case config.TLSConfig.InsecureSkipVerify && config.TLSConfig.VerifyPeerCertificate == nil:
+		c.Detail = "the connection is encrypted, the server's name is not verified"
+		c.Hint = "sslmode=verify-full verifies it"
+	}
+	return c
+}
+
+func isLocal(host string) bool {
+	if strings.HasPrefix(host, "/") || host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

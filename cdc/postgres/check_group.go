@@ -1,0 +1,134 @@
+package postgres
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"lockstep/digest"
+)
+
+// CheckGroup compares what the members of a group said of themselves, the columns that are excluded for a table left out.
+// Members that did not answer are left out too.
+func CheckGroup(reports []*Report, excluded func(table string) []string) []Check {
+	checks := sameServer(reports)
+	whole := slices.DeleteFunc(slices.Clone(reports), func(r *Report) bool { return !r.answered })
+	if len(whole) < 2 {
+		return checks
+	}
+	var names []string
+	for _, r := range whole {
+		for _, t := range r.tables {
+			names = append(names, t.Name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		checks = append(checks, compareTable(name, whole, excluded(name))...)
+	}
+	return checks
+}
+
+// sameServer finds members that are one database under two names: they could never differ.
+func sameServer(reports []*Report) []Check {
+	var checks []Check
+	first := map[[2]string]string{}
+	for _, r := range reports {
+		id := [2]string{r.server.SystemID, r.server.Database}
+		if id[0] == "" {
+			continue
+		}
+		if other, twice := first[id]; twice {
+			checks = append(checks, Check{Subject: "members",
+				Detail: fmt.Sprintf("%s and %s are the same database %q of the same server", other, r.Member, id[1]),
+				Hint:   "correct one dsn, or take one of them out"})
+			continue
+		}
+		first[id] = r.Member
+	}
+	return checks
+}
+
+// compareTable returns only what differs from the first member that has the table.
+func compareTable(name string, reports []*Report, excluded []string) []Check {
+	var on, absent []string // members
+	var tables []tableFacts // on those
+	for _, r := range reports {
+		i := slices.IndexFunc(r.tables, func(t tableFacts) bool { return t.Name == name })
+		if i < 0 {
+			absent = append(absent, r.Member)
+			continue
+		}
+		on, tables = append(on, r.Member), append(tables, r.tables[i])
+	}
+	var checks []Check
+	if len(absent) > 0 {
+		checks = append(checks, Check{Detail: fmt.Sprintf("is on %s and missing on %s", strings.Join(on, ", "), strings.Join(absent, ", ")),
+			Hint: "make it there, or exclude it"})
+	}
+	for i := 1; i < len(tables); i++ {
+		checks = append(checks, compareDefinitions(on[0], tables[0], on[i], tables[i], excluded)...)
+	}
+	checks = append(checks, judgeExcluded(tables, excluded)...)
+	for i := range checks {
+		checks[i].Subject = "table " + name
+	}
+	return checks
+}
+
+// judgeExcluded refuses to leave out what rows are told apart by, and warns of what is not there: a mistyped name.
+func judgeExcluded(tables []tableFacts, excluded []string) []Check {
+	var checks []Check
+	for _, name := range excluded {
+		column := func(c columnFacts) bool { return c.Name == name }
+		switch {
+		case slices.ContainsFunc(tables, func(t tableFacts) bool { return slices.Contains(t.Key, name) }):
+			checks = append(checks, Check{Detail: fmt.Sprintf("column %s is excluded and part of the primary key", name),
+				Hint: "take it out of exclude_columns"})
+		case !slices.ContainsFunc(tables, func(t tableFacts) bool { return slices.ContainsFunc(t.Columns, column) }):
+			checks = append(checks, Check{State: Warn, Detail: fmt.Sprintf("has no column %s, which is excluded", name),
+				Hint: "compare exclude_columns with the table's columns"})
+		}
+	}
+	return checks
+}
+
+func compareDefinitions(where string, a tableFacts, there string, b tableFacts, excluded []string) []Check {
+	var checks []Check
+	if !slices.Equal(a.Key, b.Key) {
+		checks = append(checks, Check{Detail: fmt.Sprintf("primary key is (%s) on %s and (%s) on %s",
+			strings.Join(a.Key, ", "), where, strings.Join(b.Key, ", "), there), Hint: "rows need the same key everywhere"})
+	}
+	types := map[string]columnFacts{}
+	for _, c := range b.Columns {
+		types[c.Name] = c
+	}
+	for _, c := range a.Columns {
+		other, both := types[c.Name]
+		delete(types, c.Name)
+		switch {
+		case slices.Contains(excluded, c.Name):
+		case !both:
+			checks = append(checks, oneSided(c.Name, where, there))
+		case !c.digested().Comparable(other.digested()):
+			checks = append(checks, Check{Detail: fmt.Sprintf("column %s is %s on %s and %s on %s", c.Name, c.Shown, where, other.Shown, there),
+				Hint: "give it the same type, or list it in exclude_columns"})
+		}
+	}
+	for _, c := range b.Columns {
+		if _, left := types[c.Name]; left && !slices.Contains(excluded, c.Name) {
+			checks = append(checks, oneSided(c.Name, there, where))
+		}
+	}
+	return checks
+}
+
+func oneSided(column, on, missing string) Check {
+	return Check{State: Warn, Detail: fmt.Sprintf("column %s is on %s and missing on %s", column, on, missing),
+		Hint: "it is not compared"}
+}
+
+// digested is the column as its values are compared.
+func (c columnFacts) digested() digest.Column {
+	return digest.PostgresColumn(c.Name, digest.PostgresType{Schema: c.Schema, Name: c.TypeName, Enum: c.Enum})
+}

@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"lockstep/internal/dbtest"
+)
+
+func checkConfig(dsn string) (*pgx.ConnConfig, error) { return pgx.ParseConfig(dsn) }
+
+func groupLines(reports []*Report, excluded ...string) []string {
+	r := &Report{Checks: CheckGroup(reports, func(string) []string { return excluded })}
+	return notOK(r)
+}
+
+func TestOneDatabaseUnderTwoNamesIsFound(t *testing.T) {
+	s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG15), dbtest.Options{})
+	dbtest.ExecT(t, s, "CREATE DATABASE other", "CREATE TABLE t (id int PRIMARY KEY)")
+	a, b := checkOptions(s, "postgres"), checkOptions(s, "postgres")
+	a.Member, b.Member = "eu-1", "us-1"
+	match := checkPrefix("public.")
+	reports := []*Report{runCheck(t, a, match), runCheck(t, b, match)}
+	if diff := cmp.Diff([]string{`fail members: eu-1 and us-1 are the same database "postgres" of the same server`}, groupLines(reports)); diff != "" {
+		t.Error(diff)
+	}
+	b.DSN = s.DSN("other")
+	reports[1] = runCheck(t, b, match)
+	if diff := cmp.Diff([]string{`fail table public.t: is on eu-1 and missing on us-1`}, groupLines(reports)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDefinitionsThatDifferAreFound(t *testing.T) {
+	s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG15), dbtest.Options{})
+	dbtest.ExecT(t, s, "CREATE DATABASE other", "CREATE DOMAIN money_amount AS numeric(10,2)",
+		"CREATE TABLE t (id int PRIMARY KEY, same varchar(5), moved timestamp, ours int, dom money_amount)")
+	a, b := checkOptions(s, "postgres"), checkOptions(s, "postgres")
+	a.Member, b.Member = "eu-1", "us-1"
+	b.DSN = s.DSN("other")
+	conn, err := pgx.Connect(t.Context(), b.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.Exec(t.Context(), "CREATE TABLE public.t (id bigint, same text, moved timestamptz, theirs int, dom numeric, PRIMARY KEY (id, theirs))")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	match := checkPrefix("public.")
+	reports := []*Report{runCheck(t, a, match), runCheck(t, b, match)}
+	want := []string{
+		"fail table public.t: primary key is (id) on eu-1 and (id, theirs) on us-1",
+		"fail table public.t: column moved is timestamp without time zone on eu-1 and timestamp with time zone on us-1",
+		"warn table public.t: column ours is on eu-1 and missing on us-1",
+		"warn table public.t: column theirs is on us-1 and missing on eu-1",
+	}
+	if diff := cmp.Diff(want, groupLines(reports)); diff != "" {
+		t.Error(diff)
+	}
+	want = []string{
+		"fail table public.t: primary key is (id) on eu-1 and (id, theirs) on us-1",
+		"fail table public.t: column theirs is excluded and part of the primary key",
+		"fail table public.t: column id is excluded and part of the primary key",
+		"warn table public.t: has no column nosuch, which is excluded",
+	}
+	if diff := cmp.Diff(want, groupLines(reports, "moved", "ours", "theirs", "id", "nosuch")); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,182 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The versions that lockstep is tested with.
+const (
+	oldestVersion = 15
+	newestVersion = 18
+)
+
+// What lockstep needs on each member: its own slot and, while rows are read, a temporary one; a walsender for each.
+const neededSlots = 2
+
+// serverFacts is what a member says of itself.
+type serverFacts struct {
+	Version       int    // 150018
+	VersionText   string // 15.18
+	SystemID      string
+	Database      string
+	Recovery      bool
+	WalLevel      string
+	Slots         int // that exist
+	MaxSlots      int
+	Senders       int // that run
+	MaxSenders    int
+	KeepMB        int64 // max_slot_wal_keep_size; -1: no bound
+	RetainedBytes int64 // by the slot that holds back most
+	Role          string
+	Superuser     bool
+	Replication   bool
+	ReadsOrigins  bool
+	Slot          *slotFacts // nil: not there yet
+}
+
+// slotFacts is the state of lockstep's own slot.
+type slotFacts struct {
+	Plugin, Type, Database, WalStatus, Invalidation string
+	TwoPhase, Active                                bool
+}
+
+const serverQuery = `
+SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+  (SELECT system_identifier::text FROM pg_catalog.pg_control_system()), current_database()::text,
+  pg_catalog.pg_is_in_recovery(), current_setting('wal_level'),
+  (SELECT count(*)::int FROM pg_catalog.pg_replication_slots), current_setting('max_replication_slots')::int,
+  (SELECT count(*)::int FROM pg_catalog.pg_stat_replication), current_setting('max_wal_senders')::int,
+  (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size'),
+  (SELECT coalesce(max(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN restart_lsn
+     ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)), 0)::bigint FROM pg_catalog.pg_replication_slots),
+  current_user::text, r.rolsuper, r.rolreplication,
+  pg_catalog.has_table_privilege('pg_catalog.pg_replication_origin_status', 'SELECT')
+    AND pg_catalog.has_function_privilege('pg_catalog.pg_show_replication_origin_status()', 'EXECUTE')
+FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`
+
+// Columns that only newer versions have are read by way of JSON.
+const slotQuery = `
+SELECT coalesce(plugin, ''), slot_type, coalesce(database, ''), coalesce(wal_status, ''),
+  coalesce(to_jsonb(s) ->> 'invalidation_reason', ''), two_phase, active
+FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1`
+
+func readServer(ctx context.Context, conn *pgx.Conn, slot string) (serverFacts, error) {
+	var s serverFacts
+	err := conn.QueryRow(ctx, serverQuery).Scan(&s.Version, &s.VersionText, &s.SystemID, &s.Database, &s.Recovery,
+		&s.WalLevel, &s.Slots, &s.MaxSlots, &s.Senders, &s.MaxSenders, &s.KeepMB, &s.RetainedBytes, &s.Role, &s.Superuser,
+		&s.Replication, &s.ReadsOrigins)
+	if err != nil {
+		return s, fmt.Errorf("read settings: %w", err)
+	}
+	rows, err := conn.Query(ctx, slotQuery, slot)
+	if err != nil {
+		return s, fmt.Errorf("read slot %q: %w", slot, err)
+	}
+	slots, err := pgx.CollectRows(rows, pgx.RowToStructByPos[slotFacts])
+	if err != nil {
+		return s, fmt.Errorf("read slot %q: %w", slot, err)
+	}
+	if len(slots) == 1 {
+		s.Slot = &slots[0]
+	}
+	return s, nil
+}
+
+func judgeVersion(s serverFacts) Check {
+	c := Check{Subject: "version", State: OK, Detail: "PostgreSQL " + s.VersionText}
+	switch major := s.Version / 10000; {
+	case major < oldestVersion:
+		c.State, c.Hint = Fail, fmt.Sprintf("lockstep watches PostgreSQL %d and newer", oldestVersion)
+	case major > newestVersion:
+		c.State, c.Hint = Warn, fmt.Sprintf("this version of lockstep was tested up to PostgreSQL %d", newestVersion)
+	}
+	return c
+}
+
+// judgeRole is about the role that lockstep connects as, its rights on tables excepted.
+func judgeRole(s serverFacts, tables []tableFacts) []Check {
+	role := quoteName(s.Role)
+	replication := Check{Subject: "replication role", State: OK, Detail: role + " may replicate"}
+	if !s.Replication && !s.Superuser {
+		replication.State, replication.Detail = Fail, role+" has no REPLICATION attribute"
+		replication.SQL = fmt.Sprintf("ALTER ROLE %s REPLICATION;", role)
+	}
+	origins := Check{Subject: "replication origins", State: OK, Detail: role + " may read them"}
+	if !s.ReadsOrigins {
+		origins.State, origins.Detail = Fail, role+" may not read how far the server has replayed"
+		origins.SQL = fmt.Sprintf("GRANT SELECT ON pg_catalog.pg_replication_origin_status TO %s;\n"+
+			"GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_replication_origin_status() TO %s;", role, role)
+	}
+	return append([]Check{replication, origins}, judgeRowSecurity(role, tables)...)
+}
+
+// judgeSettings is about postgresql.conf.
+func judgeSettings(s serverFacts) []Check {
+	wal := Check{Subject: "wal_level", State: OK, Detail: s.WalLevel}
+	if s.WalLevel != "logical" {
+		wal.State, wal.Detail = Fail, s.WalLevel+", lockstep needs logical"
+		wal.SQL, wal.Restart = "ALTER SYSTEM SET wal_level = 'logical';", true
+	}
+	taken := 0 // of what we need, by ourselves
+	if s.Slot != nil {
+		taken = 1
+	}
+	slots := judgeFree("max_replication_slots", s.Slots, s.MaxSlots, neededSlots-taken)
+	taken = 0
+	if s.Slot != nil && s.Slot.Active {
+		taken = 1
+	}
+	return []Check{wal, slots, judgeFree("max_wal_senders", s.Senders, s.MaxSenders, neededSlots-taken), judgeRetention(s)}
+}
+
+func judgeFree(setting string, used, limit, needed int) Check {
+	c := Check{Subject: setting, State: OK, Detail: fmt.Sprintf("%d of %d in use", used, limit)}
+	if limit-used < needed {
+		c.State, c.Detail = Fail, fmt.Sprintf("%s, lockstep needs %d", c.Detail, needed)
+		c.SQL = fmt.Sprintf("ALTER SYSTEM SET %s = %d;", setting, max(10, used+needed+2))
+		c.Restart = true
+	}
+	return c
+}
+
+// judgeRetention sees to it that a slot nobody reads cannot fill the disk. The size that the SQL sets is at least four
+// times what any slot holds back now, so that it does not take WAL from under a subscriber.
+func judgeRetention(s serverFacts) Check {
+	if s.KeepMB >= 0 {
+		return Check{Subject: "max_slot_wal_keep_size", State: OK, Detail: fmt.Sprintf("%d MB", s.KeepMB)}
+	}
+	gigabytes := max(10, s.RetainedBytes>>28+1)
+	return Check{
+		Subject: "max_slot_wal_keep_size", State: Warn, Detail: "no bound: if lockstep is away, its slot could fill the disk",
+		SQL:  fmt.Sprintf("ALTER SYSTEM SET max_slot_wal_keep_size = '%dGB';\nSELECT pg_catalog.pg_reload_conf();", gigabytes),
+		Hint: "it bounds every slot of the server, those of subscribers too; choose what the disk can spare",
+	}
+}
+
+func judgeSlot(name string, s serverFacts) Check {
+	c := Check{Subject: "slot " + name, State: OK, Detail: "lockstep makes it at its first start"}
+	switch f := s.Slot; {
+	case f == nil:
+	case f.Type != "logical" || f.Plugin != "pgoutput" || f.TwoPhase:
+		c.State, c.Detail = Fail, fmt.Sprintf("is not lockstep's: %s %s, two_phase %t", f.Type, f.Plugin, f.TwoPhase)
+		c.Hint = "rename the group, or drop the slot if nobody needs it"
+	case f.Database != s.Database:
+		c.State, c.Detail = Fail, fmt.Sprintf("belongs to database %q", f.Database)
+		c.Hint = "slots are shared by all databases of a server: rename one of the groups"
+	case f.WalStatus == "lost":
+		c.State, c.Detail = Warn, "was invalidated"
+		if f.Invalidation != "" {
+			c.Detail += " (" + f.Invalidation + ")"
+		}
+		c.Hint = "lockstep makes a new one and reads all tables anew; raise max_slot_wal_keep_size to avoid this"
+	case f.WalStatus == "unreserved":
+		c.State, c.Detail = Warn, "is about to lose WAL that was not read yet"
+		c.Hint = "start lockstep, or raise max_slot_wal_keep_size"
+	default:
+		c.Detail = "exists"
+	}
+	return c
+}

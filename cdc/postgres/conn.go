@@ -1,0 +1,168 @@
+// Package postgres holds all that lockstep knows of PostgreSQL: its catalog, its WAL as pgoutput decodes it, its rows as
+// COPY prints them. Both forms of a value come from the same output functions under the same pinned settings.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"lockstep/cdc"
+)
+
+// Options say how one member is reached. The zero values of Password and Logger work.
+type Options struct {
+	Group, Member string
+	DSN           string                 // URL or keyword form, without a password
+	Password      func() (string, error) // read anew for each connection, so that it can be rotated; nil: none
+	Slot          string                 // name of lockstep's replication slot on every member of the group
+	Publication   string                 // name of the publication that lists the tables for lockstep
+	Logger        *slog.Logger           // nil: discard
+}
+
+// Name is what lockstep calls its slot and its publication of a group.
+func Name(group string) string { return "lockstep_" + group }
+
+// pinned are the settings that shape the text of values, and those that would end or narrow what we do. They are sent in
+// the startup packet, where they win over ALTER ROLE, ALTER DATABASE and postgresql.conf.
+var pinned = map[string]string{
+	"DateStyle":          "ISO, MDY",
+	"IntervalStyle":      "postgres",
+	"extra_float_digits": "3",
+	"bytea_output":       "hex",
+	"TimeZone":           "UTC",
+	"xmlbinary":          "base64",
+	"lc_monetary":        "C",
+	"search_path":        "",
+	"client_encoding":    "UTF8",
+	"application_name":   "lockstep",
+
+	"statement_timeout":                   "0",
+	"lock_timeout":                        "0",
+	"idle_session_timeout":                "0",
+	"idle_in_transaction_session_timeout": "0",
+	"default_transaction_isolation":       "read committed",
+	"default_transaction_read_only":       "on",  // we never write a row
+	"row_security":                        "off", // an error, rather than rows that are kept from us
+}
+
+// connectTimeout is for a DSN that has no connect_timeout.
+const connectTimeout = 10 * time.Second
+
+// connect opens an ordinary connection, or with replication set one that takes replication commands.
+func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig(o.DSN)
+	if err != nil {
+		return nil, &memberError{o.Member, err}
+	}
+	if o.Password != nil {
+		if config.Password, err = o.Password(); err != nil {
+			return nil, &memberError{o.Member, err}
+		}
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	for name, value := range pinned {
+		config.RuntimeParams[name] = value
+	}
+	if replication {
+		config.RuntimeParams["replication"] = "database"
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, &memberError{o.Member, err}
+	}
+	return conn, nil
+}
+
+// simpleQuery runs one query by the simple protocol, which is all that a replication connection has.
+func simpleQuery(ctx context.Context, conn *pgconn.PgConn, query string) ([][][]byte, error) {
+	results, err := conn.Exec(ctx, query).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != 1 {
+		return nil, fmt.Errorf("%d results instead of one", len(results))
+	}
+	return results[0].Rows, nil
+}
+
+const pinnedQuery = `SELECT lower(name), setting FROM pg_catalog.pg_settings`
+
+// checkPinned makes sure that the settings arrived: a connection pooler in between may drop them, and values printed
+// under others would look like differences.
+func checkPinned(ctx context.Context, conn *pgconn.PgConn) error {
+	rows, err := simpleQuery(ctx, conn, pinnedQuery)
+	if err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	have := map[string]string{}
+	for _, row := range rows {
+		have[string(row[0])] = string(row[1])
+	}
+	for name, want := range pinned {
+		if got := have[strings.ToLower(name)]; got != want && name != "application_name" {
+			return &cdc.SetupError{
+				Problem: fmt.Sprintf("%s is %q in our session although we asked for %q", name, got, want),
+				Hint:    "connect to the server itself, not through a connection pooler",
+			}
+		}
+	}
+	return nil
+}
+
+// open is connect for a Source: what the operator has to mend is a *cdc.SetupError, and the settings are verified.
+func (o Options) open(ctx context.Context, replication bool) (*pgx.Conn, error) {
+	conn, err := o.connect(ctx, replication)
+	if err != nil {
+		return nil, o.refused(err)
+	}
+	if err := checkPinned(ctx, conn.PgConn()); err != nil {
+		hangUp(conn)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// refused tells a server that will say no until somebody does something from one that may say yes the next time.
+func (o Options) refused(err error) error {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
+		return err
+	}
+	config, parseErr := pgx.ParseConfig(o.DSN)
+	if parseErr != nil {
+		return err
+	}
+	role := quoteName(config.User)
+	switch answer.Code {
+	case insufficientRight:
+		if strings.Contains(answer.Message, "walsender") || strings.Contains(answer.Detail, "REPLICATION") {
+			return &cdc.SetupError{Problem: answer.Message, Hint: fmt.Sprintf("ALTER ROLE %s REPLICATION;", role)}
+		}
+	case invalidAuthorization, invalidPassword, noSuchDatabase:
+	case tooManyConnections:
+		if strings.Contains(answer.Message, "max_wal_senders") {
+			return &cdc.SetupError{Problem: answer.Message, Hint: "raise max_wal_senders"}
+		}
+		return err
+	default:
+		return err
+	}
+	c, _ := o.judgeRefusal(err, config)
+	return &cdc.SetupError{Problem: c.Detail, Hint: c.Hint + c.SQL}
+}
+
+// hangUp closes a connection without waiting long for a server that may be gone.
+func hangUp(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // there is nothing to do about a connection that does not close
+}

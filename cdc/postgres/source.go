@@ -1,0 +1,190 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+)
+
+// SQLSTATEs that mean something particular to us.
+const (
+	undefinedObject    = "42704"
+	objectInUse        = "55006"
+	notInPrerequisite  = "55000"
+	queryCanceled      = "57014"
+	tooManyConnections = "53300"
+	limitExceeded      = "53400" // configuration_limit_exceeded: all replication slots are in use
+	undefinedFile      = "58P01" // requested WAL segment has already been removed
+)
+
+// Source reads one PostgreSQL server: a publisher or a logical subscriber. It implements [cdc.Source].
+type Source struct {
+	options Options
+	hasher  *digest.Hasher
+	log     *slog.Logger
+	patience
+
+	// catalog is the connection for everything but streams and snapshots; a token in it lets one call use it.
+	catalog chan *pgx.Conn
+
+	mu     sync.Mutex // held to replace list
+	list   atomic.Pointer[watchlist]
+	errors map[uint32]int64 // apply errors per subscription as last seen; owned by the holder of catalog
+
+	durable atomic.Uint64 // the position up to which the server may forget; 0: not known yet
+}
+
+var _ cdc.Source = (*Source)(nil)
+
+// patience says how long we wait for what. Tests shorten it.
+type patience struct {
+	call     time.Duration // one call of the catalog
+	slot     time.Duration // the creation of our slot, which waits for all running transactions
+	snapshot time.Duration // the same, of a snapshot's
+	active   time.Duration // our own last connection to leave the slot
+	silence  time.Duration // no word from a server that was asked
+	status   time.Duration // between two status updates without news
+	tick     time.Duration // between two looks at what became durable
+}
+
+// New returns the source for one member. It does not connect.
+func New(o Options, h *digest.Hasher) (*Source, error) {
+	if _, err := pgx.ParseConfig(o.DSN); err != nil {
+		return nil, fmt.Errorf("member %s: %s", o.Member, oneLine(err))
+	}
+	if o.Slot == "" || o.Publication == "" {
+		return nil, fmt.Errorf("member %s: name a slot and a publication", o.Member)
+	}
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Source{
+		options: o,
+		hasher:  h,
+		log:     log.With("group", o.Group, "member", o.Member),
+		catalog: make(chan *pgx.Conn, 1),
+		errors:  map[uint32]int64{},
+		patience: patience{
+			call: time.Minute, slot: 30 * time.Second, snapshot: time.Minute, active: 10 * time.Second,
+			silence: time.Minute, status: 10 * time.Second, tick: 500 * time.Millisecond,
+		},
+	}
+	s.catalog <- nil
+	s.list.Store(newWatchlist())
+	return s, nil
+}
+
+// SetEpoch implements [cdc.Source]. An epoch without columns makes the table known, so that changes of it are reported
+// as Touched, and its rows are not decoded.
+func (s *Source) SetEpoch(t cdc.Table, e cdc.Epoch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list.Store(s.list.Load().with(t, e))
+}
+
+func (s *Source) setTypes(types map[uint32]columnType) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list.Store(s.list.Load().withTypes(types))
+}
+
+// Durable implements [cdc.Source].
+func (s *Source) Durable(p cdc.LSN) {
+	for {
+		old := s.durable.Load()
+		if uint64(p) <= old || s.durable.CompareAndSwap(old, uint64(p)) {
+			return
+		}
+	}
+}
+
+// Close implements [cdc.Source]. A stream or snapshot that is open ends by its own means.
+func (s *Source) Close() {
+	conn := <-s.catalog
+	if conn != nil {
+		hangUp(conn)
+	}
+	s.catalog <- nil
+}
+
+// ask lets do use the catalog connection, which is opened when it is first needed and again after it broke. A connection
+// that turns out to have broken since its last use is replaced once.
+func (s *Source) ask(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.call)
+	defer cancel()
+	var conn *pgx.Conn
+	select {
+	case conn = <-s.catalog:
+	case <-ctx.Done():
+		return s.wrap(ctx.Err())
+	}
+	defer func() { s.catalog <- conn }()
+	used := conn != nil && !conn.IsClosed()
+	for {
+		var err error
+		if conn == nil || conn.IsClosed() {
+			if conn, err = s.options.open(ctx, false); err != nil {
+				conn = nil
+				return s.wrap(err)
+			}
+		}
+		err = do(ctx, conn)
+		if err == nil || !used || !conn.IsClosed() || ctx.Err() != nil {
+			return s.wrap(err)
+		}
+		used = false
+	}
+}
+
+// wrap names the member, once.
+func (s *Source) wrap(err error) error {
+	var named *memberError
+	if err == nil || errors.As(err, &named) {
+		return err
+	}
+	return &memberError{member: s.options.Member, err: err}
+}
+
+type memberError struct {
+	member string
+	err    error
+}
+
+func (e *memberError) Error() string { return fmt.Sprintf("member %s: %v", e.member, e.err) }
+func (e *memberError) Unwrap() error { return e.err }
+
+// serverAnswer is the server's own error, or nil if err is something else.
+func serverAnswer(err error) *pgconn.PgError {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return answer
+	}
+	return nil
+}
+
+// sqlState is the code of the server's answer, or empty if err is something else.
+func sqlState(err error) string {
+	if answer := serverAnswer(err); answer != nil {
+		return answer.Code
+	}
+	return ""
+}
+
+// missingRight turns a refusal for want of a right into what grants it.
+func missingRight(err error, grants string) error {
+	if sqlState(err) != insufficientRight {
+		return err
+	}
+	return &cdc.SetupError{Problem: serverMessage(err), Hint: grants}
+}

@@ -1,0 +1,177 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"lockstep/cdc"
+)
+
+// buffered is how many events may wait for a slow receiver before the server has to. Each may be a large transaction, so
+// it is no more than what evens out the two sides.
+const buffered = 16
+
+// Stream implements [cdc.Source].
+//
+// One goroutine reads from the server and one tells it what is durable, so that a receiver which takes its time does not
+// look like one that is gone (wal_sender_timeout). yield is called by the caller's goroutine.
+func (s *Source) Stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event) error) error {
+	return s.wrap(s.stream(ctx, from, yield))
+}
+
+func (s *Source) stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event) error) error {
+	conn, status, err := s.startReplication(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer hangUp(conn)
+	position := new(atomic.Uint64)
+	position.Store(uint64(from))
+	r := &receiver{
+		wire:      newWire(conn.PgConn()),
+		assembler: newAssembler(s.hasher, s.list.Load),
+		silence:   s.silence,
+		events:    make(chan cdc.Event, buffered),
+		asked:     make(chan struct{}, 1),
+		position:  position,
+		from:      from,
+	}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	acks := &acknowledger{conn: conn.PgConn(), durable: &s.durable, position: position, asked: r.asked, patience: s.patience, status: status}
+	var group sync.WaitGroup
+	var received, acknowledged error
+	group.Go(func() { received = r.run(reading) })
+	group.Go(func() { acknowledged = acks.run(reading) })
+	yielded := drain(ctx, r.events, yield)
+	stop()
+	group.Wait()
+	switch {
+	case yielded != nil:
+		return yielded
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	// The server says on the reading side why it hangs up; the writing side only finds that it has.
+	return s.explain(ctx, cmp.Or(received, acknowledged))
+}
+
+// drain hands events on until there are no more.
+func drain(ctx context.Context, events <-chan cdc.Event, yield func(cdc.Event) error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, more := <-events:
+			if !more {
+				return nil
+			}
+			if err := yield(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// startReplication opens the stream and makes sure that it begins where we left off: the server forwards a start before
+// the slot's confirmed position without a word. Nobody can move the slot once we have it.
+func (s *Source) startReplication(ctx context.Context, from cdc.LSN) (_ *pgx.Conn, status time.Duration, err error) {
+	if err := s.keepSlot(ctx, from); err != nil {
+		return nil, 0, err
+	}
+	err = s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		types, err := loadTypes(ctx, conn)
+		if err == nil {
+			s.setTypes(types)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	conn, err := s.options.open(ctx, true)
+	if err != nil {
+		return nil, 0, err
+	}
+	if status, err = s.statusInterval(ctx, conn.PgConn()); err != nil {
+		hangUp(conn)
+		return nil, 0, err
+	}
+	err = pglogrepl.StartReplication(ctx, conn.PgConn(), quoteName(s.options.Slot), pglogrepl.LSN(from), pglogrepl.StartReplicationOptions{
+		Mode:       pglogrepl.LogicalReplication,
+		PluginArgs: []string{"proto_version '1'", "publication_names " + quoteText(quoteName(s.options.Publication))},
+	})
+	if err == nil {
+		err = s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			slot, err := readSlot(ctx, conn, s.options.Slot)
+			if err != nil {
+				return err
+			}
+			return s.continues(slot, from)
+		})
+	}
+	if err != nil {
+		hangUp(conn)
+		return nil, 0, s.explain(ctx, err)
+	}
+	return conn, status, nil
+}
+
+// statusInterval asks the walsender itself how long it waits for us: the setting may differ by role and database.
+func (s *Source) statusInterval(ctx context.Context, conn *pgconn.PgConn) (time.Duration, error) {
+	rows, err := simpleQuery(ctx, conn, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")
+	if err != nil {
+		return 0, fmt.Errorf("read wal_sender_timeout: %w", err)
+	}
+	if len(rows) != 1 {
+		return s.status, nil
+	}
+	timeout, err := strconv.Atoi(string(rows[0][0])) // milliseconds; 0: it waits for ever
+	if err != nil || timeout <= 0 {
+		return s.status, err
+	}
+	return min(s.status, time.Duration(timeout)*time.Millisecond/4), nil // in time even when one is late
+}
+
+// explain finds out what the end of a stream means for the one who wants to go on.
+func (s *Source) explain(ctx context.Context, err error) error {
+	if err == nil || cdc.IsGap(err) || cdc.IsSetup(err) {
+		return err
+	}
+	answer := serverAnswer(err)
+	switch {
+	case errors.Is(err, errSkippedPublication), answer != nil && answer.Code == undefinedObject && strings.Contains(answer.Message, "publication"):
+		return s.lostPublication(ctx)
+	case answer == nil:
+		return err
+	case answer.Code == undefinedObject && strings.Contains(answer.Message, "slot"), answer.Code == undefinedFile,
+		answer.Code == notInPrerequisite && strings.Contains(answer.Message, "slot"):
+		return &cdc.GapError{Reason: fmt.Sprintf("slot %q cannot be read from any more: %s", s.options.Slot, answer.Message)}
+	}
+	return err
+}
+
+// lostPublication is asked when the server did not find our publication at some point of its log. If it is there now, it
+// was made anew, and what was written in between cannot be decoded any more.
+func (s *Source) lostPublication(ctx context.Context) error {
+	return s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		if err := s.hasPublication(ctx, conn); err != nil {
+			return err
+		}
+		return &cdc.GapError{
+			Reason: fmt.Sprintf("publication %q was dropped and made again: what was written in between is not in the stream", s.options.Publication),
+			Hint:   "change lockstep's publication with ALTER PUBLICATION only",
+		}
+	})
+}

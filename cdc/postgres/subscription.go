@@ -1,0 +1,153 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"lockstep/cdc"
+)
+
+// laneFacts is one subscription of the member's database and what is known of its worker.
+type laneFacts struct {
+	OID        uint32
+	Name, Slot string
+	Enabled    bool
+	Worker     bool
+	Errors     int64
+}
+
+// subconninfo holds a password and is closed to us, so the columns are named one by one.
+const lanesQuery = `
+SELECT s.oid, s.subname::text, coalesce(s.subslotname::text, ''), s.subenabled,
+  EXISTS (SELECT FROM pg_catalog.pg_stat_subscription w WHERE w.subid = s.oid AND w.relid IS NULL AND w.pid IS NOT NULL),
+  coalesce((SELECT e.apply_error_count FROM pg_catalog.pg_stat_subscription_stats e WHERE e.subid = s.oid), 0)
+FROM pg_catalog.pg_subscription s
+WHERE s.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+ORDER BY s.subname`
+
+type appliedFacts struct{ Lane, Position string }
+
+const appliedQuery = `
+SELECT o.external_id, o.remote_lsn::text FROM pg_catalog.pg_replication_origin_status o
+WHERE o.external_id IS NOT NULL AND o.remote_lsn IS NOT NULL`
+
+// Progress implements [cdc.Source].
+func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
+	p := cdc.Progress{Applied: map[string]cdc.LSN{}}
+	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		lanes, err := s.lanes(ctx, conn)
+		if err != nil {
+			return err
+		}
+		p.Lanes = lanes
+		applied, err := collect[appliedFacts](ctx, conn, appliedQuery)
+		if err != nil {
+			return missingRight(err, s.originGrants())
+		}
+		for _, a := range applied {
+			if p.Applied[a.Lane], err = cdc.ParseLSN(a.Position); err != nil {
+				return err
+			}
+		}
+		// After the origins, in a statement of its own: what they count was written before it.
+		p.Barrier, err = endOfLog(ctx, conn)
+		return err
+	})
+	return p, err
+}
+
+func (s *Source) originGrants() string {
+	role := quoteName(s.role())
+	return fmt.Sprintf("GRANT SELECT ON pg_catalog.pg_replication_origin_status TO %s; "+
+		"GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_replication_origin_status() TO %s;", role, role)
+}
+
+// endOfLog is the end of the last record that the server has begun to write. At the start of a page the server counts the
+// page's header in, which no record ends in: the stream would reach that position with the next record only.
+func endOfLog(ctx context.Context, conn *pgx.Conn) (cdc.LSN, error) {
+	var text string
+	var page, segment uint64
+	err := conn.QueryRow(ctx, `SELECT pg_catalog.pg_current_wal_insert_lsn()::text, current_setting('wal_block_size')::bigint,
+		(SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size')`).Scan(&text, &page, &segment)
+	if err != nil {
+		return 0, fmt.Errorf("read the end of the log: %w", err)
+	}
+	p, err := cdc.ParseLSN(text)
+	if err != nil {
+		return 0, err
+	}
+	return beforePageHeader(p, page, segment), nil
+}
+
+// The sizes of SizeOfXLogShortPHD, and of SizeOfXLogLongPHD at the start of a segment (access/xlog_internal.h).
+const shortPageHeader, longPageHeader = 24, 40
+
+func beforePageHeader(p cdc.LSN, page, segment uint64) cdc.LSN {
+	if page == 0 || segment == 0 {
+		return p
+	}
+	header := uint64(shortPageHeader)
+	if uint64(p)%segment < page {
+		header = longPageHeader
+	}
+	if uint64(p)%page == header {
+		return p - cdc.LSN(header)
+	}
+	return p
+}
+
+func (s *Source) lanes(ctx context.Context, conn *pgx.Conn) ([]cdc.Lane, error) {
+	facts, err := collect[laneFacts](ctx, conn, lanesQuery)
+	if err != nil {
+		return nil, fmt.Errorf("read subscriptions: %w", err)
+	}
+	carried, err := collect[subscribedFacts](ctx, conn, subscribedQuery)
+	if err != nil {
+		return nil, fmt.Errorf("read tables of subscriptions: %w", err)
+	}
+	lanes := make([]cdc.Lane, len(facts))
+	for i, f := range facts {
+		lanes[i] = cdc.Lane{
+			Name: fmt.Sprintf("pg_%d", f.OID), Title: f.Name, Slot: f.Slot, Enabled: f.Enabled,
+			Tables: copying(f.Name, carried), Problem: s.problem(f),
+		}
+	}
+	return lanes, nil
+}
+
+// copying folds partitions into their tables: one that is still copied makes the whole not ready.
+func copying(subscription string, carried []subscribedFacts) map[string]string {
+	tables := map[string]string{}
+	for _, t := range carried {
+		if t.Subscription != subscription {
+			continue
+		}
+		reason := tables[t.Root]
+		if t.State != "r" {
+			reason = "initial copy"
+		}
+		tables[t.Root] = reason
+	}
+	return tables
+}
+
+// problem says what keeps a subscription from applying. A worker that fails is started again and again, so that it may be
+// there when one looks: errors since the last look tell.
+func (s *Source) problem(f laneFacts) string {
+	last, seen := s.errors[f.OID]
+	s.errors[f.OID] = f.Errors
+	var problems []string
+	if f.Slot == "" {
+		problems = append(problems, "it has no slot on its publisher")
+	}
+	if f.Enabled && !f.Worker {
+		problems = append(problems, "its apply worker does not run")
+	}
+	if seen && f.Errors > last || f.Errors > 0 && f.Enabled && !f.Worker {
+		problems = append(problems, fmt.Sprintf("%d errors while applying so far, the server's log has them", f.Errors))
+	}
+	return strings.Join(problems, "; ")
+}

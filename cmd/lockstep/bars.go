@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"lockstep/align"
+	"lockstep/monitor"
+)
+
+// scanBars draws one bar for each table that is being read.
+type scanBars struct {
+	progress *mpb.Progress
+	done     sync.WaitGroup
+	bars     map[[2]string]*mpb.Bar // owned by the goroutine of show
+}
+
+// showScans draws progress bars on w until ctx ends. Wait waits for the last of them.
+func showScans(ctx context.Context, w io.Writer, groups []*monitor.Group) *scanBars {
+	b := &scanBars{progress: mpb.New(mpb.WithOutput(w), mpb.WithWidth(40)), bars: make(map[[2]string]*mpb.Bar)}
+	b.done.Go(func() { b.show(ctx, groups) })
+	return b
+}
+
+// Wait returns when nothing is drawn any more.
+func (b *scanBars) Wait() { b.done.Wait() }
+
+func (b *scanBars) show(ctx context.Context, groups []*monitor.Group) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var scans []align.ScanProgress
+		for _, g := range groups {
+			scans = append(scans, g.Scans()...)
+		}
+		b.draw(scans)
+		select {
+		case <-ctx.Done():
+			b.draw(nil)
+			b.progress.Shutdown()
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (b *scanBars) draw(scans []align.ScanProgress) {
+	running := make(map[[2]string]bool)
+	for _, s := range scans {
+		key := [2]string{s.Member, s.Table}
+		running[key] = true
+		bar := b.bars[key]
+		if bar == nil {
+			bar = b.progress.AddBar(max(s.OfRows, 1),
+				mpb.BarRemoveOnComplete(),
+				mpb.PrependDecorators(decor.Name(s.Member+" "+s.Table+" ")),
+				mpb.AppendDecorators(decor.CurrentNoUnit("%d rows "), decor.Percentage(), decor.Name(" "), decor.AverageETA(decor.ET_STYLE_GO)))
+			b.bars[key] = bar
+		}
+		if s.Rows >= s.OfRows {
+			bar.SetTotal(s.Rows+1, false) // the server's estimate was too low
+		}
+		bar.SetCurrent(s.Rows)
+	}
+	for key, bar := range b.bars {
+		if !running[key] {
+			bar.Abort(true)
+			delete(b.bars, key)
+		}
+	}
+}

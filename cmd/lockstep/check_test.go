@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"lockstep/internal/dbtest"
+)
+
+// checkFile writes a configuration with one group of the given members, name to DSN, in the order of names.
+func checkFile(t *testing.T, members ...[3]string) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("data_dir: /nowhere\ngroups:\n  - name: shop\n    engine: postgres\n    members:\n")
+	for _, m := range members {
+		fmt.Fprintf(&b, "      - {name: %s, dsn: %q, password_file: %q}\n", m[0], m[1], m[2])
+	}
+	b.WriteString("    tables: {include: [\"public.*\"], exclude: [public.keyless]}\n")
+	return writeFile(t, "lockstep.yaml", b.String())
+}
+
+type checkResult struct{ Group, Member, Check, State, Detail, SQL, Hint string }
+
+func checkJSON(t *testing.T, path string, args ...string) (int, []checkResult) {
+	t.Helper()
+	code, stdout, stderr := lockstep(t, append([]string{"check", "-c", path, "-o", "json"}, args...)...)
+	if stderr != "" {
+		t.Errorf("stderr: %s", stderr)
+	}
+	var results []checkResult
+	for d := json.NewDecoder(strings.NewReader(stdout)); d.More(); {
+		var r checkResult
+		if err := d.Decode(&r); err != nil {
+			t.Fatalf("%v in %s", err, stdout)
+		}
+		results = append(results, r)
+	}
+	return code, results
+}
+
+// psql runs a script in the server's database.
+func psql(t *testing.T, s *dbtest.Server, script string) {
+	t.Helper()
+	path, err := exec.LookPath("psql")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, "-X", "-q", "-d", s.DSN(""))
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("psql: %v\n%s\n%s", err, out, script)
+	}
+}
+
+func TestCheckLeadsFromABareGroupToAReadyOne(t *testing.T) {
+	schema := "CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE items (id int PRIMARY KEY); CREATE ROLE lockstep LOGIN"
+	g := dbtest.GroupT(t, dbtest.Need(t, dbtest.PG15), 1, schema, dbtest.Options{})
+	for _, s := range g.Members() {
+		dbtest.ExecT(t, s, "CREATE TABLE keyless (id int)")
+	}
+	pw := writeFile(t, "pw", "unused\n")
+	path := checkFile(t, [3]string{"eu-1", g.Publisher.DSNFor("lockstep", ""), pw}, [3]string{"us-1", g.Subscribers[0].DSNFor("lockstep", ""), pw})
+	if code, results := checkJSON(t, path); code != exitUnknown || !slices.ContainsFunc(results, func(r checkResult) bool {
+		return r.Member == "us-1" && r.Check == "publication lockstep_shop" && r.State == "fail" && r.SQL != ""
+	}) {
+		t.Errorf("bare: exit code %d, %+v", code, results)
+	}
+	for i, member := range []string{"eu-1", "us-1"} {
+		code, script, stderr := lockstep(t, "check", "-c", path, "-o", "sql", "--member", member)
+		if code != exitInStep || stderr != "" {
+			t.Errorf("-o sql: exit code %d, %s", code, stderr)
+		}
+		psql(t, g.Members()[i], script)
+	}
+	code, results := checkJSON(t, path)
+	if code != exitInStep {
+		t.Errorf("ready: exit code %d", code)
+	}
+	for _, r := range results {
+		if r.State != "ok" || r.Group != "shop" || r.Member == "" || r.Detail == "" {
+			t.Errorf("ready: %+v", r)
+		}
+	}
+	code, table, _ := lockstep(t, "check", "-c", path)
+	if code != exitInStep || !strings.HasPrefix(table, "MEMBER   CHECK ") || strings.Contains(table, "To mend") || strings.Contains(table, "\x1b") {
+		t.Errorf("table: exit code %d\n%s", code, table)
+	}
+}
+
+func TestUnreachableMemberDoesNotKeepOthersFromBeingChecked(t *testing.T) {
+	s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG15), dbtest.Options{Password: "right"})
+	dbtest.ExecT(t, s, "CREATE TABLE orders (id int PRIMARY KEY)")
+	right, wrong := writeFile(t, "right", "right\n"), writeFile(t, "wrong", "hunter2\n")
+	path := checkFile(t,
+		[3]string{"a", s.DSN(""), right}, [3]string{"b", s.DSN(""), wrong},
+		[3]string{"c", "postgres://u@127.0.0.1:1/db", right}, [3]string{"d", s.DSN(""), "/nowhere/pw"}, [3]string{"e", s.DSN(""), right})
+	code, table, _ := lockstep(t, "check", "-c", path)
+	if code != exitUnreachable {
+		t.Errorf("exit code %d", code)
+	}
+	squeezed := string(bytes.Join(bytes.Fields([]byte(table)), []byte(" ")))
+	for _, want := range []string{
+		"a version ok PostgreSQL 15.",
+		`b connection fail password authentication failed for user "postgres"`,
+		"c connection unreachable member c: dial tcp 127.0.0.1:1: connect: connection refused",
+		"d password fail password of member d: open /nowhere/pw: no such file or directory",
+		`(shop) members fail a and e are the same database "postgres" of the same server`,
+		"To mend: a: lockstep check -c " + path + " --group shop --member a -o sql | psql, as a superuser in its database",
+	} {
+		if !strings.Contains(squeezed, want) {
+			t.Errorf("lacks %q:\n%s", want, table)
+		}
+	}
+	if strings.Contains(table, "hunter2") {
+		t.Error("shows a password")
+	}
+	if code, _, stderr := lockstep(t, "check", "-c", path, "-o", "sql", "--member", "c"); code != exitUnreachable || stderr != "lockstep: member c: dial tcp 127.0.0.1:1: connect: connection refused\n" {
+		t.Errorf("-o sql: exit code %d, %q", code, stderr)
+	}
+	if code, results := checkJSON(t, path, "--member", "b"); code != exitUnknown || len(results) != 1 {
+		t.Errorf("--member: exit code %d, %+v", code, results)
+	}
+}
+
+func TestCheckRefusesWhatTheFileDoesNotName(t *testing.T) {
+	path := checkFile(t, [3]string{"a", "postgres://u@127.0.0.1:1/db", "pw"}, [3]string{"b", "postgres://u@127.0.0.1:2/db", "pw"})
+	for want, args := range map[string][]string{
+		"FILE has no member \"x\"":                          {"--member", "x"},
+		"FILE has no group \"x\"":                           {"--group", "x"},
+		"-o sql is about one member: name it with --member": {"-o", "sql"},
+	} {
+		code, _, stderr := lockstep(t, append([]string{"check", "-c", path}, args...)...)
+		if want = "lockstep: " + strings.Replace(want, "FILE", path, 1) + "\n"; code != exitUsage || stderr != want {
+			t.Errorf("%v: exit code %d, %q", args, code, stderr)
+		}
+	}
+}

@@ -1,0 +1,69 @@
+// Command lockstep watches replicated databases and says whether every replica holds the same rows.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"lockstep/config"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// newRootCommand puts the commands together. Each has a file of its own, and only wires.
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "lockstep",
+		Short:         "Says whether every replica holds the same rows, and which rows do not",
+		SilenceUsage:  true,
+		SilenceErrors: true, // execute prints them
+	}
+	root.AddCommand(
+		newCheckCommand(),
+		newDemoCommand(),
+		newDivergencesCommand(),
+		newRunCommand(),
+		newStatusCommand(),
+		newVersionCommand(),
+	)
+	return root
+}
+
+// execute runs one command line and returns the exit code.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	understood := false // what fails before is the command line's fault
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	err := root.ExecuteContext(ctx)
+	if err != nil && !understood {
+		err = usageError(err)
+	}
+	return report(stderr, err)
+}
+
+// configFlag adds -c to a command.
+func configFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVarP(path, "config", "c", "lockstep.yaml", "configuration `FILE`")
+}
+
+// loadConfig reads the file that -c names.
+func loadConfig(path string) (*config.Config, error) {
+	c, err := config.Load(path)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	return c, nil
+}

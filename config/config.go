@@ -1,0 +1,105 @@
+// Package config reads lockstep's configuration file.
+//
+// Reading is strict: a key that this version does not know is an error, and every error of the file is reported at once,
+// each on one line with the place in the file and what to do about it.
+package config
+
+import (
+	"fmt"
+	"os"
+	"time"
+)
+
+// What a file that leaves the key out gets.
+const (
+	DefaultListen          = "127.0.0.1:9640"
+	DefaultLagBudget       = 30 * time.Second
+	DefaultMaxInFlightRows = 2_000_000
+)
+
+// Postgres is the one engine that this version watches.
+const Postgres = "postgres"
+
+// Config is a whole configuration, checked, with all defaults filled in.
+type Config struct {
+	DataDir         string
+	Listen          string        // host:port of the HTTP API
+	LagBudget       time.Duration // of groups that set none
+	Groups          []Group
+	MaxInFlightRows int64 // bound of each group's in-flight journal
+	Alerts          Alerts
+}
+
+// Group is one replication group.
+type Group struct {
+	Name      string // [a-z0-9_]{1,40}: it becomes part of the names of slots and publications
+	Engine    string
+	Budget    time.Duration // the group's own lag budget, or the file's; see [Group.LagBudget]
+	Reference string        // name of a member; empty: found out
+	Members   []Member
+	Tables    Tables
+}
+
+// Member is one server of a group.
+type Member struct {
+	Name         string
+	DSN          string // PostgreSQL URL or key=value form, without a password
+	PasswordFile string
+	EnvPassword  Secret // that came with the DSN from the environment
+}
+
+// Alerts says who is told of divergences.
+type Alerts struct {
+	Webhook []Webhook // none or one
+}
+
+// Webhook is an HTTP endpoint that is told of divergences.
+type Webhook struct {
+	URL        Secret // hooks often carry their token in the path
+	SecretFile string // holds the key that signs what is sent; empty: unsigned
+}
+
+// Load reads and checks the file at path. Its error joins one [*Error] a problem.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Group returns the group of that name, or nil.
+func (c *Config) Group(name string) *Group {
+	for i := range c.Groups {
+		if c.Groups[i].Name == name {
+			return &c.Groups[i]
+		}
+	}
+	return nil
+}
+
+// Member returns the member of that name, or nil.
+func (g *Group) Member(name string) *Member {
+	for i := range g.Members {
+		if g.Members[i].Name == name {
+			return &g.Members[i]
+		}
+	}
+	return nil
+}
+
+// LagBudget says how long a difference in table, a qualified name, may last before it is a divergence.
+func (g Group) LagBudget(table string) time.Duration {
+	if o := g.Tables.override(table); o != nil && o.LagBudget > 0 {
+		return o.LagBudget
+	}
+	return g.Budget
+}
+
+// ExcludeColumns lists the columns of table, a qualified name, that are not compared.
+func (g Group) ExcludeColumns(table string) []string {
+	if o := g.Tables.override(table); o != nil {
+		return o.ExcludeColumns
+	}
+	return nil
+}

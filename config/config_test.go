@@ -1,0 +1,312 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestExampleLoads(t *testing.T) {
+	c, err := Load("example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := c.Group("shop")
+	if g == nil || len(g.Members) != 2 || g.Reference != "eu-1" {
+		t.Fatalf("group shop = %+v", g)
+	}
+	if got := g.Member("us-1").DSN; got != "host=10.0.1.1 dbname=shop user=lockstep sslmode=verify-full" {
+		t.Errorf("dsn of us-1 = %q", got)
+	}
+	if got := g.LagBudget("public.events"); got != 2*time.Minute {
+		t.Errorf("lag budget of public.events = %s", got)
+	}
+	if got := g.LagBudget("public.orders"); got != 10*time.Second {
+		t.Errorf("lag budget of public.orders = %s", got)
+	}
+	if diff := cmp.Diff([]string{"seen_at"}, g.ExcludeColumns("public.events")); diff != "" {
+		t.Error(diff)
+	}
+	if string(Example) == "" {
+		t.Error("the example is not embedded")
+	}
+}
+
+// minimal is a whole file of 12 lines; the tests below break one thing each.
+const minimal = `data_dir: /tmp/x
+groups:
+  - name: shop
+    engine: postgres
+    members:
+      - name: a
+        dsn: postgres://u@h1/db
+      - name: b
+        dsn: postgres://u@h2/db
+    tables:
+      include:
+        - public.*
+`
+
+func TestDefaultsAreFilledIn(t *testing.T) {
+	c, err := Parse("f", []byte(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{DataDir: "/tmp/x", Listen: DefaultListen, LagBudget: DefaultLagBudget, MaxInFlightRows: DefaultMaxInFlightRows}
+	got := *c
+	got.Groups = nil
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := c.Groups[0].LagBudget("public.x"); got != DefaultLagBudget {
+		t.Errorf("lag budget = %s", got)
+	}
+}
+
+func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
+	t.Setenv("LOCKSTEP_TEST_PW", "hunter2")
+	tests := []struct {
+		name, old, new string
+		want           string
+	}{
+		{"misspelled key", "data_dir: /tmp/x", "data_dri: /tmp/x",
+			`f:1: unknown key "data_dri": did you mean "data_dir"?` + "\n" +
+				`f:1: data_dir: is missing: say where lockstep keeps its store, such as /var/lib/lockstep`},
+		{"misspelled key of a member", "dsn: postgres://u@h2/db", "dsn: postgres://u@h2/db\n        pasword_file: x",
+			`f:10: groups[0].members[1]: unknown key "pasword_file": did you mean "password_file"?`},
+		{"a key of a later version", "    tables:", "    scrub: {every: 24h}\n    tables:",
+			`f:10: groups[0]: unknown key "scrub": this version of lockstep does not have it; remove it`},
+		{"alertmanager", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  alertmanager: [{url: x}]",
+			`f:3: alerts: unknown key "alertmanager": this version of lockstep does not have it; remove it`},
+		{"row_index", "        - public.*", "        - public.*\n      overrides: [{table: public.a, row_index: \"off\"}]",
+			`f:13: groups[0].tables.overrides[0]: unknown key "row_index": this version of lockstep does not have it; remove it`},
+		{"a foreign key", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {nonsense: 1}",
+			`f:2: alerts: unknown key "nonsense": known here are webhook`},
+		{"key twice", "    engine: postgres", "    engine: postgres\n    engine: postgres",
+			`f:5: groups[0].engine: is set a second time, first on line 4: keep one`},
+		{"no value", "data_dir: /tmp/x", "data_dir:",
+			`f:1: data_dir: has no value: give it one, or leave the key out`},
+		{"number for a duration", "data_dir: /tmp/x", "data_dir: /tmp/x\nlag_budget: 30",
+			`f:2: lag_budget: 30 has no unit: write 30s or 30m`},
+		{"bad duration", "data_dir: /tmp/x", "data_dir: /tmp/x\nlag_budget: soon",
+			`f:2: lag_budget: "soon" is not a duration: write it like 30s, 2m or 1h30m`},
+		{"negative duration", "    engine: postgres", "    engine: postgres\n    lag_budget: -1s",
+			`f:5: groups[0].lag_budget: "-1s" is not positive: write it like 30s, 2m or 1h30m`},
+		{"bad count", "data_dir: /tmp/x", "data_dir: /tmp/x\nmax_in_flight_rows: 0",
+			`f:2: max_in_flight_rows: "0" is not a positive whole number: write it like 2000000`},
+		{"bad listen", "data_dir: /tmp/x", "data_dir: /tmp/x\nlisten: localhost",
+			`f:2: listen: "localhost" is not an address: write host:port, such as 127.0.0.1:9640`},
+		{"mysql", "engine: postgres", "engine: mysql",
+			`f:4: groups[0].engine: "mysql" cannot be watched yet: this version of lockstep watches postgres`},
+		{"no engine", "    engine: postgres\n", "",
+			`f:3: groups[0].engine: is missing: write engine: postgres`},
+		{"group name", "name: shop", "name: Shop",
+			`f:3: groups[0].name: "Shop" is not a usable name: use 1 to 40 of a-z, 0-9 and _: it becomes part of slot names`},
+		{"member name", "name: b", "name: b/c",
+			`f:8: groups[0].members[1].name: "b/c" is not a usable name: use letters, digits, dot, hyphen and _`},
+		{"name twice", "name: b", "name: a",
+			`f:8: groups[0].members[1].name: "a" is already on line 6: every one needs its own`},
+		{"one member", "      - name: b\n        dsn: postgres://u@h2/db\n", "",
+			`f:5: groups[0].members: lists 1: a group needs at least 2 members to compare`},
+		{"reference", "    engine: postgres", "    engine: postgres\n    reference: c",
+			`f:5: groups[0].reference: "c" is no member of the group: name one of its members, or leave the key out`},
+		{"password", "postgres://u@h2/db", "postgres://u:hunter2@h2/db",
+			`f:9: groups[0].members[1].dsn: holds a password: put it in a file and name that as password_file, or write ${NAME} for it`},
+		{"password as a keyword", "postgres://u@h2/db", "host=h dbname=d password='hun ter2'",
+			`f:9: groups[0].members[1].dsn: holds a password: put it in a file and name that as password_file, or write ${NAME} for it`},
+		{"password as a parameter", "postgres://u@h2/db", "postgres://u@h2/db?password=hunter2",
+			`f:9: groups[0].members[1].dsn: holds a password: put it in a file and name that as password_file, or write ${NAME} for it`},
+		{"half a password", "postgres://u@h2/db", "postgres://u:hunter2${LOCKSTEP_TEST_PW}@h2/db",
+			`f:9: groups[0].members[1].dsn: holds a password: put it in a file and name that as password_file, or write ${NAME} for it`},
+		{"password that breaks the URL", "postgres://u@h2/db", "postgres://u:hunter2%zz@h2/db",
+			`f:9: groups[0].members[1].dsn: is not a well-formed URL: ` + dsnExample},
+		{"two passwords", "dsn: postgres://u@h2/db", "dsn: postgres://u:${LOCKSTEP_TEST_PW}@h2/db\n        password_file: x",
+			`f:10: groups[0].members[1].password_file: the dsn brings a password too: keep one of the two`},
+		{"no such variable", "postgres://u@h2/db", "postgres://u:${LOCKSTEP_TEST_NONE}@h2/db",
+			`f:9: groups[0].members[1].dsn: the environment variable LOCKSTEP_TEST_NONE is not set: set it for lockstep, or remove the ${LOCKSTEP_TEST_NONE}`},
+		{"no host", "postgres://u@h2/db", "postgres:///db",
+			`f:9: groups[0].members[1].dsn: names no host: ` + dsnExample},
+		{"no database", "postgres://u@h2/db", "postgres://u@h2",
+			`f:9: groups[0].members[1].dsn: names no database: ` + dsnExample},
+		{"two hosts", "postgres://u@h2/db", "postgres://u@h2,h3/db",
+			`f:9: groups[0].members[1].dsn: names several hosts: a member is one server: list each as a member of its own`},
+		{"sslmode", "postgres://u@h2/db", "postgres://u@h2/db?sslmode=verify",
+			`f:9: groups[0].members[1].dsn: unknown sslmode "verify": use one of disable, allow, prefer, require, verify-ca, verify-full`},
+		{"mysql scheme", "postgres://u@h2/db", "mysql://u@h2/db",
+			`f:9: groups[0].members[1].dsn: scheme "mysql" cannot be watched yet, this version of lockstep watches postgres: ` + dsnExample},
+		{"no include", "      include:\n        - public.*", "      exclude: [public.x]",
+			`f:10: groups[0].tables.include: is missing: list patterns of schema.table, such as ["public.*"]`},
+		{"empty include", "      include:\n        - public.*", "      include: []",
+			`f:11: groups[0].tables.include: lists no table: list patterns of schema.table, such as ["public.*"]`},
+		{"class in a pattern", "        - public.*", "        - public.[ab]",
+			`f:12: groups[0].tables.include[0]: "public.[ab]" holds "[": only * and ? are special, names are written without quotes; ? stands for such a character in a name`},
+		{"no schema", "        - public.*", "        - orders",
+			`f:12: groups[0].tables.include[0]: "orders" names no schema: write schema.table, such as public.orders`},
+		{"override of a table that is not watched", "        - public.*", "        - public.*\n      overrides: [{table: sales.x}]",
+			`f:13: groups[0].tables.overrides[0].table: "sales.x" is not among the watched tables: include it, or remove the override`},
+		{"override of a pattern", "        - public.*", "        - public.*\n      overrides: [{table: public.*}]",
+			`f:13: groups[0].tables.overrides[0].table: "public.*" is not one table: write schema.table without * and ?`},
+		{"two webhooks", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {webhook: [{url: http://a/}, {url: http://b/}]}",
+			`f:2: alerts.webhook: lists 2: this version of lockstep tells one; remove the others`},
+		{"webhook address", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {webhook: [{url: ftp://a/token}]}",
+			`f:2: alerts.webhook[0].url: is not an HTTP address: write it like https://hooks.example/lockstep`},
+		{"mapping for a list", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {webhook: {url: http://a/}}",
+			`f:2: alerts.webhook: a mapping where a list belongs: write it as [...] or as lines that start with -`},
+		{"list for a mapping", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: [1]",
+			`f:2: alerts: a list where a mapping belongs: its keys are webhook`},
+		{"number for text", "name: shop", "name: 2024",
+			`f:3: groups[0].name: a number where text belongs: put it in quotes`},
+		{"alias", "data_dir: /tmp/x", "data_dir: &d /tmp/x",
+			`f:1: data_dir: an anchor or alias, which this file may not have, where text belongs: put it in quotes`},
+		{"not YAML", "groups:", "groups: [",
+			"f:2: sequence end token ']' not found: the file has to be YAML"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if !strings.Contains(minimal, test.old) {
+				t.Fatalf("the file does not hold %q", test.old)
+			}
+			_, err := Parse("f", []byte(strings.Replace(minimal, test.old, test.new, 1)))
+			if diff := cmp.Diff(test.want, fmt.Sprint(err)); diff != "" {
+				t.Error(diff)
+			}
+			if strings.Contains(fmt.Sprint(err), "hunter2") {
+				t.Error("the error shows a password")
+			}
+		})
+	}
+}
+
+func TestAllMistakesAreReportedInTheOrderOfLines(t *testing.T) {
+	file := strings.NewReplacer("name: shop", "name: S", "engine: postgres", "engine: oracle", "data_dir", "datadir").Replace(minimal)
+	_, err := Parse("lockstep.yaml", []byte(file))
+	lines := strings.Split(fmt.Sprint(err), "\n")
+	var places []string
+	for _, l := range lines {
+		place, _, _ := strings.Cut(l, ": ")
+		places = append(places, place)
+	}
+	if diff := cmp.Diff([]string{"lockstep.yaml:1", "lockstep.yaml:1", "lockstep.yaml:3", "lockstep.yaml:4"}, places); diff != "" {
+		t.Errorf("%s\n%v", diff, err)
+	}
+	var one *Error
+	if !errors.As(err, &one) || one.Line != 1 {
+		t.Errorf("errors.As found %+v", one)
+	}
+}
+
+func TestPasswordComesFromTheEnvironmentAsItIs(t *testing.T) {
+	t.Setenv("LOCKSTEP_TEST_PW", "p@ss/w:rd$1%")
+	t.Setenv("LOCKSTEP_TEST_HOST", "db.example")
+	t.Setenv("LOCKSTEP_TEST_PORT", "5433")
+	t.Setenv("LOCKSTEP_TEST_DSN", "postgres://u:whole@h/db")
+	tests := []struct{ dsn, text, password string }{
+		{"postgres://u:${LOCKSTEP_TEST_PW}@${LOCKSTEP_TEST_HOST}:${LOCKSTEP_TEST_PORT}/db?sslmode=require", "postgres://u@db.example:5433/db?sslmode=require", "p@ss/w:rd$1%"},
+		{"host=${LOCKSTEP_TEST_HOST} password=${LOCKSTEP_TEST_PW} dbname='my db'", "host=db.example dbname='my db'", "p@ss/w:rd$1%"},
+		{"${LOCKSTEP_TEST_DSN}", "postgres://u@h/db", "whole"},
+		{"postgres:///db?host=/var/run/postgresql&user=u", "postgres:///db?host=/var/run/postgresql&user=u", ""},
+		{"postgres://$u@h/db", "postgres://$u@h/db", ""},
+	}
+	for _, test := range tests {
+		c, err := Parse("f", []byte(strings.Replace(minimal, "postgres://u@h2/db", `"`+test.dsn+`"`, 1)))
+		if err != nil {
+			t.Errorf("%s: %v", test.dsn, err)
+			continue
+		}
+		m := c.Groups[0].Member("b")
+		password, err := m.Password()
+		if err != nil || m.DSN != test.text || password != test.password {
+			t.Errorf("%s: got %q, %q, %v; want %q, %q", test.dsn, m.DSN, password, err, test.text, test.password)
+		}
+	}
+}
+
+func TestPasswordFileIsReadAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pw")
+	m := Member{Name: "eu-1", PasswordFile: path}
+	if _, err := m.Password(); err == nil || !strings.Contains(err.Error(), "password of member eu-1: open "+path) {
+		t.Errorf("missing file: %v", err)
+	}
+	for content, want := range map[string]string{"one\n": "one", "two": "two", "three\n\n": "three\n", "four\r\n": "four"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.Password(); err != nil || got != want {
+			t.Errorf("file %q: got %q, %v", content, got, err)
+		}
+	}
+	if err := os.WriteFile(path, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Password(); err == nil {
+		t.Error("an empty file is no error")
+	}
+}
+
+func TestSecretNeverShows(t *testing.T) {
+	s := Secret("hunter2")
+	encoded, err := json.Marshal(Webhook{URL: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", s)
+	m := Member{EnvPassword: s}
+	for _, out := range []string{fmt.Sprint(s), fmt.Sprintf("%#v", s), fmt.Sprintf("%q", s), fmt.Sprintf("%+v %#v", m, m), string(encoded), log.String()} {
+		if strings.Contains(out, "hunter2") || strings.Contains(out, "68756e") {
+			t.Errorf("shows: %s", out)
+		}
+	}
+	if s.Reveal() != "hunter2" {
+		t.Error("Reveal does not")
+	}
+}
+
+func TestPatternsMatchWholeNames(t *testing.T) {
+	tests := []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"public.*", "public.orders", true},
+		{"public.*", "public.a.b", true}, // a dot in the table's name
+		{"public.*", "publicx.orders", false},
+		{"*", "sales.orders", true},
+		{"*.orders", "sales.orders", true},
+		{"*.orders", "sales.orders_old", false},
+		{"public.order?", "public.orders", true},
+		{"public.order?", "public.order", false},
+		{"public.?", "public.é", true},
+		{"public.*_*_x", "public.a_b_c_x", true},
+		{"public.orders", "public.Orders", false},
+		{"p.*a*a*a*b", "p." + strings.Repeat("a", 60), false},
+	}
+	for _, test := range tests {
+		if got := (Tables{Include: []string{test.pattern}}).Match(test.name); got != test.want {
+			t.Errorf("%s against %s: %t", test.pattern, test.name, got)
+		}
+	}
+	tables := Tables{Include: []string{"public.*"}, Exclude: []string{"public.s*"}}
+	if tables.Match("public.sessions") || !tables.Match("public.orders") {
+		t.Error("exclude does not win over include")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(minimal))
+	f.Add(Example)
+	f.Add([]byte("a: &x [*x]\n<<: *x\n? {a: b}\n: !!str c\n---\n..."))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse("f", data)
+		if (c == nil) == (err == nil) {
+			t.Errorf("config %v, error %v", c, err)
+		}
+	})
+}

@@ -1,0 +1,225 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+var (
+	groupName  = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
+	memberName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+)
+
+// Parse checks a file's content. name is what errors call the file. Its error joins one [*Error] a problem.
+func Parse(name string, data []byte) (*Config, error) {
+	p := &problems{file: name}
+	root, ok := parseYAML(p, data)
+	if !ok {
+		return nil, p.err()
+	}
+	c := decodeConfig(root)
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func decodeConfig(root node) *Config {
+	f := root.fields("data_dir", "listen", "lag_budget", "groups", "max_in_flight_rows", "alerts")
+	c := &Config{
+		DataDir:         f["data_dir"].expanded(),
+		Listen:          decodeListen(f["listen"]),
+		LagBudget:       f["lag_budget"].duration(DefaultLagBudget),
+		MaxInFlightRows: f["max_in_flight_rows"].count(DefaultMaxInFlightRows),
+		Alerts:          decodeAlerts(f["alerts"]),
+	}
+	f["data_dir"].require("say where lockstep keeps its store, such as /var/lib/lockstep")
+	f["groups"].require("list at least one group of servers that must hold the same rows")
+	names := unique{}
+	for _, item := range f["groups"].items() {
+		c.Groups = append(c.Groups, decodeGroup(item, names, c))
+	}
+	if f["groups"].isList() && len(c.Groups) == 0 {
+		f["groups"].fail("lists no group", "list at least one group of servers that must hold the same rows")
+	}
+	return c
+}
+
+// require reports a key that is not there. One with an empty value was reported when it was read.
+func (n node) require(remedy string) {
+	if !n.present() {
+		n.fail("is missing", remedy)
+	}
+}
+
+// unique remembers on which line a name was first given.
+type unique map[string]int
+
+func (u unique) check(n node, name string) {
+	if first, ok := u[name]; ok {
+		n.fail(fmt.Sprintf("%q is already on line %d", name, first), "every one needs its own")
+		return
+	}
+	u[name] = n.line
+}
+
+func decodeListen(n node) string {
+	text := n.text()
+	if text == "" {
+		return DefaultListen
+	}
+	_, port, err := net.SplitHostPort(text)
+	number, notNumber := strconv.ParseUint(port, 10, 16)
+	if err != nil || notNumber != nil || number == 0 && port != "0" {
+		n.fail(fmt.Sprintf("%q is not an address", text), "write host:port, such as "+DefaultListen)
+	}
+	return text
+}
+
+func decodeGroup(n node, names unique, c *Config) Group {
+	f := n.fields("name", "engine", "lag_budget", "reference", "members", "tables")
+	g := Group{
+		Name:      decodeName(f["name"], names, groupName, "use 1 to 40 of a-z, 0-9 and _: it becomes part of slot names"),
+		Engine:    decodeEngine(f["engine"]),
+		Budget:    f["lag_budget"].duration(c.LagBudget),
+		Reference: f["reference"].text(),
+		Tables:    decodeTables(f["tables"]),
+	}
+	f["members"].require("list the servers of the group")
+	members := unique{}
+	for _, item := range f["members"].items() {
+		g.Members = append(g.Members, decodeMember(item, members))
+	}
+	if f["members"].isList() && len(g.Members) < 2 {
+		f["members"].fail(fmt.Sprintf("lists %d", len(g.Members)), "a group needs at least 2 members to compare")
+	}
+	if g.Reference != "" && g.Member(g.Reference) == nil {
+		f["reference"].fail(fmt.Sprintf("%q is no member of the group", g.Reference), "name one of its members, or leave the key out")
+	}
+	return g
+}
+
+func decodeName(n node, names unique, valid *regexp.Regexp, remedy string) string {
+	n.require(remedy)
+	name := n.text()
+	if name == "" {
+		return ""
+	}
+	if !valid.MatchString(name) {
+		n.fail(fmt.Sprintf("%q is not a usable name", name), remedy)
+		return name
+	}
+	names.check(n, name)
+	return name
+}
+
+func decodeEngine(n node) string {
+	n.require("write engine: " + Postgres)
+	switch engine := n.text(); engine {
+	case Postgres, "":
+	case "mysql", "mariadb":
+		n.fail(fmt.Sprintf("%q cannot be watched yet", engine), "this version of lockstep watches postgres")
+	default:
+		n.fail(fmt.Sprintf("unknown engine %q", engine), "this version of lockstep watches postgres")
+	}
+	return Postgres
+}
+
+func decodeMember(n node, names unique) Member {
+	f := n.fields("name", "dsn", "password_file")
+	m := Member{
+		Name:         decodeName(f["name"], names, memberName, "use letters, digits, dot, hyphen and _"),
+		PasswordFile: f["password_file"].expanded(),
+	}
+	f["dsn"].require("write it like postgres://lockstep@10.0.0.1/shop?sslmode=verify-full")
+	m.DSN, m.EnvPassword = decodeDSN(f["dsn"])
+	if m.PasswordFile != "" && m.EnvPassword != "" {
+		f["password_file"].fail("the dsn brings a password too", "keep one of the two")
+	}
+	return m
+}
+
+func decodeTables(n node) Tables {
+	n.require(`say which tables to watch, such as include: ["public.*"]`)
+	f := n.fields("include", "exclude", "overrides")
+	t := Tables{Include: decodePatterns(f["include"]), Exclude: decodePatterns(f["exclude"])}
+	if _, mapping := pairs(n.ast); mapping {
+		f["include"].require(`list patterns of schema.table, such as ["public.*"]`)
+	}
+	if f["include"].isList() && len(t.Include) == 0 {
+		f["include"].fail("lists no table", `list patterns of schema.table, such as ["public.*"]`)
+	}
+	names := unique{}
+	for _, item := range f["overrides"].items() {
+		t.Overrides = append(t.Overrides, decodeOverride(item, names, t))
+	}
+	return t
+}
+
+// decodePatterns refuses what other tools give a meaning, since here it would silently match nothing.
+func decodePatterns(n node) []string {
+	var patterns []string
+	for _, item := range n.items() {
+		pattern := item.text()
+		if pattern == "" {
+			continue
+		}
+		if i := strings.IndexAny(pattern, `[]{}\"`); i >= 0 {
+			item.fail(fmt.Sprintf("%q holds %q", pattern, pattern[i:i+1]), "only * and ? are special, names are written without quotes; ? stands for such a character in a name")
+		} else if !strings.ContainsAny(pattern, ".*") {
+			item.fail(fmt.Sprintf("%q names no schema", pattern), "write schema.table, such as public."+pattern)
+		}
+		patterns = append(patterns, pattern)
+	}
+	return patterns
+}
+
+func decodeOverride(n node, names unique, t Tables) Override {
+	f := n.fields("table", "exclude_columns", "lag_budget")
+	o := Override{
+		Table:          f["table"].text(),
+		ExcludeColumns: f["exclude_columns"].texts(),
+		LagBudget:      f["lag_budget"].duration(0),
+	}
+	f["table"].require("write schema.table")
+	switch {
+	case o.Table == "":
+	case strings.ContainsAny(o.Table, "*?") || !strings.Contains(o.Table, "."):
+		f["table"].fail(fmt.Sprintf("%q is not one table", o.Table), "write schema.table without * and ?")
+	case !t.Match(o.Table) && len(t.Include) > 0:
+		f["table"].fail(fmt.Sprintf("%q is not among the watched tables", o.Table), "include it, or remove the override")
+	default:
+		names.check(f["table"], o.Table)
+	}
+	return o
+}
+
+func decodeAlerts(n node) Alerts {
+	f := n.fields("webhook")
+	var a Alerts
+	for _, item := range f["webhook"].items() {
+		a.Webhook = append(a.Webhook, decodeWebhook(item))
+	}
+	if len(a.Webhook) > 1 {
+		f["webhook"].fail(fmt.Sprintf("lists %d", len(a.Webhook)), "this version of lockstep tells one; remove the others")
+	}
+	return a
+}
+
+func decodeWebhook(n node) Webhook {
+	f := n.fields("url", "secret_file")
+	f["url"].require("write it like https://hooks.example/lockstep")
+	w := Webhook{URL: Secret(f["url"].expanded()), SecretFile: f["secret_file"].expanded()}
+	if w.URL == "" {
+		return w
+	}
+	u, err := url.Parse(w.URL.Reveal())
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		f["url"].fail("is not an HTTP address", "write it like https://hooks.example/lockstep")
+	}
+	return w
+}

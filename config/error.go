@@ -1,0 +1,93 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Error is one problem of a configuration file.
+type Error struct {
+	File    string
+	Line    int
+	Path    string // groups[0].members[1].dsn; empty for the file as a whole
+	Problem string // with the value, unless it may hold a secret
+	Remedy  string // what to write instead; may be empty
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s:%d: ", e.File, e.Line)
+	if e.Path != "" {
+		b.WriteString(e.Path + ": ")
+	}
+	b.WriteString(e.Problem)
+	if e.Remedy != "" {
+		b.WriteString(": " + e.Remedy)
+	}
+	return strings.ReplaceAll(b.String(), "\n", " ")
+}
+
+// problems collects all that is wrong with one file.
+type problems struct {
+	file string
+	list []*Error
+}
+
+func (p *problems) add(line int, path, problem, remedy string) {
+	p.list = append(p.list, &Error{File: p.file, Line: line, Path: path, Problem: problem, Remedy: remedy})
+}
+
+// err joins the problems in the order of the file's lines; nil if there are none.
+func (p *problems) err() error {
+	slices.SortStableFunc(p.list, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
+	errs := make([]error, len(p.list))
+	for i, e := range p.list {
+		errs[i] = e
+	}
+	return errors.Join(errs...)
+}
+
+// later are the keys that the documentation plans, so that their absence is not taken for a typing error.
+var later = []string{"scrub", "row_index", "max_retained_wal", "alertmanager", "pagerduty", "slack", "audit"}
+
+// unknownKeyRemedy suggests the nearest of the known keys.
+func unknownKeyRemedy(key string, known []string) string {
+	if slices.Contains(later, key) {
+		return "this version of lockstep does not have it; remove it"
+	}
+	best, distance := "", 3 // further away than two letters is no typing error
+	for _, k := range known {
+		if d := editDistance(key, k); d < distance && d < len(k) {
+			best, distance = k, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return "known here are " + strings.Join(known, ", ")
+}
+
+// editDistance is Levenshtein's. Long keys are cut: they are nobody's typing error.
+func editDistance(a, b string) int {
+	a = a[:min(len(a), 40)]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			substituted := diagonal
+			if a[i-1] != b[j-1] {
+				substituted++
+			}
+			diagonal = row[j]
+			row[j] = min(substituted, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}

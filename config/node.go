@@ -1,0 +1,246 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// node is one value of the file: where it stands and how users call it. The zero ast means that it is not there.
+type node struct {
+	ast  ast.Node
+	path string
+	line int
+	*problems
+}
+
+func (n node) present() bool { return n.ast != nil }
+
+func (n node) fail(problem, remedy string) { n.add(n.line, n.path, problem, remedy) }
+
+// parseYAML returns the one document's root; not ok if the problems say why there is none.
+func parseYAML(p *problems, data []byte) (root node, ok bool) {
+	file, err := safeParse(data)
+	if err != nil {
+		line, message := 1, err.Error()
+		if e := yaml.Error(nil); errors.As(err, &e) && e.GetToken() != nil {
+			line, message = e.GetToken().Position.Line, e.GetMessage()
+		}
+		p.add(line, "", message, "the file has to be YAML")
+		return node{}, false
+	}
+	var docs []ast.Node
+	for _, d := range file.Docs {
+		if d.Body != nil && d.Body.Type() != ast.CommentType {
+			docs = append(docs, d.Body)
+		}
+	}
+	if len(docs) != 1 {
+		p.add(1, "", fmt.Sprintf("the file holds %d YAML documents", len(docs)), "write exactly one")
+		return node{}, false
+	}
+	return node{ast: docs[0], line: lineOf(docs[0], 1), problems: p}, true
+}
+
+// safeParse keeps a panic of the YAML parser, which reads bytes that we did not write, from being one of ours.
+func safeParse(data []byte) (file *ast.File, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("malformed YAML (%v)", r)
+		}
+	}()
+	return parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+}
+
+func lineOf(n ast.Node, otherwise int) int {
+	if n == nil || n.GetToken() == nil || n.GetToken().Position == nil {
+		return otherwise
+	}
+	return n.GetToken().Position.Line
+}
+
+func pairs(n ast.Node) (values []*ast.MappingValueNode, ok bool) {
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		return m.Values, true
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{m}, true
+	}
+	return nil, false
+}
+
+// fields reads a mapping. Keys that are not among known, or come twice, are reported; all known keys are in the result.
+func (n node) fields(known ...string) map[string]node {
+	found := make(map[string]node, len(known))
+	for _, key := range known {
+		found[key] = node{path: join(n.path, key), line: n.line, problems: n.problems}
+	}
+	values, ok := pairs(n.ast)
+	if !ok {
+		if n.present() {
+			n.fail(kind(n.ast)+" where a mapping belongs", "its keys are "+strings.Join(known, ", "))
+		}
+		return found
+	}
+	for _, v := range values {
+		n.field(found, known, v)
+	}
+	return found
+}
+
+func (n node) field(found map[string]node, known []string, v *ast.MappingValueNode) {
+	line := lineOf(v.Key, n.line)
+	key := ""
+	if v.Key != nil && v.Key.GetToken() != nil {
+		key = v.Key.GetToken().Value
+	}
+	switch {
+	case !slices.Contains(known, key):
+		n.add(line, n.path, fmt.Sprintf("unknown key %q", key), unknownKeyRemedy(key, known))
+	case found[key].present():
+		n.add(line, join(n.path, key), fmt.Sprintf("is set a second time, first on line %d", found[key].line), "keep one")
+	default:
+		f := found[key]
+		f.line, f.ast = line, v.Value
+		if isNull(v.Value) {
+			f.fail("has no value", "give it one, or leave the key out")
+		}
+		found[key] = f
+	}
+}
+
+// items reads a sequence.
+func (n node) items() []node {
+	if !n.present() || isNull(n.ast) {
+		return nil
+	}
+	seq, ok := n.ast.(*ast.SequenceNode)
+	if !ok {
+		n.fail(kind(n.ast)+" where a list belongs", "write it as [...] or as lines that start with -")
+		return nil
+	}
+	items := make([]node, len(seq.Values))
+	for i, v := range seq.Values {
+		items[i] = node{ast: v, path: fmt.Sprintf("%s[%d]", n.path, i), line: lineOf(v, n.line), problems: n.problems}
+	}
+	return items
+}
+
+// text reads a string; empty if there is none. Nothing of the value is printed: it may be a secret.
+func (n node) text() string {
+	switch v := n.ast.(type) {
+	case nil, *ast.NullNode:
+		return ""
+	case *ast.StringNode:
+		if strings.TrimSpace(v.Value) == "" {
+			n.fail("is empty", "give it a value, or leave the key out")
+		}
+		return v.Value
+	case *ast.LiteralNode:
+		return strings.TrimSuffix(v.Value.Value, "\n")
+	default:
+		n.fail(kind(v)+" where text belongs", "put it in quotes")
+		return ""
+	}
+}
+
+// texts reads a list of strings.
+func (n node) texts() []string {
+	var list []string
+	for _, item := range n.items() {
+		if s := item.text(); s != "" {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// duration reads a positive duration, or returns otherwise.
+func (n node) duration(otherwise time.Duration) time.Duration {
+	if !n.present() || isNull(n.ast) {
+		return otherwise
+	}
+	if kind(n.ast) == "a number" {
+		text := n.ast.GetToken().Value
+		n.fail(fmt.Sprintf("%s has no unit", text), fmt.Sprintf("write %ss or %sm", text, text))
+		return otherwise
+	}
+	text := n.text()
+	if text == "" {
+		return otherwise
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		n.fail(fmt.Sprintf("%q is not a duration", text), "write it like 30s, 2m or 1h30m")
+		return otherwise
+	}
+	if d <= 0 {
+		n.fail(fmt.Sprintf("%q is not positive", text), "write it like 30s, 2m or 1h30m")
+		return otherwise
+	}
+	return d
+}
+
+// count reads a positive whole number, or returns otherwise.
+func (n node) count(otherwise int64) int64 {
+	if !n.present() || isNull(n.ast) {
+		return otherwise
+	}
+	text := ""
+	if t := n.ast.GetToken(); t != nil {
+		text = t.Value
+	}
+	v, err := strconv.ParseInt(strings.ReplaceAll(text, "_", ""), 10, 64)
+	if _, number := n.ast.(*ast.IntegerNode); !number || err != nil || v <= 0 {
+		n.fail(fmt.Sprintf("%q is not a positive whole number", text), fmt.Sprintf("write it like %d", otherwise))
+		return otherwise
+	}
+	return v
+}
+
+func (n node) isList() bool {
+	_, list := n.ast.(*ast.SequenceNode)
+	return list
+}
+
+func isNull(n ast.Node) bool {
+	_, null := n.(*ast.NullNode)
+	return null
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// kind says what a value is, for people.
+func kind(n ast.Node) string {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "a mapping"
+	case *ast.SequenceNode:
+		return "a list"
+	case *ast.StringNode, *ast.LiteralNode:
+		return "text"
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		return "a number"
+	case *ast.BoolNode:
+		return "a boolean"
+	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
+		return "an anchor or alias, which this file may not have,"
+	case *ast.TagNode:
+		return "a tag, which this file may not have,"
+	case *ast.NullNode:
+		return "nothing"
+	}
+	return "something else"
+}

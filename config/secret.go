@@ -1,0 +1,64 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+)
+
+const redacted = "[redacted]"
+
+// Secret is text that never shows in logs, errors or JSON. [Secret.Reveal] is the one way to it.
+type Secret string
+
+// Reveal returns the text itself.
+func (s Secret) Reveal() string { return string(s) }
+
+func (s Secret) String() string { return redacted }
+
+// GoString hides the text from %#v.
+func (s Secret) GoString() string { return redacted }
+
+// LogValue hides the text from log/slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText hides the text from JSON and YAML.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Password reads the member's password anew, so that a rotated file is seen without a restart. Empty: none is set.
+func (m *Member) Password() (string, error) {
+	if m.PasswordFile == "" {
+		return m.EnvPassword.Reveal(), nil
+	}
+	secret, err := readSecret(m.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("password of member %s: %w", m.Name, err)
+	}
+	return secret.Reveal(), nil
+}
+
+// Secret reads the key that signs the webhook's messages anew. Empty: messages are not signed.
+func (w *Webhook) Secret() (Secret, error) {
+	if w.SecretFile == "" {
+		return "", nil
+	}
+	secret, err := readSecret(w.SecretFile)
+	if err != nil {
+		return "", fmt.Errorf("secret of the webhook: %w", err)
+	}
+	return secret, nil
+}
+
+// readSecret reads a file that holds nothing but a secret, less the one newline that editors put at its end.
+func readSecret(path string) (Secret, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	if text == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return Secret(text), nil
+}

@@ -1,0 +1,63 @@
+package config
+
+import (
+	"slices"
+	"time"
+)
+
+// Tables says which tables of a group are watched, and what is special about some of them.
+type Tables struct {
+	Include, Exclude []string // patterns over schema.table
+	Overrides        []Override
+}
+
+// Override is what differs for one table from the rest of its group.
+type Override struct {
+	Table          string // qualified name, no pattern
+	ExcludeColumns []string
+	LagBudget      time.Duration // zero: the group's
+}
+
+// Match reports whether the table of that qualified name is watched: some include pattern fits, no exclude pattern does.
+//
+// A * in a pattern stands for any run of characters and a ? for any one, dots among them: a table may have a dot in its
+// name, and public.* that passed over it would be a silent miss. Letters are matched as the server's catalog has them.
+func (t Tables) Match(name string) bool {
+	fits := func(pattern string) bool { return glob(pattern, name) }
+	return slices.ContainsFunc(t.Include, fits) && !slices.ContainsFunc(t.Exclude, fits)
+}
+
+func (t Tables) override(name string) *Override {
+	for i := range t.Overrides {
+		if t.Overrides[i].Table == name {
+			return &t.Overrides[i]
+		}
+	}
+	return nil
+}
+
+// glob matches greedily and goes back to the last star only, which keeps it at O(len(pattern) * len(name)).
+func glob(pattern, name string) bool {
+	p, n := []rune(pattern), []rune(name)
+	star, mark := -1, 0
+	i, j := 0, 0
+	for j < len(n) {
+		switch {
+		case i < len(p) && p[i] == '*':
+			star, mark = i, j
+			i++
+		case i < len(p) && (p[i] == '?' || p[i] == n[j]):
+			i++
+			j++
+		case star >= 0:
+			mark++
+			i, j = star+1, mark
+		default:
+			return false
+		}
+	}
+	for i < len(p) && p[i] == '*' {
+		i++
+	}
+	return i == len(p)
+}

@@ -1,0 +1,147 @@
+package digest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+var errKeySyntax = errors.New("is not written as a value of its class")
+
+// ParseKey is the inverse of [Shape.KeyJSON]: it returns the key that a JSON object describes, which must have all
+// columns of the key and no others, in any order.
+func (s Shape) ParseKey(data json.RawMessage) (Key, error) {
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	if !utf8.Valid(data) {
+		return nil, fmt.Errorf("table %s: key is not UTF-8; write a text that is not as {\"bytes\":\"\\\\xff\"}", s.Table)
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return nil, fmt.Errorf("table %s: key is not a JSON object: %w", s.Table, err)
+	}
+	if len(fields) != len(s.Key) {
+		return nil, fmt.Errorf("table %s: key has %d columns, but %d were given; it is made of %s", s.Table, len(s.Key), len(fields), s.keyNames())
+	}
+	var k Key
+	for _, col := range s.Key {
+		c := s.Columns[col]
+		field, ok := fields[c.Name]
+		if !ok {
+			return nil, fmt.Errorf("table %s: key lacks column %q; it is made of %s", s.Table, c.Name, s.keyNames())
+		}
+		canonical, err := parsePart(c.Class, field)
+		if err != nil {
+			return nil, fmt.Errorf("table %s: key column %q (%s) %w", s.Table, c.Name, c.Class, err)
+		}
+		k = appendKeyPart(k, c.Class, canonical)
+	}
+	return k, nil
+}
+
+func (s Shape) keyNames() string {
+	var names []string
+	for _, col := range s.Key {
+		names = append(names, s.Columns[col].Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// parsePart returns the canonical form of one column of a key.
+func parsePart(class Class, field json.RawMessage) ([]byte, error) {
+	switch class {
+	case Int:
+		return appendIntText(nil, field)
+	case Text, Verbatim:
+		return parseTextPart(field)
+	}
+	text := field
+	if field[0] == '"' {
+		var s string
+		if err := json.Unmarshal(field, &s); err != nil {
+			return nil, err
+		}
+		text = []byte(s)
+	}
+	switch class {
+	case Decimal:
+		return appendDecimal(nil, text)
+	case Float:
+		return appendFloatText(nil, text, 64)
+	case Bytes:
+		return appendHexText(nil, text)
+	case UUID:
+		return appendUUIDText(nil, text)
+	}
+	return parseTemporal(class, text)
+}
+
+func parseTextPart(field json.RawMessage) ([]byte, error) {
+	if field[0] == '{' {
+		var raw struct{ Bytes string }
+		if err := json.Unmarshal(field, &raw); err != nil {
+			return nil, err
+		}
+		return appendHexText(nil, []byte(raw.Bytes))
+	}
+	if field[0] != '"' {
+		return nil, errKeySyntax
+	}
+	var s string
+	err := json.Unmarshal(field, &s)
+	return []byte(s), err
+}
+
+// parseTemporal is the inverse of cutTemporal.
+func parseTemporal(class Class, text []byte) ([]byte, error) {
+	if class == Time {
+		negative := len(text) > 0 && text[0] == '-'
+		if negative {
+			text = text[1:]
+		}
+		us, rest, ok := cutClock(text)
+		if !ok || len(rest) > 0 {
+			return nil, errKeySyntax
+		}
+		if negative {
+			us = -us
+		}
+		return appendInt(nil, us), nil
+	}
+	switch string(text) {
+	case "infinity":
+		return appendInfinity(nil, +1), nil
+	case "-infinity":
+		return appendInfinity(nil, -1), nil
+	}
+	days, rest, ok := parseISODate(text)
+	if !ok {
+		return nil, errKeySyntax
+	}
+	if class == Date {
+		if len(rest) > 0 {
+			return nil, errKeySyntax
+		}
+		return appendInt(nil, days), nil
+	}
+	return parseMoment(class, days, rest)
+}
+
+// parseMoment parses what follows the date: T, the time, and Z for an instant.
+func parseMoment(class Class, days int64, rest []byte) ([]byte, error) {
+	zone := ""
+	if class == Instant {
+		zone = "Z"
+	}
+	if len(rest) == 0 || rest[0] != 'T' {
+		return nil, errKeySyntax
+	}
+	us, rest, ok := cutClock(rest[1:])
+	if !ok || us >= dayMicroseconds || string(rest) != zone {
+		return nil, errKeySyntax
+	}
+	return appendMoment(nil, days, us), nil
+}

@@ -1,0 +1,32 @@
+package dbtest
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// dieWithParent asks the kernel to end a child when we end, even by SIGKILL. SIGQUIT is PostgreSQL's immediate shutdown:
+// unlike SIGKILL it leaves no shared memory behind.
+func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGQUIT }
+
+// removeSharedMemory removes a System V segment that nobody is attached to.
+func removeSharedMemory(id int) error {
+	var segment unix.SysvShmDesc
+	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &segment); err != nil || segment.Nattch > 0 {
+		return nil // gone already, or not ours
+	}
+	_, err := unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+	return err
+}
+
+// memoryDir is a folder in memory with room for the servers of a few tests; empty if there is none. A server makes about a
+// thousand files, which on some disks takes longer than the test.
+func memoryDir() string {
+	const dir, tmpfs, room = "/dev/shm", 0x01021994, 4 << 30
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil || int64(fs.Type) != tmpfs || int64(fs.Bavail)*int64(fs.Bsize) < room {
+		return ""
+	}
+	return dir
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package dbtest
+
+import "syscall"
+
+// Find finds no server on this platform, so that these do nothing.
+
+func dieWithParent(*syscall.SysProcAttr) {}
+
+func removeSharedMemory(int) error { return nil }
+
+func memoryDir() string { return "" }

@@ -1,0 +1,129 @@
+package dbtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// DSN names a database of the server as a URL, for the superuser and without its password. Empty: the server's own.
+func (s *Server) DSN(database string) string { return s.url(superuser, database, false) }
+
+// DSNFor is DSN for another role.
+func (s *Server) DSNFor(role, database string) string { return s.url(role, database, false) }
+
+func (s *Server) url(role, database string, withPassword bool) string {
+	if database == "" {
+		database = s.Database
+	}
+	u := url.URL{
+		Scheme:   "postgres",
+		User:     url.User(role),
+		Host:     net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)),
+		Path:     "/" + database,
+		RawQuery: "sslmode=disable",
+	}
+	if withPassword && s.password != "" {
+		u.User = url.UserPassword(role, s.password)
+	}
+	return u.String()
+}
+
+// Conn opens a session on the server's database as the superuser. The caller closes it.
+func (s *Server) Conn(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, s.Database) }
+
+func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, s.url(superuser, database, true))
+	if err != nil {
+		return nil, fmt.Errorf("%v on port %d: %w", s.Install.Version, s.Port, err)
+	}
+	return conn, nil
+}
+
+// Exec runs statements one after the other in one new session. A string with several statements is one transaction.
+func (s *Server) Exec(ctx context.Context, statements ...string) error {
+	return s.session(ctx, s.Database, func(conn *pgx.Conn) error {
+		for _, statement := range statements {
+			if _, err := conn.Exec(ctx, statement); err != nil {
+				return fmt.Errorf("%s: %w", statement, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Server) createDatabase(ctx context.Context) error {
+	return s.session(ctx, superuser, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{s.Database}.Sanitize())
+		return err
+	})
+}
+
+func (s *Server) session(ctx context.Context, database string, do func(*pgx.Conn) error) (err error) {
+	conn, err := s.connect(ctx, database)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	return do(conn)
+}
+
+// Rows returns the values of a query with one column.
+func Rows[T any](ctx context.Context, s *Server, query string, args ...any) (values []T, err error) {
+	err = s.session(ctx, s.Database, func(conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, query, args...)
+		if err == nil {
+			values, err = pgx.CollectRows(rows, pgx.RowTo[T])
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", query, err)
+		}
+		return nil
+	})
+	return values, err
+}
+
+// Value returns the one value of a query with one row and one column.
+func Value[T any](ctx context.Context, s *Server, query string, args ...any) (T, error) {
+	values, err := Rows[T](ctx, s, query, args...)
+	if err == nil && len(values) != 1 {
+		err = fmt.Errorf("%s: %d rows, want 1", query, len(values))
+	}
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return values[0], nil
+}
+
+// WaitFor asks until the answer is yes or an error, or ctx ends; without a deadline of ctx's own it gives up after a minute.
+// what completes the sentence "waited for …".
+func WaitFor(ctx context.Context, what string, condition func(context.Context) (bool, error)) error {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		met, err := condition(ctx)
+		if err != nil {
+			return fmt.Errorf("waited for %s: %w", what, err)
+		}
+		if met {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited for %s: %w", what, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package dbtest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// newCluster fills data with a fresh cluster. initdb takes most of a second, so that its result is kept in the cache folder
+// and copied; each copy gets a system identifier of its own, as two servers that initdb made would have.
+// With a password initdb runs anew.
+func newCluster(ctx context.Context, install Install, who *account, data, password string) error {
+	if password != "" {
+		return initdb(ctx, install, who, data, password)
+	}
+	kept, err := template(ctx, install, who)
+	if err != nil {
+		return err
+	}
+	if err := copyTree(kept, data, who, nil); err != nil {
+		return fmt.Errorf("copy the cluster template: %w", err)
+	}
+	return renewIdentity(data)
+}
+
+// template returns the folder with the kept cluster of this very build, which it makes at the first use.
+func template(ctx context.Context, install Install, who *account) (string, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	version, err := exec.CommandContext(ctx, filepath.Join(install.Bin, "postgres"), "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("%s/postgres --version: %w", install.Bin, err)
+	}
+	templates := filepath.Join(cache, "templates")
+	name := fmt.Sprintf("%08x", crc32.ChecksumIEEE(append(version, install.Bin...)))
+	kept := filepath.Join(templates, name)
+	if _, err := os.Stat(kept); err == nil {
+		return kept, nil
+	}
+	if err := os.MkdirAll(templates, 0o755); err != nil {
+		return "", fmt.Errorf("cluster templates: %w; set LOCKSTEP_CACHE to a folder that can be written", err)
+	}
+	return kept, makeTemplate(ctx, install, who, kept)
+}
+
+// makeTemplate lets initdb work where the server's account may, and moves the result into place as a whole: of two
+// processes that make the same template one wins, and both are right.
+func makeTemplate(ctx context.Context, install Install, who *account, kept string) error {
+	work, err := newDir("", who)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	data := filepath.Join(work, "data")
+	if err := initdb(ctx, install, who, data, ""); err != nil {
+		return err
+	}
+	draft, err := os.MkdirTemp(filepath.Dir(kept), "new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(draft)
+	if err := copyTree(data, filepath.Join(draft, "data"), nil, nil); err != nil {
+		return err
+	}
+	if err := os.Rename(filepath.Join(draft, "data"), kept); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+func initdb(ctx context.Context, install Install, who *account, data, password string) error {
+	args := []string{"-D", data, "-U", superuser, "--no-sync", "--no-instructions", "--locale=C", "--encoding=UTF8"}
+	if password == "" {
+		args = append(args, "--auth=trust")
+	} else {
+		file := data + ".password"
+		if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+			return err
+		}
+		defer os.Remove(file)
+		if err := who.own(file); err != nil {
+			return err
+		}
+		args = append(args, "--auth=scram-sha-256", "--pwfile="+file)
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(install.Bin, "initdb"), args...)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = filepath.Dir(data), environment(data), who.attributes()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb of %v: %w: %s", install.Version, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// newDir makes a folder below another (empty: TMPDIR) that the server's account owns and may enter.
+func newDir(below string, who *account) (string, error) {
+	dir, err := os.MkdirTemp(below, "lockstep-pg-")
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(os.Chmod(dir, 0o755), who.own(dir), reachable(dir, who)); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, nil
+}
+
+// copyTree copies a data directory for who. skip is asked with the path inside it; of a skipped folder the contents stay
+// out. What disappears on the way is left out: a running server removes files as it likes.
+func copyTree(from, to string, who *account, skip func(path string) bool) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != from {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		inside, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if skip != nil && skip(inside) {
+			return nil
+		}
+		target := filepath.Join(to, inside)
+		switch {
+		case entry.IsDir():
+			err = os.MkdirAll(target, 0o700)
+		case entry.Type().IsRegular():
+			err = copyFile(path, target)
+		default:
+			return fmt.Errorf("%s: a tablespace or another special file; only plain data directories are copied", path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return who.own(target)
+	})
+}
+
+func copyFile(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	_, err = io.Copy(out, in)
+	return err
+}
+
+// renewIdentity gives a cluster that has never run a system identifier of its own. It stands in two places:
+//
+//	global/pg_control   bytes 0-7; the CRC-32C over all that precedes it follows the last field (pg_control.h)
+//	pg_wal/<segment>    bytes 24-31 of the long header that starts each segment; not under a checksum (xlog_internal.h)
+func renewIdentity(data string) error {
+	id := binary.NativeEndian.AppendUint64(nil, rand.Uint64()>>1)
+	path := filepath.Join(data, "global", "pg_control")
+	control, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	at, err := checksumAt(control)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	copy(control, id)
+	binary.NativeEndian.PutUint32(control[at:], crc32.Checksum(control[:at], castagnoli))
+	if err := os.WriteFile(path, control, 0o600); err != nil {
+		return err
+	}
+	segments, err := filepath.Glob(filepath.Join(data, "pg_wal", strings.Repeat("[0-9A-F]", 24)))
+	if err != nil {
+		return err
+	}
+	for _, segment := range segments {
+		if err := overwrite(segment, id, 24); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksumAt finds the checksum where it is right, so that no version's layout need be known.
+func checksumAt(control []byte) (int, error) {
+	sum := uint32(0)
+	for at := 0; at+8 <= len(control) && at < 512; at += 4 {
+		if at > 64 && binary.NativeEndian.Uint32(control[at:]) == sum {
+			return at, nil
+		}
+		sum = crc32.Update(sum, castagnoli, control[at:at+4])
+	}
+	return 0, errors.New("no checksum found; is this a control file of PostgreSQL?")
+}
+
+func overwrite(path string, what []byte, at int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(what, at)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,242 @@
+// Package demo shows lockstep at work on real servers that it starts itself: replication under load, differences made on
+// purpose, each one found with its exact keys, and healed.
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"lockstep/align"
+	"lockstep/internal/dbtest"
+	"lockstep/internal/load"
+	"lockstep/monitor"
+)
+
+// Options of a demo. The zero value prints text for people.
+type Options struct {
+	Install   dbtest.Install
+	LagBudget time.Duration // 0: 2 s
+	Warmup    time.Duration // of load before the first injection; 0: 5 s
+	JSON      bool          // one JSON object a line
+	Color     bool
+	Out       io.Writer
+	Logger    *slog.Logger // of lockstep itself; nil: discard
+	// Linger keeps everything running after the last step until ctx ends, so that one can look around.
+	Linger bool
+}
+
+// Summary is the last line of a demo.
+type Summary struct {
+	Event        string  `json:"event"` // summary
+	Injected     int     `json:"injected"`
+	Found        int     `json:"found"`
+	Exact        int     `json:"exact"`
+	Healed       int     `json:"healed"`
+	FalseAlarms  int     `json:"false_alarms"`
+	Keys         int64   `json:"keys"`
+	SlowestFound float64 `json:"slowest_found_seconds"` // after the write, the lag budget included
+	LagBudget    float64 `json:"lag_budget_seconds"`
+	Transactions int64   `json:"transactions"` // of the load
+	Rows         int64   `json:"rows"`         // written by the load
+	Seconds      float64 `json:"seconds"`
+}
+
+// OK reports whether every difference was found with exactly its keys, nothing else was reported, and all healed.
+func (s Summary) OK() bool {
+	return s.Injected > 0 && s.Found == s.Injected && s.Exact == s.Injected && s.Healed == s.Injected && s.FalseAlarms == 0
+}
+
+// demo is one run.
+type demo struct {
+	opt     Options
+	out     *printer
+	dir     string
+	cluster *cluster
+	load    *load.Load
+	daemon  *monitor.Daemon
+	summary Summary
+	claimed map[string]bool // ids of divergences that an injection explains
+
+	mu     sync.Mutex
+	opened map[string]align.Divergence // every divergence that was ever opened, guarded by mu
+}
+
+// Run carries out the demo. The error is for what kept it from being carried out; whether lockstep did well is in the
+// Summary.
+func Run(ctx context.Context, o Options) (Summary, error) {
+	if o.LagBudget == 0 {
+		o.LagBudget = 2 * time.Second
+	}
+	if o.Warmup == 0 {
+		o.Warmup = 5 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &demo{opt: o, out: newPrinter(o), claimed: make(map[string]bool), opened: make(map[string]align.Divergence)}
+	d.summary = Summary{Event: "summary", LagBudget: o.LagBudget.Seconds()}
+	began := time.Now()
+	err := d.run(ctx)
+	d.summary.Seconds = time.Since(began).Seconds()
+	if err == nil {
+		d.out.summary(d.summary)
+	}
+	return d.summary, err
+}
+
+func (d *demo) run(ctx context.Context) (err error) {
+	if d.dir, err = os.MkdirTemp("", "lockstep-demo-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
+	d.out.step("starting %v: eu-1 publishes, us-1 and us-2 subscribe", d.opt.Install.Version)
+	if d.cluster, err = startCluster(ctx, d.opt.Install, filepath.Join(d.dir, "data"), d.opt.LagBudget); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.cluster.close()) }()
+	if err := load.Fill(ctx, d.cluster.publisher().DSN(database)); err != nil {
+		return err
+	}
+	d.load = load.Start(ctx, d.cluster.publisher().DSN(database), load.Options{Pause: 5 * time.Millisecond})
+	defer func() { err = errors.Join(err, d.load.Stop()) }()
+	return d.watch(ctx)
+}
+
+// watch starts lockstep and plays the story.
+func (d *demo) watch(ctx context.Context) (err error) {
+	options := monitor.DaemonOptions{Version: "demo", Logger: d.opt.Logger, OnNotice: d.notice}
+	if d.daemon, err = monitor.Start(ctx, d.cluster.config, options); err != nil {
+		return err
+	}
+	d.out.step("lockstep watches all three under load: http://%s/api/v1/divergences", d.daemon.Addr())
+	running, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- d.daemon.Run(running) }()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-done)
+	}()
+	return d.play(ctx)
+}
+
+func (d *demo) play(ctx context.Context) error {
+	if err := d.waitFor(ctx, "all tables to be read and compared", d.compared); err != nil {
+		return err
+	}
+	d.out.step("all tables are read and compared; load goes on for %v with nothing to be found", d.opt.Warmup)
+	if err := sleep(ctx, d.opt.Warmup); err != nil {
+		return err
+	}
+	injections := d.story()
+	for _, in := range injections {
+		if err := d.inject(ctx, in); err != nil {
+			return fmt.Errorf("%s on %s: %w", in.name, in.member, err)
+		}
+	}
+	d.out.step("healing all of it")
+	for _, in := range injections {
+		if err := in.heal(ctx); err != nil {
+			return fmt.Errorf("heal %s on %s: %w", in.name, in.member, err)
+		}
+	}
+	for _, in := range injections {
+		if err := d.awaitHealed(ctx, in); err != nil {
+			return err
+		}
+	}
+	if err := d.verifySame(ctx); err != nil {
+		return err
+	}
+	d.countFalseAlarms()
+	d.summary.Transactions, d.summary.Rows = d.load.Counts().Transactions.Load(), d.load.Counts().Rows.Load()
+	if d.opt.Linger {
+		d.out.step("everything keeps running until you press Ctrl-C: curl http://%s/api/v1/groups", d.daemon.Addr())
+		<-ctx.Done()
+	}
+	return nil
+}
+
+// notice is called by lockstep for each divergence that opens or resolves.
+func (d *demo) notice(v align.Divergence) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.opened[v.ID] = v
+}
+
+// compared reports whether every table of every member is live and compared with the reference's.
+func (d *demo) compared(context.Context) (bool, error) {
+	for _, m := range d.daemon.Groups()[0].Status().Members {
+		if m.Trouble != "" {
+			d.opt.Logger.Debug("not yet", "member", m.Name, "err", m.Trouble)
+		}
+		if len(m.Tables) == 0 {
+			return false, nil
+		}
+		for _, t := range m.Tables {
+			if t.Phase != align.Live || m.Role != "reference" && t.ComparedAt.IsZero() {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// open returns the divergences that are open now, as the API shows them.
+func (d *demo) open() (map[string]align.Divergence, error) {
+	open := make(map[string]align.Divergence)
+	err := d.daemon.Groups()[0].Divergences(func(v *align.Divergence) bool {
+		if v.State == align.Open {
+			open[v.ID] = *v
+		}
+		return true
+	})
+	return open, err
+}
+
+// patience bounds each wait of the demo.
+const patience = 90 * time.Second
+
+func (d *demo) waitFor(ctx context.Context, what string, met func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return dbtest.WaitFor(ctx, what, met)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// countFalseAlarms counts what lockstep reported and nobody had injected.
+func (d *demo) countFalseAlarms() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, v := range d.opened {
+		if !d.claimed[id] {
+			d.summary.FalseAlarms++
+			d.out.falseAlarm(v)
+		}
+	}
+}
+
+// keyText is a key of the API in one spelling.
+func keyText(raw json.RawMessage) (string, error) {
+	var fields map[string]any
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(fields)
+	return string(b), err
+}

@@ -1,0 +1,94 @@
+package lint
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "lockstep/"
+
+// below is everything under monitor, in the order of the layers.
+const below = "digest merkle cdc align store cdc/postgres alerts web"
+
+// allowed says what each package of ours may import of ours. Imports point down; a package that is not here fails.
+var allowed = map[string]string{
+	"digest":          "",
+	"merkle":          "digest",
+	"cdc":             "merkle digest",
+	"align":           "cdc merkle digest",
+	"store":           "align cdc merkle digest",
+	"cdc/postgres":    "cdc merkle digest",
+	"alerts":          "align store cdc digest",
+	"web":             "align store cdc merkle digest",
+	"config":          "",
+	"monitor":         below + " config",
+	"internal/dbtest": "",
+	"internal/demo":   below + " config monitor internal/dbtest",
+	"internal/lint":   "",
+	"cmd/lockstep":    "config monitor align store cdc cdc/postgres web internal/demo internal/dbtest",
+}
+
+// owners says which packages may import a third-party module: the few that would have to change if it went away.
+var owners = map[string]string{
+	"github.com/cockroachdb/pebble": "store",
+	"github.com/jackc/":             "cdc/postgres internal/dbtest internal/demo",
+	"github.com/prometheus/":        "web monitor",
+	"github.com/goccy/go-yaml":      "config",
+	"github.com/spf13/cobra":        "cmd/lockstep",
+}
+
+func TestImportsPointDown(t *testing.T) {
+	for _, s := range sources(t) {
+		if _, known := allowed[s.pkg]; !known {
+			t.Errorf("%s: package %s is not in the table; say there what it may import", s.path, s.pkg)
+		}
+		for _, to := range s.imports() {
+			inside, ours := strings.CutPrefix(to, module)
+			if ours && !s.test && !listed(allowed[s.pkg], inside) {
+				t.Errorf("%s: %s may not import %s", s.path, s.pkg, inside)
+			}
+		}
+	}
+}
+
+// Tests may borrow: they reach the servers of internal/dbtest, and through it a database.
+func TestBigModulesHaveOwners(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, to := range s.imports() {
+			for prefix, by := range owners {
+				if strings.HasPrefix(to, prefix) && !s.test && !listed(by, s.pkg) {
+					t.Errorf("%s: only %s may import %s", s.path, by, to)
+				}
+			}
+		}
+	}
+}
+
+// TestProductDoesNotLinkTesting keeps the test framework's flags out of the binary, which internal/dbtest is part of.
+func TestProductDoesNotLinkTesting(t *testing.T) {
+	for _, s := range sources(t) {
+		if !s.test && slices.Contains(s.imports(), "testing") {
+			t.Errorf("%s imports testing outside a test", s.path)
+		}
+	}
+}
+
+func TestTableNamesOnlyPackagesInTheTable(t *testing.T) {
+	for from, to := range allowed {
+		for _, name := range strings.Fields(to) {
+			if _, known := allowed[name]; !known {
+				t.Errorf("%s may import %s, which is not in the table", from, name)
+			}
+		}
+	}
+	for prefix, by := range owners {
+		for _, name := range strings.Fields(by) {
+			if _, known := allowed[name]; !known {
+				t.Errorf("%s belongs to %s, which is not in the table", prefix, name)
+			}
+		}
+	}
+}
+
+func listed(list, name string) bool { return slices.Contains(strings.Fields(list), name) }

@@ -1,0 +1,237 @@
+package monitor
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/digest"
+)
+
+// watchCatalogs reads the members' table definitions again and again: not every change of a definition leaves a trace
+// in a stream.
+func (g *Group) watchCatalogs(ctx context.Context) error {
+	tick := time.NewTicker(catalogEvery)
+	defer tick.Stop()
+	for {
+		complete := g.readCatalogs(ctx)
+		wait := tick.C
+		if !complete {
+			wait = time.After(lastRetry / 10)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-wait:
+		case <-g.redefine:
+		}
+	}
+}
+
+// readCatalogs asks all members and tells the ledger of what is new. A member that does not answer keeps the
+// definitions that it had; it reports whether every member has answered at least once.
+func (g *Group) readCatalogs(ctx context.Context) bool {
+	defined := make(map[align.MemberID]map[string]cdc.Table)
+	for _, id := range g.order {
+		f := g.feeds[id]
+		tables, err := f.Source.Tables(ctx, g.opt.Match)
+		if err != nil {
+			g.log.Debug("catalog is not known", "member", f.Name, "err", err.Error())
+			continue
+		}
+		byName := make(map[string]cdc.Table, len(tables))
+		for _, t := range tables {
+			byName[t.Name] = t
+		}
+		defined[id] = byName
+	}
+	complete := false
+	err := g.do(ctx, func() error {
+		for id, tables := range defined {
+			g.feeds[id].defined = tables
+		}
+		complete = g.allDefined()
+		if !complete {
+			return nil
+		}
+		return g.define()
+	})
+	if err != nil && ctx.Err() == nil {
+		g.log.Error("table definitions could not be taken in", "err", err.Error())
+	}
+	return complete
+}
+
+func (g *Group) allDefined() bool {
+	for _, f := range g.feeds {
+		if f.defined == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// define brings the epochs of all tables up to the definitions as last read. The reference says which tables there are.
+func (g *Group) define() error {
+	for _, name := range slices.Sorted(maps.Keys(g.feeds[g.ref].defined)) {
+		if err := g.defineTable(name); err != nil {
+			return fmt.Errorf("table %s: %w", name, err)
+		}
+	}
+	for name, id := range g.tables {
+		if _, exists := g.feeds[g.ref].defined[name]; !exists {
+			if err := g.ledger.SetProblem(id, g.ref, "it does not exist on "+g.feeds[g.ref].Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (g *Group) defineTable(name string) error {
+	id, err := g.state.TableID(name)
+	if err != nil {
+		return err
+	}
+	shape, problems := g.shape(name)
+	versions := make(map[align.MemberID]string)
+	for m, f := range g.feeds {
+		versions[m] = f.defined[name].Version
+	}
+	epoch, known := g.ledger.Epochs()[id]
+	switch {
+	case len(shape.Key) == 0 && !known:
+		g.log.Warn("table cannot be watched", "table", name, "reason", problems[g.ref])
+		return nil
+	case len(shape.Key) == 0: // the reference's definition is unfit now; the table keeps the shape that it had
+	case !known:
+		epoch = cdc.Epoch{Table: id, Number: 1, Shape: shape}
+		err = g.ledger.SetEpoch(epoch, versions, "not read yet")
+	case !sameShape(epoch.Shape, shape):
+		g.log.Info("table is defined anew; it is read anew on all members", "table", name)
+		epoch = cdc.Epoch{Table: id, Number: epoch.Number + 1, Shape: shape}
+		err = g.ledger.SetEpoch(epoch, versions, "its definition changed")
+	default:
+		err = g.redefined(id, name, versions)
+	}
+	if err != nil {
+		return err
+	}
+	g.tables[name] = id
+	for m, f := range g.feeds {
+		if problems[m] == "" {
+			f.Source.SetEpoch(f.defined[name], epoch)
+		}
+		if err := g.ledger.SetProblem(id, m, problems[m]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Group) redefined(id cdc.TableID, name string, versions map[align.MemberID]string) error {
+	before := g.ledger.Versions(id)
+	for _, m := range g.order {
+		if versions[m] == "" || before[m] == versions[m] {
+			continue
+		}
+		g.log.Info("table is defined anew; it is read anew", "table", name, "member", g.feeds[m].Name)
+		if err := g.ledger.Redefined(id, m, versions[m]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sameShape(a, b digest.Shape) bool {
+	return slices.Equal(a.Columns, b.Columns) && slices.Equal(a.Key, b.Key)
+}
+
+// shape returns the columns that all members have of a table, and for each member what keeps its table from being
+// compared, if anything does.
+func (g *Group) shape(name string) (digest.Shape, map[align.MemberID]string) {
+	problems := make(map[align.MemberID]string)
+	ref := g.feeds[g.ref].defined[name]
+	if ref.Problem != "" {
+		problems[g.ref] = withHint(ref)
+		return digest.Shape{}, problems
+	}
+	columns := slices.Clone(ref.Columns)
+	for _, m := range g.order {
+		if m == g.ref {
+			continue
+		}
+		t, exists := g.feeds[m].defined[name]
+		if problems[m] = unfit(g.feeds[m].Name, t, exists, ref); problems[m] != "" {
+			continue
+		}
+		columns = shared(columns, t.Columns)
+		problems[m] = mismatch(columns, t, g.feeds[m].Name, g.feeds[g.ref].Name)
+	}
+	excluded := g.opt.Exclude(name)
+	columns = slices.DeleteFunc(columns, func(c digest.Column) bool { return slices.Contains(excluded, c.Name) })
+	shape := digest.Shape{Table: name, Columns: columns}
+	for _, k := range ref.Key {
+		i := slices.IndexFunc(columns, func(c digest.Column) bool { return c.Name == k })
+		if i < 0 {
+			problems[g.ref] = fmt.Sprintf("key column %q is not on every member, or is excluded", k)
+			return digest.Shape{}, problems
+		}
+		shape.Key = append(shape.Key, i)
+	}
+	return shape, problems
+}
+
+// shared returns the columns that are in both lists. A column that one member may leave out of an update is kept track of
+// on all, so that its rows digest alike.
+func shared(columns, others []digest.Column) []digest.Column {
+	var both []digest.Column
+	for _, c := range columns {
+		if other, found := column(others, c.Name); found {
+			c.Wide = c.Wide || other.Wide
+			both = append(both, c)
+		}
+	}
+	return both
+}
+
+func withHint(t cdc.Table) string {
+	if t.Hint == "" {
+		return t.Problem
+	}
+	return t.Problem + ": " + t.Hint
+}
+
+func unfit(member string, t cdc.Table, exists bool, ref cdc.Table) string {
+	switch {
+	case !exists:
+		return "it does not exist on " + member
+	case t.Problem != "":
+		return withHint(t)
+	case !slices.Equal(t.Key, ref.Key):
+		return fmt.Sprintf("its primary key on %s is %q, on the reference %q", member, t.Key, ref.Key)
+	}
+	return ""
+}
+
+func column(columns []digest.Column, name string) (digest.Column, bool) {
+	i := slices.IndexFunc(columns, func(c digest.Column) bool { return c.Name == name })
+	if i < 0 {
+		return digest.Column{}, false
+	}
+	return columns[i], true
+}
+
+// mismatch names a column whose values cannot be compared because the members' types are not of one class.
+func mismatch(columns []digest.Column, t cdc.Table, member, ref string) string {
+	for _, c := range columns {
+		if other, _ := column(t.Columns, c.Name); !c.Comparable(other) {
+			return fmt.Sprintf("column %q is %s %s on %s and %s %s on %s", c.Name, c.Class, c.Type, ref, other.Class, other.Type, member)
+		}
+	}
+	return ""
+}

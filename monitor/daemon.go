@@ -1,0 +1,288 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sync/errgroup"
+
+	"lockstep/alerts"
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/cdc/postgres"
+	"lockstep/config"
+	"lockstep/digest"
+	"lockstep/store"
+	"lockstep/web"
+)
+
+// Daemon is all of lockstep: the groups of a configuration, their store, the HTTP API and the receivers.
+type Daemon struct {
+	config *config.Config
+	log    *slog.Logger
+	store  *store.Store
+	groups []*Group
+	api    *web.Server
+	listen net.Listener
+	hook   *alerts.Webhook
+}
+
+// DaemonOptions say how a Daemon is run.
+type DaemonOptions struct {
+	Version  string
+	Logger   *slog.Logger
+	OnNotice func(align.Divergence)
+}
+
+// Start opens the store, asks every member who it is, and listens. A member that cannot be watched as it is set up is
+// an error here; one that was watched before and does not answer now is not.
+func Start(ctx context.Context, c *config.Config, o DaemonOptions) (*Daemon, error) {
+	d := &Daemon{config: c, log: o.Logger}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if d.store, err = store.Open(c.DataDir, store.Options{}); err != nil {
+		return nil, err
+	}
+	if err = d.open(ctx, o); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func (d *Daemon) open(ctx context.Context, o DaemonOptions) error {
+	var apis []web.Group
+	for i := range d.config.Groups {
+		g, err := d.openGroup(ctx, &d.config.Groups[i], o)
+		if err != nil {
+			return err
+		}
+		d.groups, apis = append(d.groups, g), append(apis, g)
+	}
+	if hooks := d.config.Alerts.Webhook; len(hooks) > 0 {
+		d.hook = &alerts.Webhook{URL: hooks[0].URL.Reveal(), Outbox: d.store, Logger: d.log}
+		if hooks[0].SecretFile != "" {
+			d.hook.Secret = func() ([]byte, error) {
+				s, err := hooks[0].Secret()
+				return []byte(s.Reveal()), err
+			}
+		}
+	}
+	var listener net.ListenConfig
+	var err error
+	if d.listen, err = listener.Listen(ctx, "tcp", d.config.Listen); err != nil {
+		return fmt.Errorf("listen on %s: %w: set listen to another host:port", d.config.Listen, err)
+	}
+	d.api = web.New(apis, d.store, o.Version, d.log)
+	return nil
+}
+
+// Addr is where the API listens.
+func (d *Daemon) Addr() string { return d.listen.Addr().String() }
+
+// Groups returns the groups, as configured.
+func (d *Daemon) Groups() []*Group { return d.groups }
+
+// Run watches until ctx ends or something of lockstep's own fails. It closes what Start opened.
+func (d *Daemon) Run(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	for _, g := range d.groups {
+		work.Go(func() error { return g.Run(ctx) })
+	}
+	work.Go(func() error { return d.api.Serve(ctx, d.listen) })
+	if d.hook != nil {
+		work.Go(func() error { return d.hook.Run(ctx) })
+	}
+	err := work.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, d.close())
+}
+
+func (d *Daemon) close() error {
+	var errs []error
+	for _, g := range d.groups {
+		errs = append(errs, g.Close())
+		for _, f := range g.feeds {
+			f.Source.Close()
+		}
+	}
+	if d.listen != nil {
+		if err := d.listen.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, d.store.Close())...)
+}
+
+func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions) (*Group, error) {
+	members, err := d.sources(c)
+	if err != nil {
+		return nil, err
+	}
+	opt := Options{
+		Name:        c.Name,
+		Members:     members,
+		Match:       c.Tables.Match,
+		Exclude:     c.ExcludeColumns,
+		Budget:      c.LagBudget,
+		MaxInFlight: int(d.config.MaxInFlightRows),
+		Receivers:   len(d.config.Alerts.Webhook) > 0,
+		Logger:      d.log,
+		OnNotice:    o.OnNotice,
+	}
+	if opt.Reference, err = d.preflight(ctx, c, members); err != nil {
+		closeAll(members)
+		return nil, fmt.Errorf("group %s: %w", c.Name, err)
+	}
+	g, err := Open(opt, d.store)
+	if err != nil {
+		closeAll(members)
+	}
+	return g, err
+}
+
+func closeAll(members []Member) {
+	for _, m := range members {
+		m.Source.Close()
+	}
+}
+
+func (d *Daemon) sources(c *config.Group) ([]Member, error) {
+	hasher := digest.NewHasher(d.store.Secret())
+	var members []Member
+	for i := range c.Members {
+		m := &c.Members[i]
+		source, err := postgres.New(SourceOptions(c, m, d.log), hasher)
+		if err != nil {
+			closeAll(members)
+			return nil, fmt.Errorf("group %s: member %s: %w", c.Name, m.Name, err)
+		}
+		members = append(members, Member{Name: m.Name, Source: source})
+	}
+	return members, nil
+}
+
+// SourceOptions say how a member of the configuration is reached.
+func SourceOptions(g *config.Group, m *config.Member, log *slog.Logger) postgres.Options {
+	o := postgres.Options{
+		Group:       g.Name,
+		Member:      m.Name,
+		DSN:         m.DSN,
+		Slot:        postgres.Name(g.Name),
+		Publication: postgres.Name(g.Name),
+		Logger:      log,
+	}
+	if m.PasswordFile != "" || m.EnvPassword != "" {
+		o.Password = m.Password
+	}
+	return o
+}
+
+// preflight asks all members who they are and returns the name of the reference. A member that was watched before may
+// be out of reach: it is waited for.
+func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []Member) (string, error) {
+	state, err := d.store.Group(c.Name)
+	if err != nil {
+		return "", err
+	}
+	defer state.Close()
+	watched, err := state.Watched()
+	if err != nil {
+		return "", err
+	}
+	seen := make(map[cdc.Server]string)
+	for _, m := range members {
+		err := meet(ctx, c, m, seen)
+		var start *StartError
+		if errors.As(err, &start) && start.Unreachable && watched[m.Name] {
+			d.log.Warn("member does not answer; lockstep waits for it", "group", c.Name, "member", m.Name, "err", err.Error())
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	if c.Reference != "" {
+		return c.Reference, nil
+	}
+	if before, err := state.Reference(); err != nil || before != "" && c.Member(before) != nil {
+		return before, err
+	}
+	return findReference(ctx, members)
+}
+
+// meet refuses a member that is another one's server or that cannot be watched as it is set up.
+func meet(ctx context.Context, c *config.Group, m Member, seen map[cdc.Server]string) error {
+	server, err := m.Source.Server(ctx)
+	if err != nil {
+		return &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}
+	}
+	same := cdc.Server{SystemID: server.SystemID, Database: server.Database}
+	if other := seen[same]; other != "" {
+		return &StartError{Err: fmt.Errorf("members %s and %s are the same server and database, which always agrees with itself: correct the dsn of one", other, m.Name)}
+	}
+	seen[same] = m.Name
+	return fitTables(ctx, c, m)
+}
+
+// StartError says why lockstep cannot begin to watch.
+type StartError struct {
+	Err         error
+	Unreachable bool // a member does not answer, rather than being set up wrongly
+}
+
+func (e *StartError) Error() string { return e.Err.Error() }
+func (e *StartError) Unwrap() error { return e.Err }
+
+// fitTables refuses a member none of whose tables, or not all of them, can be watched as they are.
+func fitTables(ctx context.Context, c *config.Group, m Member) error {
+	tables, err := m.Source.Tables(ctx, c.Tables.Match)
+	if err != nil {
+		return &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}
+	}
+	if len(tables) == 0 {
+		return &StartError{Err: fmt.Errorf("member %s has no table that matches tables.include: correct the patterns, or the database in its dsn", m.Name)}
+	}
+	var problems []error
+	for _, t := range tables {
+		if t.Problem != "" {
+			problems = append(problems, &StartError{Err: fmt.Errorf("member %s: table %s: %s", m.Name, t.Name, withHint(t))})
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// findReference returns the member whose slots the others' subscriptions read; if none is, the first.
+func findReference(ctx context.Context, members []Member) (string, error) {
+	var lanes []cdc.Lane
+	for _, m := range members {
+		p, err := m.Source.Progress(ctx)
+		if err != nil {
+			return "", &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}
+		}
+		lanes = append(lanes, p.Lanes...)
+	}
+	best, most := members[0].Name, 0
+	for _, m := range members {
+		slots, err := m.Source.Confirmed(ctx)
+		if err != nil {
+			return "", &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}
+		}
+		read := 0
+		for _, ln := range lanes {
+			if _, ok := slots[ln.Slot]; ok {
+				read++
+			}
+		}
+		if read > most {
+			best, most = m.Name, read
+		}
+	}
+	return best, nil
+}

@@ -1,0 +1,205 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"lockstep/cdc"
+)
+
+const (
+	firstRetry = 200 * time.Millisecond
+	lastRetry  = 15 * time.Second
+	// settled is how long a connection must have lasted for the next failure to be a new one.
+	settled = 30 * time.Second
+)
+
+// follow reads a member's stream, and again after each failure.
+func (g *Group) follow(ctx context.Context, f *feed) error {
+	wait := firstRetry
+	for {
+		began := time.Now()
+		err := g.readStream(ctx, f)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if time.Since(began) > settled {
+			wait = firstRetry
+		}
+		g.report(f, err, wait)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, lastRetry)
+	}
+}
+
+// report logs why a member cannot be read: what only its operator can mend is an error, the rest mends itself.
+func (g *Group) report(f *feed, err error, wait time.Duration) {
+	text := err.Error()
+	f.trouble.Store(&text)
+	if cdc.IsSetup(err) {
+		g.log.Error("member cannot be watched", "member", f.Name, "err", text, "retry_in", wait.String())
+		return
+	}
+	g.log.Warn("change stream was interrupted; lockstep reconnects", "member", f.Name, "err", text, "retry_in", wait.String())
+}
+
+// readStream opens the stream where the ledger is and yields its events until it breaks.
+func (g *Group) readStream(ctx context.Context, f *feed) error {
+	server, err := f.Source.Server(ctx)
+	if err != nil {
+		return err
+	}
+	var from cdc.LSN
+	var known cdc.Server
+	err = g.do(ctx, func() error {
+		from, known = g.ledger.Position(f.id), g.ledger.Server(f.id)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	start, gap, err := prepare(ctx, f.Source, from, known, server)
+	if err != nil {
+		return err
+	}
+	session, err := g.openSession(ctx, f, start, server, gap)
+	if err != nil {
+		return err
+	}
+	f.trouble.Store(nil)
+	g.log.Info("change stream opened", "member", f.Name, "position", start.String())
+	err = f.Source.Stream(ctx, start, func(e cdc.Event) error { return g.send(ctx, f, session, e) })
+	if cdc.IsGap(err) {
+		return errors.Join(err, g.openGap(ctx, f, err.Error()))
+	}
+	return err
+}
+
+// prepare finds where to start. The second result says why there is a hole before it; empty if there is none.
+func prepare(ctx context.Context, src cdc.Source, from cdc.LSN, known, server cdc.Server) (cdc.LSN, string, error) {
+	gap := ""
+	switch {
+	case known == (cdc.Server{}):
+		from, gap = 0, "not read yet"
+	case known.SystemID != server.SystemID || known.Database != server.Database:
+		from, gap = 0, "it is another server than before (system identifier "+server.SystemID+", was "+known.SystemID+")"
+	case known.Timeline != server.Timeline:
+		from, gap = 0, "the server is on another timeline than before: it was promoted or restored"
+	}
+	start, err := src.Prepare(ctx, from)
+	var hole *cdc.GapError
+	if errors.As(err, &hole) {
+		gap = hole.Error()
+		start, err = src.Prepare(ctx, 0)
+	}
+	return start, gap, err
+}
+
+// openSession tells the ledger of the stream that begins.
+func (g *Group) openSession(ctx context.Context, f *feed, start cdc.LSN, server cdc.Server, gap string) (int, error) {
+	session := 0
+	err := g.do(ctx, func() error {
+		session = f.session
+		if gap == "" {
+			g.ledger.Opened(f.id, server)
+			return nil
+		}
+		if g.ledger.Server(f.id) != (cdc.Server{}) {
+			g.log.Warn("change stream has a hole; the member is read anew", "member", f.Name, "reason", gap)
+		}
+		g.drop(f)
+		session = f.session
+		if err := g.ledger.Unverify(f.id, start, server, gap); err != nil {
+			return err
+		}
+		return g.commit()
+	})
+	return session, err
+}
+
+// openGap makes the next session begin as if lockstep had never read the member.
+func (g *Group) openGap(ctx context.Context, f *feed, reason string) error {
+	return g.do(ctx, func() error {
+		g.drop(f)
+		return g.ledger.Unverify(f.id, 0, cdc.Server{}, reason)
+	})
+}
+
+// drop forgets the events of the sessions so far that were not applied.
+func (g *Group) drop(f *feed) {
+	for range f.held {
+		<-f.credit
+	}
+	f.held = nil
+	f.session++
+	if f.claim != nil {
+		close(f.claim.taken)
+		f.claim = nil
+	}
+}
+
+// send hands an event to the loop; it blocks while too many wait.
+func (g *Group) send(ctx context.Context, f *feed, session int, e cdc.Event) error {
+	select {
+	case f.credit <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case g.events <- arrival{f.id, session, e}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// askProgress asks a member again and again how far it has replayed. The next question waits until the stream has
+// reached the answer before, so that answers are not overtaken under load.
+func (g *Group) askProgress(ctx context.Context, f *feed) error {
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		c, err := g.ask(ctx, f)
+		if err != nil {
+			g.log.Debug("progress is not known", "member", f.Name, "err", err.Error())
+			continue
+		}
+		if err := g.do(ctx, func() error { f.claim = c; return g.takeClaim(f) }); err != nil {
+			return err
+		}
+		select {
+		case <-c.taken:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// askTimeout bounds one question; a member that does not answer is not heard from, which shows in its state.
+const askTimeout = 10 * time.Second
+
+func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	c := &claim{taken: make(chan struct{})}
+	var err error
+	if f.id != g.ref {
+		// The order matters: what the reference knows to be replayed must be in the member's log before the barrier.
+		if c.confirmed, err = g.feeds[g.ref].Source.Confirmed(ctx); err != nil {
+			c.confirmed = nil // the reference may be down; the member's own word is enough
+		}
+	}
+	c.at = time.Now()
+	c.progress, err = f.Source.Progress(ctx)
+	return c, err
+}

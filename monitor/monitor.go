@@ -1,0 +1,110 @@
+// Package monitor runs one replication group: it reads every member's change stream, feeds the ledger, keeps the state,
+// and says what it finds. It owns the goroutines; see group.go for which there are.
+package monitor
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/store"
+)
+
+// Options say what a Group watches.
+type Options struct {
+	Name      string
+	Reference string
+	Members   []Member
+	// Match reports whether a table is watched.
+	Match func(table string) bool
+	// Exclude lists the columns of a table that are left out of the comparison.
+	Exclude func(table string) []string
+	// Budget is how long a difference of a table may last.
+	Budget      func(table string) time.Duration
+	MaxInFlight int
+	RangeRows   int64 // 0: the ledger's default
+	Receivers   bool  // somebody takes notifications out of the store's outbox
+	Logger      *slog.Logger
+	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
+	OnNotice func(align.Divergence)
+}
+
+// Member is one server of the group.
+type Member struct {
+	Name   string
+	Source cdc.Source
+}
+
+// Group watches one replication group.
+type Group struct {
+	opt   Options
+	log   *slog.Logger
+	state *store.Group
+
+	// ledger, feeds and tables are owned by the goroutine of Run; others reach them through do.
+	ledger *align.Ledger
+	feeds  map[align.MemberID]*feed
+	tables map[string]cdc.TableID
+
+	order    []align.MemberID // as configured
+	ref      align.MemberID
+	events   chan arrival
+	commands chan command
+	redefine chan struct{} // asks for the catalogs to be read now; holds one request
+
+	status atomic.Pointer[align.GroupStatus]
+	scans  scans
+	rows   map[align.MemberID]*atomic.Int64 // changes applied
+}
+
+// feed is one member on its way into the ledger.
+type feed struct {
+	Member
+	id align.MemberID
+	// session counts the member's connections; events of an earlier one that was followed by a gap are dropped.
+	session int
+	held    []arrival            // in order; the first could not be applied yet
+	claim   *claim               // progress that waits for the stream to reach its barrier
+	defined map[string]cdc.Table // as last read, by name
+	// credit bounds the events that wait here and in Group.events.
+	credit chan struct{}
+	// trouble is why the member cannot be read now; empty while it can.
+	trouble atomic.Pointer[string]
+}
+
+// arrival is one event of a member's stream.
+type arrival struct {
+	from    align.MemberID
+	session int
+	event   cdc.Event
+}
+
+// claim is what a member said of its progress.
+type claim struct {
+	at        time.Time
+	progress  cdc.Progress
+	confirmed map[string]cdc.LSN
+	taken     chan struct{} // closed once the ledger has it
+}
+
+// command is a function that runs on the goroutine that owns the ledger.
+type command struct {
+	run  func() error
+	done chan error
+}
+
+const (
+	// inCredit is how many events of one member may wait to be applied.
+	inCredit = 512
+	// commitBytes and commitEvery bound what a crash makes us read again, and how late a server hears that it may
+	// forget its log.
+	commitBytes = 4 << 20
+	commitEvery = 25 * time.Millisecond
+	tickEvery   = 100 * time.Millisecond
+	// progressEvery is how often a member is asked how far it is.
+	progressEvery = 250 * time.Millisecond
+	catalogEvery  = 10 * time.Second
+	statusEvery   = 500 * time.Millisecond
+)

@@ -1,0 +1,91 @@
+package monitor
+
+import (
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/store"
+)
+
+// Open opens the group's part of the store and loads its ledger. Nothing runs until Run.
+func Open(opt Options, st *store.Store) (*Group, error) {
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	state, err := st.Group(opt.Name)
+	if err != nil {
+		return nil, err
+	}
+	state.Receivers = opt.Receivers
+	err = state.SetReference(opt.Reference, func(f *align.Finding) {
+		at := time.Now()
+		f.Divergence.State, f.Divergence.ResolvedAt = align.Resolved, &at
+		f.Divergence.Detail = "the reference changed; what still differs is found anew"
+	})
+	if err != nil {
+		return nil, err
+	}
+	g := &Group{
+		opt:      opt,
+		log:      opt.Logger.With("group", opt.Name),
+		state:    state,
+		feeds:    make(map[align.MemberID]*feed),
+		tables:   make(map[string]cdc.TableID),
+		events:   make(chan arrival),
+		commands: make(chan command),
+		redefine: make(chan struct{}, 1),
+		rows:     make(map[align.MemberID]*atomic.Int64),
+	}
+	names := make(map[align.MemberID]string)
+	for _, m := range opt.Members {
+		id, err := state.MemberID(m.Name)
+		if err != nil {
+			return nil, err
+		}
+		names[id] = m.Name
+		g.order = append(g.order, id)
+		g.rows[id] = new(atomic.Int64)
+		g.feeds[id] = &feed{Member: m, id: id, credit: make(chan struct{}, inCredit)}
+		if m.Name == opt.Reference {
+			g.ref = id
+		}
+	}
+	if err := g.load(names, digest.NewHasher(st.Secret())); err != nil {
+		return nil, fmt.Errorf("group %s: %w", opt.Name, err)
+	}
+	return g, nil
+}
+
+func (g *Group) load(names map[align.MemberID]string, hasher *digest.Hasher) error {
+	saved, err := g.state.Load()
+	if err != nil {
+		return err
+	}
+	g.ledger, err = align.Load(align.Options{
+		Group:       g.opt.Name,
+		Members:     names,
+		Reference:   g.ref,
+		Budget:      g.opt.Budget,
+		Hasher:      hasher,
+		NewID:       newID,
+		RangeRows:   g.opt.RangeRows,
+		MaxInFlight: g.opt.MaxInFlight,
+	}, g.state, saved)
+	if err != nil {
+		return err
+	}
+	g.ledger.At(time.Now())
+	for id, e := range g.ledger.Epochs() {
+		g.tables[e.Shape.Table] = id
+	}
+	g.publish()
+	return nil
+}
+
+// Close gives up what was not committed.
+func (g *Group) Close() error { return g.state.Close() }

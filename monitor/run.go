@@ -1,0 +1,217 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"lockstep/align"
+	"lockstep/cdc"
+)
+
+// Run watches the group until ctx ends. Nothing that it started is alive when it returns.
+//
+//	goroutine          number        owns                     ends when
+//	Run itself         1             ledger, feeds, state     ctx ends, or the state fails
+//	follow             1 a member    the member's stream      ctx ends
+//	askProgress        1 a member    –                        ctx ends
+//	scan               1 a member    the member's snapshot    ctx ends
+//	watchCatalogs      1             –                        ctx ends
+func (g *Group) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var workers errgroup.Group
+	for _, id := range g.order {
+		f := g.feeds[id]
+		workers.Go(func() error { return g.follow(ctx, f) })
+		workers.Go(func() error { return g.askProgress(ctx, f) })
+		workers.Go(func() error { return g.scan(ctx, f) })
+	}
+	workers.Go(func() error { return g.watchCatalogs(ctx) })
+	err := g.loop(ctx)
+	cancel()
+	if workerErr := workers.Wait(); err == nil && !errors.Is(workerErr, context.Canceled) {
+		err = workerErr
+	}
+	return err
+}
+
+// loop applies what comes in, in order for each member, and commits it.
+func (g *Group) loop(ctx context.Context) error {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	commit := time.NewTimer(commitEvery)
+	defer commit.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return g.commit()
+		case a := <-g.events:
+			err = g.arrive(a)
+		case c := <-g.commands:
+			g.ledger.At(time.Now())
+			c.done <- c.run()
+		case <-tick.C:
+			err = g.tick()
+		case <-commit.C:
+			err = g.commit()
+			commit.Reset(commitEvery)
+		}
+		if err == nil && g.state.Uncommitted() > commitBytes {
+			err = g.commit()
+		}
+		if err != nil {
+			return fmt.Errorf("group %s: %w", g.opt.Name, err)
+		}
+	}
+}
+
+// arrive queues an event and applies all that can be applied now.
+func (g *Group) arrive(a arrival) error {
+	f := g.feeds[a.from]
+	if a.session != f.session {
+		<-f.credit
+		return nil
+	}
+	f.held = append(f.held, a)
+	return g.applyHeld()
+}
+
+// applyHeld applies queued events. Progress of the reference can set free what another member has waiting, so it goes
+// on until nothing moves.
+func (g *Group) applyHeld() error {
+	g.ledger.At(time.Now())
+	for moved := true; moved; {
+		moved = false
+		for _, id := range g.order {
+			f := g.feeds[id]
+			n, err := g.applyReady(f)
+			if err != nil {
+				return err
+			}
+			moved = moved || n > 0 && id == g.ref
+		}
+	}
+	return nil
+}
+
+func (g *Group) applyReady(f *feed) (int, error) {
+	n := 0
+	for ; n < len(f.held); n++ {
+		e := f.held[n].event
+		if tx := e.Transaction; tx != nil {
+			if !g.ledger.Ready(f.id, tx) {
+				break
+			}
+			if err := g.ledger.Apply(f.id, tx); err != nil {
+				return n, err
+			}
+			g.rows[f.id].Add(int64(len(tx.Changes)))
+			g.heed(f, tx)
+		}
+		g.ledger.Advance(f.id, e.Position)
+		f.held[n] = arrival{}
+		<-f.credit
+	}
+	f.held = f.held[n:]
+	if len(f.held) == 0 {
+		f.held = nil
+	}
+	return n, g.takeClaim(f)
+}
+
+// heed asks for the catalogs to be read when a stream shows a table otherwise than it was defined.
+func (g *Group) heed(f *feed, tx *cdc.Transaction) {
+	for _, t := range tx.Touched {
+		if t.Reason != "" {
+			g.log.Info("table changed in a way that its rows do not show", "member", f.Name, "position", tx.End.String(), "reason", t.Reason)
+			g.askCatalogs()
+		}
+	}
+}
+
+func (g *Group) askCatalogs() {
+	select {
+	case g.redefine <- struct{}{}:
+	default: // asked already
+	}
+}
+
+// takeClaim hands a member's progress to the ledger once the stream has reached its barrier.
+func (g *Group) takeClaim(f *feed) error {
+	c := f.claim
+	if c == nil || g.ledger.Position(f.id) < c.progress.Barrier {
+		return nil
+	}
+	f.claim = nil
+	defer close(c.taken)
+	return g.ledger.Progress(f.id, c.at, c.progress, c.confirmed)
+}
+
+func (g *Group) tick() error {
+	g.ledger.At(time.Now())
+	if err := g.applyHeld(); err != nil {
+		return err
+	}
+	if _, err := g.ledger.Replay(); err != nil {
+		return err
+	}
+	if err := g.ledger.Tick(); err != nil {
+		return err
+	}
+	g.publish()
+	return nil
+}
+
+// commit makes what was applied durable, and only then tells the servers and people of it.
+func (g *Group) commit() error {
+	if err := g.ledger.Flush(); err != nil {
+		return err
+	}
+	if err := g.state.Commit(); err != nil {
+		return err
+	}
+	for _, id := range g.order {
+		g.feeds[id].Source.Durable(g.ledger.Position(id))
+	}
+	for _, n := range g.ledger.Notices() {
+		g.tell(n.Divergence)
+	}
+	return nil
+}
+
+// tell logs a divergence.
+func (g *Group) tell(d align.Divergence) {
+	attrs := []any{
+		"member", d.Member, "table", d.Table, "id", d.ID, "kind", string(d.Kind), "cause", string(d.Cause), "keys", d.Keys,
+	}
+	if d.IntroducedBy != nil {
+		attrs = append(attrs, "transaction", d.IntroducedBy.Transaction)
+	}
+	if d.Detail != "" {
+		attrs = append(attrs, "detail", d.Detail)
+	}
+	if d.State == align.Open {
+		g.log.Warn("divergence opened", attrs...)
+	} else {
+		g.log.Info("divergence resolved", attrs...)
+	}
+	if g.opt.OnNotice != nil {
+		g.opt.OnNotice(d)
+	}
+}
+
+// do runs f on the goroutine that owns the ledger and returns its error.
+func (g *Group) do(ctx context.Context, f func() error) error {
+	c := command{run: f, done: make(chan error, 1)}
+	select {
+	case g.commands <- c:
+		return <-c.done
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

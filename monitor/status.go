@@ -1,0 +1,38 @@
+package monitor
+
+import (
+	"time"
+
+	"lockstep/align"
+)
+
+// publish makes the state of now visible to other goroutines, not more often than they need it.
+func (g *Group) publish() {
+	now := time.Now()
+	if last := g.status.Load(); last != nil && now.Sub(last.At) < statusEvery {
+		return
+	}
+	s := &align.GroupStatus{
+		Group:     g.opt.Name,
+		Reference: g.opt.Reference,
+		At:        now,
+		Members:   g.ledger.Status(true),
+		Scans:     g.Scans(),
+	}
+	for i := range s.Members {
+		m := &s.Members[i]
+		m.Applied = g.rows[m.ID].Load()
+		if text := g.feeds[m.ID].trouble.Load(); text != nil {
+			m.Trouble = *text
+		}
+	}
+	g.status.Store(s)
+}
+
+// Status returns the state as of at most half a second ago. It may be called from any goroutine.
+func (g *Group) Status() *align.GroupStatus { return g.status.Load() }
+
+// Divergences yields the group's divergences, newest first. It may be called from any goroutine.
+func (g *Group) Divergences(yield func(*align.Divergence) bool) error {
+	return g.state.Divergences(yield)
+}

@@ -1,0 +1,316 @@
+package store
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/merkle"
+)
+
+// Group is what the store keeps of one replication group. It implements [align.State]: writes gather in a batch, which
+// Commit makes durable as a whole. It is owned by the goroutine that owns the group's ledger.
+type Group struct {
+	store   *Store
+	id      uint16
+	batch   *pebble.Batch
+	key     []byte // scratch
+	end     []byte // scratch
+	closer  func() error
+	pending map[align.Space]uint64 // next number of a waiting change
+	// Receivers says that somebody takes notifications out of the outbox; without, none are put in.
+	Receivers bool
+}
+
+var _ align.State = (*Group)(nil)
+
+// Group opens the part of the store that belongs to the named group.
+func (s *Store) Group(name string) (*Group, error) {
+	n, err := s.number(kindGroupName, 0, name)
+	if err != nil {
+		return nil, fmt.Errorf("store group %s: %w", name, err)
+	}
+	return &Group{store: s, id: uint16(n), batch: s.db.NewIndexedBatch(), pending: make(map[align.Space]uint64)}, nil
+}
+
+// MemberID returns the number of a member.
+func (g *Group) MemberID(name string) (align.MemberID, error) {
+	n, err := g.store.number(kindMemberName, g.id, name)
+	return align.MemberID(n), err
+}
+
+// Uncommitted returns the size in bytes of what has been written since the last Commit.
+func (g *Group) Uncommitted() int { return g.batch.Len() }
+
+// Commit makes all that was written since the last Commit durable, or none of it. It returns once it is on disk.
+func (g *Group) Commit() error {
+	if err := g.release(); err != nil {
+		return err
+	}
+	if g.batch.Empty() {
+		return nil
+	}
+	if err := g.batch.Commit(pebble.Sync); err != nil {
+		return fmt.Errorf("commit to data_dir %s: %w", g.store.dir, err)
+	}
+	if err := g.batch.Close(); err != nil {
+		return err
+	}
+	g.batch = g.store.db.NewIndexedBatch()
+	return nil
+}
+
+// Close drops what was not committed.
+func (g *Group) Close() error { return errors.Join(g.release(), g.batch.Close()) }
+
+func (g *Group) release() error {
+	if g.closer == nil {
+		return nil
+	}
+	err := g.closer()
+	g.closer = nil
+	return err
+}
+
+func (g *Group) get(key []byte) ([]byte, error) {
+	if err := g.release(); err != nil {
+		return nil, err
+	}
+	v, closer, err := g.batch.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	g.closer = closer.Close
+	return v, nil
+}
+
+func (g *Group) set(key, value []byte) error { return g.batch.Set(key, value, nil) }
+func (g *Group) delete(key []byte) error     { return g.batch.Delete(key, nil) }
+
+func (g *Group) setJSON(key []byte, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return g.set(key, b)
+}
+
+func (g *Group) deletePrefix(prefix []byte) error {
+	return g.batch.DeleteRange(prefix, after(prefix), nil)
+}
+
+func (g *Group) rowKey(at align.Space, key digest.Key) []byte {
+	g.key = append(spaceKey(g.key[:0], kindRow, g.id, at), key...)
+	return g.key
+}
+
+// Row implements [align.State].
+func (g *Group) Row(at align.Space, key digest.Key) ([]byte, error) { return g.get(g.rowKey(at, key)) }
+
+// SetRow implements [align.State].
+func (g *Group) SetRow(at align.Space, key digest.Key, row []byte) error {
+	return g.set(g.rowKey(at, key), row)
+}
+
+// DeleteRow implements [align.State].
+func (g *Group) DeleteRow(at align.Space, key digest.Key) error { return g.delete(g.rowKey(at, key)) }
+
+// Rows implements [align.State].
+func (g *Group) Rows(at align.Space, from, to digest.Key, yield func(digest.Key, []byte) (bool, error)) error {
+	return g.span(g.batch, spaceKey(nil, kindRow, g.id, at), from, to, yield)
+}
+
+// span yields the keys from prefix+from up to, not including, prefix+to, or all with the prefix if to is nil.
+func (g *Group) span(r pebble.Reader, prefix []byte, from, to digest.Key, yield func(digest.Key, []byte) (bool, error)) error {
+	lower := slices.Concat(prefix, from)
+	upper := after(prefix)
+	if to != nil {
+		upper = slices.Concat(prefix, to)
+	}
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	for more := it.First(); more; more = it.Next() {
+		wanted, err := yield(digest.Key(it.Key()[len(prefix):]), it.Value())
+		if err != nil || !wanted {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// DropSpace implements [align.State].
+func (g *Group) DropSpace(at align.Space) error {
+	delete(g.pending, at)
+	for _, kind := range []byte{kindRow, kindSum, kindPending} {
+		if err := g.deletePrefix(spaceKey(nil, kind, g.id, at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Group) sumKey(at align.Space, start digest.Key) []byte {
+	g.key = append(spaceKey(g.key[:0], kindSum, g.id, at), start...)
+	return g.key
+}
+
+// SetSum implements [align.State].
+func (g *Group) SetSum(at align.Space, start digest.Key, s merkle.Sum) error {
+	g.end = s.AppendBinary(g.end[:0])
+	return g.set(g.sumKey(at, start), g.end)
+}
+
+// DeleteSum implements [align.State].
+func (g *Group) DeleteSum(at align.Space, start digest.Key) error {
+	return g.delete(g.sumKey(at, start))
+}
+
+// SetBoundary implements [align.State].
+func (g *Group) SetBoundary(t cdc.TableID, start digest.Key) error {
+	return g.set(append(tableKey(nil, kindBoundary, g.id, t), start...), nil)
+}
+
+// DeleteBoundary implements [align.State].
+func (g *Group) DeleteBoundary(t cdc.TableID, start digest.Key) error {
+	return g.delete(append(tableKey(nil, kindBoundary, g.id, t), start...))
+}
+
+// DropBoundaries implements [align.State].
+func (g *Group) DropBoundaries(t cdc.TableID) error {
+	return g.deletePrefix(tableKey(nil, kindBoundary, g.id, t))
+}
+
+// AppendPending implements [align.State].
+func (g *Group) AppendPending(at align.Space, p *align.Pending) error {
+	n := g.pending[at]
+	g.pending[at] = n + 1
+	key := binary.BigEndian.AppendUint64(spaceKey(nil, kindPending, g.id, at), n)
+	return g.set(key, appendPending(nil, p))
+}
+
+// TakePending implements [align.State].
+func (g *Group) TakePending(at align.Space, limit int, yield func(*align.Pending) error) (bool, error) {
+	var taken []*align.Pending
+	var keys [][]byte
+	prefix := spaceKey(nil, kindPending, g.id, at)
+	more := false
+	err := g.span(g.batch, prefix, nil, nil, func(k digest.Key, v []byte) (bool, error) {
+		if len(taken) == limit {
+			more = true
+			return false, nil
+		}
+		p, err := parsePending(v, at.Table)
+		taken, keys = append(taken, p), append(keys, slices.Concat(prefix, k))
+		return true, err
+	})
+	if err != nil {
+		return false, err
+	}
+	for i, p := range taken {
+		if err := g.delete(keys[i]); err != nil {
+			return false, err
+		}
+		if err := yield(p); err != nil {
+			return false, err
+		}
+	}
+	return more, nil
+}
+
+func (g *Group) inFlightKey(end cdc.LSN, part int) []byte {
+	key := binary.BigEndian.AppendUint64(groupKey(g.key[:0], kindInFlight, g.id), uint64(end))
+	g.key = binary.BigEndian.AppendUint32(key, uint32(part))
+	return g.key
+}
+
+// SetInFlight implements [align.State].
+func (g *Group) SetInFlight(f *align.InFlight) error {
+	f.Parts = 0
+	for changes := range slices.Chunk(f.Changes, partChanges) {
+		g.end = appendInFlight(g.end[:0], f, changes)
+		if err := g.set(g.inFlightKey(f.End, f.Parts), g.end); err != nil {
+			return err
+		}
+		f.Parts++
+	}
+	return nil
+}
+
+// DeleteInFlight implements [align.State].
+func (g *Group) DeleteInFlight(f *align.InFlight) error {
+	for part := range f.Parts {
+		if err := g.delete(g.inFlightKey(f.End, part)); err != nil {
+			return err
+		}
+	}
+	f.Parts = 0
+	return nil
+}
+
+func (g *Group) divergentKey(m align.MemberID, t cdc.TableID, key digest.Key) []byte {
+	g.key = append(coverageKey(g.key[:0], kindKey, g.id, m, t), key...)
+	return g.key
+}
+
+// DivergentKey implements [align.State].
+func (g *Group) DivergentKey(m align.MemberID, t cdc.TableID, key digest.Key) (*align.DivergentKey, error) {
+	v, err := g.get(g.divergentKey(m, t, key))
+	if err != nil || v == nil {
+		return nil, err
+	}
+	return parseDivergentKey(v)
+}
+
+// SetDivergentKey implements [align.State].
+func (g *Group) SetDivergentKey(m align.MemberID, t cdc.TableID, key digest.Key, d *align.DivergentKey) error {
+	g.end = appendDivergentKey(g.end[:0], d)
+	return g.set(g.divergentKey(m, t, key), g.end)
+}
+
+// DeleteDivergentKey implements [align.State].
+func (g *Group) DeleteDivergentKey(m align.MemberID, t cdc.TableID, key digest.Key) error {
+	return g.delete(g.divergentKey(m, t, key))
+}
+
+// DivergentKeys implements [align.State].
+func (g *Group) DivergentKeys(m align.MemberID, t cdc.TableID, from, to digest.Key, yield func(digest.Key, *align.DivergentKey) (bool, error)) error {
+	return g.span(g.batch, coverageKey(nil, kindKey, g.id, m, t), from, to, func(k digest.Key, v []byte) (bool, error) {
+		d, err := parseDivergentKey(v)
+		if err != nil {
+			return false, err
+		}
+		return yield(k, d)
+	})
+}
+
+// SetMember implements [align.State].
+func (g *Group) SetMember(m align.MemberID, r *align.MemberRecord) error {
+	return g.setJSON(memberKey(nil, kindMember, g.id, m), r)
+}
+
+// SetTable implements [align.State].
+func (g *Group) SetTable(r *align.TableRecord) error {
+	return g.setJSON(tableKey(nil, kindTable, g.id, r.Epoch.Table), r)
+}
+
+func (g *Group) findingKey(number uint64) []byte {
+	return binary.BigEndian.AppendUint64(groupKey(nil, kindFinding, g.id), number)
+}
+
+// SetFinding implements [align.State].
+func (g *Group) SetFinding(f *align.Finding) error { return g.setJSON(g.findingKey(f.Number), f) }
+
+// DeleteFinding implements [align.State].
+func (g *Group) DeleteFinding(number uint64) error { return g.delete(g.findingKey(number)) }

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/merkle"
+)
+
+// Load reads what the group's ledger is to go on from.
+func (g *Group) Load() (align.Saved, error) {
+	saved := align.Saved{Members: make(map[align.MemberID]*align.MemberRecord), Boundaries: g.boundaries, Sum: g.sum}
+	err := errors.Join(
+		g.loadMembers(&saved),
+		g.loadTables(&saved),
+		g.loadInFlight(&saved),
+		g.loadFindings(&saved),
+	)
+	if err != nil {
+		return saved, fmt.Errorf("data_dir %s is damaged: %w: move it away and start again; lockstep then reads all members anew", g.store.dir, err)
+	}
+	return saved, nil
+}
+
+func (g *Group) loadMembers(saved *align.Saved) error {
+	return each(g.batch, groupKey(nil, kindMember, g.id), func(rest, v []byte) error {
+		r := &align.MemberRecord{}
+		saved.Members[align.MemberID(uint16(rest[0])<<8|uint16(rest[1]))] = r
+		return parseJSON("member record", v, r)
+	})
+}
+
+func (g *Group) loadTables(saved *align.Saved) error {
+	return each(g.batch, groupKey(nil, kindTable, g.id), func(_, v []byte) error {
+		r := &align.TableRecord{}
+		saved.Tables = append(saved.Tables, r)
+		return parseJSON("table record", v, r)
+	})
+}
+
+func (g *Group) loadInFlight(saved *align.Saved) error {
+	return each(g.batch, groupKey(nil, kindInFlight, g.id), func(_, v []byte) error {
+		f, err := parseInFlight(v)
+		if err != nil {
+			return err
+		}
+		if n := len(saved.InFlight); n > 0 && saved.InFlight[n-1].End == f.End {
+			last := saved.InFlight[n-1]
+			last.Changes, last.Parts = append(last.Changes, f.Changes...), last.Parts+1
+			return nil
+		}
+		f.Parts = 1
+		saved.InFlight = append(saved.InFlight, f)
+		return nil
+	})
+}
+
+func (g *Group) loadFindings(saved *align.Saved) error {
+	return each(g.batch, groupKey(nil, kindFinding, g.id), func(_, v []byte) error {
+		f := &align.Finding{}
+		if err := parseJSON("finding", v, f); err != nil {
+			return err
+		}
+		if f.Divergence.State == align.Open {
+			saved.Findings = append(saved.Findings, f)
+		}
+		return nil
+	})
+}
+
+func (g *Group) boundaries(t cdc.TableID) ([]digest.Key, error) {
+	var list []digest.Key
+	err := each(g.batch, tableKey(nil, kindBoundary, g.id, t), func(rest, _ []byte) error {
+		list = append(list, slices.Clone(rest))
+		return nil
+	})
+	return list, err
+}
+
+func (g *Group) sum(at align.Space, start digest.Key) (merkle.Sum, error) {
+	v, err := g.get(g.sumKey(at, start))
+	if err != nil || v == nil {
+		return merkle.Sum{}, err
+	}
+	return merkle.ParseSum(v)
+}
+
+// Divergences yields the confirmed divergences, newest first, until yield returns false. It reads what was committed
+// last and may be called from any goroutine.
+func (g *Group) Divergences(yield func(*align.Divergence) bool) error {
+	prefix := groupKey(nil, kindFinding, g.id)
+	it, err := g.store.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return err
+	}
+	for it.Last(); it.Valid(); it.Prev() {
+		var f align.Finding
+		if err := parseJSON("finding", it.Value(), &f); err != nil {
+			return errors.Join(err, it.Close())
+		}
+		if f.Confirmed && !yield(&f.Divergence) {
+			break
+		}
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// keepResolved is how many resolved divergences are kept for the API.
+const keepResolved = 10_000
+
+// Prune forgets the oldest resolved divergences when there are too many. The evidence of them is elsewhere.
+func (g *Group) Prune() error {
+	var resolved []uint64
+	err := each(g.batch, groupKey(nil, kindFinding, g.id), func(_, v []byte) error {
+		var f align.Finding
+		if err := parseJSON("finding", v, &f); err != nil {
+			return err
+		}
+		if f.Divergence.State == align.Resolved {
+			resolved = append(resolved, f.Number)
+		}
+		return nil
+	})
+	for i := 0; err == nil && i < len(resolved)-keepResolved; i++ {
+		err = g.DeleteFinding(resolved[i])
+	}
+	return err
+}

@@ -1,0 +1,89 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"lockstep/align"
+	"lockstep/digest"
+	"lockstep/merkle"
+)
+
+// Loader fills a space with the rows of a scan, beside the group's batches: until the ledger has been told of them they
+// do not count. It may be used from a goroutine of its own.
+type Loader struct {
+	group *Group
+	at    align.Space
+	batch *pebble.Batch
+	key   []byte
+}
+
+// loaderBatch is the size in bytes at which a Loader hands rows to Pebble.
+const loaderBatch = 4 << 20
+
+// Loader returns a Loader for a space. What an earlier Loader left there before a crash is dropped.
+func (g *Group) Loader(at align.Space) (*Loader, error) {
+	l := &Loader{group: g, at: at, batch: g.store.db.NewBatch()}
+	prefix := spaceKey(nil, kindRow, g.id, at)
+	return l, l.batch.DeleteRange(prefix, after(prefix), nil)
+}
+
+// Add stores a row. Rows come in any order.
+func (l *Loader) Add(key digest.Key, row []byte) error {
+	l.key = append(spaceKey(l.key[:0], kindRow, l.group.id, l.at), key...)
+	if err := l.batch.Set(l.key, row, nil); err != nil {
+		return err
+	}
+	if l.batch.Len() < loaderBatch {
+		return nil
+	}
+	return l.write(pebble.NoSync)
+}
+
+func (l *Loader) write(sync *pebble.WriteOptions) error {
+	if err := l.batch.Commit(sync); err != nil {
+		return fmt.Errorf("load rows into data_dir %s: %w", l.group.store.dir, err)
+	}
+	if err := l.batch.Close(); err != nil {
+		return err
+	}
+	l.batch = l.group.store.db.NewBatch()
+	return nil
+}
+
+// Close makes the rows durable.
+func (l *Loader) Close() error {
+	return errors.Join(l.write(pebble.Sync), l.batch.Close())
+}
+
+// Sum sums the rows by the ranges that boundaries cut. With nil boundaries it cuts the ranges itself, every rangeRows
+// rows, and returns them.
+func (l *Loader) Sum(boundaries []digest.Key, cut bool, rangeRows int64) ([]digest.Key, []merkle.Sum, error) {
+	cutter := align.NewCutter(rangeRows)
+	summer := align.NewSummer(boundaries)
+	var sums []merkle.Sum
+	if cut {
+		sums = make([]merkle.Sum, 1)
+	}
+	err := l.group.span(l.group.store.db, spaceKey(nil, kindRow, l.group.id, l.at), nil, nil, func(k digest.Key, row []byte) (bool, error) {
+		d, err := digest.RowDigest(row)
+		if err != nil {
+			return false, err
+		}
+		if !cut {
+			summer.Add(k, d)
+			return true, nil
+		}
+		if cutter.Add(k) {
+			sums = append(sums, merkle.Sum{})
+		}
+		sums[len(sums)-1] = sums[len(sums)-1].Add(merkle.Of(d))
+		return true, nil
+	})
+	if cut {
+		return cutter.Boundaries, sums, err
+	}
+	return boundaries, summer.Sums(), err
+}

@@ -1,0 +1,78 @@
+package store
+
+import (
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"lockstep/align"
+)
+
+// Watched tells, by name, which members of the group have been read before.
+func (g *Group) Watched() (map[string]bool, error) {
+	watched := make(map[string]bool)
+	prefix := groupKey([]byte{kindName}, kindMemberName, g.id)
+	err := g.store.each(prefix, func(name, number []byte) error {
+		id := align.MemberID(uint16(number[2])<<8 | uint16(number[3]))
+		_, closer, err := g.store.db.Get(memberKey(nil, kindMember, g.id, id))
+		if errors.Is(err, pebble.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		watched[string(name)] = true
+		return closer.Close()
+	})
+	return watched, err
+}
+
+// Reference returns the name of the member that the others were held against last, or "".
+func (g *Group) Reference() (string, error) {
+	v, err := g.get(groupKey(nil, kindGroup, g.id))
+	return string(v), err
+}
+
+// SetReference says which member the others are held against from now on. If it was another one before, all that is
+// kept in terms of that one's log is forgotten, and open divergences are resolved: they are found anew if they persist.
+// It is durable on return.
+func (g *Group) SetReference(name string, resolve func(*align.Finding)) error {
+	before, err := g.Reference()
+	if err != nil || before == name {
+		return err
+	}
+	if before != "" {
+		if err := g.forget(resolve); err != nil {
+			return err
+		}
+	}
+	if err := g.set(groupKey(nil, kindGroup, g.id), []byte(name)); err != nil {
+		return err
+	}
+	return g.Commit()
+}
+
+func (g *Group) forget(resolve func(*align.Finding)) error {
+	for _, kind := range []byte{kindMember, kindTable, kindBoundary, kindInFlight, kindKey, kindRow, kindSum, kindPending} {
+		if err := g.deletePrefix(groupKey(nil, kind, g.id)); err != nil {
+			return err
+		}
+	}
+	var saved align.Saved
+	if err := g.loadFindings(&saved); err != nil {
+		return err
+	}
+	for _, f := range saved.Findings {
+		if !f.Confirmed {
+			if err := g.DeleteFinding(f.Number); err != nil {
+				return err
+			}
+			continue
+		}
+		resolve(f)
+		if err := errors.Join(g.SetFinding(f), g.Notify(f)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

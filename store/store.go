@@ -1,0 +1,177 @@
+// Package store keeps positions, row and range digests, the in-flight journal, divergences and the outbox in Pebble.
+//
+// What a group's stream has changed and how far the stream was read become durable in one batch, so that after a crash
+// every stream goes on exactly where the digests are.
+package store
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"lockstep/cdc"
+)
+
+// Format is the version of the layout in keys.go that this program writes.
+const Format = 1
+
+// Store is an open data directory. Its methods may be called from any goroutine.
+type Store struct {
+	db     *pebble.DB
+	dir    string
+	secret [32]byte
+	outbox atomic.Uint64 // number of the newest notification
+}
+
+// Options say how a Store is opened. The zero value keeps it on disk with a 64 MiB cache and half that to gather writes.
+type Options struct {
+	FS    vfs.FS // nil: the disk
+	Cache int64  // bytes; 0: 64 MiB
+}
+
+// Open opens the store in dir and makes it at the first start.
+func Open(dir string, o Options) (*Store, error) {
+	if o.FS == nil {
+		o.FS = vfs.Default
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("data_dir %s: %w: choose a directory that lockstep may write to", dir, err)
+		}
+	}
+	if o.Cache == 0 {
+		o.Cache = 64 << 20
+	}
+	db, err := pebble.Open(o.FS.PathJoin(dir, "db"), pebbleOptions(o))
+	if err != nil {
+		return nil, openError(dir, err)
+	}
+	s := &Store{db: db, dir: dir}
+	if err := s.checkFormat(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := errors.Join(s.loadSecret(o.FS), s.loadOutbox()); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func pebbleOptions(o Options) *pebble.Options {
+	opts := &pebble.Options{
+		FS:                    o.FS,
+		CacheSize:             o.Cache,
+		MemTableSize:          32 << 20,
+		L0CompactionThreshold: 4,
+		FormatMajorVersion:    pebble.FormatNewest,
+		Logger:                quiet{},
+	}
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return opts
+}
+
+// quiet drops Pebble's running commentary; errors reach us as errors.
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(format string, args ...any) {
+	panic(fmt.Sprintf("store: "+format, args...)) // Pebble's contract: Fatalf does not return
+}
+
+func openError(dir string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("data_dir %s is in use by another lockstep: stop that one, or give this one a directory of its own", dir)
+	case pebble.IsCorruptionError(err):
+		return fmt.Errorf("data_dir %s is damaged (%w): move it away and start again; lockstep then reads all members anew", dir, err)
+	}
+	return fmt.Errorf("open data_dir %s: %w", dir, err)
+}
+
+func (s *Store) checkFormat() error {
+	v, closer, err := s.db.Get([]byte{kindFormat})
+	if errors.Is(err, pebble.ErrNotFound) {
+		return s.db.Set([]byte{kindFormat}, binary.BigEndian.AppendUint32(nil, Format), pebble.Sync)
+	}
+	if err != nil {
+		return fmt.Errorf("data_dir %s: %w", s.dir, err)
+	}
+	defer closer.Close()
+	if len(v) != 4 {
+		return fmt.Errorf("data_dir %s is damaged: its format version has %d bytes: move it away and start again; lockstep then reads all members anew", s.dir, len(v))
+	}
+	if has := binary.BigEndian.Uint32(v); has > Format {
+		return fmt.Errorf("data_dir %s was written by a newer lockstep (format %d, this one knows up to %d): run that version, or give this one a directory of its own", s.dir, has, Format)
+	}
+	return nil
+}
+
+// Secret returns the key of all row digests. It is made at the first start and kept in the file digest.key, which only
+// the owner can read; it is part of a backup, for without it nothing that is kept can be compared.
+func (s *Store) Secret() [32]byte { return s.secret }
+
+// Close closes the store.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Number returns the number of a name of the given kind within a group, giving it one at first use.
+func (s *Store) number(kind byte, group uint16, name string) (uint32, error) {
+	prefix := binary.BigEndian.AppendUint16([]byte{kindName, kind}, group)
+	key := append(prefix[:len(prefix):len(prefix)], name...)
+	if v, closer, err := s.db.Get(key); err == nil {
+		defer closer.Close()
+		return binary.BigEndian.Uint32(v), nil
+	} else if !errors.Is(err, pebble.ErrNotFound) {
+		return 0, err
+	}
+	next := uint32(1)
+	err := s.each(prefix, func(_, v []byte) error {
+		next = max(next, binary.BigEndian.Uint32(v)+1)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return next, s.db.Set(key, binary.BigEndian.AppendUint32(nil, next), pebble.Sync)
+}
+
+// each yields all keys that begin with prefix, without it, and their values, in order.
+func (s *Store) each(prefix []byte, yield func(rest, value []byte) error) error {
+	return each(s.db, prefix, yield)
+}
+
+func each(r pebble.Reader, prefix []byte, yield func(rest, value []byte) error) error {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return err
+	}
+	for it.First(); it.Valid(); it.Next() {
+		if err := yield(it.Key()[len(prefix):], it.Value()); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// DiskBytes returns the disk space that the store takes.
+func (s *Store) DiskBytes() uint64 { return s.db.Metrics().DiskSpaceUsage() }
+
+func parseJSON(what string, b []byte, into any) error {
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// TableID returns the number of a table.
+func (g *Group) TableID(name string) (cdc.TableID, error) {
+	n, err := g.store.number(kindTableName, g.id, name)
+	return cdc.TableID(n), err
+}

@@ -1,0 +1,118 @@
+package web
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lockstep/align"
+)
+
+// collector turns the state of the groups into metrics when they are scraped. Keys, positions and ids are never labels.
+type collector struct {
+	groups  []Group
+	health  Health
+	version string
+
+	build, up, position, proven, lag, inFlight, changes *prometheus.Desc
+	keys, ranges, rows, open, waiting, disk             *prometheus.Desc
+}
+
+func newCollector(groups []Group, health Health, version string) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("lockstep_"+name, help, labels, nil)
+	}
+	return &collector{
+		groups: groups, health: health, version: version,
+		build:    desc("build_info", "Always 1; the labels say which lockstep this is.", "version", "goversion"),
+		up:       desc("member_up", "1 if the member's change stream can be read, 0 if not.", "group", "member"),
+		position: desc("member_position_bytes", "Position in the member's own log up to which its stream was applied.", "group", "member"),
+		proven:   desc("member_proven_timestamp_seconds", "When the member was last known to have shown everything that it has; 0 if never since the start.", "group", "member"),
+		lag:      desc("member_lag_seconds", "For how long the oldest transaction that the member has not replayed has been known; 0 if it has replayed all.", "group", "member"),
+		inFlight: desc("member_in_flight_rows", "Row changes of the reference that the member has not replayed.", "group", "member"),
+		changes:  desc("member_row_changes_total", "Row changes of the member's stream that were applied.", "group", "member"),
+		keys:     desc("divergent_keys", "Keys whose row differs from what it must be, also ones younger than the lag budget.", "group", "member", "table"),
+		ranges:   desc("ranges", "Ranges of keys by state. Only in_step says that the rows are the same.", "group", "member", "table", "state"),
+		rows:     desc("rows", "Rows of the table as lockstep keeps them.", "group", "member", "table"),
+		open:     desc("divergences_open", "Open divergences.", "group", "member", "kind"),
+		waiting:  desc("notifications_waiting", "Notifications in the outbox that were not delivered."),
+		disk:     desc("store_disk_bytes", "Disk space that the store takes."),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.disk} {
+		out <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(c.build, 1, c.version, runtime.Version())
+	gauge(c.disk, float64(c.health.DiskBytes()))
+	if n, err := c.health.Waiting(); err != nil {
+		out <- prometheus.NewInvalidMetric(c.waiting, err)
+	} else {
+		gauge(c.waiting, float64(n))
+	}
+	for _, g := range c.groups {
+		status := g.Status()
+		for _, m := range status.Members {
+			c.member(gauge, status.Group, m)
+			out <- prometheus.MustNewConstMetric(c.changes, prometheus.CounterValue, float64(m.Applied), status.Group, m.Name)
+		}
+		c.divergences(out, gauge, g, status)
+	}
+}
+
+type gaugeFunc func(d *prometheus.Desc, v float64, labels ...string)
+
+func (c *collector) member(gauge gaugeFunc, group string, m align.MemberStatus) {
+	up := 1.0
+	if m.Trouble != "" {
+		up = 0
+	}
+	gauge(c.up, up, group, m.Name)
+	gauge(c.position, float64(m.Position), group, m.Name)
+	gauge(c.proven, seconds(m.ProvenAt), group, m.Name)
+	gauge(c.lag, m.Behind.Seconds(), group, m.Name)
+	gauge(c.inFlight, float64(m.InFlight), group, m.Name)
+	for _, t := range m.Tables {
+		gauge(c.keys, float64(t.DivergentKeys), group, m.Name, t.Table)
+		gauge(c.rows, float64(t.Rows), group, m.Name, t.Table)
+		for state := range badness {
+			gauge(c.ranges, float64(t.Ranges[state]), group, m.Name, t.Table, string(state))
+		}
+	}
+}
+
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+func (c *collector) divergences(out chan<- prometheus.Metric, gauge gaugeFunc, g Group, status *align.GroupStatus) {
+	open := make(map[[2]string]int)
+	err := g.Divergences(func(d *align.Divergence) bool {
+		if d.State == align.Open {
+			open[[2]string{d.Member, string(d.Kind)}]++
+		}
+		return true
+	})
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(c.open, err)
+		return
+	}
+	for _, m := range status.Members {
+		for _, kind := range []align.Kind{align.Stale, align.Changed, align.Missing, align.Extra} {
+			gauge(c.open, float64(open[[2]string{m.Name, string(kind)}]), status.Group, m.Name, string(kind))
+		}
+	}
+}
