@@ -151,6 +151,7 @@ func otherKind(t *testing.T, s servers) {
 func inUse(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, oneTable))
 	from := m.start()
+	m.exec("INSERT INTO a VALUES (1)")
 	m.caughtUp()
 	second, err := New(m.options, testHasher)
 	if err != nil {
@@ -211,6 +212,7 @@ func silent(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, oneTable))
 	m.silence, m.Source.status = time.Second, 200*time.Millisecond
 	m.start()
+	m.exec("INSERT INTO a VALUES (1)")
 	m.caughtUp()
 	if err := s.publisher.Pause(); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"lockstep/align"
+	"lockstep/internal/cluster"
 	"lockstep/internal/dbtest"
 	"lockstep/internal/load"
 	"lockstep/monitor"
@@ -59,7 +60,7 @@ type demo struct {
 	opt     Options
 	out     *printer
 	dir     string
-	cluster *cluster
+	cluster *cluster.Cluster
 	load    *load.Load
 	daemon  *monitor.Daemon
 	summary Summary
@@ -98,14 +99,16 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
 	d.out.step("starting %v: eu-1 publishes, us-1 and us-2 subscribe", d.opt.Install.Version)
-	if d.cluster, err = startCluster(ctx, d.opt.Install, filepath.Join(d.dir, "data"), d.opt.LagBudget); err != nil {
+	if d.cluster, err = cluster.Start(ctx, cluster.Options{
+		Install: d.opt.Install, Schema: load.Schema, DataDir: filepath.Join(d.dir, "data"), LagBudget: d.opt.LagBudget,
+	}); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.cluster.close()) }()
-	if err := load.Fill(ctx, d.cluster.publisher().DSN(database)); err != nil {
+	defer func() { err = errors.Join(err, d.cluster.Close()) }()
+	if err := load.Fill(ctx, d.cluster.Publisher.DSN(cluster.Database)); err != nil {
 		return err
 	}
-	d.load = load.Start(ctx, d.cluster.publisher().DSN(database), load.Options{Pause: 5 * time.Millisecond})
+	d.load = load.Start(ctx, d.cluster.Publisher.DSN(cluster.Database), load.Options{Pause: 5 * time.Millisecond})
 	defer func() { err = errors.Join(err, d.load.Stop()) }()
 	return d.watch(ctx)
 }
@@ -113,7 +116,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 // watch starts lockstep and plays the story.
 func (d *demo) watch(ctx context.Context) (err error) {
 	options := monitor.DaemonOptions{Version: "demo", Logger: d.opt.Logger, OnNotice: d.notice}
-	if d.daemon, err = monitor.Start(ctx, d.cluster.config, options); err != nil {
+	if d.daemon, err = monitor.Start(ctx, d.cluster.Config, options); err != nil {
 		return err
 	}
 	d.out.step("lockstep watches all three under load: http://%s/api/v1/divergences", d.daemon.Addr())

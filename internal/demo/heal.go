@@ -12,12 +12,12 @@ import (
 // copyFromPublisher returns a function that makes the rows of an injection on its member what they are on the publisher.
 func (d *demo) copyFromPublisher(in *injection) func(context.Context) error {
 	return func(ctx context.Context) error {
-		from, err := d.cluster.publisher().Conn(ctx)
+		from, err := d.cluster.Publisher.Conn(ctx)
 		if err != nil {
 			return err
 		}
 		defer from.Close(context.WithoutCancel(ctx))
-		to, err := d.cluster.member(in.member).Conn(ctx)
+		to, err := d.cluster.Member(in.member).Conn(ctx)
 		if err != nil {
 			return err
 		}

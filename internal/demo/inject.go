@@ -33,7 +33,7 @@ func (d *demo) inject(ctx context.Context, in *injection) error {
 		verdict, err = d.judge(ctx, in, before)
 		return verdict.exact, err
 	})
-	took := time.Since(began)
+	took := verdict.after(began)
 	if in.after != nil {
 		in.after()
 	}
@@ -62,6 +62,18 @@ type answer struct {
 	ids         map[string]bool
 	divergences []align.Divergence
 	problem     string // why it is not exact
+}
+
+// after returns how long after began the last of the divergences was opened; one that is missing is waited for in vain.
+func (a answer) after(began time.Time) time.Duration {
+	if !a.found {
+		return time.Since(began)
+	}
+	took := time.Duration(0)
+	for _, v := range a.divergences {
+		took = max(took, v.ConfirmedAt.Sub(began))
+	}
+	return took
 }
 
 // judge holds the divergences that are new since before against what is expected.

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,11 +52,11 @@ func contents(ctx context.Context, s *dbtest.Server, table string) (map[string]s
 
 // differences lists the keys of a table that differ between the publisher and a member, by asking both.
 func (d *demo) differences(ctx context.Context, member, table string) ([]string, error) {
-	a, err := contents(ctx, d.cluster.publisher(), table)
+	a, err := contents(ctx, d.cluster.Publisher, table)
 	if err != nil {
 		return nil, err
 	}
-	b, err := contents(ctx, d.cluster.member(member), table)
+	b, err := contents(ctx, d.cluster.Member(member), table)
 	if err != nil {
 		return nil, err
 	}
@@ -97,10 +98,10 @@ func (d *demo) missed(ctx context.Context, member string) ([]expectation, error)
 func (d *demo) verifySame(ctx context.Context) error {
 	d.load.Hold()
 	defer d.load.Resume()
-	if err := d.cluster.group.WaitCaughtUp(ctx); err != nil {
+	if err := d.cluster.WaitCaughtUp(ctx); err != nil {
 		return err
 	}
-	for _, member := range names[1:] {
+	for _, member := range d.cluster.Names[1:] {
 		for table := range keyColumns {
 			keys, err := d.differences(ctx, member, table)
 			if err != nil {
@@ -116,38 +117,31 @@ func (d *demo) verifySame(ctx context.Context) error {
 
 // keysOf lists the keys that exist in the ranges of a divergence, on either side, by asking both servers.
 func (d *demo) keysOf(ctx context.Context, v align.Divergence) (map[string]bool, error) {
-	keys := make(map[string]bool)
-	columns := keyOrder[v.Table]
-	row := make([]string, len(columns))
-	for i, c := range columns {
-		row[i] = c
+	var row, first, last []string
+	for _, c := range keyOrder[v.Table] {
 		if c == "warehouse" {
-			row[i] += ` COLLATE "C"` // the order of lockstep's keys
+			row = append(row, c+` COLLATE "C"`) // the order of lockstep's keys
+			first, last = append(first, "r->'first_key'->>'warehouse'"), append(last, "r->'last_key'->>'warehouse'")
+			continue
 		}
+		row = append(row, c)
+		first, last = append(first, fmt.Sprintf("(r->'first_key'->>'%s')::bigint", c)), append(last, fmt.Sprintf("(r->'last_key'->>'%s')::bigint", c))
 	}
-	bound := func(side string) string {
-		var parts []string
-		for _, c := range columns {
-			part := fmt.Sprintf("($1::jsonb->'%s'->>'%s')", side, c)
-			if c != "warehouse" {
-				part += "::bigint"
-			}
-			parts = append(parts, part)
+	tuple := func(parts []string) string { return "(" + strings.Join(parts, ", ") + ")" }
+	query := fmt.Sprintf("SELECT %s FROM jsonb_array_elements($1) r JOIN %s ON %s >= %s AND %s <= %s",
+		keySQL(v.Table), v.Table, tuple(row), tuple(first), tuple(row), tuple(last))
+	ranges, err := json.Marshal(v.Ranges)
+	if err != nil {
+		return nil, err
+	}
+	keys := make(map[string]bool)
+	for _, name := range []string{d.cluster.Names[0], v.Member} {
+		found, err := dbtest.Rows[string](ctx, d.cluster.Member(name), query, string(ranges))
+		if err != nil {
+			return nil, err
 		}
-		return "(" + strings.Join(parts, ",") + ")"
-	}
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE (%s) BETWEEN %s AND %s", keySQL(v.Table), v.Table, strings.Join(row, ","), bound("first"), bound("last"))
-	query = strings.Replace(query, "BETWEEN "+bound("first")+" AND "+bound("last"), ">= "+bound("first")+" AND ("+strings.Join(row, ",")+") <= "+bound("last"), 1)
-	for _, r := range v.Ranges {
-		arg := fmt.Sprintf(`{"first":%s,"last":%s}`, r.First, r.Last)
-		for _, name := range []string{names[0], v.Member} {
-			found, err := dbtest.Rows[string](ctx, d.cluster.member(name), query, arg)
-			if err != nil {
-				return nil, err
-			}
-			for _, k := range found {
-				keys[k] = true
-			}
+		for _, k := range found {
+			keys[k] = true
 		}
 	}
 	return keys, nil

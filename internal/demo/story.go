@@ -95,7 +95,7 @@ func (d *demo) story() []*injection {
 func (d *demo) local(member string, statements ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		sql := "BEGIN;" + strings.Join(statements, ";") + ";COMMIT"
-		return d.cluster.member(member).Exec(ctx, sql)
+		return d.cluster.Member(member).Exec(ctx, sql)
 	}
 }
 
@@ -105,7 +105,7 @@ func (d *demo) tampered(id int) *injection {
 		name: "changed row", member: "us-1", about: fmt.Sprintf("a trigger on us-1 changes account %d while it is replayed", id),
 		want: []expectation{want("accounts", align.Changed, align.CauseApply, account(id))},
 		inject: func(ctx context.Context) error {
-			us1 := d.cluster.member("us-1")
+			us1 := d.cluster.Member("us-1")
 			err := us1.Exec(ctx,
 				`CREATE FUNCTION tamper() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.owner := NEW.owner || '!'; RETURN NEW; END $$`,
 				fmt.Sprintf(`CREATE TRIGGER tamper BEFORE UPDATE ON accounts FOR EACH ROW WHEN (NEW.id = %d) EXECUTE FUNCTION tamper()`, id),
@@ -113,14 +113,13 @@ func (d *demo) tampered(id int) *injection {
 			if err != nil {
 				return err
 			}
-			return d.cluster.publisher().Exec(ctx, fmt.Sprintf("UPDATE accounts SET balance = 777 WHERE id = %d", id))
+			return d.cluster.Publisher.Exec(ctx, fmt.Sprintf("UPDATE accounts SET balance = 777 WHERE id = %d", id))
 		},
-		after: nil,
 		heal: func(ctx context.Context) error {
-			if err := d.cluster.member("us-1").Exec(ctx, "DROP TRIGGER tamper ON accounts"); err != nil {
+			if err := d.cluster.Member("us-1").Exec(ctx, "DROP TRIGGER tamper ON accounts"); err != nil {
 				return err
 			}
-			return d.cluster.publisher().Exec(ctx, fmt.Sprintf("UPDATE accounts SET balance = 778, owner = 'healed' WHERE id = %d", id))
+			return d.cluster.Publisher.Exec(ctx, fmt.Sprintf("UPDATE accounts SET balance = 778, owner = 'healed' WHERE id = %d", id))
 		},
 	}
 }
@@ -134,7 +133,7 @@ func (d *demo) skipped(from, to int) *injection {
 			// SKIP is for the next transaction to be replayed only, so nothing else may come before it.
 			d.load.Hold()
 			defer d.load.Resume()
-			if err := d.cluster.group.WaitCaughtUp(ctx); err != nil {
+			if err := d.cluster.WaitCaughtUp(ctx); err != nil {
 				return err
 			}
 			return d.skip(ctx, fmt.Sprintf("UPDATE accounts SET balance = 555 WHERE id BETWEEN %d AND %d", from, to))
@@ -143,11 +142,11 @@ func (d *demo) skipped(from, to int) *injection {
 }
 
 func (d *demo) skip(ctx context.Context, sql string) error {
-	us1, sub := d.cluster.member("us-1"), pgx.Identifier{d.cluster.subscription("us-1")}.Sanitize()
+	us1, sub := d.cluster.Member("us-1"), pgx.Identifier{d.cluster.Subscription("us-1")}.Sanitize()
 	if err := us1.Exec(ctx, "ALTER SUBSCRIPTION "+sub+" DISABLE"); err != nil {
 		return err
 	}
-	finish, err := finishOf(ctx, d.cluster.publisher(), sql)
+	finish, err := finishOf(ctx, d.cluster.Publisher, sql)
 	if err != nil {
 		return err
 	}
@@ -179,11 +178,11 @@ func finishOf(ctx context.Context, s *dbtest.Server, sql string) (string, error)
 
 // paused is a subscriber that stops replaying; what it misses must be listed, and nothing called wrong.
 func (d *demo) paused() *injection {
-	sub := func() string { return pgx.Identifier{d.cluster.subscription("us-2")}.Sanitize() }
+	sub := func() string { return pgx.Identifier{d.cluster.Subscription("us-2")}.Sanitize() }
 	return &injection{
 		name: "paused subscriber", member: "us-2", about: "ALTER SUBSCRIPTION … DISABLE on us-2 while the load goes on",
 		inject: func(ctx context.Context) error {
-			return d.cluster.member("us-2").Exec(ctx, "ALTER SUBSCRIPTION "+sub()+" DISABLE")
+			return d.cluster.Member("us-2").Exec(ctx, "ALTER SUBSCRIPTION "+sub()+" DISABLE")
 		},
 		settle: func(ctx context.Context) ([]expectation, error) {
 			// Let it miss something of the load, then hold the load to see what exactly that is.
@@ -195,7 +194,7 @@ func (d *demo) paused() *injection {
 		},
 		after: func() { d.load.Resume() },
 		heal: func(ctx context.Context) error {
-			return d.cluster.member("us-2").Exec(ctx, "ALTER SUBSCRIPTION "+sub()+" ENABLE")
+			return d.cluster.Member("us-2").Exec(ctx, "ALTER SUBSCRIPTION "+sub()+" ENABLE")
 		},
 	}
 }

@@ -1,0 +1,260 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/internal/dbtest"
+)
+
+// servers are shared by the tests of one version: each test makes databases of its own on them.
+type servers struct {
+	publisher, subscriber *dbtest.Server
+}
+
+var testHasher = digest.NewHasher([32]byte{1, 2, 3})
+
+// eachVersion runs the test on both versions.
+func eachVersion(t *testing.T, test func(t *testing.T, s servers)) {
+	for _, v := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
+		t.Run(v.String(), func(t *testing.T) {
+			install := dbtest.Need(t, v)
+			test(t, servers{publisher: dbtest.StartT(t, install, dbtest.Options{}), subscriber: dbtest.StartT(t, install, dbtest.Options{})})
+		})
+	}
+}
+
+// member is one database that is watched, with its source and what its stream has yielded.
+type member struct {
+	*dbtest.Server
+	*Source
+	t      *testing.T
+	tables []cdc.Table
+	shapes map[string]digest.Shape // by table and epoch
+
+	from     cdc.LSN
+	mu       sync.Mutex
+	events   []cdc.Event
+	news     chan struct{}
+	stop     context.CancelFunc
+	ended    chan struct{}
+	streamed error // why the stream ended
+}
+
+var databases atomic.Int64
+
+// newDatabase makes a database with the schema and a publication of all its tables.
+func newDatabase(t *testing.T, on *dbtest.Server, schema string) *dbtest.Server {
+	t.Helper()
+	s := *on
+	s.Database = fmt.Sprintf("shop_%d", databases.Add(1))
+	dbtest.ExecT(t, on, "CREATE DATABASE "+s.Database)
+	if schema != "" {
+		dbtest.ExecT(t, &s, schema)
+	}
+	dbtest.ExecT(t, &s, "CREATE PUBLICATION lockstep_shop FOR ALL TABLES")
+	return &s
+}
+
+func optionsOf(s *dbtest.Server) Options {
+	return Options{Group: "shop", Member: "eu-1", DSN: s.DSN(""), Slot: "lockstep_" + s.Database, Publication: "lockstep_shop"}
+}
+
+// watch makes a source for a database and sets the shapes of its tables.
+func watch(t *testing.T, s *dbtest.Server) *member {
+	t.Helper()
+	source, err := New(optionsOf(s), testHasher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source.status, source.tick = time.Second, 20*time.Millisecond
+	m := &member{Server: s, Source: source, t: t, shapes: map[string]digest.Shape{}, news: make(chan struct{}, 1)}
+	t.Cleanup(func() {
+		m.end()
+		source.Close()
+		dropSlots(t, s)
+	})
+	m.learn(1)
+	return m
+}
+
+// dropSlots lets the other tests have the server's slots.
+func dropSlots(t *testing.T, s *dbtest.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := dbtest.WaitFor(ctx, "slots to be free", func(ctx context.Context) (bool, error) {
+		err := s.Exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '`+optionsOf(s).Slot+`'`)
+		return err == nil || sqlState(err) != objectInUse, nil
+	})
+	if err != nil && s.Running() {
+		t.Log(err)
+	}
+}
+
+// learn reads the definitions and gives every table that can be watched a new epoch.
+func (m *member) learn(epoch uint32) {
+	m.t.Helper()
+	var err error
+	m.tables, err = m.Tables(m.t.Context(), func(string) bool { return true })
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for i, t := range m.tables {
+		e := epochOf(t, cdc.TableID(i+1), epoch)
+		m.shapes[fmt.Sprint(e.Table, e.Number)] = e.Shape
+		m.SetEpoch(t, e)
+	}
+}
+
+func epochOf(t cdc.Table, id cdc.TableID, number uint32) cdc.Epoch {
+	e := cdc.Epoch{Table: id, Number: number, Shape: digest.Shape{Table: t.Name, Columns: t.Columns}}
+	for _, k := range t.Key {
+		e.Shape.Key = append(e.Shape.Key, slices.IndexFunc(t.Columns, func(c digest.Column) bool { return c.Name == k }))
+	}
+	return e
+}
+
+func (m *member) table(name string) (cdc.Table, cdc.Epoch) {
+	m.t.Helper()
+	i := slices.IndexFunc(m.tables, func(t cdc.Table) bool { return t.Name == name })
+	if i < 0 {
+		m.t.Fatalf("no table %s in %v", name, m.tables)
+	}
+	return m.tables[i], epochOf(m.tables[i], cdc.TableID(i+1), 1)
+}
+
+// start prepares from zero and streams.
+func (m *member) start() cdc.LSN {
+	m.t.Helper()
+	from, err := m.Prepare(m.t.Context(), 0)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.stream(from)
+	return from
+}
+
+func (m *member) stream(from cdc.LSN) {
+	ctx, cancel := context.WithCancel(m.t.Context())
+	m.stop, m.ended, m.from = cancel, make(chan struct{}), from
+	go func() {
+		defer close(m.ended)
+		m.streamed = m.Stream(ctx, from, func(e cdc.Event) error {
+			m.mu.Lock()
+			m.events = append(m.events, e)
+			m.mu.Unlock()
+			select {
+			case m.news <- struct{}{}:
+			default:
+			}
+			return nil
+		})
+	}()
+}
+
+// end stops the stream and returns why it ended.
+func (m *member) end() error {
+	if m.stop == nil {
+		return nil
+	}
+	m.stop()
+	<-m.ended
+	return m.streamed
+}
+
+// failure waits for the stream to end by itself.
+func (m *member) failure() error {
+	m.t.Helper()
+	select {
+	case <-m.ended:
+		return m.streamed
+	case <-time.After(20 * time.Second):
+		m.t.Fatal("the stream goes on")
+		return nil
+	}
+}
+
+// caughtUp waits until the stream has passed all that is written now, and returns the transactions since the start.
+func (m *member) caughtUp() []*cdc.Transaction {
+	m.t.Helper()
+	p, err := m.Progress(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return m.passed(p.Barrier)
+}
+
+func (m *member) passed(p cdc.LSN) []*cdc.Transaction {
+	m.t.Helper()
+	timeout := time.After(20 * time.Second)
+	for {
+		m.mu.Lock()
+		at, transactions := m.from, []*cdc.Transaction(nil)
+		for _, e := range m.events {
+			at = e.Position
+			if e.Transaction != nil {
+				transactions = append(transactions, e.Transaction)
+			}
+		}
+		m.mu.Unlock()
+		if at >= p {
+			return transactions
+		}
+		select {
+		case <-m.news:
+		case <-m.ended:
+			m.t.Fatalf("the stream ended: %v", m.streamed)
+		case <-timeout:
+			m.t.Fatalf("the stream is at %v, not at %v; %s", at, p, m.Log()[max(0, len(m.Log())-2000):])
+		}
+	}
+}
+
+func (m *member) exec(statements ...string) {
+	m.t.Helper()
+	dbtest.ExecT(m.t, m.Server, statements...)
+}
+
+// script prints transactions as a test reads them: "insert {"id":1}".
+func (m *member) script(transactions []*cdc.Transaction) []string {
+	m.t.Helper()
+	var lines []string
+	for _, t := range transactions {
+		for _, c := range t.Changes {
+			lines = append(lines, m.line(c))
+		}
+		for _, touched := range t.Touched {
+			lines = append(lines, strings.TrimSpace("touched "+m.tables[touched.Table-1].Name+" "+touched.Reason))
+		}
+	}
+	return lines
+}
+
+var opNames = map[cdc.Op]string{cdc.Insert: "insert", cdc.Update: "update", cdc.Delete: "delete", cdc.Truncate: "truncate"}
+
+func (m *member) line(c cdc.Change) string {
+	shape := m.shapes[fmt.Sprint(c.Table, c.Epoch)]
+	words := []string{opNames[c.Op], shape.Table}
+	for _, k := range []digest.Key{c.OldKey, c.Key} {
+		if len(k) == 0 {
+			continue
+		}
+		text, err := shape.KeyJSON(k)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		words = append(words, string(text))
+	}
+	if c.Row.Partial != nil {
+		words = append(words, "partial")
+	}
+	return strings.Join(words, " ")
+}
