@@ -3,6 +3,7 @@ package alerts
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -38,20 +39,18 @@ type Webhook struct {
 	Secret func() ([]byte, error) // read anew for each request; nil: unsigned
 	Outbox Outbox
 	Logger *slog.Logger
-	Client *http.Client // nil: one with a timeout of 10 s
-}
 
-const (
-	pollEvery  = 250 * time.Millisecond
-	firstRetry = time.Second
-	lastRetry  = 5 * time.Minute
-)
+	Timeout    time.Duration // of one request; 0: 10 s
+	Poll       time.Duration // pause between looks into the outbox; 0: 250 ms
+	FirstRetry time.Duration // pause after a failure, doubled by each further one; 0: 1 s
+	LastRetry  time.Duration // longest pause; 0: 5 min
+}
 
 // Run delivers until ctx ends.
 func (h *Webhook) Run(ctx context.Context) error {
-	if h.Client == nil {
-		h.Client = &http.Client{Timeout: 10 * time.Second}
-	}
+	poll, firstRetry, lastRetry := cmp.Or(h.Poll, 250*time.Millisecond), cmp.Or(h.FirstRetry, time.Second), cmp.Or(h.LastRetry, 5*time.Minute)
+	client := h.client()
+	defer client.CloseIdleConnections()
 	wait, retry := time.Duration(0), firstRetry
 	for {
 		select {
@@ -64,10 +63,13 @@ func (h *Webhook) Run(ctx context.Context) error {
 		case err != nil:
 			return err
 		case n == nil:
-			wait = pollEvery
+			wait = poll
 			continue
 		}
-		if err := h.post(ctx, n); err != nil {
+		if err := h.post(ctx, client, n); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			wait = retry
 			retry = min(2*retry, lastRetry)
 			h.Logger.Warn("webhook did not take a notification; lockstep keeps it and tries again", "divergence", n.Divergence.ID, "err", err.Error(), "retry_in", wait.String())
@@ -80,7 +82,18 @@ func (h *Webhook) Run(ctx context.Context) error {
 	}
 }
 
-func (h *Webhook) post(ctx context.Context, n *store.Notification) error {
+// client follows no redirects: http.Client would turn the POST into a GET without the news and take its 200 for a
+// delivery, or carry the news and its signature to another host.
+func (h *Webhook) client() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	return &http.Client{
+		Transport:     transport,
+		Timeout:       cmp.Or(h.Timeout, 10*time.Second),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func (h *Webhook) post(ctx context.Context, client *http.Client, n *store.Notification) error {
 	body, err := json.Marshal(n.Divergence)
 	if err != nil {
 		return err
@@ -94,13 +107,16 @@ func (h *Webhook) post(ctx context.Context, n *store.Notification) error {
 	if err := h.sign(req, body); err != nil {
 		return err
 	}
-	resp, err := h.Client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return withoutURL(err)
 	}
 	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)); err != nil {
 		return withoutURL(err)
+	}
+	if resp.StatusCode/100 == 3 {
+		return fmt.Errorf("it answered %s, which lockstep does not follow: set alerts.webhook.url to where it points", resp.Status)
 	}
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("it answered %s", resp.Status)

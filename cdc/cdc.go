@@ -72,7 +72,7 @@ type Transaction struct {
 
 // Touched says that a transaction changed a table whose rows could not be given.
 type Touched struct {
-	Table TableID
+	Table TableID // 0: of a relation that the source was not told of
 	// Reason says why, for people: `column "note" was added`. Empty: the source was not given a shape yet.
 	Reason string
 }

@@ -19,6 +19,7 @@ func (g *Group) watchCatalogs(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		complete := g.readCatalogs(ctx)
+		read := time.Now()
 		wait := tick.C
 		if !complete {
 			wait = time.After(lastRetry / 10)
@@ -28,6 +29,11 @@ func (g *Group) watchCatalogs(ctx context.Context) error {
 			return ctx.Err()
 		case <-wait:
 		case <-g.redefine:
+			select { // a table that nobody watches must not make us ask all the time
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(catalogPause - time.Since(read)):
+			}
 		}
 	}
 }
@@ -52,11 +58,11 @@ func (g *Group) readCatalogs(ctx context.Context) bool {
 	complete := false
 	err := g.do(ctx, func() error {
 		for id, tables := range defined {
-			g.feeds[id].defined = tables
+			g.take(g.feeds[id], tables)
 		}
 		complete = g.allDefined()
 		if !complete {
-			return nil
+			return g.redefineKnown()
 		}
 		return g.define()
 	})
@@ -64,6 +70,37 @@ func (g *Group) readCatalogs(ctx context.Context) bool {
 		g.log.Error("table definitions could not be taken in", "err", err.Error())
 	}
 	return complete
+}
+
+// take keeps a member's definitions. With the epochs that were known before its stream can be decoded: it must not begin
+// earlier, for what it shows of a table without an epoch is passed over.
+func (g *Group) take(f *feed, tables map[string]cdc.Table) {
+	first := f.defined == nil
+	f.defined = tables
+	if !first {
+		return
+	}
+	for _, epoch := range g.ledger.Epochs() {
+		if t, exists := tables[epoch.Shape.Table]; exists && t.Problem == "" {
+			f.Source.SetEpoch(t, epoch)
+		}
+	}
+	close(f.decodable)
+}
+
+// redefineKnown takes in what is new while some member has not answered yet: which columns all members share cannot be
+// said then, but that a definition is another one can.
+func (g *Group) redefineKnown() error {
+	for name, id := range g.tables {
+		versions := make(map[align.MemberID]string)
+		for m, f := range g.feeds {
+			versions[m] = f.defined[name].Version
+		}
+		if err := g.redefined(id, name, versions); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *Group) allDefined() bool {

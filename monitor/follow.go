@@ -17,6 +17,11 @@ const (
 
 // follow reads a member's stream, and again after each failure.
 func (g *Group) follow(ctx context.Context, f *feed) error {
+	select {
+	case <-f.decodable:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	wait := firstRetry
 	for {
 		began := time.Now()

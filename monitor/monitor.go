@@ -67,7 +67,9 @@ type feed struct {
 	session int
 	held    []arrival            // in order; the first could not be applied yet
 	claim   *claim               // progress that waits for the stream to reach its barrier
-	defined map[string]cdc.Table // as last read, by name
+	defined map[string]cdc.Table // as last read, by name; nil: not read yet
+	// decodable is closed once the source has been given the epochs that were known.
+	decodable chan struct{}
 	// credit bounds the events that wait here and in Group.events.
 	credit chan struct{}
 	// trouble is why the member cannot be read now; empty while it can.
@@ -106,5 +108,6 @@ const (
 	// progressEvery is how often a member is asked how far it is.
 	progressEvery = 250 * time.Millisecond
 	catalogEvery  = 10 * time.Second
+	catalogPause  = time.Second
 	statusEvery   = 500 * time.Millisecond
 )

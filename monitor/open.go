@@ -50,7 +50,7 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		names[id] = m.Name
 		g.order = append(g.order, id)
 		g.rows[id] = new(atomic.Int64)
-		g.feeds[id] = &feed{Member: m, id: id, credit: make(chan struct{}, inCredit)}
+		g.feeds[id] = &feed{Member: m, id: id, credit: make(chan struct{}, inCredit), decodable: make(chan struct{})}
 		if m.Name == opt.Reference {
 			g.ref = id
 		}

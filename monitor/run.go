@@ -127,7 +127,10 @@ func (g *Group) applyReady(f *feed) (int, error) {
 // heed asks for the catalogs to be read when a stream shows a table otherwise than it was defined.
 func (g *Group) heed(f *feed, tx *cdc.Transaction) {
 	for _, t := range tx.Touched {
-		if t.Reason != "" {
+		switch {
+		case t.Table == 0:
+			g.askCatalogs()
+		case t.Reason != "":
 			g.log.Info("table changed in a way that its rows do not show", "member", f.Name, "position", tx.End.String(), "reason", t.Reason)
 			g.askCatalogs()
 		}

@@ -25,6 +25,9 @@ type Group struct {
 	end     []byte // scratch
 	closer  func() error
 	pending map[align.Space]uint64 // next number of a waiting change
+	// findings names the findings that are not resolved, by number. The ledger counts anew after a restart, so numbers
+	// cannot be the names of what is kept for good.
+	findings map[uint64]string
 	// Receivers says that somebody takes notifications out of the outbox; without, none are put in.
 	Receivers bool
 }
@@ -37,7 +40,10 @@ func (s *Store) Group(name string) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store group %s: %w", name, err)
 	}
-	return &Group{store: s, id: uint16(n), batch: s.db.NewIndexedBatch(), pending: make(map[align.Space]uint64)}, nil
+	return &Group{
+		store: s, id: uint16(n), batch: s.db.NewIndexedBatch(),
+		pending: make(map[align.Space]uint64), findings: make(map[uint64]string),
+	}, nil
 }
 
 // MemberID returns the number of a member.
@@ -88,7 +94,7 @@ func (g *Group) get(key []byte) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, readError(g.store.dir, err)
 	}
 	g.closer = closer.Close
 	return v, nil
@@ -147,7 +153,7 @@ func (g *Group) span(r pebble.Reader, prefix []byte, from, to digest.Key, yield 
 			return errors.Join(err, it.Close())
 		}
 	}
-	return errors.Join(it.Error(), it.Close())
+	return readError(g.store.dir, errors.Join(it.Error(), it.Close()))
 }
 
 // DropSpace implements [align.State].
@@ -194,10 +200,25 @@ func (g *Group) DropBoundaries(t cdc.TableID) error {
 
 // AppendPending implements [align.State].
 func (g *Group) AppendPending(at align.Space, p *align.Pending) error {
-	n := g.pending[at]
+	n, known := g.pending[at]
+	if !known {
+		var err error
+		if n, err = g.nextPending(at); err != nil {
+			return err
+		}
+	}
 	g.pending[at] = n + 1
 	key := binary.BigEndian.AppendUint64(spaceKey(nil, kindPending, g.id, at), n)
 	return g.set(key, appendPending(nil, p))
+}
+
+// nextPending returns the number after the last waiting change that an earlier run left in a space.
+func (g *Group) nextPending(at align.Space) (next uint64, err error) {
+	err = each(g.batch, spaceKey(nil, kindPending, g.id, at), func(rest, _ []byte) error {
+		next = binary.BigEndian.Uint64(rest) + 1
+		return nil
+	})
+	return next, readError(g.store.dir, err)
 }
 
 // TakePending implements [align.State].
@@ -212,8 +233,11 @@ func (g *Group) TakePending(at align.Space, limit int, yield func(*align.Pending
 			return false, nil
 		}
 		p, err := parsePending(v, at.Table)
+		if err != nil {
+			return false, damaged(g.store.dir, err)
+		}
 		taken, keys = append(taken, p), append(keys, slices.Concat(prefix, k))
-		return true, err
+		return true, nil
 	})
 	if err != nil {
 		return false, err
@@ -270,7 +294,11 @@ func (g *Group) DivergentKey(m align.MemberID, t cdc.TableID, key digest.Key) (*
 	if err != nil || v == nil {
 		return nil, err
 	}
-	return parseDivergentKey(v)
+	d, err := parseDivergentKey(v)
+	if err != nil {
+		return nil, damaged(g.store.dir, err)
+	}
+	return d, nil
 }
 
 // SetDivergentKey implements [align.State].
@@ -289,7 +317,7 @@ func (g *Group) DivergentKeys(m align.MemberID, t cdc.TableID, from, to digest.K
 	return g.span(g.batch, coverageKey(nil, kindKey, g.id, m, t), from, to, func(k digest.Key, v []byte) (bool, error) {
 		d, err := parseDivergentKey(v)
 		if err != nil {
-			return false, err
+			return false, damaged(g.store.dir, err)
 		}
 		return yield(k, d)
 	})
@@ -305,12 +333,25 @@ func (g *Group) SetTable(r *align.TableRecord) error {
 	return g.setJSON(tableKey(nil, kindTable, g.id, r.Epoch.Table), r)
 }
 
-func (g *Group) findingKey(number uint64) []byte {
-	return binary.BigEndian.AppendUint64(groupKey(nil, kindFinding, g.id), number)
+func (g *Group) findingKey(id string) []byte {
+	return append(groupKey(nil, kindFinding, g.id), id...)
 }
 
 // SetFinding implements [align.State].
-func (g *Group) SetFinding(f *align.Finding) error { return g.setJSON(g.findingKey(f.Number), f) }
+func (g *Group) SetFinding(f *align.Finding) error {
+	g.findings[f.Number] = f.Divergence.ID
+	if f.Divergence.State == align.Resolved {
+		delete(g.findings, f.Number)
+	}
+	return g.setJSON(g.findingKey(f.Divergence.ID), f)
+}
 
 // DeleteFinding implements [align.State].
-func (g *Group) DeleteFinding(number uint64) error { return g.delete(g.findingKey(number)) }
+func (g *Group) DeleteFinding(number uint64) error {
+	id, known := g.findings[number]
+	if !known {
+		return nil
+	}
+	delete(g.findings, number)
+	return g.delete(g.findingKey(id))
+}

@@ -18,7 +18,7 @@ import (
 //	B  group(2) table(4) start…                     boundary of a range                    empty
 //	J  group(2) end(8) part(4)                      in-flight transaction                  layout in journal.go
 //	D  group(2) member(2) table(4) key…             divergent key                          layout in journal.go
-//	V  group(2) number(8)                           finding                                JSON
+//	V  group(2) id…                                 finding, in the order of time          JSON
 //	                ┌──────── of a space ────────────┐
 //	R  group(2) member(2) table(4) generation(4) key…    row                               digest.AppendRow
 //	S  group(2) member(2) table(4) generation(4) start…  range digest                      merkle.Sum

@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -23,7 +22,7 @@ func (g *Group) Load() (align.Saved, error) {
 		g.loadFindings(&saved),
 	)
 	if err != nil {
-		return saved, fmt.Errorf("data_dir %s is damaged: %w: move it away and start again; lockstep then reads all members anew", g.store.dir, err)
+		return saved, damaged(g.store.dir, err)
 	}
 	return saved, nil
 }
@@ -69,6 +68,7 @@ func (g *Group) loadFindings(saved *align.Saved) error {
 		}
 		if f.Divergence.State == align.Open {
 			saved.Findings = append(saved.Findings, f)
+			g.findings[f.Number] = f.Divergence.ID
 		}
 		return nil
 	})
@@ -80,7 +80,7 @@ func (g *Group) boundaries(t cdc.TableID) ([]digest.Key, error) {
 		list = append(list, slices.Clone(rest))
 		return nil
 	})
-	return list, err
+	return list, readError(g.store.dir, err)
 }
 
 func (g *Group) sum(at align.Space, start digest.Key) (merkle.Sum, error) {
@@ -88,7 +88,11 @@ func (g *Group) sum(at align.Space, start digest.Key) (merkle.Sum, error) {
 	if err != nil || v == nil {
 		return merkle.Sum{}, err
 	}
-	return merkle.ParseSum(v)
+	s, err := merkle.ParseSum(v)
+	if err != nil {
+		return s, damaged(g.store.dir, err)
+	}
+	return s, nil
 }
 
 // Divergences yields the confirmed divergences, newest first, until yield returns false. It reads what was committed
@@ -102,13 +106,13 @@ func (g *Group) Divergences(yield func(*align.Divergence) bool) error {
 	for it.Last(); it.Valid(); it.Prev() {
 		var f align.Finding
 		if err := parseJSON("finding", it.Value(), &f); err != nil {
-			return errors.Join(err, it.Close())
+			return errors.Join(damaged(g.store.dir, err), it.Close())
 		}
 		if f.Confirmed && !yield(&f.Divergence) {
 			break
 		}
 	}
-	return errors.Join(it.Error(), it.Close())
+	return readError(g.store.dir, errors.Join(it.Error(), it.Close()))
 }
 
 // keepResolved is how many resolved divergences are kept for the API.
@@ -116,19 +120,19 @@ const keepResolved = 10_000
 
 // Prune forgets the oldest resolved divergences when there are too many. The evidence of them is elsewhere.
 func (g *Group) Prune() error {
-	var resolved []uint64
+	var resolved []string
 	err := each(g.batch, groupKey(nil, kindFinding, g.id), func(_, v []byte) error {
 		var f align.Finding
 		if err := parseJSON("finding", v, &f); err != nil {
 			return err
 		}
 		if f.Divergence.State == align.Resolved {
-			resolved = append(resolved, f.Number)
+			resolved = append(resolved, f.Divergence.ID)
 		}
 		return nil
 	})
 	for i := 0; err == nil && i < len(resolved)-keepResolved; i++ {
-		err = g.DeleteFinding(resolved[i])
+		err = g.delete(g.findingKey(resolved[i]))
 	}
-	return err
+	return readError(g.store.dir, err)
 }

@@ -70,7 +70,7 @@ func (l *Loader) Sum(boundaries []digest.Key, cut bool, rangeRows int64) ([]dige
 	err := l.group.span(l.group.store.db, spaceKey(nil, kindRow, l.group.id, l.at), nil, nil, func(k digest.Key, row []byte) (bool, error) {
 		d, err := digest.RowDigest(row)
 		if err != nil {
-			return false, err
+			return false, damaged(l.group.store.dir, err)
 		}
 		if !cut {
 			summer.Add(k, d)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"lockstep/align"
 )
@@ -39,11 +40,11 @@ func (s *Store) NextNotification() (*Notification, error) {
 		return nil, err
 	}
 	if !it.First() {
-		return nil, errors.Join(it.Error(), it.Close())
+		return nil, readError(s.dir, errors.Join(it.Error(), it.Close()))
 	}
 	n := &Notification{}
 	if err := json.Unmarshal(it.Value(), n); err != nil {
-		return nil, errors.Join(fmt.Errorf("outbox: %w", err), it.Close())
+		return nil, errors.Join(damaged(s.dir, fmt.Errorf("outbox: %w", err)), it.Close())
 	}
 	return n, it.Close()
 }
@@ -64,7 +65,7 @@ func (s *Store) Waiting() (n int, err error) {
 
 // loadOutbox finds the number that the next notification gets. Numbers of delivered ones may be given again after a
 // restart; together with the divergence's id and state they still name one notification.
-func (s *Store) loadOutbox() error {
+func (s *Store) loadOutbox(vfs.FS) error {
 	return s.each([]byte{kindOutbox}, func(rest, _ []byte) error {
 		s.outbox.Store(binary.BigEndian.Uint64(rest))
 		return nil

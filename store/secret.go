@@ -14,6 +14,8 @@ import (
 // secretFile holds the key of all row digests.
 const secretFile = "digest.key"
 
+const wayBack = "restore it from the backup that the directory came from, or move the directory away; lockstep then reads all members anew"
+
 // loadSecret reads the key, or makes it if the store is new. A store whose key is gone is refused: with another key
 // every row would seem to differ.
 func (s *Store) loadSecret(fs vfs.FS) error {
@@ -25,7 +27,7 @@ func (s *Store) loadSecret(fs vfs.FS) error {
 			return err
 		}
 		if used {
-			return fmt.Errorf("data_dir %s: %s is missing: restore it from the backup that the directory came from, or move the directory away; lockstep then reads all members anew", s.dir, secretFile)
+			return fmt.Errorf("data_dir %s: %s is missing: %s", s.dir, secretFile, wayBack)
 		}
 		return s.makeSecret(fs, path)
 	}
@@ -34,8 +36,11 @@ func (s *Store) loadSecret(fs vfs.FS) error {
 	}
 	defer f.Close()
 	b, err := io.ReadAll(f)
-	if err != nil || len(b) != len(s.secret) {
-		return fmt.Errorf("data_dir %s: %s has %d bytes, not %d: restore it from a backup (%w)", s.dir, secretFile, len(b), len(s.secret), err)
+	if err != nil {
+		return fmt.Errorf("data_dir %s: %s: %w", s.dir, secretFile, err)
+	}
+	if len(b) != len(s.secret) {
+		return fmt.Errorf("data_dir %s: %s has %d bytes, not %d: %s", s.dir, secretFile, len(b), len(s.secret), wayBack)
 	}
 	copy(s.secret[:], b)
 	return nil
@@ -47,29 +52,54 @@ func (s *Store) used() (bool, error) {
 		return false, err
 	}
 	used := it.First()
-	return used, it.Close()
+	return used, readError(s.dir, errors.Join(it.Error(), it.Close()))
 }
 
+// makeSecret writes the key beside its place and moves it there, so that a crash leaves the whole key or none.
 func (s *Store) makeSecret(fs vfs.FS, path string) error {
-	if _, err := rand.Read(s.secret[:]); err != nil {
-		return err
+	rand.Read(s.secret[:]) // never fails: crypto/rand
+	err := s.writeSecret(fs, path+".new")
+	if err == nil {
+		err = fs.Rename(path+".new", path)
 	}
-	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err == nil {
+		err = syncDir(fs, s.dir)
+	}
 	if err != nil {
-		return fmt.Errorf("data_dir %s: %w", s.dir, err)
+		return fmt.Errorf("data_dir %s: make %s: %w", s.dir, secretFile, err)
 	}
-	if fs == vfs.Default {
-		if err := os.Chmod(path, 0o600); err != nil {
-			return err
-		}
+	return nil
+}
+
+func (s *Store) writeSecret(fs vfs.FS, path string) error {
+	f, err := createPrivate(fs, path)
+	if err != nil {
+		return err
 	}
 	if _, err = f.Write(s.secret[:]); err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("data_dir %s: %w", s.dir, err)
+	return errors.Join(err, f.Close())
+}
+
+type syncWriter interface {
+	io.WriteCloser
+	Sync() error
+}
+
+// createPrivate creates a file that nobody but its owner can ever open, where the file system has owners.
+func createPrivate(fs vfs.FS, path string) (syncWriter, error) {
+	if fs != vfs.Default {
+		return fs.Create(path, vfs.WriteCategoryUnspecified)
 	}
-	dir, err := fs.OpenDir(s.dir)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+}
+
+func syncDir(fs vfs.FS, path string) error {
+	dir, err := fs.OpenDir(path)
 	if err != nil {
 		return err
 	}

@@ -9,9 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -33,8 +33,12 @@ type Store struct {
 
 // Options say how a Store is opened. The zero value keeps it on disk with a 64 MiB cache and half that to gather writes.
 type Options struct {
-	FS    vfs.FS // nil: the disk
-	Cache int64  // bytes; 0: 64 MiB
+	FS     vfs.FS       // nil: the disk
+	Cache  int64        // bytes; 0: 64 MiB
+	Logger *slog.Logger // hears of work on the disk that failed and is tried again; nil: nobody does
+	// Fatal is called, from any goroutine, when the disk refuses what cannot be taken back: from then on nothing can be
+	// made durable. It must not return. nil: it prints the error and ends the process with code 3.
+	Fatal func(error)
 }
 
 // Open opens the store in dir and makes it at the first start.
@@ -48,28 +52,29 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Cache == 0 {
 		o.Cache = 64 << 20
 	}
-	db, err := pebble.Open(o.FS.PathJoin(dir, "db"), pebbleOptions(o))
+	db, err := pebble.Open(o.FS.PathJoin(dir, "db"), pebbleOptions(dir, o))
 	if err != nil {
 		return nil, openError(dir, err)
 	}
 	s := &Store{db: db, dir: dir}
-	if err := s.checkFormat(); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	if err := errors.Join(s.loadSecret(o.FS), s.loadOutbox()); err != nil {
-		return nil, errors.Join(err, db.Close())
+	for _, load := range []func(vfs.FS) error{s.checkFormat, s.loadSecret, s.loadOutbox} {
+		if err := load(o.FS); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
 	}
 	return s, nil
 }
 
-func pebbleOptions(o Options) *pebble.Options {
+func pebbleOptions(dir string, o Options) *pebble.Options {
+	d := newDisk(dir, o)
 	opts := &pebble.Options{
 		FS:                    o.FS,
 		CacheSize:             o.Cache,
 		MemTableSize:          32 << 20,
 		L0CompactionThreshold: 4,
 		FormatMajorVersion:    pebble.FormatNewest,
-		Logger:                quiet{},
+		Logger:                d,
+		EventListener:         d.listener(),
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -77,36 +82,17 @@ func pebbleOptions(o Options) *pebble.Options {
 	return opts
 }
 
-// quiet drops Pebble's running commentary; errors reach us as errors.
-type quiet struct{}
-
-func (quiet) Infof(string, ...any)  {}
-func (quiet) Errorf(string, ...any) {}
-func (quiet) Fatalf(format string, args ...any) {
-	panic(fmt.Sprintf("store: "+format, args...)) // Pebble's contract: Fatalf does not return
-}
-
-func openError(dir string, err error) error {
-	switch {
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && !errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("data_dir %s is in use by another lockstep: stop that one, or give this one a directory of its own", dir)
-	case pebble.IsCorruptionError(err):
-		return fmt.Errorf("data_dir %s is damaged (%w): move it away and start again; lockstep then reads all members anew", dir, err)
-	}
-	return fmt.Errorf("open data_dir %s: %w", dir, err)
-}
-
-func (s *Store) checkFormat() error {
+func (s *Store) checkFormat(vfs.FS) error {
 	v, closer, err := s.db.Get([]byte{kindFormat})
 	if errors.Is(err, pebble.ErrNotFound) {
 		return s.db.Set([]byte{kindFormat}, binary.BigEndian.AppendUint32(nil, Format), pebble.Sync)
 	}
 	if err != nil {
-		return fmt.Errorf("data_dir %s: %w", s.dir, err)
+		return readError(s.dir, err)
 	}
 	defer closer.Close()
 	if len(v) != 4 {
-		return fmt.Errorf("data_dir %s is damaged: its format version has %d bytes: move it away and start again; lockstep then reads all members anew", s.dir, len(v))
+		return damaged(s.dir, fmt.Errorf("its format version has %d bytes, not 4", len(v)))
 	}
 	if has := binary.BigEndian.Uint32(v); has > Format {
 		return fmt.Errorf("data_dir %s was written by a newer lockstep (format %d, this one knows up to %d): run that version, or give this one a directory of its own", s.dir, has, Format)
@@ -129,7 +115,7 @@ func (s *Store) number(kind byte, group uint16, name string) (uint32, error) {
 		defer closer.Close()
 		return binary.BigEndian.Uint32(v), nil
 	} else if !errors.Is(err, pebble.ErrNotFound) {
-		return 0, err
+		return 0, readError(s.dir, err)
 	}
 	next := uint32(1)
 	err := s.each(prefix, func(_, v []byte) error {
@@ -144,7 +130,7 @@ func (s *Store) number(kind byte, group uint16, name string) (uint32, error) {
 
 // each yields all keys that begin with prefix, without it, and their values, in order.
 func (s *Store) each(prefix []byte, yield func(rest, value []byte) error) error {
-	return each(s.db, prefix, yield)
+	return readError(s.dir, each(s.db, prefix, yield))
 }
 
 func each(r pebble.Reader, prefix []byte, yield func(rest, value []byte) error) error {

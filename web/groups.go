@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"lockstep/align"
@@ -50,7 +51,13 @@ func (s *Server) listGroups(w http.ResponseWriter, _ *http.Request) {
 }
 
 func describe(g *align.GroupStatus) groupJSON {
-	out := groupJSON{Name: g.Group, Reference: g.Reference, State: align.InStep, At: g.At.UTC(), Scans: g.Scans}
+	out := groupJSON{Name: g.Group, Reference: g.Reference, State: align.InStep, At: g.At.UTC(), Members: []memberJSON{}, Scans: g.Scans}
+	if out.Scans == nil {
+		out.Scans = []align.ScanProgress{}
+	}
+	if len(g.Members) == 0 {
+		out.State = align.Unverified
+	}
 	for _, m := range g.Members {
 		mj := memberJSON{
 			Name: m.Name, Role: m.Role, State: worst(m.Tables), Position: m.Position.String(), Version: m.Server.Version,
@@ -80,11 +87,22 @@ func orNull(t time.Time) *time.Time {
 var badness = map[align.Verdict]int{align.InStep: 0, align.Lagging: 1, align.Unverified: 2, align.StaleState: 3, align.Diverged: 4}
 
 func worse(a, b align.Verdict) align.Verdict {
-	if badness[b] > badness[a] {
+	if bad(b) > bad(a) {
 		return b
 	}
 	return a
 }
+
+// bad returns the badness of a verdict. One that this package does not know says nothing.
+func bad(v align.Verdict) int {
+	if n, known := badness[v]; known {
+		return n
+	}
+	return badness[align.Unverified]
+}
+
+// trusted reports whether reads may go to a member with this state.
+func trusted(v align.Verdict) bool { return bad(v) <= badness[align.Lagging] }
 
 // worst returns the worst state of a member's tables. Of a member without tables nothing can be said.
 func worst(tables []align.TableStatus) align.Verdict {
@@ -101,7 +119,12 @@ func worst(tables []align.TableStatus) align.Verdict {
 // trust answers 200 if reads may go to the member, 503 if not: for health checks of proxies. A member that lags within
 // its budget is trusted; one of which nothing can be said is not.
 func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
-	group, member, table := r.PathValue("group"), r.PathValue("member"), r.URL.Query().Get("table")
+	group, member := r.PathValue("group"), r.PathValue("member")
+	q, err := query(r, "table")
+	if err != nil {
+		s.fail(w, http.StatusBadRequest, "%v", err)
+		return
+	}
 	for _, g := range s.groups {
 		status := g.Status()
 		if status.Group != group {
@@ -109,7 +132,7 @@ func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
 		}
 		for _, m := range status.Members {
 			if m.Name == member {
-				s.answerTrust(w, m, table)
+				s.answerTrust(w, m, q.Get("table"))
 				return
 			}
 		}
@@ -120,20 +143,16 @@ func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
 func (s *Server) answerTrust(w http.ResponseWriter, m align.MemberStatus, table string) {
 	state := worst(m.Tables)
 	if table != "" {
-		state = ""
-		for _, t := range m.Tables {
-			if t.Table == table {
-				state = t.Verdict
-			}
-		}
-		if state == "" {
+		i := slices.IndexFunc(m.Tables, func(t align.TableStatus) bool { return t.Table == table })
+		if i < 0 {
 			s.fail(w, http.StatusNotFound, "table %q is not watched on %s", table, m.Name)
 			return
 		}
+		state = worse(align.InStep, m.Tables[i].Verdict)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if badness[state] > badness[align.Lagging] {
+	if !trusted(state) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	s.reply(w, map[string]any{"member": m.Name, "table": table, "state": state, "trust": badness[state] <= badness[align.Lagging]})
+	s.reply(w, map[string]any{"member": m.Name, "table": table, "state": state, "trust": trusted(state)})
 }

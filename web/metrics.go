@@ -70,6 +70,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
+// kinds are all kinds of divergence, for series that begin at zero.
+var kinds = []align.Kind{align.Stale, align.Changed, align.Missing, align.Extra}
+
 type gaugeFunc func(d *prometheus.Desc, v float64, labels ...string)
 
 func (c *collector) member(gauge gaugeFunc, group string, m align.MemberStatus) {
@@ -111,7 +114,7 @@ func (c *collector) divergences(out chan<- prometheus.Metric, gauge gaugeFunc, g
 		return
 	}
 	for _, m := range status.Members {
-		for _, kind := range []align.Kind{align.Stale, align.Changed, align.Missing, align.Extra} {
+		for _, kind := range kinds {
 			gauge(c.open, float64(open[[2]string{m.Name, string(kind)}]), status.Group, m.Name, string(kind))
 		}
 	}

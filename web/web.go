@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,6 +73,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := server.Shutdown(grace)
+	if err != nil {
+		err = errors.Join(err, server.Close())
+	}
 	if serveErr := <-failed; !errors.Is(serveErr, http.ErrServerClosed) {
 		err = errors.Join(err, serveErr)
 	}
@@ -120,17 +125,23 @@ func (s *Server) fail(w http.ResponseWriter, code int, format string, args ...an
 const defaultLimit = 1000
 
 func (s *Server) listDivergences(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	limit, err := checkQuery(q)
+	q, err := query(r, "state", "group", "member", "table", "kind", "limit")
+	limit := defaultLimit
+	if err == nil {
+		limit, err = checkValues(q)
+	}
 	if err != nil {
 		s.fail(w, http.StatusBadRequest, "%v", err)
 		return
 	}
 	found := []*align.Divergence{}
 	for _, g := range s.groups {
+		if len(found) == limit {
+			break
+		}
 		err := g.Divergences(func(d *align.Divergence) bool {
 			if matches(q, d) {
-				found = append(found, d)
+				found = append(found, presentable(d))
 			}
 			return len(found) < limit
 		})
@@ -142,25 +153,57 @@ func (s *Server) listDivergences(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, found)
 }
 
-// checkQuery refuses parameters that would be overlooked: a filter with a typing mistake must not look like an answer.
-func checkQuery(q url.Values) (limit int, err error) {
-	limit = defaultLimit
+// query returns a request's parameters and refuses what would be overlooked: a filter with a typing mistake must not
+// look like an answer.
+func query(r *http.Request, known ...string) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("parameters cannot be read: %w", err)
+	}
 	for name, values := range q {
-		switch name {
-		case "group", "member", "table", "kind":
-		case "state":
-			if v := values[0]; v != align.Open && v != align.Resolved {
-				return 0, fmt.Errorf("state %q: want open or resolved", v)
-			}
-		case "limit":
-			if limit, err = strconv.Atoi(values[0]); err != nil || limit < 1 {
-				return 0, fmt.Errorf("limit %q: want a positive number", values[0])
-			}
-		default:
-			return 0, fmt.Errorf("unknown parameter %q: want state, group, member, table, kind or limit", name)
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("unknown parameter %q: want %s", name, strings.Join(known, ", "))
+		}
+		if len(values) > 1 {
+			return nil, fmt.Errorf("parameter %q is given %d times: want one", name, len(values))
 		}
 	}
+	return q, nil
+}
+
+// checkValues refuses values that no divergence can have. An empty one is no filter.
+func checkValues(q url.Values) (limit int, err error) {
+	switch state := q.Get("state"); state {
+	case "", align.Open, align.Resolved:
+	default:
+		return 0, fmt.Errorf("state %q: want open or resolved", state)
+	}
+	if kind := align.Kind(q.Get("kind")); kind != "" && !slices.Contains(kinds, kind) {
+		return 0, fmt.Errorf("kind %q: want one of %v", kind, kinds)
+	}
+	text := q.Get("limit")
+	if text == "" {
+		return defaultLimit, nil
+	}
+	if limit, err = strconv.Atoi(text); err != nil || limit < 1 {
+		return 0, fmt.Errorf("limit %q: want a positive number", text)
+	}
 	return limit, nil
+}
+
+// presentable returns d with empty lists in place of absent ones, so that scripts need not tell them apart.
+func presentable(d *align.Divergence) *align.Divergence {
+	if d.Ranges != nil && d.Positions != nil {
+		return d
+	}
+	shown := *d
+	if shown.Ranges == nil {
+		shown.Ranges = []align.Range{}
+	}
+	if shown.Positions == nil {
+		shown.Positions = map[string]string{}
+	}
+	return &shown
 }
 
 func matches(q url.Values, d *align.Divergence) bool {
@@ -187,7 +230,7 @@ func (s *Server) oneDivergence(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if found != nil {
-			s.reply(w, found)
+			s.reply(w, presentable(found))
 			return
 		}
 	}

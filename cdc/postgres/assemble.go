@@ -117,6 +117,8 @@ func (a *assembler) row(kind byte, m *rowMessage) error {
 	b := r.bind(a.list, a.types, a.hasher)
 	switch {
 	case b == nil:
+		// It is in our publication, so it may be a part of a table that was attached since the catalog was read.
+		a.touch(0, r.qualified()+" was not known when it changed")
 		return nil
 	case b.encoder == nil:
 		a.touch(b.epoch.Table, b.reason)

@@ -232,7 +232,11 @@ func (m *member) script(transactions []*cdc.Transaction) []string {
 			lines = append(lines, m.line(c))
 		}
 		for _, touched := range t.Touched {
-			lines = append(lines, strings.TrimSpace("touched "+m.tables[touched.Table-1].Name+" "+touched.Reason))
+			name := "an unknown table"
+			if touched.Table != 0 {
+				name = m.tables[touched.Table-1].Name
+			}
+			lines = append(lines, strings.TrimSpace("touched "+name+" "+touched.Reason))
 		}
 	}
 	return lines

@@ -15,7 +15,7 @@ type relation struct {
 	relationMessage
 	bound   bool // list and binding are set
 	list    *watchlist
-	binding *binding // nil: not ours
+	binding *binding // nil: not of a table that we were told of
 }
 
 func (r *relation) qualified() string { return r.Namespace + "." + r.Name }

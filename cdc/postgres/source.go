@@ -161,7 +161,7 @@ type memberError struct {
 	err    error
 }
 
-func (e *memberError) Error() string { return fmt.Sprintf("member %s: %v", e.member, e.err) }
+func (e *memberError) Error() string { return fmt.Sprintf("member %s: %s", e.member, oneLine(e.err)) }
 func (e *memberError) Unwrap() error { return e.err }
 
 // serverAnswer is the server's own error, or nil if err is something else.

@@ -20,9 +20,9 @@ func removeSharedMemory(id int) error {
 	return err
 }
 
-// memoryDir is a folder in memory with room for the servers of a few tests; empty if there is none. A server makes about a
+// MemoryDir is a folder in memory with room for the servers of a few tests; empty if there is none. A server makes about a
 // thousand files, which on some disks takes longer than the test.
-func memoryDir() string {
+func MemoryDir() string {
 	const dir, tmpfs, room = "/dev/shm", 0x01021994, 4 << 30
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil || int64(fs.Type) != tmpfs || int64(fs.Bavail)*int64(fs.Bsize) < room {

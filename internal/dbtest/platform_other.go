@@ -10,4 +10,4 @@ func dieWithParent(*syscall.SysProcAttr) {}
 
 func removeSharedMemory(int) error { return nil }
 
-func memoryDir() string { return "" }
+func MemoryDir() string { return "" }

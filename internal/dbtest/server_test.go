@@ -183,7 +183,7 @@ func TestServerDiesWithTheProcessThatStartedIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := newDir(memoryDir(), who)
+	dir, err := newDir(MemoryDir(), who)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func StandbyT(t TB, primary *Server, o Options) *Server {
 
 func inMemory(o Options) Options {
 	if o.Below == "" {
-		o.Below = memoryDir()
+		o.Below = MemoryDir()
 	}
 	return o
 }

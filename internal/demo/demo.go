@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,7 +27,10 @@ type Options struct {
 	Install   dbtest.Install
 	LagBudget time.Duration // 0: 2 s
 	Warmup    time.Duration // of load before the first injection; 0: 5 s
-	JSON      bool          // one JSON object a line
+	// Pauses makes the subscribers stop replaying now and then during the warmup, for less than the lag budget.
+	Pauses    bool
+	LargeRows int  // of the largest transactions of the load; 0: 2,000
+	JSON      bool // one JSON object a line
 	Color     bool
 	Out       io.Writer
 	Logger    *slog.Logger // of lockstep itself; nil: discard
@@ -108,7 +112,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := load.Fill(ctx, d.cluster.Publisher.DSN(cluster.Database)); err != nil {
 		return err
 	}
-	d.load = load.Start(ctx, d.cluster.Publisher.DSN(cluster.Database), load.Options{Pause: 5 * time.Millisecond})
+	d.load = load.Start(ctx, d.cluster.Publisher.DSN(cluster.Database), load.Options{Pause: 5 * time.Millisecond, Large: d.opt.LargeRows})
 	defer func() { err = errors.Join(err, d.load.Stop()) }()
 	return d.watch(ctx)
 }
@@ -135,7 +139,7 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	d.out.step("all tables are read and compared; load goes on for %v with nothing to be found", d.opt.Warmup)
-	if err := sleep(ctx, d.opt.Warmup); err != nil {
+	if err := d.warmUp(ctx); err != nil {
 		return err
 	}
 	injections := d.story()
@@ -165,6 +169,40 @@ func (d *demo) play(ctx context.Context) error {
 		<-ctx.Done()
 	}
 	return nil
+}
+
+// warmUp lets the load go on with nothing to be found.
+func (d *demo) warmUp(ctx context.Context) error {
+	if !d.opt.Pauses {
+		return sleep(ctx, d.opt.Warmup)
+	}
+	until := time.Now().Add(d.opt.Warmup)
+	for n := 0; time.Now().Before(until); n++ {
+		member := d.cluster.Names[1+n%2]
+		sub := "ALTER SUBSCRIPTION " + d.cluster.Subscription(member)
+		if err := d.cluster.Member(member).Exec(ctx, sub+" DISABLE"); err != nil {
+			return err
+		}
+		if err := sleep(ctx, rand.N(d.opt.LagBudget/3)); err != nil {
+			return err
+		}
+		if err := d.cluster.Member(member).Exec(ctx, sub+" ENABLE"); err != nil {
+			return err
+		}
+		if err := sleep(ctx, rand.N(time.Second)); err != nil {
+			return err
+		}
+	}
+	return d.waitFor(ctx, "the subscribers to catch up", func(context.Context) (bool, error) { return d.caughtUp(), nil })
+}
+
+func (d *demo) caughtUp() bool {
+	for _, m := range d.daemon.Groups()[0].Status().Members {
+		if m.Behind > d.opt.LagBudget/3 {
+			return false
+		}
+	}
+	return true
 }
 
 // notice is called by lockstep for each divergence that opens or resolves.

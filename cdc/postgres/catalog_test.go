@@ -1,0 +1,155 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/internal/dbtest"
+)
+
+func TestCatalog(t *testing.T) {
+	eachVersion(t, func(t *testing.T, s servers) {
+		for name, test := range map[string]func(*testing.T, servers){
+			"columns have the classes of their types":         columnsHaveClasses,
+			"problems are named and mended by their hints":    problemsAreMended,
+			"version stays the same unless something changed": versionStays,
+			"server says who it is":                           whoItIs,
+		} {
+			t.Run(name, func(t *testing.T) { test(t, s) })
+		}
+	})
+}
+
+func columnsHaveClasses(t *testing.T, s servers) {
+	m := watch(t, newDatabase(t, s.publisher, `CREATE TYPE mood AS ENUM ('a'); CREATE DOMAIN d AS text; CREATE DOMAIN dd AS d; CREATE DOMAIN dm AS mood;
+		CREATE TYPE pair AS (a int); CREATE SCHEMA other; CREATE TYPE other.thing AS RANGE (subtype = int);
+		CREATE TABLE t (b int, a int, c mood, e dd, f mood[], g pair, h other.thing, i int[], j dm, gone int, k char(3), l real, m text, n numeric, o jsonb,
+			p int GENERATED ALWAYS AS (a) STORED, PRIMARY KEY (b, a));
+		ALTER TABLE t DROP gone, ALTER m SET STORAGE PLAIN; INSERT INTO t (a, b) SELECT 1, i FROM generate_series(1, 10) i; ANALYZE t`))
+	got := m.tables[0]
+	want := []digest.Column{
+		{Name: "a", Class: digest.Int}, {Name: "b", Class: digest.Int}, {Name: "c", Class: digest.Text},
+		{Name: "e", Class: digest.Text, Wide: true}, {Name: "f", Class: digest.Verbatim, Type: "public.mood[]", Wide: true},
+		{Name: "g", Class: digest.Verbatim, Type: "public.pair", Wide: true}, {Name: "h", Class: digest.Verbatim, Type: "other.thing", Wide: true},
+		{Name: "i", Class: digest.Verbatim, Type: "int4[]", Wide: true}, {Name: "j", Class: digest.Text},
+		{Name: "k", Class: digest.Text, Type: "bpchar", Wide: true}, {Name: "l", Class: digest.Float, Type: "float4"},
+		{Name: "m", Class: digest.Text}, {Name: "n", Class: digest.Decimal, Wide: true}, {Name: "o", Class: digest.JSON, Wide: true},
+	}
+	if diff := cmp.Diff(want, got.Columns); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"b", "a"}, got.Key); diff != "" || got.Rows != 10 || got.Problem != "" {
+		t.Errorf("%s %+v", diff, got)
+	}
+}
+
+func problemsAreMended(t *testing.T, s servers) {
+	db := newDatabase(t, s.publisher, `
+		CREATE TABLE ok (id int PRIMARY KEY);
+		CREATE TABLE nokey (id int);
+		CREATE TABLE late (id int PRIMARY KEY DEFERRABLE);
+		CREATE TABLE jkey (id jsonb PRIMARY KEY);
+		CREATE TABLE nothing (id int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING;
+		CREATE TABLE byindex (id int PRIMARY KEY, u int NOT NULL UNIQUE); ALTER TABLE byindex REPLICA IDENTITY USING INDEX byindex_u_key;
+		CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY);
+		CREATE TABLE missing (id int PRIMARY KEY);
+		CREATE TABLE filtered (id int PRIMARY KEY);
+		CREATE TABLE listed (id int PRIMARY KEY, n int);
+		CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id);
+		CREATE TABLE part1 PARTITION OF part FOR VALUES FROM (0) TO (10);
+		CREATE TABLE part2 PARTITION OF part FOR VALUES FROM (10) TO (20)`)
+	dbtest.ExecT(t, db, "DROP PUBLICATION lockstep_shop",
+		`CREATE PUBLICATION lockstep_shop FOR TABLE ok, filtered WHERE (id > 0), listed (id), part1 WITH (publish = 'insert, update, delete')`)
+	m := watch(t, db)
+	problems := func() map[string]string {
+		got := map[string]string{}
+		for _, table := range m.tables {
+			if got[strings.TrimPrefix(table.Name, "public.")] = table.Problem; (table.Problem == "") != (table.Hint == "") {
+				t.Errorf("%s has the problem %q and the hint %q", table.Name, table.Problem, table.Hint)
+			}
+		}
+		return got
+	}
+	const operations = `publication "lockstep_shop" does not publish every operation of every partition`
+	want := map[string]string{
+		"ok": operations, "nokey": "has no primary key", "late": "its primary key is deferrable, replication cannot use it",
+		"jkey":     `column "id" is json, which has no order and cannot be part of a key`,
+		"nothing":  "has REPLICA IDENTITY NOTHING, updates and deletes do not show their row",
+		"byindex":  "has REPLICA IDENTITY USING INDEX public.byindex_u_key, which is not the primary key",
+		"unlogged": "is unlogged, its rows are not in the WAL",
+		"missing":  `"public"."missing" is not in publication "lockstep_shop"`,
+		"filtered": `"public"."filtered" has a row filter or a column list in publication "lockstep_shop"`,
+		"listed":   `"public"."listed" has a row filter or a column list in publication "lockstep_shop"`,
+		"part":     `"public"."part2" is not in publication "lockstep_shop"`,
+	}
+	if diff := cmp.Diff(want, problems()); diff != "" {
+		t.Error(diff)
+	}
+	for _, table := range m.tables {
+		switch strings.TrimPrefix(table.Name, "public.") {
+		case "ok", "missing", "filtered", "listed", "part":
+			m.exec(table.Hint)
+		}
+	}
+	m.learn(2)
+	for _, name := range []string{"ok", "missing", "filtered", "listed", "part"} {
+		if got := problems()[name]; got != "" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	m.exec("ALTER PUBLICATION lockstep_shop SET (publish_via_partition_root = true)")
+	m.learn(3)
+	if got := problems()["part"]; got != operations {
+		t.Error(got)
+	}
+	m.exec("DROP PUBLICATION lockstep_shop")
+	m.learn(4)
+	if got := problems()["ok"]; got != `publication "lockstep_shop" does not exist` {
+		t.Error(got)
+	}
+}
+
+func versionStays(t *testing.T, s servers) {
+	m := watch(t, newDatabase(t, s.publisher, `CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);
+		CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); INSERT INTO t VALUES (1, 1)`))
+	version := func(name string) string {
+		m.learn(1)
+		table, _ := m.table(name)
+		return table.Version
+	}
+	before := version("public.t")
+	m.exec("INSERT INTO t VALUES (2, 2)", "ANALYZE t", "VACUUM FREEZE t", "VACUUM FULL t", "CREATE INDEX ON t (n)", "REINDEX TABLE t", "TRUNCATE t")
+	if version("public.t") != before {
+		t.Error("the version changed although the definition did not")
+	}
+	parts := version("public.p")
+	m.exec("CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)")
+	if version("public.p") == parts {
+		t.Error("a new partition left the version as it was")
+	}
+	m.exec("ALTER TABLE t DROP n; ALTER TABLE t ADD n int")
+	if version("public.t") == before {
+		t.Error("a column that took another's place left the version as it was")
+	}
+}
+
+func whoItIs(t *testing.T, s servers) {
+	db := newDatabase(t, s.publisher, "")
+	m := watch(t, db)
+	got, err := m.Source.Server(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := dbtest.Value[string](t.Context(), db, "SELECT system_identifier::text FROM pg_control_system()")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := got.Version
+	if diff := cmp.Diff(cdc.Server{SystemID: id, Timeline: 1, Database: db.Database, Version: version}, got); diff != "" || version == "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,33 @@
+package monitor
+
+import (
+	"context"
+
+	"lockstep/cdc"
+	"lockstep/merkle"
+)
+
+// Digests are the range digests of one table on one member, as the ledger has them.
+type Digests struct {
+	Epoch  cdc.Epoch
+	Table  cdc.Table
+	Source cdc.Source
+	Ranges *merkle.Partition
+	Sums   []merkle.Sum
+}
+
+// Digests returns the range digests of all tables of all members, by member and table.
+func (g *Group) Digests(ctx context.Context) (map[[2]string]Digests, error) {
+	all := make(map[[2]string]Digests)
+	err := g.do(ctx, func() error {
+		for id, epoch := range g.ledger.Epochs() {
+			for m, f := range g.feeds {
+				ranges, sums := g.ledger.RangeDigests(id, m)
+				name := epoch.Shape.Table
+				all[[2]string{f.Name, name}] = Digests{epoch, f.defined[name], f.Source, ranges, sums}
+			}
+		}
+		return nil
+	})
+	return all, err
+}

@@ -1,0 +1,232 @@
+package monitor_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"lockstep/align"
+	"lockstep/digest"
+	"lockstep/internal/cluster"
+	"lockstep/internal/dbtest"
+	"lockstep/internal/load"
+	"lockstep/merkle"
+)
+
+// kills is how often the program is killed in one test.
+const kills = 20
+
+// The real program is killed with SIGKILL at random moments under load, with differences made in between. Afterwards
+// every difference is there once, and every range digest is what the servers' rows give.
+func TestKilledAtAnyMomentNothingIsWrongLostOrDoubled(t *testing.T) {
+	binary := buildBinary(t)
+	address := freeAddress(t)
+	c := startCluster(t, cluster.Options{Schema: load.Schema, Listen: address, LagBudget: 500 * time.Millisecond})
+	ctx := t.Context()
+	if err := load.Fill(ctx, c.Publisher.DSN(cluster.Database)); err != nil {
+		t.Fatal(err)
+	}
+	writing := load.Start(ctx, c.Publisher.DSN(cluster.Database), load.Options{Clients: 3, Pause: 3 * time.Millisecond, Seed: 1})
+	file := filepath.Join(t.TempDir(), "lockstep.yaml")
+	if err := os.WriteFile(file, []byte(c.YAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startProgram(t, binary, file)
+	waitTrusted(t, address)
+	var want []string
+	for n := range kills {
+		id := load.ReservedFrom + 10*n
+		member := c.Names[1+n%2]
+		if err := c.Member(member).Exec(ctx, fmt.Sprintf("UPDATE accounts SET owner = 'wrong' WHERE id = %d", id)); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, fmt.Sprintf(`%s public.accounts changed errant_transaction {"id":%d}..{"id":%d}`, member, id, id))
+		pause := time.Duration(rand.IntN(900)) * time.Millisecond
+		t.Logf("kill %d after %v", n, pause)
+		time.Sleep(pause) // the moment is to be a random one
+		p.kill()
+		p = startProgram(t, binary, file)
+	}
+	slices.Sort(want)
+	waitDivergences(t, address, want)
+	if err := writing.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	p.kill()
+	w := startWatch(t, c)
+	w.finds(want...)
+	if all := w.divergences(); len(all) != len(want) {
+		t.Errorf("%d divergences are on record, %d were injected: %v", len(all), len(want), all)
+	}
+	w.replayed()
+	w.checkDigests()
+}
+
+// checkDigests reads all rows of all members again and holds the range digests against them. The servers must be quiet.
+func (w *watch) checkDigests() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	w.until("every member to have shown all that it has", func() bool {
+		quiet := time.Now()
+		for _, m := range w.daemon.Groups()[0].Status().Members {
+			if m.InFlight > 0 || quiet.Sub(m.ProvenAt) > time.Second {
+				return false
+			}
+		}
+		return true
+	})
+	all, err := w.daemon.Groups()[0].Digests(ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for at, d := range all {
+		if d.Ranges == nil {
+			w.t.Errorf("%v has no range digests", at)
+			continue
+		}
+		want := make([]merkle.Sum, d.Ranges.Len())
+		snapshot, err := d.Source.Snapshot(ctx)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		err = snapshot.Rows(ctx, d.Table, d.Epoch, func(k digest.Key, r *digest.Row) error {
+			i := d.Ranges.Find(k)
+			want[i] = want[i].Add(merkle.Of(r.Digest))
+			return nil
+		})
+		snapshot.Close()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for i := range want {
+			if want[i] != d.Sums[i] {
+				w.t.Errorf("%v range %d: digest %v, its rows give %v", at, i, d.Sums[i], want[i])
+			}
+		}
+	}
+}
+
+func buildBinary(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "lockstep")
+	if out, err := exec.Command("go", "build", "-o", path, "lockstep/cmd/lockstep").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return path
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// program is a running lockstep.
+type program struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	out *bytes.Buffer
+}
+
+func startProgram(t *testing.T, binary, file string) *program {
+	t.Helper()
+	p := &program{t: t, out: new(bytes.Buffer)}
+	p.cmd = exec.Command(binary, "run", "-c", file)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			p.kill()
+		}
+		if t.Failed() {
+			t.Logf("output:\n%s", lastLines(p.out.String(), 15))
+		}
+	})
+	return p
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// kill ends the program with SIGKILL, unless it has ended by itself: then that is the failure.
+func (p *program) kill() {
+	p.t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		p.t.Errorf("the program has ended by itself: %v", err)
+	}
+	err := p.cmd.Wait()
+	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
+		p.t.Fatalf("the program has ended by itself: %v\n%s", err, p.out)
+	}
+}
+
+// waitTrusted waits until both subscribers are trusted.
+func waitTrusted(t *testing.T, address string) {
+	t.Helper()
+	waitHTTP(t, "the subscribers to be trusted", func() bool {
+		for _, m := range []string{"us-1", "us-2"} {
+			resp, err := http.Get("http://" + address + "/api/v1/trust/shop/" + m)
+			if err != nil {
+				return false
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func waitDivergences(t *testing.T, address string, want []string) {
+	t.Helper()
+	waitHTTP(t, fmt.Sprintf("%d divergences", len(want)), func() bool {
+		resp, err := http.Get("http://" + address + "/api/v1/divergences")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		var list []align.Divergence
+		if err != nil || json.Unmarshal(body, &list) != nil {
+			return false
+		}
+		var got []string
+		for _, d := range list {
+			got = append(got, summary(d))
+		}
+		slices.Sort(got)
+		return slices.Equal(got, want)
+	})
+}
+
+func waitHTTP(t *testing.T, what string, met func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := dbtest.WaitFor(ctx, what, func(context.Context) (bool, error) { return met(), nil }); err != nil {
+		t.Fatal(err)
+	}
+}

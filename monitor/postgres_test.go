@@ -1,0 +1,232 @@
+package monitor_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"lockstep/align"
+	"lockstep/internal/cluster"
+)
+
+func items(from, to int) string {
+	return fmt.Sprintf("INSERT INTO items SELECT n, 'item ' || n, n %% 7 FROM generate_series(%d, %d) n", from, to)
+}
+
+func TestDifferencesFromBeforeTheFirstStartAreFound(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable})
+	w := &watch{t: t, c: c}
+	w.exec("eu-1", items(1, 5000))
+	w.replayed()
+	w.exec("us-1", "UPDATE items SET name = 'other' WHERE id BETWEEN 10 AND 12", "DELETE FROM items WHERE id = 4000")
+	w.exec("us-2", "INSERT INTO items VALUES (9000, 'extra', 1)")
+	w.start()
+	w.finds(
+		`us-1 public.items changed preexisting {"id":10}..{"id":12}`,
+		`us-1 public.items missing preexisting {"id":4000}..{"id":4000}`,
+		`us-2 public.items extra preexisting {"id":9000}..{"id":9000}`,
+	)
+	w.exec("us-2", "DELETE FROM items WHERE id = 9000")
+	w.exec("us-1", "UPDATE items SET name = 'item ' || id WHERE id BETWEEN 10 AND 12", "INSERT INTO items VALUES (4000, 'item 4000', 4000 % 7)")
+	w.finds()
+	w.inStep()
+}
+
+func TestDifferenceHealedWithinTheBudgetIsNoDivergence(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable, LagBudget: 20 * time.Second})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 10))
+	w.inStep()
+	w.exec("us-1", "UPDATE items SET price = 99 WHERE id = 3")
+	w.until("the difference to be seen", func() bool { return w.table("us-1", "public.items").DivergentKeys == 1 })
+	if v := w.table("us-1", "public.items").Verdict; v == align.InStep {
+		t.Errorf("a known difference within the budget shows as %s", v)
+	}
+	w.exec("us-1", "UPDATE items SET price = 3 WHERE id = 3")
+	w.inStep()
+	w.neverDiverged()
+}
+
+func TestTruncateKeyMovesAndSavepointsKeepStep(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 3000))
+	w.inStep()
+	w.exec("eu-1",
+		"UPDATE items SET id = id + 10000 WHERE id % 2 = 0",
+		"BEGIN; DELETE FROM items WHERE id = 1; SAVEPOINT s; DELETE FROM items WHERE id < 100; ROLLBACK TO s; COMMIT",
+		"BEGIN; TRUNCATE items; "+items(5, 50)+"; COMMIT",
+		items(51, 4000))
+	w.replayed()
+	w.until("the rows to arrive", func() bool { return w.table("us-2", "public.items").Rows == 3996 })
+	w.inStep()
+	w.neverDiverged()
+	w.exec("us-1", "TRUNCATE items")
+	w.finds(`us-1 public.items missing errant_transaction {"id":5}..{"id":4000}`)
+}
+
+func TestSubscriberThatCannotApplyIsStaleAndNotDiverged(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 100))
+	w.inStep()
+	w.exec("us-1", "INSERT INTO items VALUES (500, 'in the way', 1)")
+	w.finds(`us-1 public.items extra errant_transaction {"id":500}..{"id":500}`)
+	w.exec("eu-1", items(500, 502)) // cannot be applied on us-1
+	w.finds(
+		`us-1 public.items extra errant_transaction {"id":500}..{"id":500}`,
+		`us-1 public.items stale unknown {"id":500}..{"id":502}`,
+	)
+	w.exec("us-1", "DELETE FROM items WHERE id = 500")
+	w.finds()
+	w.inStep()
+}
+
+func TestSchemaChangeMakesTheTableUnverifiedAndItComesBack(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);"})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 2000), "INSERT INTO other VALUES (1, 'a')")
+	w.inStep()
+	for _, member := range []string{"us-1", "us-2", "eu-1"} {
+		w.exec(member, "ALTER TABLE items ADD COLUMN note text DEFAULT 'none'")
+	}
+	w.exec("eu-1", "UPDATE items SET note = 'mine' WHERE id = 7")
+	w.until("the table to be read anew", func() bool { return w.table("us-1", "public.items").Verdict == align.Unverified })
+	if s := w.table("us-1", "public.other"); s.Phase != align.Live {
+		t.Errorf("another table is read anew too: %s", s.Reason)
+	}
+	w.inStep()
+	w.neverDiverged()
+	w.exec("us-2", "UPDATE items SET note = 'theirs' WHERE id = 9")
+	w.finds(`us-2 public.items changed errant_transaction {"id":9}..{"id":9}`)
+	w.exec("us-1", "ALTER TABLE items ALTER COLUMN name TYPE varchar(200) USING upper(name)")
+	w.until("the rewrite to be found", func() bool {
+		for _, d := range w.open() {
+			if d.Member == "us-1" && d.Keys == 2000 && d.Kind == align.Changed {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func TestInitialCopyIsSyncingAndNotDiverged(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable})
+	w := &watch{t: t, c: c}
+	w.exec("eu-1", items(1, 1000))
+	w.replayed()
+	w.exec("us-1", "ALTER SUBSCRIPTION app_0 DISABLE", "ALTER SUBSCRIPTION app_0 SET (slot_name = NONE)", "DROP SUBSCRIPTION app_0", "TRUNCATE items")
+	w.exec("eu-1", "SELECT pg_drop_replication_slot('app_0')")
+	w.start()
+	w.until("the reference to be read", func() bool { return w.table("eu-1", "public.items").Rows == 1000 })
+	w.until("the table to be unverified", func() bool {
+		s := w.table("us-1", "public.items")
+		return s.Verdict == align.Unverified && s.Reason == "no subscription of us-1 replicates it"
+	})
+	w.exec("us-1", fmt.Sprintf("CREATE SUBSCRIPTION app_0 CONNECTION '%s' PUBLICATION app", c.Publisher.DSN(cluster.Database)))
+	w.exec("eu-1", "UPDATE items SET price = 8 WHERE id < 300", items(1001, 1100))
+	w.inStep()
+	w.neverDiverged()
+}
+
+func TestTwoSubscriptionsIntoOneMemberAreTwoLanes(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);", Subscribers: 1})
+	w := &watch{t: t, c: c}
+	w.exec("eu-1", "CREATE PUBLICATION only_items FOR TABLE items", "CREATE PUBLICATION only_other FOR TABLE other")
+	w.exec("us-1", "DROP SUBSCRIPTION app_0")
+	for name, pub := range map[string]string{"app_0": "only_items", "second": "only_other"} {
+		w.exec("us-1", fmt.Sprintf("CREATE SUBSCRIPTION %s CONNECTION '%s application_name=%s' PUBLICATION %s WITH (copy_data = false)",
+			name, keywords(c), name, pub))
+	}
+	w.start()
+	both := func(n int) {
+		w.exec("eu-1", fmt.Sprintf("BEGIN; INSERT INTO items VALUES (%d, 'x', 1); INSERT INTO other VALUES (%d, 'y'); COMMIT", n, n))
+	}
+	both(1)
+	w.inStep()
+	w.exec("us-1", "ALTER SUBSCRIPTION second DISABLE")
+	both(2)
+	w.finds(`us-1 public.other stale unknown {"id":2}..{"id":2}`)
+	if s := w.table("us-1", "public.items"); s.Verdict != align.InStep {
+		t.Errorf("the other lane's table is %s %s", s.Verdict, s.Reason)
+	}
+	w.exec("us-1", "ALTER SUBSCRIPTION second ENABLE")
+	w.finds()
+	w.inStep()
+}
+
+func keywords(c *cluster.Cluster) string {
+	return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=%s", c.Publisher.Port, cluster.Database)
+}
+
+func TestLostSlotIsAGapAndTheMemberIsReadAnew(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 500))
+	w.inStep()
+	w.stop()
+	w.exec("us-1", "SELECT pg_drop_replication_slot('lockstep_shop')", "UPDATE items SET price = 77 WHERE id = 5")
+	w.start()
+	w.finds(`us-1 public.items changed unknown {"id":5}..{"id":5}`)
+	w.stop()
+	// Somebody moves the slot on: what lies between is never seen.
+	w.exec("us-2", "UPDATE items SET price = 78 WHERE id = 6", "SELECT pg_replication_slot_advance('lockstep_shop', pg_current_wal_lsn())")
+	w.start()
+	w.finds(
+		`us-1 public.items changed unknown {"id":5}..{"id":5}`,
+		`us-2 public.items changed unknown {"id":6}..{"id":6}`,
+	)
+	w.stop()
+	w.exec("eu-1", "SELECT pg_drop_replication_slot('lockstep_shop')", "UPDATE items SET price = 79 WHERE id > 400")
+	w.start()
+	w.exec("eu-1", items(501, 600))
+	w.exec("us-1", "UPDATE items SET price = 5 WHERE id = 5")
+	w.finds(`us-2 public.items changed unknown {"id":6}..{"id":6}`)
+}
+
+func TestMemberThatIsDownIsUnverifiedAndNeverInStep(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 100))
+	w.inStep()
+	if err := c.Member("us-1").Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.exec("eu-1", items(101, 200))
+	w.until("the dead member to be unverified", func() bool { return w.table("us-1", "public.items").Verdict == align.Unverified })
+	if s := w.table("us-2", "public.items"); s.Phase != align.Live {
+		t.Errorf("the other member is read anew: %s", s.Reason)
+	}
+	if err := c.Member("us-1").Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.inStep()
+	if err := c.Publisher.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.until("without the reference nothing to be in step", func() bool { return w.table("us-2", "public.items").Verdict == align.Unverified })
+	if err := c.Publisher.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.exec("eu-1", items(201, 300))
+	w.inStep()
+	w.neverDiverged()
+}
+
+func TestWideValuesThatAnUpdateLeavesOutAreKnown(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: `CREATE TABLE docs (id int PRIMARY KEY, n int, body text, extra jsonb);`})
+	w := startWatch(t, c)
+	w.exec("eu-1", `INSERT INTO docs SELECT n, 0, (SELECT string_agg(md5((n*1000+i)::text), '') FROM generate_series(1, 300) i), jsonb_build_object('n', n)
+		FROM generate_series(1, 50) n`)
+	w.inStep()
+	w.exec("eu-1", "UPDATE docs SET n = n + 1", "UPDATE docs SET id = id + 100 WHERE id > 40")
+	w.replayed()
+	w.inStep()
+	w.neverDiverged()
+	w.exec("us-1", "UPDATE docs SET body = body || '!' WHERE id = 7", "UPDATE docs SET n = n WHERE id = 8")
+	w.finds(`us-1 public.docs changed errant_transaction {"id":7}..{"id":7}`)
+	w.exec("eu-1", "UPDATE docs SET n = 9 WHERE id = 7") // leaves body out: the difference must stay known
+	w.replayed()
+	w.until("the update to be seen on both", func() bool { return w.table("us-1", "public.docs").DivergentKeys == 1 })
+	w.finds(`us-1 public.docs changed errant_transaction {"id":7}..{"id":7}`)
+}

@@ -1,0 +1,198 @@
+package monitor_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/align"
+	"lockstep/internal/cluster"
+	"lockstep/internal/dbtest"
+	"lockstep/monitor"
+)
+
+// watch is lockstep at work on a cluster of real servers.
+type watch struct {
+	t      *testing.T
+	c      *cluster.Cluster
+	daemon *monitor.Daemon
+	stop   func()
+}
+
+const oneTable = `CREATE TABLE items (id bigint PRIMARY KEY, name text, price numeric);`
+
+// startCluster starts servers that end with the test.
+func startCluster(t *testing.T, o cluster.Options) *cluster.Cluster {
+	t.Helper()
+	t.Parallel()
+	o.Install = dbtest.Need(t, dbtest.PG15)
+	o.Server.Below = dbtest.MemoryDir()
+	if o.DataDir == "" {
+		o.DataDir = t.TempDir()
+	}
+	if o.LagBudget == 0 {
+		o.LagBudget = time.Second
+	}
+	c, err := cluster.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Logf("close cluster: %v", err)
+		}
+	})
+	return c
+}
+
+// startWatch starts lockstep on a cluster.
+func startWatch(t *testing.T, c *cluster.Cluster) *watch {
+	t.Helper()
+	w := &watch{t: t, c: c}
+	w.start()
+	return w
+}
+
+func (w *watch) start() {
+	w.t.Helper()
+	log := slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	d, err := monitor.Start(w.t.Context(), w.c.Config, monitor.DaemonOptions{Version: "test", Logger: log})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	w.daemon = d
+	stopped := false
+	w.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("lockstep ended with: %v", err)
+		}
+	}
+	w.t.Cleanup(w.stop)
+}
+
+// testLog shows lockstep's log if the test fails.
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(b []byte) (int, error) {
+	if l.t.Context().Err() == nil {
+		l.t.Log(strings.TrimSpace(string(b)))
+	}
+	return len(b), nil
+}
+
+func (w *watch) until(what string, met func() bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 40*time.Second)
+	defer cancel()
+	err := dbtest.WaitFor(ctx, what, func(context.Context) (bool, error) { return met(), nil })
+	if err != nil {
+		b, _ := json.MarshalIndent(w.daemon.Groups()[0].Status().Members, "", " ")
+		open, _ := json.MarshalIndent(w.open(), "", " ")
+		w.t.Fatalf("%v\n%s\n%s", err, b, open)
+	}
+}
+
+func (w *watch) table(member, table string) align.TableStatus {
+	for _, m := range w.daemon.Groups()[0].Status().Members {
+		if m.Name == member {
+			for _, t := range m.Tables {
+				if t.Table == table {
+					return t
+				}
+			}
+		}
+	}
+	return align.TableStatus{}
+}
+
+// inStep waits until all tables of all members are in step.
+func (w *watch) inStep() {
+	w.t.Helper()
+	w.until("everything to be in step", func() bool {
+		tables := 0
+		for _, m := range w.daemon.Groups()[0].Status().Members {
+			for _, t := range m.Tables {
+				tables++
+				if t.Verdict != align.InStep {
+					return false
+				}
+			}
+		}
+		return tables > 0
+	})
+}
+
+func (w *watch) exec(member string, sql ...string) {
+	w.t.Helper()
+	if err := w.c.Member(member).Exec(w.t.Context(), sql...); err != nil {
+		w.t.Fatalf("%s: %v", member, err)
+	}
+}
+
+func (w *watch) replayed() {
+	w.t.Helper()
+	if err := w.c.WaitCaughtUp(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *watch) divergences() []align.Divergence {
+	var list []align.Divergence
+	err := w.daemon.Groups()[0].Divergences(func(d *align.Divergence) bool {
+		list = append(list, *d)
+		return true
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+	return list
+}
+
+func (w *watch) open() []align.Divergence {
+	return slices.DeleteFunc(w.divergences(), func(d align.Divergence) bool { return d.State != align.Open })
+}
+
+// summary spells a divergence: us-1 public.items changed errant_transaction {"id":1}..{"id":3}.
+func summary(d align.Divergence) string {
+	var ranges []string
+	for _, r := range d.Ranges {
+		ranges = append(ranges, fmt.Sprintf("%s..%s", r.First, r.Last))
+	}
+	return fmt.Sprintf("%s %s %s %s %s", d.Member, d.Table, d.Kind, d.Cause, strings.Join(ranges, " "))
+}
+
+// finds waits until exactly these divergences are open.
+func (w *watch) finds(want ...string) {
+	w.t.Helper()
+	slices.Sort(want)
+	var got []string
+	w.until(fmt.Sprintf("divergences %q to be open", want), func() bool {
+		got = nil
+		for _, d := range w.open() {
+			got = append(got, summary(d))
+		}
+		slices.Sort(got)
+		return slices.Equal(got, want)
+	})
+}
+
+// never fails the test if a divergence was ever opened.
+func (w *watch) neverDiverged() {
+	w.t.Helper()
+	for _, d := range w.divergences() {
+		w.t.Errorf("false alarm: %s (%s, %s)", summary(d), d.State, d.Detail)
+	}
+}

@@ -1,0 +1,87 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// disk hears what Pebble has to say of the files that it keeps in a data directory. Its running commentary is dropped:
+// what a caller can act on reaches the caller as an error.
+type disk struct {
+	dir   string
+	log   *slog.Logger
+	fatal func(error)
+}
+
+func newDisk(dir string, o Options) *disk {
+	d := &disk{dir: dir, log: o.Logger, fatal: o.Fatal}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.fatal == nil {
+		d.fatal = exit
+	}
+	return d
+}
+
+// exit ends the process: Pebble holds locks by now that nobody will ever open. What was committed is safe.
+func exit(err error) {
+	fmt.Fprintln(os.Stderr, "lockstep:", err)
+	os.Exit(3)
+}
+
+// Infof implements [pebble.Logger].
+func (d *disk) Infof(string, ...any) {}
+
+// Errorf implements [pebble.Logger].
+func (d *disk) Errorf(string, ...any) {}
+
+// Fatalf implements [pebble.Logger], whose contract says that it does not return.
+func (d *disk) Fatalf(format string, args ...any) {
+	d.fatal(fmt.Errorf("data_dir %s cannot be written to (%s): see to the disk and start again; lockstep goes on from what is safe on it", d.dir, fmt.Sprintf(format, args...)))
+}
+
+func (d *disk) listener() *pebble.EventListener {
+	return &pebble.EventListener{
+		DataCorruption:  func(pebble.DataCorruptionInfo) {}, // whoever reads is given the error, or BackgroundError is
+		BackgroundError: d.background,
+	}
+}
+
+// background hears of work that no caller waits for. Pebble tries it again, which a full disk may allow; damage stays.
+func (d *disk) background(err error) {
+	if pebble.IsCorruptionError(err) {
+		d.fatal(damaged(d.dir, err))
+		return
+	}
+	d.log.Warn("a write to data_dir failed in the background; lockstep tries again", "data_dir", d.dir, "err", err.Error())
+}
+
+func openError(dir string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return fmt.Errorf("data_dir %s is in use by another lockstep: stop that one, or give this one a directory of its own", dir)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("open data_dir %s: %w: choose a directory that lockstep may write to", dir, err)
+	case pebble.IsCorruptionError(err):
+		return damaged(dir, err)
+	}
+	return fmt.Errorf("open data_dir %s: %w", dir, err)
+}
+
+// readError names the way out if err, which may be nil, says that a file is damaged.
+func readError(dir string, err error) error {
+	if pebble.IsCorruptionError(err) {
+		return damaged(dir, err)
+	}
+	return err
+}
+
+func damaged(dir string, err error) error {
+	return fmt.Errorf("data_dir %s is damaged (%w): move it away and start again; lockstep then reads all members anew", dir, err)
+}
