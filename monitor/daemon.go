@@ -220,8 +220,11 @@ func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []Membe
 // meet refuses a member that is another one's server or that cannot be watched as it is set up.
 func meet(ctx context.Context, c *config.Group, m Member, seen map[cdc.Server]string) error {
 	server, err := m.Source.Server(ctx)
-	if err != nil {
-		return &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}
+	switch {
+	case cdc.IsSetup(err):
+		return &StartError{Err: err}
+	case err != nil:
+		return &StartError{Err: fmt.Errorf("%w: start that server, or correct its dsn", err), Unreachable: true}
 	}
 	same := cdc.Server{SystemID: server.SystemID, Database: server.Database}
 	if other := seen[same]; other != "" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -64,7 +65,7 @@ func (d *disk) background(err error) {
 
 func openError(dir string, err error) error {
 	switch {
-	case errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, syscall.EAGAIN), strings.Contains(err.Error(), "lock held by current process"): // by another process, by this one
 		return fmt.Errorf("data_dir %s is in use by another lockstep: stop that one, or give this one a directory of its own", dir)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("open data_dir %s: %w: choose a directory that lockstep may write to", dir, err)

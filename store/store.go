@@ -70,7 +70,7 @@ func pebbleOptions(dir string, o Options) *pebble.Options {
 	opts := &pebble.Options{
 		FS:                    o.FS,
 		CacheSize:             o.Cache,
-		MemTableSize:          32 << 20,
+		MemTableSize:          uint64(o.Cache) / 2,
 		L0CompactionThreshold: 4,
 		FormatMajorVersion:    pebble.FormatNewest,
 		Logger:                d,

@@ -63,7 +63,7 @@ func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, erro
 	}
 	if o.Password != nil {
 		if config.Password, err = o.Password(); err != nil {
-			return nil, &memberError{o.Member, err}
+			return nil, &memberError{o.Member, &cdc.SetupError{Problem: oneLine(err), Hint: "make that file readable, or correct password_file"}}
 		}
 	}
 	if config.ConnectTimeout == 0 {

@@ -1,0 +1,150 @@
+package align_test
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"time"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/store"
+)
+
+// benchGroup is a ledger on disk with one table, live and compared on a reference and one replica.
+type benchGroup struct {
+	b      *testing.B
+	group  *store.Group
+	ledger *align.Ledger
+	end    cdc.LSN
+}
+
+func newBenchGroup(b *testing.B, rows int) *benchGroup {
+	st, err := store.Open(b.TempDir(), store.Options{})
+	must(b, err)
+	g, err := st.Group("bench")
+	must(b, err)
+	b.Cleanup(func() {
+		must(b, g.Close())
+		must(b, st.Close())
+	})
+	ids := make(map[align.MemberID]string)
+	for _, name := range []string{"ref", "one"} {
+		id, err := g.MemberID(name)
+		must(b, err)
+		ids[id] = name
+	}
+	saved, err := g.Load()
+	must(b, err)
+	l, err := align.Load(align.Options{
+		Group: "bench", Members: ids, Reference: refID, Budget: func(string) time.Duration { return time.Minute },
+		Hasher: digest.NewHasher([32]byte{}), NewID: func(time.Time) string { return "x" },
+	}, g, saved)
+	must(b, err)
+	bg := &benchGroup{b: b, group: g, ledger: l, end: 10}
+	bg.live(rows)
+	return bg
+}
+
+func must(b *testing.B, err error) {
+	if err != nil {
+		b.Helper()
+		b.Fatal(err)
+	}
+}
+
+// live reads the table on both sides, as a baseline does.
+func (g *benchGroup) live(rows int) {
+	must(g.b, g.ledger.SetEpoch(cdc.Epoch{Table: 1, Number: 1, Shape: shapeOf(1)}, map[align.MemberID]string{}, "new"))
+	for _, id := range []align.MemberID{refID, oneLane} {
+		must(g.b, g.ledger.Unverify(id, g.end, cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
+		lanes := []cdc.Lane{{Name: "pg_1", Enabled: true, Tables: map[string]string{"public.t1": ""}}}
+		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.LSN{"pg_1": g.end}, Lanes: lanes}, nil))
+		at := g.ledger.Wanted(id)[0]
+		g.ledger.Scanning(at)
+		loader, err := g.group.Loader(at)
+		must(g.b, err)
+		var row []byte
+		for n := range rows {
+			row = digest.AppendRow(row[:0], &digest.Row{Digest: digestOf(1, n, 1)})
+			must(g.b, loader.Add(keyOf(1, n), row))
+		}
+		must(g.b, loader.Close())
+		bounds, _ := g.ledger.Freeze(at)
+		bounds, sums, err := loader.Sum(bounds, bounds == nil, g.ledger.RangeRows())
+		must(g.b, err)
+		must(g.b, g.ledger.Loaded(at, bounds, sums))
+		_, err = g.ledger.Replay()
+		must(g.b, err)
+		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.LSN{"pg_1": g.end}, Lanes: lanes}, nil))
+	}
+	must(g.b, g.ledger.Tick())
+	g.commit()
+}
+
+func (g *benchGroup) commit() {
+	must(g.b, g.ledger.Flush())
+	must(g.b, g.group.Commit())
+}
+
+// updates makes n transactions of size rows each, spread over the table, as both members show them.
+func updates(n, size, rows int) [][2]*cdc.Transaction {
+	list := make([][2]*cdc.Transaction, n)
+	end := cdc.LSN(100)
+	for i := range list {
+		end += 10
+		var changes []cdc.Change
+		for j := range size {
+			key := (i*size + j) * 7919 % rows
+			var seed [16]byte
+			binary.BigEndian.PutUint64(seed[:], uint64(i))
+			binary.BigEndian.PutUint64(seed[8:], uint64(j))
+			sum := sha256.Sum256(seed[:])
+			changes = append(changes, cdc.Change{Table: 1, Op: cdc.Update, Epoch: 1, Key: keyOf(1, key), Row: digest.Row{Digest: digest.Digest(sum[:16])}})
+		}
+		at := time.UnixMicro(int64(end))
+		list[i][0] = &cdc.Transaction{ID: cdc.TxID{Seq: uint64(end)}, Commit: end - 1, End: end, CommitTime: at, Changes: changes}
+		list[i][1] = &cdc.Transaction{ID: cdc.TxID{Seq: uint64(end)}, Lane: "pg_1", Commit: end - 1, End: end, CommitTime: at, Changes: changes}
+	}
+	return list
+}
+
+// BenchmarkApply applies row changes of both members to a store on disk, judged and committed; an operation is one row
+// change of one member. "floor" is what Pebble takes to write and sync the same rows without reading or judging any.
+func BenchmarkApply(b *testing.B) {
+	const rows = 200_000
+	for _, size := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprintf("ours/rows-per-transaction-%d", size), func(b *testing.B) {
+			g := newBenchGroup(b, rows)
+			txs := updates((b.N/2+size-1)/size, size, rows)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for _, tx := range txs {
+				must(b, g.ledger.Apply(refID, tx[0]))
+				must(b, g.ledger.Apply(oneLane, tx[1]))
+				if g.group.Uncommitted() > 4<<20 {
+					g.commit()
+				}
+			}
+			g.commit()
+		})
+	}
+	b.Run("floor", func(b *testing.B) {
+		g := newBenchGroup(b, 1)
+		txs := updates((b.N+99)/100, 100, rows)
+		at := align.Space{Member: 9, Table: 9, Generation: 9}
+		b.ReportAllocs()
+		b.ResetTimer()
+		for _, tx := range txs {
+			for _, c := range tx[0].Changes {
+				must(b, g.group.SetRow(at, c.Key, c.Row.Digest[:]))
+			}
+			if g.group.Uncommitted() > 4<<20 {
+				must(b, g.group.Commit())
+			}
+		}
+		must(b, g.group.Commit())
+	})
+}

@@ -1,0 +1,148 @@
+package store_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"lockstep/align"
+	"lockstep/store"
+)
+
+func divergences(t *testing.T, g *store.Group) []string {
+	t.Helper()
+	var list []string
+	must(t, g.Divergences(func(d *align.Divergence) bool {
+		list = append(list, d.ID[len(d.ID)-1:]+" "+d.State)
+		return true
+	}))
+	return list
+}
+
+func TestFindingsComeBackUnlessTheyAreResolved(t *testing.T) {
+	suspected := finding(2, align.Open)
+	suspected.Confirmed = false
+	later(t, func(g *store.Group) {
+		for _, f := range []*align.Finding{finding(1, align.Open), suspected, finding(3, align.Resolved), finding(4, align.Open)} {
+			must(t, g.SetFinding(f))
+		}
+		must(t, g.DeleteFinding(4))
+		must(t, g.DeleteFinding(77))
+	}, func(g *store.Group) {
+		if diff := cmp.Diff([]*align.Finding{finding(1, align.Open), suspected}, load(t, g).Findings, cmpopts.IgnoreUnexported(align.Finding{})); diff != "" {
+			t.Error(diff)
+		}
+		if got, want := divergences(t, g), []string{"3 resolved", "1 open"}; !slices.Equal(got, want) {
+			t.Errorf("divergences are %q, want %q", got, want)
+		}
+		must(t, g.DeleteFinding(2))
+		if got := load(t, g).Findings; len(got) != 1 {
+			t.Errorf("%d findings are left, want 1", len(got))
+		}
+	})
+}
+
+// The ledger counts findings from the last open one, so after a restart it gives the numbers of resolved ones again.
+// Those were the names that findings were kept under: the first new divergence wrote over the history.
+func TestNewFindingDoesNotReplaceAResolvedOneOfItsNumber(t *testing.T) {
+	later(t, func(g *store.Group) {
+		must(t, g.SetFinding(finding(1, align.Open)))
+		must(t, g.SetFinding(finding(1, align.Resolved)))
+	}, func(g *store.Group) {
+		load(t, g)
+		again := finding(2, align.Open)
+		again.Number = 1
+		must(t, g.SetFinding(again))
+		must(t, g.Commit())
+		if got, want := divergences(t, g), []string{"2 open", "1 resolved"}; !slices.Equal(got, want) {
+			t.Errorf("divergences are %q, want %q", got, want)
+		}
+		must(t, g.DeleteFinding(1))
+		must(t, g.Commit())
+		if got, want := divergences(t, g), []string{"1 resolved"}; !slices.Equal(got, want) {
+			t.Errorf("divergences are %q, want %q", got, want)
+		}
+	})
+}
+
+func TestDivergencesEndWhenTheCallerHasEnough(t *testing.T) {
+	later(t, func(g *store.Group) {
+		for n := range 5 {
+			must(t, g.SetFinding(finding(n, align.Open)))
+		}
+	}, func(g *store.Group) {
+		seen := 0
+		must(t, g.Divergences(func(*align.Divergence) bool { seen++; return seen < 2 }))
+		if seen != 2 {
+			t.Errorf("%d divergences were shown, want 2", seen)
+		}
+	})
+}
+
+func TestPruneForgetsTheOldestResolvedDivergences(t *testing.T) {
+	reopened(t, vfs.NewMem(), func(_ *store.Store, g *store.Group) {
+		must(t, g.SetFinding(finding(0, align.Open)))
+		for n := range store.KeepResolved + 2 {
+			must(t, g.SetFinding(finding(n+1, align.Resolved)))
+		}
+		must(t, g.Prune())
+		must(t, g.Commit())
+		count, last := 0, ""
+		must(t, g.Divergences(func(d *align.Divergence) bool { count, last = count+1, d.State; return true }))
+		if count != store.KeepResolved+1 || last != align.Open {
+			t.Errorf("%d divergences are left, the oldest %s, want %d and open", count, last, store.KeepResolved+1)
+		}
+	})
+}
+
+func TestAnotherReferenceForgetsWhatWasHeldAgainstTheFirst(t *testing.T) {
+	suspected := finding(2, align.Open)
+	suspected.Confirmed = false
+	later(t, func(g *store.Group) {
+		g.Receivers = true
+		must(t, g.SetReference("eu", nil))
+		must(t, g.SetMember(1, memberAt(5)))
+		must(t, g.SetRow(space, key(1), row(1)))
+		must(t, g.SetInFlight(transaction(9, 2)))
+		must(t, g.AppendPending(space, pending(1)))
+		must(t, g.SetBoundary(2, key(1)))
+		for _, f := range []*align.Finding{finding(1, align.Open), suspected} {
+			must(t, g.SetFinding(f))
+		}
+	}, func(g *store.Group) {
+		g.Receivers = true
+		must(t, g.SetReference("eu", func(*align.Finding) { t.Error("the same reference resolves a divergence") }))
+		must(t, g.SetReference("us", func(f *align.Finding) { f.Divergence.State = align.Resolved }))
+		if name, err := g.Reference(); err != nil || name != "us" {
+			t.Errorf("the reference is %q, %v", name, err)
+		}
+		saved := load(t, g)
+		boundaries, err := saved.Boundaries(2)
+		must(t, err)
+		waiting, _ := take(t, g, 10)
+		if len(saved.Members)+len(saved.InFlight)+len(saved.Findings)+len(boundaries)+len(waiting)+len(rows(t, g, space)) != 0 {
+			t.Errorf("%+v, boundaries %q, rows %q are left", saved, boundaries, rows(t, g, space))
+		}
+		if got, want := divergences(t, g), []string{"1 resolved"}; !slices.Equal(got, want) {
+			t.Errorf("divergences are %q, want %q", got, want)
+		}
+	})
+}
+
+func TestWatchedNamesMembersThatWereRead(t *testing.T) {
+	later(t, func(g *store.Group) {
+		id, err := g.MemberID("eu")
+		must(t, err)
+		_, err = g.MemberID("us")
+		must(t, err)
+		must(t, g.SetMember(id, memberAt(5)))
+	}, func(g *store.Group) {
+		got, err := g.Watched()
+		if err != nil || !cmp.Equal(got, map[string]bool{"eu": true}) {
+			t.Errorf("watched are %v, %v", got, err)
+		}
+	})
+}
