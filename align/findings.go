@@ -114,6 +114,9 @@ func (l *Ledger) alike(k findingKey) int {
 
 func (l *Ledger) keepFinding(f *Finding) {
 	f.saved = true
+	if f.Divergence.Kind == Stale {
+		f.live = 1 // until the member is heard from
+	}
 	l.lastNum = max(l.lastNum, f.Number)
 	l.findings[f.key()], l.byNumber[f.Number] = f, f
 }

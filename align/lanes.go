@@ -35,11 +35,21 @@ func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed m
 		if err := l.drain(m, ln); err != nil {
 			return err
 		}
-		if ln.lost && ln.record.Applied >= l.ref.record.Position {
-			ln.lost = false
+		if ln.lost != 0 && ln.record.Applied >= ln.lost {
+			l.found(m, ln)
 		}
 	}
 	return nil
+}
+
+// found ends the time in which a lane was lost. What the reference wrote in between was not journaled for it.
+func (l *Ledger) found(m *member, ln *lane) {
+	ln.lost = 0
+	for _, t := range l.sortedTables() {
+		if t.coverage[m.id].Lane == ln.Name {
+			l.unjournaled(t, l.ref.record.Position)
+		}
+	}
 }
 
 // setLanes brings a member's lanes and the way its tables are assigned to them up to date.

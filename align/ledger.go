@@ -77,8 +77,9 @@ type lane struct {
 	// known is set once Progress has told how far the lane is; before, a transaction that the stream does not show
 	// may have been replayed earlier.
 	known bool
-	// lost is set when the lane fell so far behind that its transactions were dropped from the journal.
-	lost  bool
+	// lost is how far the reference was when the lane had fallen so far behind that its transactions were dropped from
+	// the journal; 0 if they are all in it. A lane is lost until it has got that far.
+	lost  cdc.LSN
 	queue []*inFlight // transactions that touch the lane's tables and were not replayed, ascending
 }
 
@@ -184,8 +185,12 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 	for id := range l.members {
 		l.cover(t, id)
 	}
-	if ref := t.coverage[l.ref.id]; ref.Phase == Live || len(boundaries) > 0 {
-		t.ranges = merkle.NewPartition(boundaries)
+	// One range has no boundary, so a live table tells as well that there are ranges.
+	for _, c := range t.coverage {
+		if c.Phase == Live || len(boundaries) > 0 {
+			t.ranges = merkle.NewPartition(boundaries)
+			break
+		}
 	}
 	for _, c := range t.coverage {
 		if c.Phase != Live {

@@ -38,7 +38,7 @@ func (l *Ledger) author(tx *cdc.Transaction, fx []RowChange) error {
 
 // carries reports whether a lane brings any of a transaction's tables to the member.
 func (l *Ledger) carries(m *member, ln *lane, tx *inFlight) bool {
-	if m == l.ref || ln.lost {
+	if m == l.ref || ln.lost != 0 {
 		return false
 	}
 	last := cdc.TableID(0)
@@ -227,7 +227,7 @@ func (l *Ledger) shed() error {
 
 // lose drops a lane's queue; its tables are read anew once it has caught up.
 func (l *Ledger) lose(m *member, ln *lane) error {
-	ln.lost = true
+	ln.lost = l.ref.record.Position
 	reason := fmt.Sprintf("fell more than %d row changes behind", l.opt.MaxInFlight)
 	for _, t := range l.sortedTables() {
 		if c := t.coverage[m.id]; c.Lane == ln.Name {

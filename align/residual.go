@@ -56,7 +56,7 @@ func (l *Ledger) comparable(t *table, m *member) bool {
 		return false
 	}
 	ln := m.lanes[c.Lane]
-	return ln != nil && ln.known && !ln.lost &&
+	return ln != nil && ln.known && ln.lost == 0 &&
 		ln.record.Applied >= t.record.Unjournaled &&
 		ln.record.Applied <= l.ref.record.Position
 }

@@ -137,7 +137,12 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 // Unverify says that what is kept of all tables of a member does not hold, because its stream has a hole before start.
 func (l *Ledger) Unverify(id MemberID, start cdc.LSN, server cdc.Server, reason string) error {
 	m := l.members[id]
-	m.record.Position, m.record.Continuous, m.record.Server, m.dirty = start, start, server, true
+	if m == l.ref && m.record.Server != server {
+		if err := l.forgetLanes(); err != nil {
+			return err
+		}
+	}
+	m.record.Position, m.record.Server, m.dirty = start, server, true
 	for _, ln := range m.lanes {
 		ln.known = false
 	}
@@ -147,6 +152,24 @@ func (l *Ledger) Unverify(id MemberID, start cdc.LSN, server cdc.Server, reason 
 		}
 		if err := l.unverify(t, m, reason); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// forgetLanes drops how far the lanes are and what they have yet to replay: it is told in positions of a log that the
+// reference does not write any more.
+func (l *Ledger) forgetLanes() error {
+	for _, m := range l.sortedMembers() {
+		for _, ln := range m.lanes {
+			queue := ln.queue
+			ln.queue, ln.known, ln.lost = nil, false, 0
+			ln.record.Applied, m.dirty = 0, true
+			for _, f := range queue {
+				if err := l.release(f, 1); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
@@ -184,7 +207,7 @@ func (l *Ledger) hold(t *table, m *member) string {
 		return ln.Tables[t.name()]
 	case !ln.known:
 		return "it is not known yet how far the subscription is"
-	case ln.lost:
+	case ln.lost != 0:
 		return c.Reason
 	case t.ranges == nil:
 		return "the reference is read first"

@@ -69,6 +69,8 @@ type world struct {
 	claims  map[align.MemberID]*cdc.Progress
 	scans   []*simScan
 	values  int
+	// maxInFlight is small in some histories, so that lanes get lost.
+	maxInFlight int
 }
 
 type simScan struct {
@@ -121,6 +123,7 @@ func newWorld(t *rapid.T, faults bool) *world {
 		t: t, faults: faults, fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
 		servers: make(map[align.MemberID]*server), claims: make(map[align.MemberID]*cdc.Progress),
 	}
+	w.maxInFlight = rapid.SampledFrom([]int{0, 12}).Draw(t, "max in flight")
 	for _, id := range []align.MemberID{refID, oneLane, twoLane} {
 		s := &server{id: id, rows: newRows(), end: cdc.LSN(1000 * int(id)), next: map[string]int{}, applied: map[string]cdc.LSN{}}
 		w.servers[id] = s
@@ -163,6 +166,7 @@ func (w *world) open() {
 		Group: "sim", Members: map[align.MemberID]string{refID: "ref", oneLane: "one", twoLane: "two"}, Reference: refID,
 		Budget: func(string) time.Duration { return 10 * time.Second }, Hasher: digest.NewHasher([32]byte{}),
 		NewID: func(time.Time) string { ids++; return fmt.Sprint(ids) }, RangeRows: 4,
+		MaxInFlight: w.maxInFlight,
 	}, w.group, saved)
 	w.must(err)
 	w.ledger.At(w.now)

@@ -17,8 +17,14 @@ const staleEvery = 200 * time.Millisecond
 // replayed a transaction; and ends those that have caught up.
 func (l *Ledger) findStale() {
 	for _, m := range l.sortedMembers() {
+		if m.provenAt.IsZero() {
+			continue // it has not been heard from since the start: what was known of it stays
+		}
 		overdue := l.overdue(m)
 		for _, t := range l.sortedTables() {
+			if !t.coverage[m.id].Compared {
+				continue
+			}
 			k := findingKey{member: m.id, table: t.record.Epoch.Table, kind: Stale, cause: CauseUnknown}
 			f, late := l.findings[k], overdue[k.table]
 			switch {

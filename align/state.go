@@ -74,10 +74,9 @@ type Saved struct {
 
 // MemberRecord is how far one member's stream was applied, and what its lanes had replayed there.
 type MemberRecord struct {
-	Server     cdc.Server             `json:"server"`
-	Position   cdc.LSN                `json:"position"`
-	Continuous cdc.LSN                `json:"continuous"` // the stream has no hole after this
-	Lanes      map[string]*LaneRecord `json:"lanes,omitempty"`
+	Server   cdc.Server             `json:"server"`
+	Position cdc.LSN                `json:"position"`
+	Lanes    map[string]*LaneRecord `json:"lanes,omitempty"`
 }
 
 // LaneRecord is how far one lane has replayed the reference's transactions, in positions of the reference.

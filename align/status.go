@@ -134,9 +134,12 @@ func (l *Ledger) tableStatus(t *table, m *member, open map[findingKey]bool, root
 	return s
 }
 
+// leastPatience is how long a member may be silent whatever the lag budget: asking takes its time under load.
+const leastPatience = 2 * time.Second
+
 // doubt says why nothing can be said of a table on a member, or nothing if something can.
 func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
-	budget := l.opt.Budget(t.name())
+	patience := max(l.opt.Budget(t.name()), leastPatience)
 	switch hold := l.hold(t, m); {
 	case c.Phase == Waiting && hold != "":
 		return hold
@@ -144,9 +147,9 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
 		return orElse(c.Reason, "being read")
 	case m != l.ref && !c.Compared:
 		return orElse(c.Reason, "not compared yet")
-	case l.now.Sub(l.ref.provenAt) > budget:
+	case l.now.Sub(l.ref.provenAt) > patience:
 		return unheard(l.ref, l.now)
-	case l.now.Sub(m.provenAt) > budget:
+	case l.now.Sub(m.provenAt) > patience:
 		return unheard(m, l.now)
 	}
 	return ""

@@ -18,6 +18,8 @@ const (
 	scanTables = 16
 	scanAge    = time.Minute
 	scanEvery  = 200 * time.Millisecond
+	// sayEvery is how often the log tells how far a table is.
+	sayEvery = 10 * time.Second
 )
 
 // scan reads the tables of a member that wait for it.
@@ -126,8 +128,12 @@ func (g *Group) scanTable(ctx context.Context, f *feed, snapshot cdc.Snapshot, j
 		return err
 	}
 	var row []byte
+	said := began
 	err = snapshot.Rows(ctx, j.table, j.epoch, func(k digest.Key, r *digest.Row) error {
-		progress.done.Add(1)
+		if n := progress.done.Add(1); n%8192 == 0 && time.Since(said) > sayEvery {
+			said = time.Now()
+			g.log.Info("still reading table", "member", f.Name, "table", name, "rows", n, "of_about", j.table.Rows)
+		}
 		row = digest.AppendRow(row[:0], r)
 		return loader.Add(k, row)
 	})

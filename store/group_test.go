@@ -256,7 +256,7 @@ func TestWaitingChangesGoOnAfterARestart(t *testing.T) {
 func TestMembersAndTablesComeBack(t *testing.T) {
 	member := &align.MemberRecord{
 		Server:   cdc.Server{SystemID: "7", Timeline: 2, Database: "shop", Version: "17.1"},
-		Position: 1 << 40, Continuous: 5, Lanes: map[string]*align.LaneRecord{"pg_16394": {Applied: 99}},
+		Position: 1 << 40, Lanes: map[string]*align.LaneRecord{"pg_16394": {Applied: 99}},
 	}
 	table := &align.TableRecord{
 		Epoch: cdc.Epoch{Table: 2, Number: 3, Shape: digest.Shape{

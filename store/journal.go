@@ -35,7 +35,10 @@ type decoder struct {
 	err error
 }
 
-var errShort = errors.New("record is cut short")
+var (
+	errShort = errors.New("record is cut short")
+	errLong  = errors.New("record is too long")
+)
 
 func (d *decoder) fail() { d.b, d.err = nil, errShort }
 
@@ -83,6 +86,14 @@ func (d *decoder) digest() (g digest.Digest) {
 	return g
 }
 
+// end returns what was wrong with the record, of which nothing may be left.
+func (d *decoder) end() error {
+	if d.err == nil && len(d.b) > 0 {
+		return errLong
+	}
+	return d.err
+}
+
 // partChanges is the number of row changes in one part of an in-flight transaction.
 const partChanges = 4096
 
@@ -116,8 +127,8 @@ func parseInFlight(b []byte) (*align.InFlight, error) {
 			Table: cdc.TableID(d.uvarint()), Key: d.bytes(), Before: d.digest(), After: d.digest(),
 		})
 	}
-	if d.err != nil {
-		return nil, fmt.Errorf("in-flight transaction: %w", d.err)
+	if err := d.end(); err != nil {
+		return nil, fmt.Errorf("in-flight transaction: %w", err)
 	}
 	return f, nil
 }
@@ -143,8 +154,11 @@ func parseDivergentKey(b []byte) (*align.DivergentKey, error) {
 		}
 	}
 	k.Expected, k.Actual = d.digest(), d.digest()
-	if d.err != nil || k.Kind == "" {
-		return nil, fmt.Errorf("divergent key: kind %q: %w", code, errShort)
+	if err := d.end(); err != nil {
+		return nil, fmt.Errorf("divergent key: %w", err)
+	}
+	if k.Kind == "" {
+		return nil, fmt.Errorf("divergent key: unknown kind %q", code)
 	}
 	return k, nil
 }

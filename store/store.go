@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -52,7 +53,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Cache == 0 {
 		o.Cache = 64 << 20
 	}
-	db, err := pebble.Open(o.FS.PathJoin(dir, "db"), pebbleOptions(dir, o))
+	db, err := openPebble(o.FS.PathJoin(dir, "db"), pebbleOptions(dir, o))
 	if err != nil {
 		return nil, openError(dir, err)
 	}
@@ -63,6 +64,20 @@ func Open(dir string, o Options) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// openPebble makes an error of the panic with which Pebble answers a directory that cannot be synced.
+func openPebble(path string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			refused, ok := r.(error)
+			if ours := (runtime.Error)(nil); !ok || errors.As(refused, &ours) {
+				panic(r)
+			}
+			err = refused
+		}
+	}()
+	return pebble.Open(path, o)
 }
 
 func pebbleOptions(dir string, o Options) *pebble.Options {
@@ -94,7 +109,11 @@ func (s *Store) checkFormat(vfs.FS) error {
 	if len(v) != 4 {
 		return damaged(s.dir, fmt.Errorf("its format version has %d bytes, not 4", len(v)))
 	}
-	if has := binary.BigEndian.Uint32(v); has > Format {
+	has := binary.BigEndian.Uint32(v)
+	if has == 0 {
+		return damaged(s.dir, errors.New("its format version is 0"))
+	}
+	if has > Format {
 		return fmt.Errorf("data_dir %s was written by a newer lockstep (format %d, this one knows up to %d): run that version, or give this one a directory of its own", s.dir, has, Format)
 	}
 	return nil

@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"lockstep/internal/dbtest"
 	"lockstep/internal/demo"
@@ -41,22 +38,17 @@ Exits 0 only if each difference was found with exactly its keys, and nothing els
 			out := cmd.OutOrStdout()
 			return runDemo(cmd.Context(), demo.Options{
 				Install: install, LagBudget: budget, Warmup: warmup, JSON: output.value == "json", Color: colourful(out), Out: out, Logger: log,
-				Linger: !once && isTerminal(out),
+				Linger: !once,
 			})
 		},
 	}
-	c.Flags().BoolVar(&once, "once", false, "end after the last step, also on a terminal")
+	c.Flags().BoolVar(&once, "once", true, "end after the last step; false keeps everything running until Ctrl-C, to look around")
 	output = formatFlag(c, "text", "json")
 	c.Flags().IntVar(&version, "postgres", int(dbtest.PG15), "major version of PostgreSQL")
 	c.Flags().DurationVar(&budget, "lag-budget", 2*time.Second, "how long a difference may last before it is a divergence")
 	c.Flags().DurationVar(&warmup, "warmup", 5*time.Second, "load before the first difference is made")
 	c.Flags().StringVar(&level, "log.level", "error", "of lockstep's own log on standard error: debug, info, warn or error")
 	return c
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func runDemo(ctx context.Context, o demo.Options) error {

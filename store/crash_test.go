@@ -1,0 +1,265 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"lockstep/cdc"
+	"lockstep/store"
+)
+
+// advance writes one batch: rows, and the position that they stand for.
+func advance(g *store.Group, to int) error {
+	if err := g.SetMember(1, memberAt(cdc.LSN(to))); err != nil {
+		return err
+	}
+	for n := range 3 {
+		if err := g.SetRow(space, key(10*to+n), row(to)); err != nil {
+			return err
+		}
+	}
+	if err := g.DeleteRow(space, key(10*(to-1))); err != nil {
+		return err
+	}
+	return g.SetInFlight(transaction(cdc.LSN(to), 2))
+}
+
+// held checks that a group holds all of its batches up to some position and nothing of a later one; it returns which.
+func held(t testing.TB, g *store.Group) int {
+	t.Helper()
+	saved, err := g.Load()
+	must(t, err)
+	position := 0
+	if m := saved.Members[1]; m != nil {
+		position = int(m.Position)
+	}
+	var want []string
+	for to := 1; to <= position; to++ {
+		for n := range 3 {
+			if n > 0 || to == position {
+				want = append(want, fmt.Sprintf("%s=%x", key(10*to+n), row(to)[:8]))
+			}
+		}
+	}
+	if got := rows(t, g, space); !slices.Equal(got, want) {
+		t.Fatalf("at position %d the rows are %q, want %q", position, got, want)
+	}
+	if len(saved.InFlight) != position {
+		t.Fatalf("at position %d there are %d transactions in flight", position, len(saved.InFlight))
+	}
+	return position
+}
+
+// reopenedAt returns the position at which a store goes on.
+func reopenedAt(t testing.TB, fs vfs.FS) int {
+	t.Helper()
+	s := open(t, fs)
+	g := group(t, s, "shop")
+	defer end(t, g, s)
+	return held(t, g)
+}
+
+func TestCommittedBatchesSurviveACrashAndOthersDoNot(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s := open(t, mem)
+	g := group(t, s, "shop")
+	defer end(t, g, s)
+	for to := range 10 {
+		if got := reopenedAt(t, mem.CrashClone(vfs.CrashCloneCfg{})); got != to {
+			t.Fatalf("after %d commits the crash leaves %d", to, got)
+		}
+		must(t, advance(g, to+1))
+		if g.Uncommitted() == 0 {
+			t.Error("nothing seems to wait for the commit")
+		}
+		if got := reopenedAt(t, mem.CrashClone(vfs.CrashCloneCfg{})); got != to {
+			t.Fatalf("a batch that was not committed is there after the crash: %d, want %d", got, to)
+		}
+		must(t, g.Commit())
+	}
+}
+
+// However much of what was not synced reaches the disk, and in whatever order, a batch is there as a whole or not at all.
+func TestBatchIsWholeOrAbsentAfterACrashAtAnyWrite(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		mem := vfs.NewCrashableMem()
+		at := int64(rapid.IntRange(0, 120).Draw(rt, "write"))
+		cfg := vfs.CrashCloneCfg{UnsyncedDataPercent: rapid.IntRange(0, 100).Draw(rt, "percent"), RNG: rand.New(rand.NewPCG(1, 1))}
+		var count, acknowledged, least atomic.Int64
+		var crashed atomic.Pointer[vfs.MemFS]
+		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && count.Add(1) == at {
+				least.Store(acknowledged.Load())
+				crashed.Store(mem.CrashClone(cfg))
+			}
+			return nil
+		}))
+		s := open(t, fs)
+		g := group(t, s, "shop")
+		begun := 0
+		for to := 1; to <= 6 && crashed.Load() == nil; to++ {
+			begun = to
+			must(t, advance(g, to))
+			must(t, g.Commit())
+			acknowledged.Store(int64(to))
+			if to == 3 {
+				must(t, s.ToDisk())
+			}
+		}
+		end(t, g, s)
+		if fs := crashed.Load(); fs != nil {
+			if got := reopenedAt(t, fs); got < int(least.Load()) || got > begun {
+				rt.Fatalf("the crash leaves %d of %d to %d commits", got, least.Load(), begun)
+			}
+		}
+	})
+}
+
+// work commits up to four batches on fs, flushing in between, and returns once it is through or something failed. A
+// Fatal ends the goroutine that meets it, as it would end the process: such a store can never be closed.
+func work(fs vfs.FS, opened *atomic.Bool) (acknowledged int, err error) {
+	var committed atomic.Int64
+	failed := make(chan error, 10)
+	fatal := func(err error) { failed <- err; runtime.Goexit() }
+	go func() {
+		failed <- func() error {
+			s, err := store.Open(dir, store.Options{FS: fs, Cache: 1 << 20, Fatal: fatal})
+			if err != nil {
+				return err
+			}
+			opened.Store(true)
+			g, err := s.Group("shop")
+			for to := 1; to <= 4 && err == nil; to++ {
+				if err = advance(g, to); err == nil {
+					err = g.Commit()
+				}
+				if err == nil {
+					committed.Store(int64(to))
+				}
+				if err == nil && to == 2 {
+					err = s.ToDisk()
+				}
+			}
+			return err
+		}()
+	}()
+	err = <-failed
+	return int(committed.Load()), err
+}
+
+// Whichever write the disk refuses, what Commit said is durable is there after a crash, and as a whole.
+func TestRefusedWriteLosesNothingThatWasCommitted(t *testing.T) {
+	noticed := 0
+	for n := int64(1); ; n++ {
+		mem := vfs.NewCrashableMem()
+		var count atomic.Int64
+		var opened atomic.Bool
+		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			directory := path.Base(op.Path) == "db" && op.Kind == errorfs.OpFileSync
+			switch {
+			case op.Kind.ReadOrWrite() != errorfs.OpIsWrite || count.Add(1) != n:
+				return nil
+			case directory && opened.Load():
+				return nil // Pebble panics where nobody can catch it, which loses nothing
+			}
+			return errorfs.ErrInjected
+		}))
+		acknowledged, err := work(fs, &opened)
+		if err != nil {
+			noticed++
+		} else if acknowledged != 4 {
+			t.Fatalf("write %d: only %d commits, and no error", n, acknowledged)
+		}
+		if got := reopenedAt(t, mem.CrashClone(vfs.CrashCloneCfg{})); got < acknowledged {
+			t.Fatalf("write %d: the crash leaves %d of %d commits (%v)", n, got, acknowledged, err)
+		}
+		if count.Load() < n {
+			break
+		}
+	}
+	if noticed < 20 {
+		t.Errorf("only %d refused writes were noticed", noticed)
+	}
+}
+
+const brokenVariable = "LOCKSTEP_TEST_BROKEN"
+
+// brokenDisk makes this process one whose disk is full after the first commit, if the environment says so.
+func brokenDisk() bool {
+	at := os.Getenv(brokenVariable)
+	if at == "" {
+		return false
+	}
+	var full atomic.Bool
+	s, err := store.Open(at, store.Options{FS: errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if full.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return syscall.ENOSPC
+		}
+		return nil
+	}))})
+	if err != nil {
+		panic(err)
+	}
+	g, err := s.Group("shop")
+	for to := 1; to <= 2 && err == nil; to++ {
+		if err = advance(g, to); err == nil {
+			err = g.Commit()
+		}
+		full.Store(true)
+	}
+	panic(fmt.Sprint("the disk is full, and Commit returned ", err))
+}
+
+func TestFullDiskEndsTheProcessWithOneLine(t *testing.T) {
+	at := t.TempDir()
+	process := exec.Command(os.Args[0])
+	process.Env = append(os.Environ(), brokenVariable+"="+at)
+	var stderr strings.Builder
+	process.Stderr = &stderr
+	err := process.Run()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 3 {
+		t.Errorf("the process ends with %v, want exit status 3", err)
+	}
+	line := stderr.String()
+	for _, part := range []string{"lockstep: data_dir " + at + " cannot be written to", "no space left on device", "start again"} {
+		if !strings.Contains(line, part) {
+			t.Errorf("it says %q, without %q", line, part)
+		}
+	}
+	if strings.Count(line, "\n") != 1 {
+		t.Errorf("it says more than one line: %s", line)
+	}
+	s, err := store.Open(at, store.Options{})
+	must(t, err)
+	g := group(t, s, "shop")
+	if got := held(t, g); got < 1 {
+		t.Errorf("%d commits are left, want the first", got)
+	}
+	end(t, g, s)
+}
+
+func TestClosedStoreLeavesNoGoroutine(t *testing.T) {
+	before := goleak.IgnoreCurrent() // stores that a test broke
+	s := open(t, vfs.NewMem())
+	g := group(t, s, "shop")
+	must(t, advance(g, 1))
+	must(t, g.Commit())
+	must(t, s.ToDisk())
+	end(t, g, s)
+	goleak.VerifyNone(t, before)
+}
