@@ -242,7 +242,7 @@ func (l *Ledger) cover(t *table, id MemberID) *coverage {
 func (l *Ledger) loadInFlight(f *InFlight) error {
 	f.Changes = slices.DeleteFunc(f.Changes, func(c RowChange) bool {
 		t := l.tables[c.Table]
-		return t == nil || t.coverage[l.ref.id].Phase != Live || f.End <= t.record.Unjournaled
+		return t == nil || t.coverage[l.ref.id].Phase != Live || f.End <= t.record.Forgotten
 	})
 	tx := l.journal.add(f)
 	for _, m := range l.members {

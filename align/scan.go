@@ -104,6 +104,7 @@ func (l *Ledger) unverify(t *table, m *member, reason string) error {
 	if m == l.ref {
 		l.journal.forget(t.record.Epoch.Table)
 		l.unjournaled(t, l.ref.record.Position)
+		t.record.Forgotten = l.ref.record.Position
 	}
 	for _, on := range l.sortedMembers() {
 		c := t.coverage[on.id]

@@ -452,8 +452,8 @@ func (w *world) oracle() map[string]bool {
 }
 
 // settle lets everything arrive and be read.
-func (w *world) settle(history [][]change) {
-	for range 25 {
+func (w *world) settle(history [][]change, rounds int) {
+	for range rounds {
 		for _, id := range []align.MemberID{refID, oneLane, twoLane} {
 			s := w.servers[id]
 			if id != refID {
@@ -515,6 +515,13 @@ func runHistory(t *rapid.T, faults bool) {
 	all := []align.MemberID{refID, oneLane, twoLane}
 	any := func() *server { return w.servers[all[rapid.IntRange(0, 2).Draw(t, "server")]] }
 	replica := func() *server { return w.servers[all[rapid.IntRange(1, 2).Draw(t, "replica")]] }
+	// Most histories begin with a group that is compared, the others with one that nothing is known of.
+	if rapid.IntRange(0, 3).Draw(t, "warm") > 0 {
+		for range 5 {
+			w.author(&history)
+		}
+		w.settle(history, 8)
+	}
 	for range rapid.IntRange(20, 200).Draw(t, "steps") {
 		switch rapid.IntRange(0, 15).Draw(t, "step") {
 		case 0, 1, 2:
@@ -541,8 +548,11 @@ func runHistory(t *rapid.T, faults bool) {
 		case 13:
 			w.commit()
 		case 14:
-			if rapid.IntRange(0, 3).Draw(t, "crash") == 0 {
+			switch rapid.IntRange(0, 7).Draw(t, "mishap") {
+			case 0, 1:
 				w.crash()
+			case 2: // something cast doubt on what is kept of a table on a member, the reference too
+				w.must(w.ledger.Doubt(tables[rapid.IntRange(0, 1).Draw(t, "table")], any().id, "drawn"))
 			}
 		case 15:
 			if faults {
@@ -556,7 +566,7 @@ func runHistory(t *rapid.T, faults bool) {
 			}
 		}
 	}
-	w.settle(history)
+	w.settle(history, 25)
 	w.check()
 	w.must(w.group.Close())
 	w.must(w.store.Close())

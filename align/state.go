@@ -89,9 +89,12 @@ type TableRecord struct {
 	Epoch cdc.Epoch `json:"epoch"`
 	// Unjournaled is the end of the last transaction of the reference that touched the table without its row
 	// changes being journaled: a member can be compared only after it has replayed that one.
-	Unjournaled cdc.LSN                      `json:"unjournaled"`
-	Versions    map[MemberID]string          `json:"versions"` // of each member's definition
-	Members     map[MemberID]*CoverageRecord `json:"members"`
+	Unjournaled cdc.LSN `json:"unjournaled"`
+	// Forgotten is the end of the last transaction whose changes of this table were taken out of the journal, because
+	// the reference's rows are read anew.
+	Forgotten cdc.LSN                      `json:"forgotten"`
+	Versions  map[MemberID]string          `json:"versions"` // of each member's definition
+	Members   map[MemberID]*CoverageRecord `json:"members"`
 }
 
 // CoverageRecord says which rows of a table are kept for one member.
