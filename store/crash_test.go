@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -98,18 +96,20 @@ func TestCommittedBatchesSurviveACrashAndOthersDoNot(t *testing.T) {
 func TestBatchIsWholeOrAbsentAfterACrashAtAnyWrite(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		mem := vfs.NewCrashableMem()
-		at := int64(rapid.IntRange(0, 120).Draw(rt, "write"))
+		at := int64(rapid.IntRange(0, 60).Draw(rt, "write"))
 		cfg := vfs.CrashCloneCfg{UnsyncedDataPercent: rapid.IntRange(0, 100).Draw(rt, "percent"), RNG: rand.New(rand.NewPCG(1, 1))}
 		var count, acknowledged, least atomic.Int64
 		var crashed atomic.Pointer[vfs.MemFS]
+		var opened atomic.Bool // before, see TestCrashDuringTheFirstStartIsNoObstacle
 		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && count.Add(1) == at {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && opened.Load() && count.Add(1) == at {
 				least.Store(acknowledged.Load())
 				crashed.Store(mem.CrashClone(cfg))
 			}
 			return nil
 		}))
 		s := open(t, fs)
+		opened.Store(true)
 		g := group(t, s, "shop")
 		begun := 0
 		for to := 1; to <= 6 && crashed.Load() == nil; to++ {
@@ -131,18 +131,20 @@ func TestBatchIsWholeOrAbsentAfterACrashAtAnyWrite(t *testing.T) {
 }
 
 // work commits up to four batches on fs, flushing in between, and returns once it is through or something failed. A
-// Fatal ends the goroutine that meets it, as it would end the process: such a store can never be closed.
-func work(fs vfs.FS, opened *atomic.Bool) (acknowledged int, err error) {
+// Fatal stops the goroutine that meets it, as it would end the process: such a store can never be closed.
+func work(fs vfs.FS) (acknowledged int, err error) {
 	var committed atomic.Int64
 	failed := make(chan error, 10)
-	fatal := func(err error) { failed <- err; runtime.Goexit() }
+	fatal := func(err error) {
+		failed <- err
+		select {}
+	}
 	go func() {
 		failed <- func() error {
 			s, err := store.Open(dir, store.Options{FS: fs, Cache: 1 << 20, Fatal: fatal})
 			if err != nil {
 				return err
 			}
-			opened.Store(true)
 			g, err := s.Group("shop")
 			for to := 1; to <= 4 && err == nil; to++ {
 				if err = advance(g, to); err == nil {
@@ -162,24 +164,24 @@ func work(fs vfs.FS, opened *atomic.Bool) (acknowledged int, err error) {
 	return int(committed.Load()), err
 }
 
-// Whichever write the disk refuses, what Commit said is durable is there after a crash, and as a whole.
-func TestRefusedWriteLosesNothingThatWasCommitted(t *testing.T) {
+// writes reports whether a full disk may refuse op.
+func writes(op errorfs.Op) bool {
+	return op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose && op.Kind != errorfs.OpRemove
+}
+
+// Whenever the disk becomes full, what Commit said is durable is there after a crash, and as a whole.
+func TestDiskThatBecomesFullLosesNothingThatWasCommitted(t *testing.T) {
 	noticed := 0
 	for n := int64(1); ; n++ {
 		mem := vfs.NewCrashableMem()
 		var count atomic.Int64
-		var opened atomic.Bool
 		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			directory := path.Base(op.Path) == "db" && op.Kind == errorfs.OpFileSync
-			switch {
-			case op.Kind.ReadOrWrite() != errorfs.OpIsWrite || count.Add(1) != n:
-				return nil
-			case directory && opened.Load():
-				return nil // Pebble panics where nobody can catch it, which loses nothing
+			if writes(op) && count.Add(1) >= n {
+				return syscall.ENOSPC
 			}
-			return errorfs.ErrInjected
+			return nil
 		}))
-		acknowledged, err := work(fs, &opened)
+		acknowledged, err := work(fs)
 		if err != nil {
 			noticed++
 		} else if acknowledged != 4 {

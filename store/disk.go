@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -15,18 +14,16 @@ import (
 // what a caller can act on reaches the caller as an error.
 type disk struct {
 	dir   string
-	log   *slog.Logger
 	fatal func(error)
+	guard guard
 }
 
 func newDisk(dir string, o Options) *disk {
-	d := &disk{dir: dir, log: o.Logger, fatal: o.Fatal}
-	if d.log == nil {
-		d.log = slog.New(slog.DiscardHandler)
-	}
+	d := &disk{dir: dir, fatal: o.Fatal}
 	if d.fatal == nil {
 		d.fatal = exit
 	}
+	d.guard.FS, d.guard.refused = o.FS, d.refused
 	return d
 }
 
@@ -43,8 +40,10 @@ func (d *disk) Infof(string, ...any) {}
 func (d *disk) Errorf(string, ...any) {}
 
 // Fatalf implements [pebble.Logger], whose contract says that it does not return.
-func (d *disk) Fatalf(format string, args ...any) {
-	d.fatal(fmt.Errorf("data_dir %s cannot be written to (%s): see to the disk and start again; lockstep goes on from what is safe on it", d.dir, fmt.Sprintf(format, args...)))
+func (d *disk) Fatalf(format string, args ...any) { d.refused(fmt.Sprintf(format, args...)) }
+
+func (d *disk) refused(why string) {
+	d.fatal(fmt.Errorf("data_dir %s cannot be written to (%s): see to the disk and start again; lockstep goes on from what is safe on it", d.dir, why))
 }
 
 func (d *disk) listener() *pebble.EventListener {
@@ -54,13 +53,12 @@ func (d *disk) listener() *pebble.EventListener {
 	}
 }
 
-// background hears of work that no caller waits for. Pebble tries it again, which a full disk may allow; damage stays.
+// background hears of work that no caller waits for. Refused writes have ended the process by then, the rest is tried
+// again; but damage stays.
 func (d *disk) background(err error) {
 	if pebble.IsCorruptionError(err) {
 		d.fatal(damaged(d.dir, err))
-		return
 	}
-	d.log.Warn("a write to data_dir failed in the background; lockstep tries again", "data_dir", d.dir, "err", err.Error())
 }
 
 func openError(dir string, err error) error {

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"runtime"
 	"sync/atomic"
@@ -34,11 +33,10 @@ type Store struct {
 
 // Options say how a Store is opened. The zero value keeps it on disk with a 64 MiB cache and half that to gather writes.
 type Options struct {
-	FS     vfs.FS       // nil: the disk
-	Cache  int64        // bytes; 0: 64 MiB
-	Logger *slog.Logger // hears of work on the disk that failed and is tried again; nil: nobody does
-	// Fatal is called, from any goroutine, when the disk refuses what cannot be taken back: from then on nothing can be
-	// made durable. It must not return. nil: it prints the error and ends the process with code 3.
+	FS    vfs.FS // nil: the disk
+	Cache int64  // bytes; 0: 64 MiB
+	// Fatal is called, from any goroutine, when the disk of an open store refuses a write or shows damage where no caller
+	// waits for the answer. It must not return. nil: it prints the error and ends the process with code 3.
 	Fatal func(error)
 }
 
@@ -53,7 +51,8 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Cache == 0 {
 		o.Cache = 64 << 20
 	}
-	db, err := openPebble(o.FS.PathJoin(dir, "db"), pebbleOptions(dir, o))
+	d := newDisk(dir, o)
+	db, err := openPebble(o.FS.PathJoin(dir, "db"), pebbleOptions(d, o))
 	if err != nil {
 		return nil, openError(dir, err)
 	}
@@ -63,6 +62,7 @@ func Open(dir string, o Options) (*Store, error) {
 			return nil, errors.Join(err, db.Close())
 		}
 	}
+	d.guard.live.Store(true)
 	return s, nil
 }
 
@@ -80,10 +80,9 @@ func openPebble(path string, o *pebble.Options) (db *pebble.DB, err error) {
 	return pebble.Open(path, o)
 }
 
-func pebbleOptions(dir string, o Options) *pebble.Options {
-	d := newDisk(dir, o)
+func pebbleOptions(d *disk, o Options) *pebble.Options {
 	opts := &pebble.Options{
-		FS:                    o.FS,
+		FS:                    &d.guard,
 		CacheSize:             o.Cache,
 		MemTableSize:          uint64(o.Cache) / 2,
 		L0CompactionThreshold: 4,

@@ -1,0 +1,364 @@
+package web_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/web"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// watched is a group as it is at one moment.
+type watched struct {
+	status      align.GroupStatus
+	divergences []*align.Divergence
+	err         error
+}
+
+func (w *watched) Status() *align.GroupStatus { return &w.status }
+
+func (w *watched) Divergences(yield func(*align.Divergence) bool) error {
+	for _, d := range w.divergences {
+		if !yield(d) {
+			break
+		}
+	}
+	return w.err
+}
+
+// health is what lockstep says of itself.
+type health struct {
+	waiting int
+	err     error
+}
+
+func (h health) Waiting() (int, error) { return h.waiting, h.err }
+func (h health) DiskBytes() uint64     { return 4096 }
+
+func divergence(n int, change func(*align.Divergence)) *align.Divergence {
+	d := &align.Divergence{
+		ID: fmt.Sprintf("01J%d", n), Group: "shop", Table: "public.orders", Member: "us-1", Reference: "eu-1",
+		State: align.Open, Kind: align.Changed, Cause: align.CauseApply,
+		Ranges:       []align.Range{{First: json.RawMessage(`{"id":500000}`), Last: json.RawMessage(`{"id":500001}`), Changed: 2}},
+		Keys:         2,
+		IntroducedBy: &align.Introduced{Transaction: "0/15261D0", CommittedAt: noon},
+		Positions:    map[string]string{"eu-1": "0/1526FF8", "us-1": "0/1527148"},
+		FirstSeen:    noon, ConfirmedAt: noon.Add(10 * time.Second), LagBudget: "10s",
+	}
+	if change != nil {
+		change(d)
+	}
+	return d
+}
+
+// shop is a group of a reference and a replica of which the orders are diverged.
+func shop() *watched {
+	tables := func(v align.Verdict) []align.TableStatus {
+		ranges := map[align.Verdict]int64{align.InStep: 3}
+		ranges[v] = 1
+		return []align.TableStatus{
+			{Table: "public.orders", Verdict: v, Rows: 10, Ranges: ranges, Root: "ab", ComparedAt: noon},
+			{Table: "public.users", Verdict: align.InStep, Ranges: map[align.Verdict]int64{align.InStep: 1}},
+		}
+	}
+	return &watched{
+		status: align.GroupStatus{Group: "shop", Reference: "eu-1", At: noon, Members: []align.MemberStatus{
+			{ID: 1, Name: "eu-1", Role: "reference", Position: 0x1526FF8, ProvenAt: noon, Server: cdc.Server{Version: "17.1"}, Tables: tables(align.InStep)},
+			{ID: 2, Name: "us-1", Role: "replica", Position: 0x1527148, ProvenAt: noon, Behind: 1500 * time.Millisecond, InFlight: 4, Applied: 7, Tables: tables(align.Diverged)},
+		}},
+		divergences: []*align.Divergence{
+			divergence(3, nil),
+			divergence(2, func(d *align.Divergence) {
+				d.State, d.Member, d.ResolvedAt = align.Resolved, "ap-1", &noon
+			}),
+			divergence(1, func(d *align.Divergence) {
+				d.Kind, d.Table, d.Ranges, d.IntroducedBy = align.Stale, "public.users", nil, nil
+			}),
+		},
+	}
+}
+
+func server(h web.Health, groups ...*watched) *web.Server {
+	var list []web.Group
+	for _, g := range groups {
+		list = append(list, g)
+	}
+	return web.New(list, h, "v1.2.3", slog.New(slog.DiscardHandler))
+}
+
+func get(s *web.Server, target string) (int, string) {
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+	return w.Code, w.Body.String()
+}
+
+// golden compares JSON with a file, both indented.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	want, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(parse(t, string(want)), parse(t, got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func parse(t *testing.T, text string) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return v
+}
+
+func TestDivergencesKeepTheirContract(t *testing.T) {
+	code, body := get(server(health{}, shop()), "/api/v1/divergences")
+	if code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	golden(t, "divergences.json", body)
+}
+
+func TestGroupsKeepTheirContract(t *testing.T) {
+	_, body := get(server(health{}, shop()), "/api/v1/groups")
+	golden(t, "groups.json", body)
+}
+
+func TestListsAreNeverNull(t *testing.T) {
+	for _, c := range []struct {
+		groups []*watched
+		target string
+	}{
+		{nil, "/api/v1/groups"},
+		{nil, "/api/v1/divergences"},
+		{[]*watched{{status: align.GroupStatus{Group: "new"}}}, "/api/v1/groups"},
+		{[]*watched{{status: align.GroupStatus{Group: "new", Members: []align.MemberStatus{{Name: "a"}}}}}, "/api/v1/groups"},
+	} {
+		_, body := get(server(health{}, c.groups...), c.target)
+		if !strings.HasPrefix(body, "[") || regexp.MustCompile(`"(members|scans|tables)":null`).MatchString(body) {
+			t.Errorf("%s answers %s", c.target, body)
+		}
+	}
+}
+
+// A group of which nothing is known must not seem to be in step.
+func TestGroupWithoutMembersIsUnverified(t *testing.T) {
+	_, body := get(server(health{}, &watched{}), "/api/v1/groups")
+	if !strings.Contains(body, `"state":"unverified"`) {
+		t.Error(body)
+	}
+}
+
+func ids(t *testing.T, body string) (list []string) {
+	t.Helper()
+	for _, d := range parse(t, body).([]any) {
+		list = append(list, d.(map[string]any)["id"].(string))
+	}
+	return list
+}
+
+func TestDivergencesAreFiltered(t *testing.T) {
+	other := &watched{status: align.GroupStatus{Group: "crm"}, divergences: []*align.Divergence{
+		divergence(9, func(d *align.Divergence) { d.Group = "crm" }),
+	}}
+	s := server(health{}, shop(), other)
+	for query, want := range map[string][]string{
+		"":                                {"01J3", "01J2", "01J1", "01J9"},
+		"state=open":                      {"01J3", "01J1", "01J9"},
+		"state=resolved":                  {"01J2"},
+		"state=open&group=shop":           {"01J3", "01J1"},
+		"state=open&group=&table=&member": {"01J3", "01J1", "01J9"},
+		"member=ap-1":                     {"01J2"},
+		"table=public.users":              {"01J1"},
+		"kind=stale":                      {"01J1"},
+		"group=crm&kind=stale":            nil,
+		"limit=1":                         {"01J3"},
+		"limit=3":                         {"01J3", "01J2", "01J1"}, // once the next group added one more
+		"limit=4":                         {"01J3", "01J2", "01J1", "01J9"},
+		"state=open&limit=2":              {"01J3", "01J1"},
+		"group=crm&limit=1":               {"01J9"},
+	} {
+		code, body := get(s, "/api/v1/divergences?"+query)
+		if code != 200 || !slices.Equal(ids(t, body), want) {
+			t.Errorf("?%s answers %d with %q, want %q", query, code, ids(t, body), want)
+		}
+	}
+}
+
+func TestParametersThatWouldBeOverlookedAreRefused(t *testing.T) {
+	s := server(health{}, shop())
+	for _, c := range []struct{ target, part string }{
+		{"divergences?stat=open", "unknown parameter"},
+		{"divergences?state=closed", "want open or resolved"},
+		{"divergences?kind=change", "want one of"},
+		{"divergences?limit=0", "want a positive number"},
+		{"divergences?limit=-1", "want a positive number"},
+		{"divergences?limit=many", "want a positive number"},
+		{"divergences?member=us-1&member=ap-1", "given 2 times"},
+		{"divergences?member=us-1;state=open", "cannot be read"}, // the standard library drops it without a word
+		{"divergences?member=%zz", "cannot be read"},
+		{"trust/shop/us-1?tabel=public.users", "unknown parameter"},
+		{"trust/shop/us-1?table=public.users&table=public.orders", "given 2 times"},
+	} {
+		code, body := get(s, "/api/v1/"+c.target)
+		if code != 400 || !strings.Contains(body, c.part) || !strings.HasPrefix(body, `{"error":`) {
+			t.Errorf("%s answers %d %s, want 400 and %q", c.target, code, body, c.part)
+		}
+	}
+}
+
+func TestOneDivergenceIsShownByItsID(t *testing.T) {
+	s := server(health{}, &watched{}, shop())
+	if code, body := get(s, "/api/v1/divergences/01J2"); code != 200 || !strings.Contains(body, `"id":"01J2"`) {
+		t.Errorf("answers %d %s", code, body)
+	}
+	if code, body := get(s, "/api/v1/divergences/01J1"); code != 200 || !strings.Contains(body, `"ranges":[]`) {
+		t.Errorf("a stale divergence is %d %s, want it with no ranges", code, body)
+	}
+	for _, id := range []string{"01J", "01J22", "nobody"} {
+		if code, body := get(s, "/api/v1/divergences/"+id); code != 404 || !strings.Contains(body, `{"error":"there is no divergence`) {
+			t.Errorf("%s answers %d %s, want 404", id, code, body)
+		}
+	}
+}
+
+func TestDamagedStoreIsNoEmptyList(t *testing.T) {
+	g := shop()
+	g.divergences, g.err = nil, errors.New("data_dir is damaged")
+	s := server(health{}, g)
+	for _, target := range []string{"/api/v1/divergences", "/api/v1/divergences/01J1"} {
+		if code, body := get(s, target); code != 500 || !strings.Contains(body, "data_dir is damaged") {
+			t.Errorf("%s answers %d %s, want 500", target, code, body)
+		}
+	}
+}
+
+func TestTrustFollowsTheState(t *testing.T) {
+	for state, want := range map[align.Verdict]int{
+		align.InStep: 200, align.Lagging: 200, align.Unverified: 503, align.StaleState: 503, align.Diverged: 503,
+		"": 503, "of a later version": 503, // the zero verdict once was trusted
+	} {
+		g := shop()
+		g.status.Members[1].Tables[0].Verdict = state
+		s := server(health{}, g)
+		for _, target := range []string{"/api/v1/trust/shop/us-1", "/api/v1/trust/shop/us-1?table=public.orders"} {
+			code, body := get(s, target)
+			if code != want || !strings.Contains(body, fmt.Sprintf(`"trust":%v`, want == 200)) {
+				t.Errorf("%s in state %q answers %d %s, want %d", target, state, code, body, want)
+			}
+		}
+		if code, body := get(s, "/api/v1/trust/shop/us-1?table=public.users"); code != 200 {
+			t.Errorf("the other table of a member in state %q answers %d %s", state, code, body)
+		}
+	}
+}
+
+func TestTrustInWhatIsNotWatchedIsRefused(t *testing.T) {
+	g := shop()
+	g.status.Members = append(g.status.Members, align.MemberStatus{Name: "empty"})
+	s := server(health{}, g)
+	for target, want := range map[string]int{"shop/nobody": 404, "crm/us-1": 404, "shop/us-1?table=public.gone": 404, "shop/empty": 503} {
+		if code, body := get(s, "/api/v1/trust/"+target); code != want {
+			t.Errorf("%s answers %d %s, want %d", target, code, body, want)
+		}
+	}
+}
+
+func TestReadyWaitsForEveryMember(t *testing.T) {
+	g := shop()
+	s := server(health{}, shop(), g)
+	if code, body := get(s, "/-/ready"); code != 200 {
+		t.Errorf("answers %d %s", code, body)
+	}
+	g.status.Members[1].ProvenAt = time.Time{}
+	if code, body := get(s, "/-/ready"); code != 503 || !strings.Contains(body, "us-1 of group shop has not been heard from") {
+		t.Errorf("answers %d %s, want 503", code, body)
+	}
+	if code, body := get(s, "/-/healthy"); code != 200 {
+		t.Errorf("healthy answers %d %s", code, body)
+	}
+}
+
+func TestLandingPageLinksToPagesThatExist(t *testing.T) {
+	s := server(health{}, shop())
+	_, body := get(s, "/")
+	links := regexp.MustCompile(`href="([^"]+)"`).FindAllStringSubmatch(body, -1)
+	if len(links) < 3 {
+		t.Errorf("only %d links: %s", len(links), body)
+	}
+	for _, l := range links {
+		if code, _ := get(s, "/"+l[1]); code != 200 {
+			t.Errorf("%s answers %d", l[1], code)
+		}
+	}
+	if code, _ := get(s, "/nowhere"); code != 404 {
+		t.Errorf("an unknown page answers %d, want 404", code)
+	}
+}
+
+func TestNothingCanBeWritten(t *testing.T) {
+	w := httptest.NewRecorder()
+	server(health{}, shop()).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v1/divergences", nil))
+	if w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST answers %d, want 405", w.Code)
+	}
+}
+
+func TestServeEndsWithItsContext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- server(health{}, shop()).Serve(ctx, l) }()
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("http://" + l.Addr().String() + "/-/healthy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Serve ends with %v", err)
+	}
+	if _, err := client.Get("http://" + l.Addr().String() + "/-/healthy"); err == nil {
+		t.Error("it answers after its end")
+	}
+}
+
+func TestServeSaysWhyItCannotListen(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if err := server(health{}).Serve(t.Context(), l); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve ends with %v, want that its listener is closed", err)
+	}
+}
