@@ -60,8 +60,8 @@ func (g *benchGroup) live(rows int) {
 	must(g.b, g.ledger.SetEpoch(cdc.Epoch{Table: 1, Number: 1, Shape: shapeOf(1)}, map[align.MemberID]string{}, "new"))
 	for _, id := range []align.MemberID{refID, oneLane} {
 		must(g.b, g.ledger.Unverify(id, g.end, cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
-		lanes := []cdc.Lane{{Name: "pg_1", Enabled: true, Tables: map[string]string{"public.t1": ""}}}
-		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.LSN{"pg_1": g.end}, Lanes: lanes}, nil))
+		lanes := []cdc.Lane{{Name: "pg_1", Slot: "s", Enabled: true, Tables: map[string]string{"public.t1": ""}}}
+		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.LSN{"pg_1": g.end}, Lanes: lanes}, map[string]cdc.LSN{"s": g.end}))
 		at := g.ledger.Wanted(id)[0]
 		g.ledger.Scanning(at)
 		loader, err := g.group.Loader(at)
@@ -78,7 +78,7 @@ func (g *benchGroup) live(rows int) {
 		must(g.b, g.ledger.Loaded(at, bounds, sums))
 		_, err = g.ledger.Replay()
 		must(g.b, err)
-		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.LSN{"pg_1": g.end}, Lanes: lanes}, nil))
+		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.LSN{"pg_1": g.end}, Lanes: lanes}, map[string]cdc.LSN{"s": g.end}))
 	}
 	must(g.b, g.ledger.Tick())
 	g.commit()

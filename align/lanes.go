@@ -11,15 +11,17 @@ import (
 
 // Progress takes in what a member said of itself at the time at. The member's stream must have been applied up to
 // p.Barrier, so that nothing that p.Applied counts is still to come. confirmed is what the reference knows of the same
-// lanes, by slot, asked before the member was.
+// lanes, by slot, asked before the member was; nil if it did not answer, and then the lanes stay as they were.
 func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed map[string]cdc.LSN) error {
 	m := l.members[id]
 	m.provenAt = at
 	if m == l.ref {
 		return nil
 	}
-	if err := l.setLanes(m, p.Lanes); err != nil {
-		return err
+	if confirmed != nil {
+		if err := l.setLanes(m, l.ofReference(p.Lanes, confirmed)); err != nil {
+			return err
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.lanes)) {
 		ln := m.lanes[name]
@@ -40,6 +42,14 @@ func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed m
 		}
 	}
 	return nil
+}
+
+// ofReference leaves out the lanes that read from another server than the reference: their positions are of another log.
+func (l *Ledger) ofReference(lanes []cdc.Lane, confirmed map[string]cdc.LSN) []cdc.Lane {
+	return slices.DeleteFunc(slices.Clone(lanes), func(ln cdc.Lane) bool {
+		_, known := confirmed[ln.Slot]
+		return !known
+	})
 }
 
 // found ends the time in which a lane was lost. What the reference wrote in between was not journaled for it.
@@ -102,7 +112,7 @@ func (l *Ledger) assign(t *table, m *member, lanes []cdc.Lane) error {
 	}
 	switch {
 	case name == "":
-		return l.holdTable(t, m, c, "", fmt.Sprintf("no subscription of %s replicates it", m.name))
+		return l.holdTable(t, m, c, "", l.noLane(m))
 	case name != c.Lane:
 		l.unjournaled(t, l.ref.record.Position)
 		return l.holdTable(t, m, c, name, "waits for its first scan")

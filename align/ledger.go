@@ -22,7 +22,7 @@ type Options struct {
 	NewID func(time.Time) string
 	// RangeRows is the number of rows a range aims at; 0 means 1,000.
 	RangeRows int64
-	// MaxInFlight bounds the row changes that are kept because a lane has not replayed them; 0 means 2,000,000.
+	// MaxInFlight bounds the row changes that are kept because a lane has not replayed them; 0 means 1,000,000.
 	MaxInFlight int
 }
 
@@ -125,7 +125,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		opt.RangeRows = 1000
 	}
 	if opt.MaxInFlight == 0 {
-		opt.MaxInFlight = 2_000_000
+		opt.MaxInFlight = 1_000_000
 	}
 	l := &Ledger{
 		opt: opt, state: state,

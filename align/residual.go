@@ -27,10 +27,10 @@ func addShare(shares map[string]share, start digest.Key, d share) {
 // unexplained returns what is left of reference - in flight - known differences - member for one range. It is zero at
 // every moment, whatever the lag; anything else is a difference that nothing has named yet.
 func (l *Ledger) unexplained(t *table, c *coverage, i int) merkle.Sum {
-	start := string(t.ranges.Start(i))
+	start := t.ranges.Start(i)
 	return t.coverage[l.ref.id].tree.Sum(i).
-		Sub(c.inFlight[start].sum).
-		Sub(c.divergent[start].sum).
+		Sub(c.inFlight[string(start)].sum).
+		Sub(c.divergent[string(start)].sum).
 		Sub(c.tree.Sum(i))
 }
 

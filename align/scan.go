@@ -81,6 +81,35 @@ func (l *Ledger) Doubt(id cdc.TableID, on MemberID, reason string) error {
 	return l.unverify(l.tables[id], l.members[on], reason)
 }
 
+// Drop forgets a table that is not watched any more. Its divergences are resolved.
+func (l *Ledger) Drop(id cdc.TableID) error {
+	t := l.tables[id]
+	l.journal.forget(id)
+	for _, m := range l.sortedMembers() {
+		if err := l.dropDivergent(t, m); err != nil {
+			return err
+		}
+		if err := l.state.DropSpace(t.coverage[m.id].space); err != nil {
+			return err
+		}
+	}
+	for _, f := range l.byNumber {
+		if f.Table == id {
+			f.live, f.Divergence.Detail = 0, "the table is not watched any more"
+		}
+	}
+	for at := range l.touched {
+		if at.table == id {
+			delete(l.touched, at)
+		}
+	}
+	delete(l.tables, id)
+	if err := l.state.DropBoundaries(id); err != nil {
+		return err
+	}
+	return l.state.DeleteTable(id)
+}
+
 // Epochs returns the epoch of each table.
 func (l *Ledger) Epochs() map[cdc.TableID]cdc.Epoch {
 	epochs := make(map[cdc.TableID]cdc.Epoch, len(l.tables))
@@ -203,7 +232,7 @@ func (l *Ledger) hold(t *table, m *member) string {
 	case m == l.ref:
 		return ""
 	case ln == nil:
-		return fmt.Sprintf("no subscription of %s replicates it", m.name)
+		return l.noLane(m)
 	case ln.Tables[t.name()] != "":
 		return ln.Tables[t.name()]
 	case !ln.known:
@@ -214,6 +243,10 @@ func (l *Ledger) hold(t *table, m *member) string {
 		return "the reference is read first"
 	}
 	return ""
+}
+
+func (l *Ledger) noLane(m *member) string {
+	return fmt.Sprintf("no subscription of %s replicates it from %s", m.name, l.ref.name)
 }
 
 // Scanning says that a space that was wanted is about to be filled: changes that the stream shows from now on pile up.

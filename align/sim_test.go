@@ -55,7 +55,6 @@ type server struct {
 	next    map[string]int
 	applied map[string]cdc.LSN
 	read    int // of log, by lockstep
-	held    bool
 }
 
 type world struct {
@@ -75,10 +74,8 @@ type world struct {
 }
 
 type simScan struct {
-	at     align.Space
-	rows   map[int]int
-	frozen bool
-	bounds []digest.Key
+	at   align.Space
+	rows map[int]int
 }
 
 func laneOf(m align.MemberID, t cdc.TableID) string {
@@ -366,7 +363,11 @@ func (w *world) ask(s *server) {
 func (w *world) claim(s *server) {
 	if p := w.claims[s.id]; p != nil && w.ledger.Position(s.id) >= p.Barrier {
 		w.ledger.At(w.now)
-		w.must(w.ledger.Progress(s.id, w.now, *p, nil))
+		slots := make(map[string]cdc.LSN)
+		for name := range lanesOf(s.id) {
+			slots[name] = 0
+		}
+		w.must(w.ledger.Progress(s.id, w.now, *p, slots))
 		w.t.Logf("progress of %d: %v", s.id, p.Applied)
 		delete(w.claims, s.id)
 	}

@@ -56,6 +56,7 @@ type State interface {
 
 	SetMember(m MemberID, r *MemberRecord) error
 	SetTable(r *TableRecord) error
+	DeleteTable(t cdc.TableID) error
 	SetFinding(f *Finding) error
 	DeleteFinding(number uint64) error
 	// Notify queues the news of a divergence for the receivers, to be delivered at least once.

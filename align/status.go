@@ -49,9 +49,10 @@ type MemberStatus struct {
 	ProvenAt time.Time
 	// Behind is how long ago the oldest transaction that it has not replayed was seen; zero if there is none.
 	Behind   time.Duration
-	InFlight int64  // row changes that it has not replayed
-	Trouble  string // why it cannot be read now; empty while it can
-	Applied  int64  // row changes of its stream that were applied since the start
+	InFlight int64        // row changes that it has not replayed
+	Trouble  string       // why it cannot be read now; empty while it can
+	Applied  int64        // row changes of its stream that were applied since the start
+	Open     map[Kind]int // open divergences
 	Tables   []TableStatus
 }
 
@@ -79,7 +80,15 @@ func (l *Ledger) Status(roots bool) []MemberStatus {
 	}
 	var list []MemberStatus
 	for _, m := range l.sortedMembers() {
-		s := MemberStatus{ID: m.id, Name: m.name, Role: "replica", Server: m.record.Server, Position: m.record.Position, ProvenAt: m.provenAt}
+		s := MemberStatus{
+			ID: m.id, Name: m.name, Role: "replica", Server: m.record.Server, Position: m.record.Position, ProvenAt: m.provenAt,
+			Open: make(map[Kind]int),
+		}
+		for _, f := range l.byNumber {
+			if f.Confirmed && f.Member == m.id {
+				s.Open[f.Divergence.Kind]++
+			}
+		}
 		if m == l.ref {
 			s.Role = "reference"
 		}
@@ -110,7 +119,7 @@ func staleOr(k Kind) Kind {
 func (l *Ledger) tableStatus(t *table, m *member, open map[findingKey]bool, roots bool) TableStatus {
 	c := t.coverage[m.id]
 	id := t.record.Epoch.Table
-	s := TableStatus{Table: t.name(), Phase: c.Phase, Reason: c.Reason, DivergentKeys: c.keys, ComparedAt: c.ComparedAt, Ranges: make(map[Verdict]int64)}
+	s := TableStatus{Table: t.name(), Phase: c.Phase, DivergentKeys: c.keys, ComparedAt: c.ComparedAt, Ranges: make(map[Verdict]int64)}
 	rowsDiffer, isStale := open[findingKey{member: m.id, table: id, kind: Changed}], open[findingKey{member: m.id, table: id, kind: Stale}]
 	if c.tree != nil {
 		s.Rows = c.tree.Total().Rows

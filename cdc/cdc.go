@@ -1,7 +1,8 @@
 // Package cdc defines what a change stream is made of, whatever the engine it comes from.
 //
 // A [Source] reads one member. It yields whole committed transactions in the order of the member's own log, already
-// digested: row values never leave the source. See docs/design.md, "Aligned comparison".
+// digested: row values do not leave the source, but for the short ones of an update that is incomplete without what is
+// stored of the row ([digest.Partial]). See docs/design.md, "Aligned comparison".
 package cdc
 
 import (

@@ -14,7 +14,7 @@ import (
 const (
 	DefaultListen          = "127.0.0.1:9640"
 	DefaultLagBudget       = 30 * time.Second
-	DefaultMaxInFlightRows = 2_000_000
+	DefaultMaxInFlightRows = 1_000_000
 )
 
 // Postgres is the one engine that this version watches.

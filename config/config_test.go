@@ -101,7 +101,7 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 		{"negative duration", "    engine: postgres", "    engine: postgres\n    lag_budget: -1s",
 			`f:5: groups[0].lag_budget: "-1s" is not positive: write it like 30s, 2m or 1h30m`},
 		{"bad count", "data_dir: /tmp/x", "data_dir: /tmp/x\nmax_in_flight_rows: 0",
-			`f:2: max_in_flight_rows: "0" is not a positive whole number: write it like 2000000`},
+			`f:2: max_in_flight_rows: "0" is not a positive whole number: write it like 1000000`},
 		{"bad listen", "data_dir: /tmp/x", "data_dir: /tmp/x\nlisten: localhost",
 			`f:2: listen: "localhost" is not an address: write host:port, such as 127.0.0.1:9640`},
 		{"mysql", "engine: postgres", "engine: mysql",

@@ -114,12 +114,26 @@ func (g *Group) allDefined() bool {
 
 // define brings the epochs of all tables up to the definitions as last read. The reference says which tables there are.
 func (g *Group) define() error {
+	for name := range g.unwatched {
+		if _, exists := g.feeds[g.ref].defined[name]; !exists {
+			delete(g.unwatched, name)
+		}
+	}
+	g.noteSurplus()
 	for _, name := range slices.Sorted(maps.Keys(g.feeds[g.ref].defined)) {
 		if err := g.defineTable(name); err != nil {
 			return fmt.Errorf("table %s: %w", name, err)
 		}
 	}
 	for name, id := range g.tables {
+		if !g.opt.Match(name) {
+			g.log.Info("table is not watched any more", "table", name)
+			if err := g.ledger.Drop(id); err != nil {
+				return err
+			}
+			delete(g.tables, name)
+			continue
+		}
 		if _, exists := g.feeds[g.ref].defined[name]; !exists {
 			if err := g.ledger.SetProblem(id, g.ref, "it does not exist on "+g.feeds[g.ref].Name); err != nil {
 				return err
@@ -127,6 +141,22 @@ func (g *Group) define() error {
 		}
 	}
 	return nil
+}
+
+// noteSurplus says once of each table that only a replica has.
+func (g *Group) noteSurplus() {
+	for _, m := range g.order {
+		f := g.feeds[m]
+		for name := range f.defined {
+			_, replicated := g.feeds[g.ref].defined[name]
+			at := f.Name + " " + name
+			if replicated || g.surplus[at] {
+				continue
+			}
+			g.surplus[at] = true
+			g.log.Warn("table is not on the reference and is not compared", "member", f.Name, "table", name)
+		}
+	}
 }
 
 func (g *Group) defineTable(name string) error {
@@ -142,7 +172,10 @@ func (g *Group) defineTable(name string) error {
 	epoch, known := g.ledger.Epochs()[id]
 	switch {
 	case len(shape.Key) == 0 && !known:
-		g.log.Warn("table cannot be watched", "table", name, "reason", problems[g.ref])
+		if g.unwatched[name] != problems[g.ref] {
+			g.unwatched[name] = problems[g.ref]
+			g.log.Error("table cannot be watched", "member", g.feeds[g.ref].Name, "table", name, "reason", problems[g.ref])
+		}
 		return nil
 	case len(shape.Key) == 0: // the reference's definition is unfit now; the table keeps the shape that it had
 	case !known:
@@ -159,6 +192,7 @@ func (g *Group) defineTable(name string) error {
 		return err
 	}
 	g.tables[name] = id
+	delete(g.unwatched, name)
 	for m, f := range g.feeds {
 		if problems[m] == "" {
 			f.Source.SetEpoch(f.defined[name], epoch)

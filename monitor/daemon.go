@@ -198,7 +198,7 @@ func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []Membe
 	}
 	seen := make(map[cdc.Server]string)
 	for _, m := range members {
-		err := meet(ctx, c, m, seen)
+		err := d.meet(ctx, c, m, seen, watched[m.Name])
 		var start *StartError
 		if errors.As(err, &start) && start.Unreachable && watched[m.Name] {
 			d.log.Warn("member does not answer; lockstep waits for it", "group", c.Name, "member", m.Name, "err", err.Error())
@@ -217,8 +217,9 @@ func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []Membe
 	return findReference(ctx, members)
 }
 
-// meet refuses a member that is another one's server or that cannot be watched as it is set up.
-func meet(ctx context.Context, c *config.Group, m Member, seen map[cdc.Server]string) error {
+// meet refuses a member that is another one's server or that cannot be watched as it is set up. Of a member that was
+// watched before, a table that is not fit any more is no reason not to watch the others.
+func (d *Daemon) meet(ctx context.Context, c *config.Group, m Member, seen map[cdc.Server]string, watched bool) error {
 	server, err := m.Source.Server(ctx)
 	switch {
 	case cdc.IsSetup(err):
@@ -231,7 +232,13 @@ func meet(ctx context.Context, c *config.Group, m Member, seen map[cdc.Server]st
 		return &StartError{Err: fmt.Errorf("members %s and %s are the same server and database, which always agrees with itself: correct the dsn of one", other, m.Name)}
 	}
 	seen[same] = m.Name
-	return fitTables(ctx, c, m)
+	err = fitTables(ctx, c, m)
+	var start *StartError
+	if errors.As(err, &start) && !start.Unreachable && watched {
+		d.log.Error("not all tables can be watched", "group", c.Name, "member", m.Name, "err", err.Error())
+		return nil
+	}
+	return err
 }
 
 // StartError says why lockstep cannot begin to watch.

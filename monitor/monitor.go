@@ -47,6 +47,10 @@ type Group struct {
 	ledger *align.Ledger
 	feeds  map[align.MemberID]*feed
 	tables map[string]cdc.TableID
+	// unwatched says, for tables that match and cannot be watched on the reference, why.
+	unwatched map[string]string
+	surplus   map[string]bool // member and table that only the member has, and that the log has told of
+	pruned    time.Time       // when old divergences were last dropped
 
 	order    []align.MemberID // as configured
 	ref      align.MemberID
@@ -110,4 +114,5 @@ const (
 	catalogEvery  = 10 * time.Second
 	catalogPause  = time.Second
 	statusEvery   = 500 * time.Millisecond
+	pruneEvery    = 10 * time.Minute
 )

@@ -31,15 +31,18 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		return nil, err
 	}
 	g := &Group{
-		opt:      opt,
-		log:      opt.Logger.With("group", opt.Name),
-		state:    state,
-		feeds:    make(map[align.MemberID]*feed),
-		tables:   make(map[string]cdc.TableID),
-		events:   make(chan arrival),
-		commands: make(chan command),
-		redefine: make(chan struct{}, 1),
-		rows:     make(map[align.MemberID]*atomic.Int64),
+		opt:    opt,
+		log:    opt.Logger.With("group", opt.Name),
+		state:  state,
+		feeds:  make(map[align.MemberID]*feed),
+		tables: make(map[string]cdc.TableID),
+
+		unwatched: make(map[string]string),
+		surplus:   make(map[string]bool),
+		events:    make(chan arrival),
+		commands:  make(chan command),
+		redefine:  make(chan struct{}, 1),
+		rows:      make(map[align.MemberID]*atomic.Int64),
 	}
 	names := make(map[align.MemberID]string)
 	for _, m := range opt.Members {

@@ -7,6 +7,7 @@ import (
 
 	"lockstep/align"
 	"lockstep/internal/cluster"
+	"lockstep/internal/dbtest"
 )
 
 func items(from, to int) string {
@@ -121,7 +122,7 @@ func TestInitialCopyIsSyncingAndNotDiverged(t *testing.T) {
 	w.until("the reference to be read", func() bool { return w.table("eu-1", "public.items").Rows == 1000 })
 	w.until("the table to be unverified", func() bool {
 		s := w.table("us-1", "public.items")
-		return s.Verdict == align.Unverified && s.Reason == "no subscription of us-1 replicates it"
+		return s.Verdict == align.Unverified && s.Reason == "no subscription of us-1 replicates it from eu-1"
 	})
 	w.exec("us-1", fmt.Sprintf("CREATE SUBSCRIPTION app_0 CONNECTION '%s' PUBLICATION app", c.Publisher.DSN(cluster.Database)))
 	w.exec("eu-1", "UPDATE items SET price = 8 WHERE id < 300", items(1001, 1100))
@@ -165,10 +166,12 @@ func TestLostSlotIsAGapAndTheMemberIsReadAnew(t *testing.T) {
 	w.exec("eu-1", items(1, 500))
 	w.inStep()
 	w.stop()
+	w.slotFree("us-1")
 	w.exec("us-1", "SELECT pg_drop_replication_slot('lockstep_shop')", "UPDATE items SET price = 77 WHERE id = 5")
 	w.start()
 	w.finds(`us-1 public.items changed unknown {"id":5}..{"id":5}`)
 	w.stop()
+	w.slotFree("us-2")
 	// Somebody moves the slot on: what lies between is never seen.
 	w.exec("us-2", "UPDATE items SET price = 78 WHERE id = 6", "SELECT pg_replication_slot_advance('lockstep_shop', pg_current_wal_lsn())")
 	w.start()
@@ -177,11 +180,102 @@ func TestLostSlotIsAGapAndTheMemberIsReadAnew(t *testing.T) {
 		`us-2 public.items changed unknown {"id":6}..{"id":6}`,
 	)
 	w.stop()
+	w.slotFree("eu-1")
 	w.exec("eu-1", "SELECT pg_drop_replication_slot('lockstep_shop')", "UPDATE items SET price = 79 WHERE id > 400")
 	w.start()
 	w.exec("eu-1", items(501, 600))
 	w.exec("us-1", "UPDATE items SET price = 5 WHERE id = 5")
 	w.finds(`us-2 public.items changed unknown {"id":6}..{"id":6}`)
+}
+
+// slotFree waits until a member has noticed that lockstep has hung up.
+func (w *watch) slotFree(member string) {
+	w.t.Helper()
+	w.until("the slot of "+member+" to be free", func() bool {
+		active, err := dbtest.Value[bool](w.t.Context(), w.c.Member(member), "SELECT active FROM pg_replication_slots WHERE slot_name = 'lockstep_shop'")
+		return err == nil && !active
+	})
+}
+
+func TestSubscriberOfASubscriberIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable})
+	w := &watch{t: t, c: c}
+	w.exec("us-2", "DROP SUBSCRIPTION app_1")
+	w.exec("us-1", "CREATE PUBLICATION onward FOR ALL TABLES")
+	w.exec("us-2", fmt.Sprintf("CREATE SUBSCRIPTION onward CONNECTION '%s' PUBLICATION onward", c.Member("us-1").DSN(cluster.Database)))
+	w.start()
+	w.exec("eu-1", items(1, 100))
+	w.until("the row to arrive at the end", func() bool { return w.table("us-1", "public.items").Rows == 100 })
+	w.until("the cascaded subscriber to be unverified", func() bool {
+		s := w.table("us-2", "public.items")
+		return s.Verdict == align.Unverified && s.Reason == "no subscription of us-2 replicates it from eu-1"
+	})
+	w.exec("eu-1", "UPDATE items SET price = 9")
+	w.until("the first subscriber to be in step", func() bool { return w.table("us-1", "public.items").Verdict == align.InStep })
+	w.neverDiverged()
+}
+
+func TestIdleGroupStaysInStep(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable, LagBudget: 5 * time.Second})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 10))
+	w.inStep()
+	// Traffic that lockstep does not see moves the logs on, as on any server.
+	w.exec("us-1", "CREATE TABLE elsewhere AS SELECT 1 AS n")
+	w.exec("eu-1", "SELECT txid_current()")
+	seen := time.Now()
+	w.until("ten seconds to pass in step", func() bool {
+		for _, m := range c.Names {
+			if s := w.table(m, "public.items"); s.Verdict != align.InStep {
+				t.Fatalf("%s is %s after %v: %s", m, s.Verdict, time.Since(seen), s.Reason)
+			}
+		}
+		return time.Since(seen) > 10*time.Second
+	})
+}
+
+func TestTableThatIsExcludedLaterIsForgotten(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);"})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 10), "INSERT INTO other VALUES (1, 'a')")
+	w.inStep()
+	w.exec("us-1", "DELETE FROM other")
+	w.finds(`us-1 public.other missing errant_transaction {"id":1}..{"id":1}`)
+	w.stop()
+	c.Config.Groups[0].Tables.Exclude = []string{"public.other"}
+	w.start()
+	w.finds()
+	w.inStep()
+	if s := w.table("us-1", "public.other"); s.Table != "" {
+		t.Errorf("the table is still %s", s.Verdict)
+	}
+}
+
+func TestStaleDivergenceOutlivesARestart(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 10))
+	w.inStep()
+	w.exec("us-1", "ALTER SUBSCRIPTION app_0 DISABLE")
+	w.exec("eu-1", items(11, 20))
+	w.finds(`us-1 public.items stale unknown {"id":11}..{"id":20}`)
+	first := w.open()[0].ID
+	w.stop()
+	w.start()
+	w.until("the member to be heard from", func() bool {
+		for _, m := range w.daemon.Groups()[0].Status().Members {
+			if m.ProvenAt.IsZero() {
+				return false
+			}
+		}
+		return true
+	})
+	w.finds(`us-1 public.items stale unknown {"id":11}..{"id":20}`)
+	if all := w.divergences(); len(all) != 1 || all[0].ID != first {
+		t.Errorf("after a restart: %v, want the one divergence %s", all, first)
+	}
+	w.exec("us-1", "ALTER SUBSCRIPTION app_0 ENABLE")
+	w.finds()
 }
 
 func TestMemberThatIsDownIsUnverifiedAndNeverInStep(t *testing.T) {

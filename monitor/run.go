@@ -167,7 +167,11 @@ func (g *Group) tick() error {
 		return err
 	}
 	g.publish()
-	return nil
+	if time.Since(g.pruned) < pruneEvery {
+		return nil
+	}
+	g.pruned = time.Now()
+	return g.state.Prune()
 }
 
 // commit makes what was applied durable, and only then tells the servers and people of it.

@@ -1,6 +1,8 @@
 package monitor
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"lockstep/align"
@@ -21,6 +23,9 @@ func (g *Group) publish() {
 	}
 	for i := range s.Members {
 		m := &s.Members[i]
+		for _, name := range slices.Sorted(maps.Keys(g.unwatched)) {
+			m.Tables = append(m.Tables, align.TableStatus{Table: name, Verdict: align.Unverified, Reason: g.unwatched[name]})
+		}
 		m.Applied = g.rows[m.ID].Load()
 		if text := g.feeds[m.ID].trouble.Load(); text != nil {
 			m.Trouble = *text

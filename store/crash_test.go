@@ -17,7 +17,9 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"lockstep/align"
 	"lockstep/cdc"
+	"lockstep/digest"
 	"lockstep/store"
 )
 
@@ -42,25 +44,36 @@ func held(t testing.TB, g *store.Group) int {
 	t.Helper()
 	saved, err := g.Load()
 	must(t, err)
-	position := 0
+	position, flaw := check(saved, g)
+	if flaw != "" {
+		t.Fatal(flaw)
+	}
+	return position
+}
+
+func check(saved align.Saved, g *store.Group) (position int, flaw string) {
 	if m := saved.Members[1]; m != nil {
 		position = int(m.Position)
 	}
-	var want []string
+	var want, got []string
 	for to := 1; to <= position; to++ {
 		for n := range 3 {
 			if n > 0 || to == position {
-				want = append(want, fmt.Sprintf("%s=%x", key(10*to+n), row(to)[:8]))
+				want = append(want, fmt.Sprintf("%s=%x", key(10*to+n), row(to)))
 			}
 		}
 	}
-	if got := rows(t, g, space); !slices.Equal(got, want) {
-		t.Fatalf("at position %d the rows are %q, want %q", position, got, want)
+	err := g.Rows(space, nil, nil, func(k digest.Key, v []byte) (bool, error) {
+		got = append(got, fmt.Sprintf("%s=%x", k, v))
+		return true, nil
+	})
+	if err != nil || !slices.Equal(got, want) {
+		return position, fmt.Sprintf("at position %d the rows are %q, %v, want %q", position, got, err, want)
 	}
 	if len(saved.InFlight) != position {
-		t.Fatalf("at position %d there are %d transactions in flight", position, len(saved.InFlight))
+		return position, fmt.Sprintf("at position %d there are %d transactions in flight", position, len(saved.InFlight))
 	}
-	return position
+	return position, ""
 }
 
 // reopenedAt returns the position at which a store goes on.

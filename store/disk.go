@@ -67,7 +67,7 @@ func openError(dir string, err error) error {
 		return fmt.Errorf("data_dir %s is in use by another lockstep: stop that one, or give this one a directory of its own", dir)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("open data_dir %s: %w: choose a directory that lockstep may write to", dir, err)
-	case pebble.IsCorruptionError(err):
+	case pebble.IsCorruptionError(err), errors.Is(err, os.ErrNotExist): // one of its files is gone
 		return damaged(dir, err)
 	}
 	return fmt.Errorf("open data_dir %s: %w", dir, err)

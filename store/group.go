@@ -333,6 +333,9 @@ func (g *Group) SetTable(r *align.TableRecord) error {
 	return g.setJSON(tableKey(nil, kindTable, g.id, r.Epoch.Table), r)
 }
 
+// DeleteTable implements [align.State].
+func (g *Group) DeleteTable(t cdc.TableID) error { return g.delete(tableKey(nil, kindTable, g.id, t)) }
+
 func (g *Group) findingKey(id string) []byte {
 	return append(groupKey(nil, kindFinding, g.id), id...)
 }

@@ -66,7 +66,6 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			c.member(gauge, status.Group, m)
 			out <- prometheus.MustNewConstMetric(c.changes, prometheus.CounterValue, float64(m.Applied), status.Group, m.Name)
 		}
-		c.divergences(out, gauge, g, status)
 	}
 }
 
@@ -85,6 +84,9 @@ func (c *collector) member(gauge gaugeFunc, group string, m align.MemberStatus) 
 	gauge(c.proven, seconds(m.ProvenAt), group, m.Name)
 	gauge(c.lag, m.Behind.Seconds(), group, m.Name)
 	gauge(c.inFlight, float64(m.InFlight), group, m.Name)
+	for _, kind := range []align.Kind{align.Stale, align.Changed, align.Missing, align.Extra} {
+		gauge(c.open, float64(m.Open[kind]), group, m.Name, string(kind))
+	}
 	for _, t := range m.Tables {
 		gauge(c.keys, float64(t.DivergentKeys), group, m.Name, t.Table)
 		gauge(c.rows, float64(t.Rows), group, m.Name, t.Table)
@@ -99,23 +101,4 @@ func seconds(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.UnixMilli()) / 1000
-}
-
-func (c *collector) divergences(out chan<- prometheus.Metric, gauge gaugeFunc, g Group, status *align.GroupStatus) {
-	open := make(map[[2]string]int)
-	err := g.Divergences(func(d *align.Divergence) bool {
-		if d.State == align.Open {
-			open[[2]string{d.Member, string(d.Kind)}]++
-		}
-		return true
-	})
-	if err != nil {
-		out <- prometheus.NewInvalidMetric(c.open, err)
-		return
-	}
-	for _, m := range status.Members {
-		for _, kind := range kinds {
-			gauge(c.open, float64(open[[2]string{m.Name, string(kind)}]), status.Group, m.Name, string(kind))
-		}
-	}
 }

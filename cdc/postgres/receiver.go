@@ -90,7 +90,7 @@ func (r *receiver) run(ctx context.Context) error {
 		case *pgproto3.NoticeResponse:
 			err = judgeNotice(m)
 		case *pgproto3.ParameterStatus:
-		case *pgproto3.CopyDone:
+		case *pgproto3.CopyDone, *pgproto3.CommandComplete:
 			err = errors.New("the server ended the stream")
 		default:
 			err = fmt.Errorf("unexpected message %T in the stream", m)
@@ -184,6 +184,7 @@ type acknowledger struct {
 	conn     *pgconn.PgConn
 	durable  *atomic.Uint64 // of the source
 	position *atomic.Uint64 // of the receiver
+	barrier  *atomic.Uint64 // of the source: somebody waits for the stream to get there
 	asked    <-chan struct{}
 	patience
 	status time.Duration // shorter than patience's if the server is impatient
@@ -205,7 +206,9 @@ func (a *acknowledger) run(ctx context.Context) error {
 		case <-status.C:
 			question = true // the answer proves that the connection lives, and brings the server's position
 		case <-tick.C:
-			if a.durable.Load() == told {
+			// An idle server tells its position only when asked.
+			question = a.position.Load() < a.barrier.Load()
+			if !question && a.durable.Load() == told {
 				continue
 			}
 		}

@@ -42,6 +42,7 @@ type Source struct {
 	errors map[uint32]int64 // apply errors per subscription as last seen; owned by the holder of catalog
 
 	durable atomic.Uint64 // the position up to which the server may forget; 0: not known yet
+	barrier atomic.Uint64 // the newest that Progress has given out
 }
 
 var _ cdc.Source = (*Source)(nil)

@@ -49,7 +49,7 @@ func (s *Source) stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event)
 	}
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	acks := &acknowledger{conn: conn.PgConn(), durable: &s.durable, position: position, asked: r.asked, patience: s.patience, status: status}
+	acks := &acknowledger{conn: conn.PgConn(), durable: &s.durable, position: position, barrier: &s.barrier, asked: r.asked, patience: s.patience, status: status}
 	var group sync.WaitGroup
 	var received, acknowledged error
 	group.Go(func() { received = r.run(reading) })

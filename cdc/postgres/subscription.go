@@ -54,6 +54,7 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		}
 		// After the origins, in a statement of its own: what they count was written before it.
 		p.Barrier, err = endOfLog(ctx, conn)
+		s.barrier.Store(uint64(p.Barrier))
 		return err
 	})
 	return p, err

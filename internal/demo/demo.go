@@ -4,7 +4,6 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -270,14 +269,4 @@ func (d *demo) countFalseAlarms() {
 			d.out.falseAlarm(v)
 		}
 	}
-}
-
-// keyText is a key of the API in one spelling.
-func keyText(raw json.RawMessage) (string, error) {
-	var fields map[string]any
-	if err := json.Unmarshal(raw, &fields); err != nil {
-		return "", err
-	}
-	b, err := json.Marshal(fields)
-	return string(b), err
 }

@@ -17,7 +17,7 @@ import (
 var keyColumns = map[string][]string{
 	"public.accounts": {"id"},
 	"public.orders":   {"id"},
-	"public.stock":    {"item", "warehouse"}, // sorted, as keyText spells them
+	"public.stock":    {"item", "warehouse"}, // in the order in which keySQL spells them
 }
 
 // keyOrder are the columns of each primary key in its order.
@@ -27,7 +27,7 @@ var keyOrder = map[string][]string{
 	"public.stock":    {"warehouse", "item"},
 }
 
-// keySQL spells a row's key as keyText does.
+// keySQL spells a row's key as the story does.
 func keySQL(table string) string {
 	var parts []string
 	for _, c := range keyColumns[table] {

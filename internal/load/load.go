@@ -36,7 +36,7 @@ type Options struct {
 	Clients int
 	Seed    uint64
 	Pause   time.Duration // between the transactions of one client
-	// Large is the number of rows of the largest transactions, one in a thousand; 0 means 2,000.
+	// Large is the number of rows of the largest transactions, one in Large/2; 0 means 2,000.
 	Large int
 }
 

@@ -21,9 +21,10 @@ type writer struct {
 
 // work draws how large the transaction is and what it does.
 func (w *writer) work(ctx context.Context) error {
-	switch n := w.rnd.IntN(1000); {
-	case n == 0:
+	if w.rnd.IntN(w.large/2) == 0 { // the larger, the rarer: they write as many rows as all others
 		return w.bulk(ctx, w.large)
+	}
+	switch n := w.rnd.IntN(1000); {
 	case n < 10:
 		return w.bulk(ctx, 200)
 	case n < 60:
