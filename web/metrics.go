@@ -84,7 +84,7 @@ func (c *collector) member(gauge gaugeFunc, group string, m align.MemberStatus) 
 	gauge(c.proven, seconds(m.ProvenAt), group, m.Name)
 	gauge(c.lag, m.Behind.Seconds(), group, m.Name)
 	gauge(c.inFlight, float64(m.InFlight), group, m.Name)
-	for _, kind := range []align.Kind{align.Stale, align.Changed, align.Missing, align.Extra} {
+	for _, kind := range kinds {
 		gauge(c.open, float64(m.Open[kind]), group, m.Name, string(kind))
 	}
 	for _, t := range m.Tables {
