@@ -163,7 +163,7 @@ func (l *Ledger) step(f *Finding) error {
 	switch {
 	case f.live == 0:
 		return l.close(f)
-	case !f.Confirmed && l.now.Sub(f.Divergence.FirstSeen) >= l.opt.Budget(f.Divergence.Table):
+	case !f.Confirmed && l.now.Sub(f.Divergence.FirstSeen) >= l.opt.Budget(f.Divergence.Table) && l.certain(f):
 		f.Confirmed, f.Divergence.ConfirmedAt = true, l.now
 		if err := l.describe(f); err != nil {
 			return err
@@ -176,6 +176,27 @@ func (l *Ledger) step(f *Finding) error {
 		return l.state.SetFinding(f)
 	}
 	return nil
+}
+
+// certain reports whether a suspicion may become a divergence: its table is compared, and since it was seen both sides'
+// definitions were found unchanged, so that it is not the trace of a table that left a publication or was rewritten.
+func (l *Ledger) certain(f *Finding) bool {
+	return l.tables[f.Table].coverage[f.Member].Compared && (f.Divergence.Kind == Stale || !l.unchecked(f))
+}
+
+func (l *Ledger) unchecked(f *Finding) bool {
+	seen := f.Divergence.FirstSeen
+	return l.ref.definedAt.Before(seen) || l.members[f.Member].definedAt.Before(seen)
+}
+
+// Suspicious reports whether there are suspicions that wait for the definitions to be read.
+func (l *Ledger) Suspicious() bool {
+	for _, f := range l.byNumber {
+		if !f.Confirmed && f.Divergence.Kind != Stale && l.unchecked(f) {
+			return true
+		}
+	}
+	return false
 }
 
 // close ends a finding: a divergence is resolved, a mere suspicion forgotten.

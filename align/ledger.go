@@ -68,6 +68,8 @@ type member struct {
 	// provenAt is when the member was last known to have shown everything that it has: the time of the last Progress
 	// whose barrier its stream has passed.
 	provenAt time.Time
+	// definedAt is when its table definitions were last found to be the ones that the ledger knows.
+	definedAt time.Time
 }
 
 // lane is one ordered way by which the reference's transactions reach a member.

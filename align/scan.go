@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"lockstep/cdc"
 	"lockstep/digest"
@@ -75,6 +76,9 @@ func (l *Ledger) Redefined(id cdc.TableID, on MemberID, version string) error {
 	t.record.Versions[on], t.dirty = version, true
 	return l.unverify(t, l.members[on], "its definition changed")
 }
+
+// Defined says that at the time at all definitions of a member were the ones that the ledger was told of.
+func (l *Ledger) Defined(id MemberID, at time.Time) { l.members[id].definedAt = at }
 
 // Doubt says that what is kept of a table on a member may not be true.
 func (l *Ledger) Doubt(id cdc.TableID, on MemberID, reason string) error {

@@ -69,6 +69,7 @@ type world struct {
 	claims  map[align.MemberID]*cdc.Progress
 	scans   []*simScan
 	values  int
+	ids     int // of divergences
 	// maxInFlight is small in some histories, so that lanes get lost.
 	maxInFlight int
 }
@@ -159,11 +160,10 @@ func (w *world) open() {
 	}
 	saved, err := w.group.Load()
 	w.must(err)
-	ids := 0
 	w.ledger, err = align.Load(align.Options{
 		Group: "sim", Members: map[align.MemberID]string{refID: "ref", oneLane: "one", twoLane: "two"}, Reference: refID,
 		Budget: func(string) time.Duration { return 10 * time.Second }, Hasher: digest.NewHasher([32]byte{}),
-		NewID: func(time.Time) string { ids++; return fmt.Sprint(ids) }, RangeRows: 4,
+		NewID: func(time.Time) string { w.ids++; return fmt.Sprintf("%06d", w.ids) }, RangeRows: 4,
 		MaxInFlight: w.maxInFlight,
 	}, w.group, saved)
 	w.must(err)
@@ -469,6 +469,7 @@ func (w *world) settle(history [][]change, rounds int) {
 			w.ask(s)
 			w.claim(s)
 			w.scanStep(s)
+			w.ledger.Defined(id, w.now)
 		}
 		_, err := w.ledger.Replay()
 		w.must(err)
@@ -508,6 +509,33 @@ func (w *world) check() {
 	if got, want := w.divergent(), w.oracle(); !maps.Equal(got, want) {
 		w.t.Fatalf("divergent keys\n got %v\nwant %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 	}
+	if told := w.told(); told != len(w.oracle()) {
+		for _, id := range []align.MemberID{oneLane, twoLane} {
+			for _, t := range tables {
+				w.must(w.group.DivergentKeys(id, t, nil, nil, func(k digest.Key, d *align.DivergentKey) (bool, error) {
+					w.t.Logf("member %d table %d key %x: finding %d %s", id, t, k, d.Finding, d.Kind)
+					return true, nil
+				}))
+			}
+		}
+		w.must(w.group.Divergences(func(d *align.Divergence) bool {
+			w.t.Logf("divergence %s %s %s %s %s %s keys %d seen %v", d.ID, d.Member, d.Table, d.State, d.Kind, d.Cause, d.Keys, d.FirstSeen)
+			return true
+		}))
+		w.t.Fatalf("%d keys are told of, %d differ at %v", told, len(w.oracle()), w.now)
+	}
+}
+
+// told sums up the keys of the divergences that people are told of.
+func (w *world) told() int {
+	keys := 0
+	w.must(w.group.Divergences(func(d *align.Divergence) bool {
+		if d.State == align.Open {
+			keys += int(d.Keys)
+		}
+		return true
+	}))
+	return keys
 }
 
 func (w *world) checkSums(id align.MemberID, t cdc.TableID) {
@@ -580,7 +608,7 @@ func runHistory(t *rapid.T, faults bool) {
 		}
 		w.checkReasons()
 	}
-	w.settle(history, 25)
+	w.settle(history, 45)
 	w.check()
 	w.must(w.group.Close())
 	w.must(w.store.Close())

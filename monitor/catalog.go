@@ -41,6 +41,7 @@ func (g *Group) watchCatalogs(ctx context.Context) error {
 // readCatalogs asks all members and tells the ledger of what is new. A member that does not answer keeps the
 // definitions that it had; it reports whether every member has answered at least once.
 func (g *Group) readCatalogs(ctx context.Context) bool {
+	began := time.Now()
 	defined := make(map[align.MemberID]map[string]cdc.Table)
 	for _, id := range g.order {
 		f := g.feeds[id]
@@ -61,10 +62,17 @@ func (g *Group) readCatalogs(ctx context.Context) bool {
 			g.take(g.feeds[id], tables)
 		}
 		complete = g.allDefined()
+		take := g.define
 		if !complete {
-			return g.redefineKnown()
+			take = g.redefineKnown
 		}
-		return g.define()
+		if err := take(); err != nil {
+			return err
+		}
+		for id := range defined {
+			g.ledger.Defined(id, began)
+		}
+		return nil
 	})
 	if err != nil && ctx.Err() == nil {
 		g.log.Error("table definitions could not be taken in", "err", err.Error())

@@ -215,6 +215,21 @@ func TestSubscriberOfASubscriberIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
 	w.neverDiverged()
 }
 
+func TestTableThatLeavesThePublicationIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);"})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 100))
+	w.inStep()
+	w.exec("eu-1", "ALTER PUBLICATION lockstep_shop DROP TABLE items", "UPDATE items SET price = 55")
+	w.until("the table to be unverified", func() bool { return w.table("us-1", "public.items").Verdict == align.Unverified })
+	w.exec("eu-1", "UPDATE items SET price = 56", "INSERT INTO other VALUES (1, 'a')")
+	w.replayed()
+	w.until("the other table to go on", func() bool { return w.table("us-2", "public.other").Rows == 1 })
+	w.exec("eu-1", "ALTER PUBLICATION lockstep_shop ADD TABLE ONLY items")
+	w.inStep()
+	w.neverDiverged()
+}
+
 func TestIdleGroupStaysInStep(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: oneTable, LagBudget: 5 * time.Second})
 	w := startWatch(t, c)

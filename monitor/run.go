@@ -166,6 +166,9 @@ func (g *Group) tick() error {
 	if err := g.ledger.Tick(); err != nil {
 		return err
 	}
+	if g.ledger.Suspicious() {
+		g.askCatalogs()
+	}
 	g.publish()
 	if time.Since(g.pruned) < pruneEvery {
 		return nil

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -86,7 +87,9 @@ func TestPruneForgetsTheOldestResolvedDivergences(t *testing.T) {
 	reopened(t, vfs.NewMem(), func(_ *store.Store, g *store.Group) {
 		must(t, g.SetFinding(finding(0, align.Open)))
 		for n := range store.KeepResolved + 2 {
-			must(t, g.SetFinding(finding(n+1, align.Resolved)))
+			must(t, g.SetFinding(&align.Finding{Number: uint64(n + 1), Confirmed: true, Divergence: align.Divergence{
+				ID: fmt.Sprintf("01J%023d", n+1), State: align.Resolved,
+			}}))
 		}
 		must(t, g.Prune())
 		must(t, g.Commit())

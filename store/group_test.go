@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -154,8 +155,11 @@ func TestInFlightTransactionsComeBackAscendingAndWhole(t *testing.T) {
 			t.Errorf("a transaction that is not kept has %d parts", gone.Parts)
 		}
 	}, func(g *store.Group) {
-		if diff := cmp.Diff(want, load(t, g).InFlight); diff != "" {
-			t.Error(diff)
+		got := load(t, g).InFlight
+		for i := range want {
+			if len(got) != len(want) || !reflect.DeepEqual(got[i], want[i]) { // go-cmp takes seconds over so many changes
+				t.Fatalf("%d transactions come back, or the one that ends at %v is another", len(got), want[i].End)
+			}
 		}
 		loaded := load(t, g).InFlight[1]
 		loaded.Changes = loaded.Changes[:1] // the ledger drops what it does not need
