@@ -100,7 +100,9 @@ type Lane struct {
 	Slot    string            // on the author, by which the lane reads
 	Enabled bool              // false: someone paused it
 	Tables  map[string]string // qualified name to why it is not comparable yet: "" ready, else "initial copy"
-	Problem string            // what keeps it from applying, in the server's words; empty if nothing is known
+	// Publications are what it subscribes to on the author.
+	Publications []string
+	Problem      string // what keeps it from applying, in the server's words; empty if nothing is known
 }
 
 // Server is who a member says it is. A change of identity is a gap.
@@ -120,6 +122,9 @@ type Table struct {
 	// Version changes whenever the definition does, also where Columns stays the same (a rewrite).
 	Version string
 	Rows    int64 // the server's estimate, for progress bars; -1 unknown
+	// Publications carry changes of the table from this member to others. For each: what it leaves out, for people;
+	// empty if it carries all inserts, updates and deletes.
+	Publications map[string]string
 	// Problem says why the table cannot be watched on this member, and Hint what mends it. Empty: it can be.
 	Problem, Hint string
 }

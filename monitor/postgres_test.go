@@ -230,6 +230,26 @@ func TestTableThatLeavesThePublicationIsUnverifiedAndRaisesNoAlarm(t *testing.T)
 	w.neverDiverged()
 }
 
+func TestPartOfATableIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);"})
+	w := &watch{t: t, c: c}
+	w.exec("eu-1", "DROP PUBLICATION app", "CREATE PUBLICATION app FOR TABLE items WHERE (id < 50), other")
+	for i, member := range []string{"us-1", "us-2"} {
+		w.exec(member, fmt.Sprintf("ALTER SUBSCRIPTION app_%d REFRESH PUBLICATION WITH (copy_data = false)", i))
+	}
+	w.start()
+	w.exec("eu-1", items(1, 100), "INSERT INTO other VALUES (1, 'a')")
+	w.until("the other table to be in step", func() bool {
+		s := w.table("us-1", "public.other")
+		return s.Verdict == align.InStep && s.Rows == 1
+	})
+	w.until("the filtered table to be unverified", func() bool {
+		s := w.table("us-1", "public.items")
+		return s.Verdict == align.Unverified && s.Reason == `publication "app" leaves out rows that are not (id < 50)`
+	})
+	w.neverDiverged()
+}
+
 func TestIdleGroupStaysInStep(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: oneTable, LagBudget: 5 * time.Second})
 	w := startWatch(t, c)

@@ -152,6 +152,7 @@ func (g *Group) takeClaim(f *feed) error {
 	}
 	f.claim = nil
 	defer close(c.taken)
+	g.markPartial(&c.progress)
 	return g.ledger.Progress(f.id, c.at, c.progress, c.confirmed)
 }
 

@@ -93,7 +93,7 @@ func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cd
 			tables[i] = view.table(t)
 		}
 		s.setTypes(view.types)
-		return nil
+		return readCarriers(ctx, conn, tables)
 	})
 	if err != nil {
 		return nil, err

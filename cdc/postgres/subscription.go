@@ -17,13 +17,16 @@ type laneFacts struct {
 	Enabled    bool
 	Worker     bool
 	Errors     int64
+
+	Publications []string
 }
 
 // subconninfo holds a password and is closed to us, so the columns are named one by one.
 const lanesQuery = `
 SELECT s.oid, s.subname::text, coalesce(s.subslotname::text, ''), s.subenabled,
   EXISTS (SELECT FROM pg_catalog.pg_stat_subscription w WHERE w.subid = s.oid AND w.relid IS NULL AND w.pid IS NOT NULL),
-  coalesce((SELECT e.apply_error_count FROM pg_catalog.pg_stat_subscription_stats e WHERE e.subid = s.oid), 0)
+  coalesce((SELECT e.apply_error_count FROM pg_catalog.pg_stat_subscription_stats e WHERE e.subid = s.oid), 0),
+  s.subpublications
 FROM pg_catalog.pg_subscription s
 WHERE s.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 ORDER BY s.subname`
@@ -113,7 +116,7 @@ func (s *Source) lanes(ctx context.Context, conn *pgx.Conn) ([]cdc.Lane, error) 
 	for i, f := range facts {
 		lanes[i] = cdc.Lane{
 			Name: fmt.Sprintf("pg_%d", f.OID), Title: f.Name, Slot: f.Slot, Enabled: f.Enabled,
-			Tables: copying(f.Name, carried), Problem: s.problem(f),
+			Tables: copying(f.Name, carried), Problem: s.problem(f), Publications: f.Publications,
 		}
 	}
 	return lanes, nil

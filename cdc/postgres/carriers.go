@@ -1,0 +1,43 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"lockstep/cdc"
+)
+
+// carrierFacts is one publication of one table, or of a partition of one.
+type carrierFacts struct{ Table, Publication, LeavesOut string }
+
+const carriersQuery = `
+SELECT t.schemaname || '.' || t.tablename, p.pubname::text, concat_ws(' and ',
+  CASE WHEN NOT p.pubinsert THEN 'inserts' END, CASE WHEN NOT p.pubupdate THEN 'updates' END,
+  CASE WHEN NOT p.pubdelete THEN 'deletes' END, 'rows that are not ' || t.rowfilter)
+FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables t USING (pubname)`
+
+// readCarriers notes which publications carry the tables, and what of them they leave out. A publication counts for a
+// table if it carries the table or one of its partitions; the first that leaves something out speaks for all.
+func readCarriers(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) error {
+	facts, err := collect[carrierFacts](ctx, conn, carriersQuery)
+	if err != nil {
+		return fmt.Errorf("read publications: %w", err)
+	}
+	owner := make(map[string]*cdc.Table)
+	for i := range tables {
+		t := &tables[i]
+		t.Publications = make(map[string]string)
+		owner[t.Name] = t
+		for _, leaf := range t.Leaves {
+			owner[leaf] = t
+		}
+	}
+	for _, f := range facts {
+		if t := owner[f.Table]; t != nil && t.Publications[f.Publication] == "" {
+			t.Publications[f.Publication] = f.LeavesOut
+		}
+	}
+	return nil
+}
