@@ -1,4 +1,3 @@
-// Package align decides what differs.
 package align
 
 import (

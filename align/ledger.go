@@ -1,3 +1,17 @@
+// Package align holds the change streams of a group's members against each other and decides what differs.
+//
+// Members are compared at the same transaction, which every stream names. For each range of keys of a table, at every
+// moment and whatever a member's lag,
+//
+//	residual = digest(reference) - in flight - digest(member) = 0
+//
+// where in flight is the sum of after - before over the row changes that the reference has written and the member has not
+// replayed. For each single row, what a member must have is the before-image of the first change of it in flight, or if
+// there is none the reference's row. A [Ledger] judges rows as transactions arrive and keeps the residual explained by the
+// keys that it knows to differ; a residual that they do not explain is walked down to its rows.
+//
+// The package is pure: it takes events and the time, writes to a [State], and has no clock and no goroutine of its own.
+// TestAnyHistoryEndsWithTheDigestsOfItsRowsAndExactKeys holds it against a plain oracle under any order of events.
 package align
 
 import (

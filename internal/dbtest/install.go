@@ -52,6 +52,9 @@ func Find(v Version) (Install, error) {
 			return Install{Version: v, Bin: bin}, nil
 		}
 	}
+	if v != PG15 && v != PG18 {
+		return Install{}, fmt.Errorf("%v was not found in %q; choose %d or %d, which `make deps` installs", v, candidates, PG15, PG18)
+	}
 	return Install{}, fmt.Errorf("%v was not found in %q; `make deps` installs it", v, candidates)
 }
 

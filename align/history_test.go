@@ -1,0 +1,87 @@
+package align_test
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"lockstep/align"
+	"lockstep/cdc"
+)
+
+func runHistory(t *rapid.T, faults bool) {
+	w := newWorld(t, faults)
+	var history [][]change
+	all := []align.MemberID{refID, oneLane, twoLane}
+	any := func() *server { return w.servers[all[rapid.IntRange(0, 2).Draw(t, "server")]] }
+	replica := func() *server { return w.servers[all[rapid.IntRange(1, 2).Draw(t, "replica")]] }
+	// Most histories begin with a group that is compared, the others with one that nothing is known of.
+	if rapid.IntRange(0, 3).Draw(t, "warm") > 0 {
+		for range 5 {
+			w.author(&history)
+		}
+		w.settle(history, 8)
+	}
+	for range rapid.IntRange(20, 200).Draw(t, "steps") {
+		switch rapid.IntRange(0, 15).Draw(t, "step") {
+		case 0, 1, 2:
+			w.author(&history)
+		case 3, 4, 5:
+			s := replica()
+			lanes := slices.Sorted(maps.Keys(lanesOf(s.id)))
+			lane := lanes[rapid.IntRange(0, len(lanes)-1).Draw(t, "lane")]
+			w.replay(s, lane, history, faults && rapid.IntRange(0, 4).Draw(t, "faulty") == 0)
+		case 6, 7, 8, 9:
+			w.deliver(any())
+		case 10:
+			s := any()
+			w.ask(s)
+			w.claim(s)
+		case 11:
+			w.scanStep(any())
+		case 12:
+			_, err := w.ledger.Replay()
+			w.must(err)
+			w.ledger.At(w.now)
+			w.must(w.ledger.Tick())
+			w.t.Logf("tick")
+		case 13:
+			w.commit()
+		case 14:
+			switch rapid.IntRange(0, 4).Draw(t, "mishap") {
+			case 0, 1:
+				w.crash()
+			case 2, 3: // something cast doubt on what is kept of a table on a member, the reference too
+				w.must(w.ledger.Doubt(tables[rapid.IntRange(0, 1).Draw(t, "table")], any().id, "drawn"))
+			}
+		case 15:
+			if faults {
+				s := replica()
+				s.write(cdc.TxID{}, "", w.now, w.draw(s))
+			}
+		}
+		if !faults {
+			if d := w.divergent(); len(d) > 0 {
+				t.Fatalf("false divergence: %v", d)
+			}
+		}
+		w.checkReasons()
+	}
+	w.settle(history, 45)
+	w.check()
+	w.must(w.group.Close())
+	w.must(w.store.Close())
+}
+
+// Whatever the batching, the order in which the streams arrive, and the restarts in between: the incremental range
+// digests are those of the final rows, and the divergent keys are those that differ.
+func TestAnyHistoryEndsWithTheDigestsOfItsRowsAndExactKeys(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { runHistory(t, true) })
+}
+
+// Without a fault nothing may ever be held to differ, at no step.
+func TestHealthyReplicasNeverDiffer(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { runHistory(t, false) })
+}
