@@ -146,6 +146,13 @@ func (d *demo) skip(ctx context.Context, sql string) error {
 	if err := us1.Exec(ctx, "ALTER SUBSCRIPTION "+sub+" DISABLE"); err != nil {
 		return err
 	}
+	// Its worker ends a moment later; until then it would replay what is to be skipped.
+	err := d.waitFor(ctx, "the apply worker to end", func(ctx context.Context) (bool, error) {
+		return dbtest.Value[bool](ctx, us1, "SELECT bool_and(pid IS NULL) FROM pg_stat_subscription WHERE subname = $1", d.cluster.Subscription("us-1"))
+	})
+	if err != nil {
+		return err
+	}
 	finish, err := finishOf(ctx, d.cluster.Publisher, sql)
 	if err != nil {
 		return err
