@@ -22,9 +22,13 @@ type scanBars struct {
 
 // showScans draws progress bars on w until ctx ends. Wait waits for the last of them.
 func showScans(ctx context.Context, w io.Writer, groups []*monitor.Group) *scanBars {
-	b := &scanBars{progress: mpb.New(mpb.WithOutput(w), mpb.WithWidth(40)), bars: make(map[[2]string]*mpb.Bar)}
+	b := newScanBars(mpb.WithOutput(w))
 	b.done.Go(func() { b.show(ctx, groups) })
 	return b
+}
+
+func newScanBars(options ...mpb.ContainerOption) *scanBars {
+	return &scanBars{progress: mpb.New(append(options, mpb.WithWidth(40))...), bars: make(map[[2]string]*mpb.Bar)}
 }
 
 // Wait returns when nothing is drawn any more.
@@ -56,15 +60,13 @@ func (b *scanBars) draw(scans []align.ScanProgress) {
 		running[key] = true
 		bar := b.bars[key]
 		if bar == nil {
-			bar = b.progress.AddBar(max(s.OfRows, 1),
-				mpb.BarRemoveOnComplete(),
+			// Made without a total, for one that is given here could not be corrected.
+			bar = b.progress.AddBar(0,
 				mpb.PrependDecorators(decor.Name(s.Member+" "+s.Table+" ")),
 				mpb.AppendDecorators(decor.CurrentNoUnit("%d rows "), decor.Percentage(), decor.Name(" "), decor.AverageETA(decor.ET_STYLE_GO)))
 			b.bars[key] = bar
 		}
-		if s.Rows >= s.OfRows {
-			bar.SetTotal(s.Rows+1, false) // the server's estimate was too low
-		}
+		bar.SetTotal(max(s.OfRows, s.Rows+1), false) // the server's estimate may be too low
 		bar.SetCurrent(s.Rows)
 	}
 	for key, bar := range b.bars {
