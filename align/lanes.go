@@ -83,10 +83,8 @@ func (l *Ledger) setLanes(m *member, lanes []cdc.Lane) error {
 		if seen[name] {
 			continue
 		}
-		for _, f := range ln.queue {
-			if err := l.release(f, 1); err != nil {
-				return err
-			}
+		if err := l.empty(ln); err != nil {
+			return err
 		}
 		delete(m.lanes, name)
 		delete(m.record.Lanes, name)

@@ -237,6 +237,11 @@ func (l *Ledger) lose(m *member, ln *lane) error {
 			}
 		}
 	}
+	return l.empty(ln)
+}
+
+// empty takes all transactions off a lane's queue without judging them.
+func (l *Ledger) empty(ln *lane) error {
 	queue := ln.queue
 	ln.queue = nil
 	for _, f := range queue {

@@ -196,13 +196,10 @@ func (l *Ledger) Unverify(id MemberID, start cdc.LSN, server cdc.Server, reason 
 func (l *Ledger) forgetLanes() error {
 	for _, m := range l.sortedMembers() {
 		for _, ln := range m.lanes {
-			queue := ln.queue
-			ln.queue, ln.known, ln.lost = nil, false, 0
+			ln.known, ln.lost = false, 0
 			ln.record.Applied, m.dirty = 0, true
-			for _, f := range queue {
-				if err := l.release(f, 1); err != nil {
-					return err
-				}
+			if err := l.empty(ln); err != nil {
+				return err
 			}
 		}
 	}

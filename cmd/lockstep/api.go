@@ -40,7 +40,7 @@ func (f *apiFlags) base() (string, error) {
 	}
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", exit(exitUsage, fmt.Errorf("listen %q: %w", listen, err))
+		return "", usageError(fmt.Errorf("listen %q: %w", listen, err))
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
@@ -58,30 +58,30 @@ func (f *apiFlags) get(ctx context.Context, path string, query url.Values, into 
 	defer cancel()
 	target, err := url.JoinPath(base, path)
 	if err != nil {
-		return exit(exitUsage, fmt.Errorf("--url %q: %w", base, err))
+		return usageError(fmt.Errorf("--url %q: %w", base, err))
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target+"?"+query.Encode(), nil)
 	if err != nil {
-		return exit(exitUsage, fmt.Errorf("--url %q: %w", base, err))
+		return usageError(fmt.Errorf("--url %q: %w", base, err))
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return exit(exitUnreachable, fmt.Errorf("no lockstep answers at %s: start one with lockstep run, or name another with --url (%w)", base, errors.Unwrap(err)))
+		return unreachableError(fmt.Errorf("no lockstep answers at %s: start one with lockstep run, or name another with --url (%w)", base, errors.Unwrap(err)))
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
-		return exit(exitUnreachable, fmt.Errorf("%s: %w", base, err))
+		return unreachableError(fmt.Errorf("%s: %w", base, err))
 	}
 	if resp.StatusCode != http.StatusOK {
 		var said struct{ Error string }
 		if json.Unmarshal(body, &said) != nil || said.Error == "" {
 			said.Error = resp.Status
 		}
-		return exit(exitUsage, fmt.Errorf("%s: %s", base, said.Error))
+		return usageError(fmt.Errorf("%s: %s", base, said.Error))
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return exit(exitUnknown, fmt.Errorf("%s does not answer as lockstep does: %w", base, err))
+		return undeterminedError(fmt.Errorf("%s does not answer as lockstep does: %w", base, err))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"lockstep/cdc/postgres"
 	"lockstep/config"
+	"lockstep/monitor"
 )
 
 // unreachable is the state of a member that did not answer; the other states are those of postgres.State.
@@ -112,14 +113,6 @@ func (o checkOptions) choose(c *config.Config) ([]config.Group, error) {
 	return groups, nil
 }
 
-// memberOptions say how a member is reached.
-func memberOptions(g config.Group, m config.Member) postgres.Options {
-	return postgres.Options{
-		Group: g.Name, Member: m.Name, DSN: m.DSN, Password: m.Password,
-		Slot: postgres.Name(g.Name), Publication: postgres.Name(g.Name),
-	}
-}
-
 // askMembers checks all members at once. Where an error is, the report is nil.
 func askMembers(ctx context.Context, g config.Group, timeout time.Duration) ([]*postgres.Report, []error) {
 	reports, errs := make([]*postgres.Report, len(g.Members)), make([]error, len(g.Members))
@@ -128,7 +121,7 @@ func askMembers(ctx context.Context, g config.Group, timeout time.Duration) ([]*
 		asking.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			reports[i], errs[i] = memberOptions(g, m).Check(ctx, g.Tables.Match)
+			reports[i], errs[i] = monitor.SourceOptions(&g, &m, nil).Check(ctx, g.Tables.Match)
 		})
 	}
 	asking.Wait()

@@ -29,11 +29,11 @@ Exits 0 only if each difference was found with exactly its keys, and nothing els
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := newLogger(cmd.ErrOrStderr(), level, "logfmt")
 			if err != nil {
-				return exit(exitUsage, err)
+				return usageError(err)
 			}
 			install, err := dbtest.Find(dbtest.Version(version))
 			if err != nil {
-				return exit(exitUsage, err)
+				return usageError(err)
 			}
 			out := cmd.OutOrStdout()
 			return runDemo(cmd.Context(), demo.Options{
@@ -55,9 +55,9 @@ func runDemo(ctx context.Context, o demo.Options) error {
 	summary, err := demo.Run(ctx, o)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return exit(exitUnknown, errors.New("the demo was stopped before its end"))
+		return undeterminedError(errors.New("the demo was stopped before its end"))
 	case err != nil:
-		return exit(exitUnknown, err)
+		return undeterminedError(err)
 	case !summary.OK():
 		return exit(exitDiverged, nil) // the summary has said why
 	}

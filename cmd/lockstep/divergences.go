@@ -38,7 +38,7 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 			}
 			list, err := parseDivergences(raw)
 			if err != nil {
-				return exit(exitUnknown, err)
+				return undeterminedError(err)
 			}
 			if output.value == "json" {
 				for _, r := range raw {
@@ -59,7 +59,7 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 				return err
 			}
 			if worstCode(groups) == exitUnknown {
-				return exit(exitUnknown, errors.New("not everything can be compared now, so there may be more: see lockstep status"))
+				return undeterminedError(errors.New("not everything can be compared now, so there may be more: see lockstep status"))
 			}
 			return nil
 		},

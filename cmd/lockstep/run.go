@@ -28,7 +28,7 @@ keys differ: in the log, at /api/v1/divergences, in /metrics and to the webhook.
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := newLogger(cmd.ErrOrStderr(), level, format)
 			if err != nil {
-				return exit(exitUsage, err)
+				return usageError(err)
 			}
 			cfg, err := loadConfig(file)
 			if err != nil {
@@ -82,9 +82,9 @@ func startError(err error) error {
 	var start *monitor.StartError
 	switch {
 	case !errors.As(err, &start):
-		return exit(exitUsage, err)
+		return usageError(err)
 	case start.Unreachable:
-		return exit(exitUnreachable, err)
+		return unreachableError(err)
 	}
-	return exit(exitUnknown, err)
+	return undeterminedError(err)
 }

@@ -44,7 +44,7 @@ Exits 0 if all are in step or lag within their budget, 1 if one has diverged or 
 			groups := make([]statusGroup, len(raw))
 			for i, r := range raw {
 				if err := json.Unmarshal(r, &groups[i]); err != nil {
-					return exit(exitUnknown, fmt.Errorf("parse group: %w", err))
+					return undeterminedError(fmt.Errorf("parse group: %w", err))
 				}
 			}
 			var err error
