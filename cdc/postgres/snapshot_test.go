@@ -189,13 +189,17 @@ func synchronousWait(t *testing.T, s servers) {
 	m.exec("ALTER SYSTEM SET synchronous_standby_names = 'nosuch'", "SELECT pg_reload_conf()")
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
-	waiting.Go(func() { _ = m.Exec(t.Context(), "INSERT INTO a VALUES (1)") })
-	err := dbtest.WaitFor(t.Context(), "the commit to hang", func(ctx context.Context) (bool, error) {
-		return dbtest.Value[bool](ctx, m.Server, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database())")
+	// The server's processes hear of the setting one by one: commits that show nothing are made until one hangs.
+	waiting.Go(func() {
+		for m.Exec(t.Context(), "SELECT pg_logical_emit_message(true, 'probe', '')") == nil {
+			if names, err := dbtest.Value[string](t.Context(), m.Server, "SHOW synchronous_standby_names"); err != nil || names == "" {
+				return
+			}
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m.hanging(1)
+	waiting.Go(func() { _ = m.Exec(t.Context(), "INSERT INTO a VALUES (1)") })
+	m.hanging(2)
 	m.exec("SET synchronous_commit = local; INSERT INTO a VALUES (2)")
 	if got := m.script(m.caughtUp()); len(got) != 2 {
 		t.Fatalf("decoded %v, want both", got)
@@ -221,6 +225,18 @@ func synchronousWait(t *testing.T, s servers) {
 	<-released
 	snapshots[cut] = rows
 	m.agrees(snapshots, m.caughtUp())
+}
+
+// hanging waits until n commits wait for a standby.
+func (m *member) hanging(n int64) {
+	m.t.Helper()
+	err := dbtest.WaitFor(m.t.Context(), "a commit to hang", func(ctx context.Context) (bool, error) {
+		waiting, err := dbtest.Value[int64](ctx, m.Server, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()")
+		return waiting == n, err
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 func heirs(t *testing.T, s servers) {
