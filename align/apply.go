@@ -12,31 +12,42 @@ import (
 
 // Ready reports whether tx can be applied now. What a member replayed cannot be judged before the reference's stream has
 // shown it, so a replayed transaction waits until the reference is read up to it; the member's position waits with it.
+// An id that the reference has not shown after it has shown all that it had when the transaction was first offered here
+// is not the reference's: nobody can replay what was not written yet. It need not wait any longer.
 func (l *Ledger) Ready(id MemberID, tx *cdc.Transaction) bool {
 	m := l.members[id]
-	return m == l.ref || m.lanes[tx.Lane] == nil || cdc.LSN(tx.ID.Seq) <= l.ref.record.Position
-}
-
-// Advance moves a member's position over a part of its log that holds nothing of ours.
-func (l *Ledger) Advance(id MemberID, to cdc.LSN) {
-	m := l.members[id]
-	if to > m.record.Position {
-		m.record.Position, m.dirty = to, true
+	if m == l.ref || m.lanes[tx.Lane] == nil || tx.ID.Seq == 0 || l.ref.shown().Contains(tx.ID) {
+		return true
 	}
+	if m.offered != tx.ID {
+		m.offered, m.offeredAt = tx.ID, l.now
+	}
+	return tx.Lane == cdc.GTIDLane && l.ref.provenAt.After(m.offeredAt)
 }
 
-// Apply applies one transaction of a member's stream, in the stream's order. One that ends at or before the member's
-// position was applied already and is passed over.
-func (l *Ledger) Apply(id MemberID, tx *cdc.Transaction) error {
+func (m *member) shown() cdc.TxSet { return m.record.Position.Shown }
+
+// Advance moves a member's position over an event that was applied, or that holds nothing of ours.
+func (l *Ledger) Advance(id MemberID, e cdc.Event) {
 	m := l.members[id]
-	if tx.End <= m.record.Position {
+	if e.Position > m.record.Position.LSN || e.Through.Seq != 0 && !m.shown().Contains(e.Through) {
+		m.dirty = true
+	}
+	m.record.Position.Pass(e)
+}
+
+// Apply applies the transaction of an event of a member's stream, in the stream's order. One that ends at or before the
+// member's position was applied already and is passed over.
+func (l *Ledger) Apply(id MemberID, e cdc.Event) error {
+	m, tx := l.members[id], e.Transaction
+	if tx.End <= m.record.Position.LSN {
 		return nil
 	}
 	effects, err := l.applyRows(m, tx)
 	if err != nil {
 		return fmt.Errorf("apply transaction %v of %s: %w", tx.ID, m.name, err)
 	}
-	l.Advance(id, tx.End)
+	l.Advance(id, e)
 	if m == l.ref {
 		err = l.author(tx, effects)
 	} else {
@@ -109,7 +120,8 @@ func (l *Ledger) changeOrDoubt(t *table, c *coverage, m *member, ch *cdc.Change,
 // pile keeps a change for the time when the running scan has ended.
 func (l *Ledger) pile(t *table, c *coverage, m *member, tx *cdc.Transaction, ch *cdc.Change) error {
 	if m == l.ref {
-		l.unjournaled(t, tx.End)
+		t.record.Unjournaled.Add(tx.ID)
+		t.dirty = true
 	}
 	if c.Phase == Waiting || tx.Commit < c.cut {
 		return nil
@@ -121,7 +133,8 @@ func (l *Ledger) pile(t *table, c *coverage, m *member, tx *cdc.Transaction, ch 
 // they do not matter; else what is kept of the table is not true any more.
 func (l *Ledger) touch(t *table, c *coverage, m *member, tx *cdc.Transaction, reason string) error {
 	if m == l.ref {
-		l.unjournaled(t, tx.End)
+		t.record.Unjournaled.Add(tx.ID)
+		t.dirty = true
 	}
 	if c.Phase == Waiting || c.Phase == Scanning && (c.cut == 0 || tx.Commit < c.cut) {
 		return nil
@@ -132,8 +145,10 @@ func (l *Ledger) touch(t *table, c *coverage, m *member, tx *cdc.Transaction, re
 	return l.unverify(t, m, reason)
 }
 
-func (l *Ledger) unjournaled(t *table, end cdc.LSN) {
-	t.record.Unjournaled, t.dirty = max(t.record.Unjournaled, end), true
+// unjournaled notes that of what the reference has shown so far a table's changes are not all in the journal.
+func (l *Ledger) unjournaled(t *table) {
+	t.record.Unjournaled.AddSet(l.ref.record.Position.Tip())
+	t.dirty = true
 }
 
 // change applies one change to the rows of a live table.

@@ -59,9 +59,9 @@ func must(b *testing.B, err error) {
 func (g *benchGroup) live(rows int) {
 	must(g.b, g.ledger.SetEpoch(cdc.Epoch{Table: 1, Number: 1, Shape: shapeOf(1)}, map[align.MemberID]string{}, "new"))
 	for _, id := range []align.MemberID{refID, oneLane} {
-		must(g.b, g.ledger.Unverify(id, g.end, cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
+		must(g.b, g.ledger.Unverify(id, cdc.Position{LSN: g.end, Shown: cdc.Everything(g.end)}, cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
 		lanes := []cdc.Lane{{Name: "pg_1", Slot: "s", Enabled: true, Tables: map[string]string{"public.t1": ""}}}
-		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.LSN{"pg_1": g.end}, Lanes: lanes}, map[string]cdc.LSN{"s": g.end}))
+		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.TxSet{"pg_1": cdc.Everything(g.end)}, Lanes: lanes}, map[string]cdc.TxSet{"s": cdc.Everything(g.end)}))
 		at := g.ledger.Wanted(id)[0]
 		g.ledger.Scanning(at)
 		loader, err := g.group.Loader(at)
@@ -75,10 +75,10 @@ func (g *benchGroup) live(rows int) {
 		bounds, _ := g.ledger.Freeze(at)
 		bounds, sums, err := loader.Sum(bounds, bounds == nil, g.ledger.RangeRows())
 		must(g.b, err)
-		must(g.b, g.ledger.Loaded(at, bounds, sums))
+		must(g.b, g.ledger.Loaded(at, 0, bounds, sums))
 		_, err = g.ledger.Replay()
 		must(g.b, err)
-		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.LSN{"pg_1": g.end}, Lanes: lanes}, map[string]cdc.LSN{"s": g.end}))
+		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.TxSet{"pg_1": cdc.Everything(g.end)}, Lanes: lanes}, map[string]cdc.TxSet{"s": cdc.Everything(g.end)}))
 	}
 	must(g.b, g.ledger.Tick())
 	g.commit()
@@ -111,6 +111,10 @@ func updates(n, size, rows int) [][2]*cdc.Transaction {
 	return list
 }
 
+func eventOf(tx *cdc.Transaction) cdc.Event {
+	return cdc.Event{Position: tx.End, Through: cdc.TxID{Seq: uint64(tx.End)}, Transaction: tx}
+}
+
 // BenchmarkApply applies row changes of both members to a store on disk, judged and committed; an operation is one row
 // change of one member. "floor" is what Pebble takes to write and sync the same rows without reading or judging any.
 func BenchmarkApply(b *testing.B) {
@@ -122,8 +126,8 @@ func BenchmarkApply(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for _, tx := range txs {
-				must(b, g.ledger.Apply(refID, tx[0]))
-				must(b, g.ledger.Apply(oneLane, tx[1]))
+				must(b, g.ledger.Apply(refID, eventOf(tx[0])))
+				must(b, g.ledger.Apply(oneLane, eventOf(tx[1])))
 				if g.group.Uncommitted() > 4<<20 {
 					g.commit()
 				}

@@ -32,7 +32,7 @@ func (l *Ledger) Flush() error {
 // saveInFlight keeps the transactions that came since the last Flush and that some lane has still to replay.
 func (l *Ledger) saveInFlight() error {
 	for _, f := range l.journal.fresh {
-		if f.waiting > 0 {
+		if len(f.lanes) > 0 {
 			if err := l.state.SetInFlight(f.InFlight); err != nil {
 				return err
 			}

@@ -1,38 +1,36 @@
 package align_test
 
 import (
-	"maps"
-	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"lockstep/align"
-	"lockstep/cdc"
 )
 
 func runHistory(t *rapid.T, faults bool) {
 	w := newWorld(t, faults)
-	var history [][]change
 	all := []align.MemberID{refID, oneLane, twoLane}
 	any := func() *server { return w.servers[all[rapid.IntRange(0, 2).Draw(t, "server")]] }
 	replica := func() *server { return w.servers[all[rapid.IntRange(1, 2).Draw(t, "replica")]] }
 	// Most histories begin with a group that is compared, the others with one that nothing is known of.
 	if rapid.IntRange(0, 3).Draw(t, "warm") > 0 {
 		for range 5 {
-			w.author(&history)
+			w.author()
 		}
-		w.settle(history, 8)
+		w.settle(8)
 	}
 	for range rapid.IntRange(20, 200).Draw(t, "steps") {
+		w.now = w.now.Add(time.Millisecond)
 		switch rapid.IntRange(0, 15).Draw(t, "step") {
 		case 0, 1, 2:
-			w.author(&history)
+			w.author()
 		case 3, 4, 5:
 			s := replica()
-			lanes := slices.Sorted(maps.Keys(lanesOf(s.id)))
+			lanes := s.sortedLanes()
 			lane := lanes[rapid.IntRange(0, len(lanes)-1).Draw(t, "lane")]
-			w.replay(s, lane, history, faults && rapid.IntRange(0, 4).Draw(t, "faulty") == 0)
+			w.replay(s, lane, faults && rapid.IntRange(0, 4).Draw(t, "faulty") == 0)
 		case 6, 7, 8, 9:
 			w.deliver(any())
 		case 10:
@@ -58,8 +56,11 @@ func runHistory(t *rapid.T, faults bool) {
 			}
 		case 15:
 			if faults {
-				s := replica()
-				s.write(cdc.TxID{}, "", w.now, w.draw(s))
+				if s := replica(); rapid.Bool().Draw(t, "ring") {
+					w.ring(s)
+				} else {
+					w.stray(s)
+				}
 			}
 		}
 		if !faults {
@@ -69,7 +70,7 @@ func runHistory(t *rapid.T, faults bool) {
 		}
 		w.checkReasons()
 	}
-	w.settle(history, 45)
+	w.settle(45)
 	w.check()
 	w.must(w.group.Close())
 	w.must(w.store.Close())

@@ -1,17 +1,20 @@
 package align
 
 import (
+	"slices"
+
 	"lockstep/cdc"
 	"lockstep/digest"
 	"lockstep/merkle"
 )
 
 // journal holds the row changes of the reference that some lane has not replayed: in order by transaction, and by key,
-// so that "what must this row be on a member that has replayed up to X" is the before-image of the first change after X,
-// or if there is none the reference's row of now.
+// so that "what must this row be on a member that has replayed so much" is the before-image of the first change that it
+// has not, or if there is none the reference's row of now. Replicas that commit in another order than the reference still
+// replay the changes of one row in their order.
 type journal struct {
 	byKey map[rowKey]*chain
-	txs   map[cdc.LSN]*inFlight
+	txs   map[cdc.TxID]*inFlight
 	rows  int
 	fresh []*inFlight // not kept in the state yet
 }
@@ -29,7 +32,16 @@ type rowKey struct {
 type inFlight struct {
 	*InFlight
 	changes []*inFlightChange
-	waiting int // lanes whose queue it is in
+	lanes   []*lane // that have yet to replay it
+}
+
+func (tx *inFlight) awaitedBy(ln *lane) bool { return slices.Contains(tx.lanes, ln) }
+
+// arrived takes a lane off the transaction's.
+func (tx *inFlight) arrived(ln *lane) {
+	if i := slices.Index(tx.lanes, ln); i >= 0 {
+		tx.lanes = slices.Delete(tx.lanes, i, i+1)
+	}
 }
 
 // inFlightChange is one journaled change of a row, chained to its neighbours of the same row.
@@ -42,7 +54,7 @@ type inFlightChange struct {
 func (c *inFlightChange) delta() merkle.Sum { return merkle.Delta(c.Before, c.After) }
 
 func newJournal() journal {
-	return journal{byKey: make(map[rowKey]*chain), txs: make(map[cdc.LSN]*inFlight)}
+	return journal{byKey: make(map[rowKey]*chain), txs: make(map[cdc.TxID]*inFlight)}
 }
 
 // add journals a transaction whose changes name each row once.
@@ -55,7 +67,7 @@ func (j *journal) add(f *InFlight) *inFlight {
 		tx.changes[i] = c
 		j.link(c)
 	}
-	j.txs[f.End] = tx
+	j.txs[f.ID] = tx
 	if f.Parts == 0 {
 		j.fresh = append(j.fresh, tx)
 	}
@@ -93,46 +105,46 @@ func (j *journal) unlink(c *inFlightChange) {
 	}
 }
 
-// release takes n lanes off a transaction and forgets it when none is left; it reports whether it did.
-func (j *journal) release(tx *inFlight, n int) bool {
-	tx.waiting -= n
-	if tx.waiting > 0 {
+// release forgets a transaction that no lane waits for any more; it reports whether it did.
+func (j *journal) release(tx *inFlight) bool {
+	if len(tx.lanes) > 0 || j.txs[tx.ID] != tx {
 		return false
 	}
 	for _, c := range tx.changes {
 		j.unlink(c)
 	}
 	j.rows -= len(tx.changes)
-	delete(j.txs, tx.End)
+	tx.changes = nil
+	delete(j.txs, tx.ID)
 	return true
 }
 
-// after returns the first change of a row in a transaction that ends after p, or nil. A lane is near one end of the
-// chain: the newest if it keeps up, the oldest if it is the one that lags.
-func (j *journal) after(t cdc.TableID, k digest.Key, p cdc.LSN) *inFlightChange {
-	ch := j.byKey[rowKey{t, string(k)}]
+// awaited returns the first change of a row that a lane has yet to replay, or nil. A lane is near one end of the chain:
+// the newest if it keeps up, the oldest if it is the one that lags.
+func (ch *chain) awaited(ln *lane) *inFlightChange {
 	switch {
-	case ch == nil || ch.last.tx.End <= p:
+	case !ch.last.tx.awaitedBy(ln):
 		return nil
-	case ch.first.tx.End > p:
+	case ch.first.tx.awaitedBy(ln):
 		return ch.first
 	}
 	c := ch.last
-	for c.prev != nil && c.prev.tx.End > p {
+	for c.prev != nil && c.prev.tx.awaitedBy(ln) {
 		c = c.prev
 	}
 	return c
 }
 
-// expected returns what a row is for a lane that has replayed everything up to p, if the journal knows.
-func (j *journal) expected(t cdc.TableID, k digest.Key, p cdc.LSN) (digest.Digest, bool) {
-	if c := j.after(t, k, p); c != nil {
+// expected returns what a row is for a lane that has replayed what it has, if the journal knows.
+func (j *journal) expected(t cdc.TableID, k digest.Key, ln *lane) (digest.Digest, bool) {
+	ch := j.byKey[rowKey{t, string(k)}]
+	if ch == nil {
+		return digest.Digest{}, false
+	}
+	if c := ch.awaited(ln); c != nil {
 		return c.Before, true
 	}
-	if ch := j.byKey[rowKey{t, string(k)}]; ch != nil {
-		return ch.last.After, true
-	}
-	return digest.Digest{}, false
+	return ch.last.After, true
 }
 
 // forget drops all changes of a table: from now on its transactions are in flight without their rows being known.

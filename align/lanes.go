@@ -12,7 +12,7 @@ import (
 // Progress takes in what a member said of itself at the time at. The member's stream must have been applied up to
 // p.Barrier, so that nothing that p.Applied counts is still to come. confirmed is what the reference knows of the same
 // lanes, by slot, asked before the member was; nil if it did not answer, and then the lanes stay as they were.
-func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed map[string]cdc.LSN) error {
+func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed map[string]cdc.TxSet) error {
 	m := l.members[id]
 	m.provenAt = at
 	if m == l.ref {
@@ -27,37 +27,51 @@ func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed m
 		ln := m.lanes[name]
 		applied, said := p.Applied[name]
 		if c, ok := confirmed[ln.Slot]; ok {
-			applied, said = max(applied, c), true
+			applied, said = applied.Clone(), true
+			applied.AddSet(c)
 		}
 		if !said {
 			continue
 		}
-		ln.reach(applied)
-		ln.known, m.dirty = true, true
-		if err := l.drain(m, ln); err != nil {
+		if err := l.claimed(m, ln, applied); err != nil {
 			return err
-		}
-		if ln.lost != 0 && ln.record.Applied >= ln.lost {
-			l.found(m, ln)
 		}
 	}
 	return nil
 }
 
+// claimed takes in what a lane is said to have replayed. What the reference has not shown yet says nothing; it is told of
+// again.
+func (l *Ledger) claimed(m *member, ln *lane, applied cdc.TxSet) error {
+	ln.known = true
+	if applied = applied.And(l.ref.shown()); !ln.record.Applied.Covers(applied) {
+		ln.record.Applied.AddSet(applied)
+		m.dirty = true
+		if err := l.drain(m, ln); err != nil {
+			return err
+		}
+	}
+	if !ln.lost.IsZero() && ln.record.Applied.Covers(ln.lost) {
+		l.found(m, ln)
+	}
+	return nil
+}
+
 // ofReference leaves out the lanes that read from another server than the reference: their positions are of another log.
-func (l *Ledger) ofReference(lanes []cdc.Lane, confirmed map[string]cdc.LSN) []cdc.Lane {
+// A GTID is the same in every log.
+func (l *Ledger) ofReference(lanes []cdc.Lane, confirmed map[string]cdc.TxSet) []cdc.Lane {
 	return slices.DeleteFunc(slices.Clone(lanes), func(ln cdc.Lane) bool {
 		_, known := confirmed[ln.Slot]
-		return !known
+		return !known && ln.Name != cdc.GTIDLane
 	})
 }
 
 // found ends the time in which a lane was lost. What the reference wrote in between was not journaled for it.
 func (l *Ledger) found(m *member, ln *lane) {
-	ln.lost = 0
+	ln.lost = cdc.TxSet{}
 	for _, t := range l.sortedTables() {
 		if t.coverage[m.id].Lane == ln.Name {
-			l.unjournaled(t, l.ref.record.Position)
+			l.unjournaled(t)
 		}
 	}
 }
@@ -70,7 +84,7 @@ func (l *Ledger) setLanes(m *member, lanes []cdc.Lane) error {
 		ln := m.lanes[now.Name]
 		if ln == nil {
 			ln = &lane{record: &LaneRecord{}}
-			m.lanes[now.Name], m.record.Lanes[now.Name] = ln, ln.record
+			m.lanes[now.Name], m.record.Lanes[now.Name], m.dirty = ln, ln.record, true
 		}
 		ln.Lane = now
 	}
@@ -104,7 +118,7 @@ func (l *Ledger) assign(t *table, m *member, lanes []cdc.Lane) error {
 			continue
 		}
 		if name != "" {
-			return l.holdTable(t, m, c, "", fmt.Sprintf("subscriptions %q and %q both replicate it", m.lanes[name].Title, ln.Title))
+			return l.holdTable(t, m, c, "", fmt.Sprintf("%s and %s both replicate it", m.lanes[name].Title, ln.Title))
 		}
 		name, state = ln.Name, s
 	}
@@ -112,7 +126,7 @@ func (l *Ledger) assign(t *table, m *member, lanes []cdc.Lane) error {
 	case name == "":
 		return l.holdTable(t, m, c, "", l.noLane(m))
 	case name != c.Lane:
-		l.unjournaled(t, l.ref.record.Position)
+		l.unjournaled(t)
 		return l.holdTable(t, m, c, name, "waits for its first scan")
 	case state != "":
 		return l.holdTable(t, m, c, name, state)

@@ -79,6 +79,9 @@ type member struct {
 	record *MemberRecord
 	dirty  bool
 	lanes  map[string]*lane
+	// offered is the transaction that waits for the reference, if one does, and offeredAt since when.
+	offered   cdc.TxID
+	offeredAt time.Time
 	// provenAt is when the member was last known to have shown everything that it has: the time of the last Progress
 	// whose barrier its stream has passed.
 	provenAt time.Time
@@ -94,9 +97,11 @@ type lane struct {
 	// may have been replayed earlier.
 	known bool
 	// lost is how far the reference was when the lane had fallen so far behind that its transactions were dropped from
-	// the journal; 0 if they are all in it. A lane is lost until it has got that far.
-	lost  cdc.LSN
-	queue []*inFlight // transactions that touch the lane's tables and were not replayed, ascending
+	// the journal; empty if they are all in it. A lane is lost until it has got that far.
+	lost cdc.TxSet
+	// queue holds the transactions that touch the lane's tables and were not replayed, ascending. One that was replayed
+	// before others that are ahead of it stays until it is at the head.
+	queue []*inFlight
 }
 
 // table is one table of the group.
@@ -112,7 +117,9 @@ type coverage struct {
 	*CoverageRecord
 	space Space
 	cut   cdc.LSN // of the running scan; 0 until known
-	tree  *merkle.Tree
+	// settled is where the view of the scan that has ended ends.
+	settled cdc.LSN
+	tree    *merkle.Tree
 	// problem is what keeps the member's table from being watched, found in its definition; empty if nothing does.
 	problem string
 	// frozen is set while the running scan sums up by the ranges as they are.
@@ -266,12 +273,12 @@ func (l *Ledger) loadInFlight(f *InFlight) error {
 			continue
 		}
 		for _, ln := range m.lanes {
-			if f.End > ln.record.Applied && l.carries(m, ln, tx) {
+			if (!ln.record.Applied.Contains(f.ID) || m.record.Ahead.Contains(f.ID)) && l.carries(m, ln, tx) {
 				l.enqueue(m, ln, tx)
 			}
 		}
 	}
-	return l.release(tx, 0)
+	return l.release(tx)
 }
 
 func (l *Ledger) loadDivergentKeys() error {
@@ -302,7 +309,10 @@ func (l *Ledger) loadDivergentKeys() error {
 func (l *Ledger) At(now time.Time) { l.now = now }
 
 // Position returns how far a member's stream was applied.
-func (l *Ledger) Position(id MemberID) cdc.LSN { return l.members[id].record.Position }
+func (l *Ledger) Position(id MemberID) cdc.LSN { return l.members[id].record.Position.LSN }
+
+// Start returns where a member's stream is to go on. The result shares nothing with the ledger.
+func (l *Ledger) Start(id MemberID) cdc.Position { return l.members[id].record.Position.Clone() }
 
 // Server returns who the member was when its stream was last opened.
 func (l *Ledger) Server(id MemberID) cdc.Server { return l.members[id].record.Server }

@@ -196,7 +196,7 @@ func (l *Ledger) reshare(t *table, m *member, c *coverage, old []digest.Key, sta
 		delete(c.divergent, string(o))
 	}
 	if inFlight {
-		for _, f := range m.lanes[c.Lane].queue {
+		for f := range m.lanes[c.Lane].awaited {
 			for _, ch := range f.changes {
 				if ch.Table == c.space.Table && string(ch.Key) >= string(start) && (end == nil || string(ch.Key) < string(end)) {
 					c.addInFlight(t.startOf(ch.Key), share{ch.delta(), 1})

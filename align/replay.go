@@ -3,6 +3,7 @@ package align
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"lockstep/cdc"
@@ -23,22 +24,46 @@ func (l *Ledger) author(tx *cdc.Transaction, fx []RowChange) error {
 			}
 		}
 	}
-	if entry.waiting == 0 {
-		return l.release(entry, 0)
-	}
 	for _, m := range l.sortedMembers() {
-		for _, ln := range m.lanes {
-			if err := l.drain(m, ln); err != nil {
-				return err
-			}
+		if !m.record.Ahead.Contains(tx.ID) {
+			continue
 		}
+		if err := l.foreseen(m, entry); err != nil {
+			return err
+		}
+	}
+	if err := l.release(entry); err != nil {
+		return err
 	}
 	return l.shed()
 }
 
+// foreseen handles a transaction of the reference that came to it from a member which has shown it before. For the member
+// it follows what is in flight to it, so it waits in the queue until it is at the head.
+func (l *Ledger) foreseen(m *member, entry *inFlight) error {
+	ln := m.lanes[cdc.GTIDLane]
+	switch {
+	case ln == nil:
+		return nil
+	case entry.awaitedBy(ln):
+		return l.drainHead(m, ln)
+	}
+	m.cameBack(ln, entry.ID)
+	return nil
+}
+
+// cameBack notes that a transaction of the member's own has become one of the reference's.
+func (m *member) cameBack(ln *lane, id cdc.TxID) {
+	var one cdc.TxSet
+	one.AddRange(id.Source, id.Seq, id.Seq)
+	m.record.Ahead = m.record.Ahead.Without(one)
+	ln.record.Applied.Add(id)
+	m.dirty = true
+}
+
 // carries reports whether a lane brings any of a transaction's tables to the member.
 func (l *Ledger) carries(m *member, ln *lane, tx *inFlight) bool {
-	if m == l.ref || ln.lost != 0 {
+	if m == l.ref || !ln.lost.IsZero() {
 		return false
 	}
 	last := cdc.TableID(0)
@@ -56,7 +81,7 @@ func (l *Ledger) carries(m *member, ln *lane, tx *inFlight) bool {
 
 func (l *Ledger) enqueue(m *member, ln *lane, tx *inFlight) {
 	ln.queue = append(ln.queue, tx)
-	tx.waiting++
+	tx.lanes = append(tx.lanes, ln)
 	l.eachCompared(m, ln, tx, func(t *table, c *coverage, ch *inFlightChange) {
 		c.addInFlight(t.startOf(ch.Key), share{ch.delta(), 1})
 	})
@@ -75,57 +100,125 @@ func (l *Ledger) eachCompared(m *member, ln *lane, tx *inFlight, yield func(*tab
 // replay judges a transaction that a member's stream shows.
 func (l *Ledger) replay(m *member, tx *cdc.Transaction, fx []RowChange) error {
 	ln := m.lanes[tx.Lane]
-	if ln == nil {
-		return l.judgeEffects(m, fx, errant(tx))
+	if ln == nil || tx.ID.Seq != 0 && !l.ref.shown().Contains(tx.ID) {
+		return l.errant(m, tx, fx)
 	}
-	id := cdc.LSN(tx.ID.Seq)
-	ln.reach(id - 1)
-	if err := l.drain(m, ln); err != nil { // what came before it and never arrived was passed over
+	m.dirty = true
+	// What came before it and never arrived was passed over.
+	ln.record.Applied.AddSet(tx.ID.Before())
+	if err := l.drainHead(m, ln); err != nil {
 		return err
 	}
-	ln.reach(id)
-	m.dirty = true
-	if len(ln.queue) == 0 || ln.queue[0].End != id {
+	ln.record.Applied.Add(tx.ID)
+	f := l.journal.txs[tx.ID]
+	if f == nil || !f.awaitedBy(ln) {
 		// The reference's transaction touched no row that is journaled: what the member did is its own doing.
 		return l.judgeEffects(m, fx, blame{cause: CauseApply, tx: tx.ID.String(), at: tx.CommitTime})
 	}
-	f := ln.pop()
-	if !f.CommitTime.Equal(tx.CommitTime) {
+	if ln.overtakes(f, &l.journal) {
+		m.record.Ahead.Add(tx.ID)
+		return l.judgeEffects(m, fx, blame{cause: CauseApply, tx: f.ID.String(), at: f.CommitTime})
+	}
+	f.arrived(ln)
+	if tx.Lane != cdc.GTIDLane && !f.CommitTime.Equal(tx.CommitTime) {
 		return l.otherHistory(m, ln, f, tx)
 	}
-	return l.pass(m, ln, f, fx, blame{cause: CauseApply, tx: f.ID.String(), at: f.CommitTime})
-}
-
-func errant(tx *cdc.Transaction) blame {
-	b := blame{cause: CauseErrant, tx: tx.End.String(), at: tx.CommitTime}
-	if tx.Lane != "" {
-		b.detail = fmt.Sprintf("replayed from replication origin %q, which does not follow the reference", tx.Lane)
+	if err := l.pass(m, ln, f, fx, blame{cause: CauseApply, tx: f.ID.String(), at: f.CommitTime}); err != nil {
+		return err
 	}
-	return b
+	return l.drainHead(m, ln)
 }
 
-// reach notes that a lane has replayed everything up to p.
-func (ln *lane) reach(p cdc.LSN) { ln.record.Applied = max(ln.record.Applied, p) }
-
-func (ln *lane) pop() *inFlight {
-	f := ln.queue[0]
-	ln.queue[0] = nil
-	ln.queue = ln.queue[1:]
-	return f
+// overtakes reports whether a lane has yet to replay a change of a row from before f's. That does not happen between
+// transactions of one author; but where several servers write, the author of one has it before all others'.
+func (ln *lane) overtakes(f *inFlight, j *journal) bool {
+	if ln.trim(); ln.queue[0] == f {
+		return false
+	}
+	return slices.ContainsFunc(f.changes, func(c *inFlightChange) bool {
+		return c.prev != nil && j.byKey[rowKey{c.Table, string(c.Key)}].awaited(ln) != c
+	})
 }
 
-// drain judges the transactions that a lane has got past without their arriving.
+// errant judges a transaction that is not the reference's.
+func (l *Ledger) errant(m *member, tx *cdc.Transaction, fx []RowChange) error {
+	why := blame{cause: CauseErrant, tx: tx.ID.String(), at: tx.CommitTime}
+	switch tx.Lane {
+	case "":
+	case cdc.GTIDLane:
+		m.record.Ahead.Add(tx.ID)
+		m.dirty = true
+	default:
+		why.tx = tx.End.String()
+		why.detail = fmt.Sprintf("replayed from replication origin %q, which does not follow the reference", tx.Lane)
+	}
+	return l.judgeEffects(m, fx, why)
+}
+
+// trim takes what was replayed off the head of a lane's queue.
+func (ln *lane) trim() {
+	for len(ln.queue) > 0 && !ln.queue[0].awaitedBy(ln) {
+		ln.queue[0] = nil
+		ln.queue = ln.queue[1:]
+	}
+}
+
+// awaited yields the transactions that a lane has yet to replay, in the reference's order.
+func (ln *lane) awaited(yield func(*inFlight) bool) {
+	for _, f := range ln.queue {
+		if f.awaitedBy(ln) && !yield(f) {
+			return
+		}
+	}
+}
+
+// drainHead judges the transactions at the head of a lane's queue that it has got past without their arriving, or that
+// came from the member.
+func (l *Ledger) drainHead(m *member, ln *lane) error {
+	ln.trim()
+	n := 0
+	for n < len(ln.queue) && (!ln.queue[n].awaitedBy(ln) || ln.record.Applied.Contains(ln.queue[n].ID) || m.record.Ahead.Contains(ln.queue[n].ID)) {
+		n++
+	}
+	return l.skip(m, ln, slices.Clone(ln.queue[:n]))
+}
+
+// drain judges all transactions of a lane's queue that it has got past without their arriving.
 func (l *Ledger) drain(m *member, ln *lane) error {
-	for len(ln.queue) > 0 && ln.queue[0].End <= ln.record.Applied {
-		f := ln.pop()
-		if err := l.pass(m, ln, f, nil, blame{cause: CauseSkipped, tx: f.ID.String(), at: f.CommitTime}); err != nil {
+	var skipped []*inFlight
+	for f := range ln.awaited {
+		if ln.record.Applied.Contains(f.ID) && !m.record.Ahead.Contains(f.ID) {
+			skipped = append(skipped, f)
+		}
+	}
+	if err := l.skip(m, ln, skipped); err != nil {
+		return err
+	}
+	return l.drainHead(m, ln)
+}
+
+// skip takes transactions that did not arrive off a lane's queue. All are taken off before the first is judged: a row is
+// judged by what it must be after all of them.
+func (l *Ledger) skip(m *member, ln *lane, list []*inFlight) error {
+	list = slices.DeleteFunc(list, func(f *inFlight) bool { return !f.awaitedBy(ln) })
+	for _, f := range list {
+		f.arrived(ln)
+	}
+	for _, f := range list {
+		why := blame{cause: CauseSkipped, tx: f.ID.String(), at: f.CommitTime}
+		if m.record.Ahead.Contains(f.ID) {
+			m.cameBack(ln, f.ID)
+			why.cause = CauseApply
+		}
+		if err := l.pass(m, ln, f, nil, why); err != nil {
 			return err
 		}
 	}
+	ln.trim()
 	return nil
 }
 
-// pass takes a transaction off a lane's queue and judges every row that it or, as fx says, its replay touched.
+// pass judges every row that a transaction which was taken off a lane's queue or, as fx says, its replay touched.
 func (l *Ledger) pass(m *member, ln *lane, f *inFlight, fx []RowChange, why blame) error {
 	next := matcher{fx: fx}
 	for _, ch := range f.changes {
@@ -142,7 +235,7 @@ func (l *Ledger) pass(m *member, ln *lane, f *inFlight, fx []RowChange, why blam
 				return err
 			}
 		}
-		expected, _ := l.journal.expected(ch.Table, ch.Key, ln.record.Applied)
+		expected, _ := l.journal.expected(ch.Table, ch.Key, ln)
 		if err := l.judge(m, t, c, ch.Key, expected, actual, why); err != nil {
 			return err
 		}
@@ -150,7 +243,7 @@ func (l *Ledger) pass(m *member, ln *lane, f *inFlight, fx []RowChange, why blam
 	if err := l.judgeEffects(m, next.rest(), why); err != nil {
 		return err
 	}
-	return l.release(f, 1)
+	return l.release(f)
 }
 
 // judgeEffects judges rows that a member's transaction touched and the reference's, if there is one, did not.
@@ -161,28 +254,33 @@ func (l *Ledger) judgeEffects(m *member, fx []RowChange, why blame) error {
 		if !c.Compared {
 			continue
 		}
-		expected, err := l.expected(m, t, c, fx[i].Key)
-		if err != nil {
-			return err
-		}
-		if err := l.judge(m, t, c, fx[i].Key, expected, fx[i].After, why); err != nil {
+		if err := l.judgeRow(m, t, c, fx[i].Key, fx[i].After, why); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// judgeRow holds a row of a member against what it must be.
+func (l *Ledger) judgeRow(m *member, t *table, c *coverage, key digest.Key, actual digest.Digest, why blame) error {
+	expected, err := l.expected(m, t, c, key)
+	if err != nil {
+		return err
+	}
+	return l.judge(m, t, c, key, expected, actual, why)
+}
+
 // expected returns what a row must be on a member that has replayed what its lane has.
 func (l *Ledger) expected(m *member, t *table, c *coverage, key digest.Key) (digest.Digest, error) {
-	if d, ok := l.journal.expected(c.space.Table, key, m.lanes[c.Lane].record.Applied); ok {
+	if d, ok := l.journal.expected(c.space.Table, key, m.lanes[c.Lane]); ok {
 		return d, nil
 	}
 	return l.rowDigest(t.coverage[l.ref.id].space, key)
 }
 
-// release takes lanes off a journaled transaction and forgets it when none is left.
-func (l *Ledger) release(f *inFlight, lanes int) error {
-	if !l.journal.release(f, lanes) || f.Parts == 0 {
+// release forgets a journaled transaction that no lane waits for any more.
+func (l *Ledger) release(f *inFlight) error {
+	if !l.journal.release(f) || f.Parts == 0 {
 		return nil
 	}
 	return l.state.DeleteInFlight(f.InFlight)
@@ -200,7 +298,7 @@ func (l *Ledger) otherHistory(m *member, ln *lane, f *inFlight, tx *cdc.Transact
 			}
 		}
 	}
-	return l.release(f, 1)
+	return l.release(f)
 }
 
 // shed gives up the lane that is furthest behind when the journal is full.
@@ -227,11 +325,11 @@ func (l *Ledger) shed() error {
 
 // lose drops a lane's queue; its tables are read anew once it has caught up.
 func (l *Ledger) lose(m *member, ln *lane) error {
-	ln.lost = l.ref.record.Position
+	ln.lost = l.ref.record.Position.Tip().Clone()
 	reason := fmt.Sprintf("fell more than %d row changes behind", l.opt.MaxInFlight)
 	for _, t := range l.sortedTables() {
 		if c := t.coverage[m.id]; c.Lane == ln.Name {
-			l.unjournaled(t, l.ref.record.Position)
+			l.unjournaled(t)
 			if err := l.unverify(t, m, reason); err != nil {
 				return err
 			}
@@ -245,7 +343,8 @@ func (l *Ledger) empty(ln *lane) error {
 	queue := ln.queue
 	ln.queue = nil
 	for _, f := range queue {
-		if err := l.release(f, 1); err != nil {
+		f.arrived(ln)
+		if err := l.release(f); err != nil {
 			return err
 		}
 	}

@@ -48,17 +48,15 @@ func (l *Ledger) compare() error {
 	return nil
 }
 
-// comparable reports whether a comparison that has not begun can begin: both sides are live, it is known how far the
-// member's lane is, the reference is read that far, and of what the lane has yet to replay every row is journaled.
+// comparable reports whether a comparison that has not begun can begin: both sides are live, it is known what the member's
+// lane has replayed, and of what it has yet to replay every row is journaled.
 func (l *Ledger) comparable(t *table, m *member) bool {
 	c := t.coverage[m.id]
 	if m == l.ref || c.Compared || c.Phase != Live || t.coverage[l.ref.id].Phase != Live {
 		return false
 	}
 	ln := m.lanes[c.Lane]
-	return ln != nil && ln.known && ln.lost == 0 &&
-		ln.record.Applied >= t.record.Unjournaled &&
-		ln.record.Applied <= l.ref.record.Position
+	return ln != nil && ln.known && ln.lost.IsZero() && ln.record.Applied.Covers(t.record.Unjournaled)
 }
 
 // begin compares all ranges of a table once; from then on they are followed.
@@ -69,7 +67,7 @@ func (l *Ledger) begin(t *table, m *member, c *coverage) error {
 	}
 	c.Compared, c.ComparedAt, c.Reason, t.dirty = true, l.now, "", true
 	clear(c.inFlight)
-	for _, f := range m.lanes[c.Lane].queue {
+	for f := range m.lanes[c.Lane].awaited {
 		for _, ch := range f.changes {
 			if ch.Table == c.space.Table {
 				c.addInFlight(t.startOf(ch.Key), share{ch.delta(), 1})
@@ -135,7 +133,7 @@ func (l *Ledger) keysOf(t *table, m *member, c *coverage, i int) ([]string, erro
 			return nil, err
 		}
 	}
-	for _, f := range m.lanes[c.Lane].queue {
+	for f := range m.lanes[c.Lane].awaited {
 		for _, ch := range f.changes {
 			if ch.Table == c.space.Table && t.ranges.Find(ch.Key) == i {
 				keys = append(keys, string(ch.Key))

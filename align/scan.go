@@ -136,8 +136,8 @@ func (l *Ledger) Versions(id cdc.TableID) map[MemberID]string {
 func (l *Ledger) unverify(t *table, m *member, reason string) error {
 	if m == l.ref {
 		l.journal.forget(t.record.Epoch.Table)
-		l.unjournaled(t, l.ref.record.Position)
-		t.record.Forgotten = l.ref.record.Position
+		l.unjournaled(t)
+		t.record.Forgotten = l.ref.record.Position.LSN
 	}
 	for _, on := range l.sortedMembers() {
 		c := t.coverage[on.id]
@@ -164,26 +164,25 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 			return err
 		}
 	}
-	c.Phase, c.Reason, c.tree, c.cut, c.frozen, t.dirty = Waiting, reason, nil, 0, false, true
+	c.Phase, c.Reason, c.tree, c.cut, c.settled, c.frozen, t.dirty = Waiting, reason, nil, 0, 0, false, true
 	return nil
 }
 
 // Unverify says that what is kept of all tables of a member does not hold, because its stream has a hole before start.
-func (l *Ledger) Unverify(id MemberID, start cdc.LSN, server cdc.Server, reason string) error {
+// What the member had replayed before it need not be there any more: it may have been restored from a backup.
+func (l *Ledger) Unverify(id MemberID, start cdc.Position, server cdc.Server, reason string) error {
 	m := l.members[id]
-	if m == l.ref && m.record.Server != server {
+	if m == l.ref {
 		if err := l.forgetLanes(); err != nil {
 			return err
 		}
 	}
-	m.record.Position, m.record.Server, m.dirty = start, server, true
+	m.record.Position, m.record.Server, m.record.Ahead, m.dirty = start, server, cdc.TxSet{}, true
 	for _, ln := range m.lanes {
-		ln.known = false
+		ln.known, ln.record.Applied = false, cdc.TxSet{}
 	}
 	for _, t := range l.sortedTables() {
-		if m == l.ref {
-			l.unjournaled(t, start)
-		}
+		l.unjournaled(t)
 		if err := l.unverify(t, m, reason); err != nil {
 			return err
 		}
@@ -191,13 +190,13 @@ func (l *Ledger) Unverify(id MemberID, start cdc.LSN, server cdc.Server, reason 
 	return nil
 }
 
-// forgetLanes drops how far the lanes are and what they have yet to replay: it is told in positions of a log that the
+// forgetLanes drops how far the lanes are and what they have yet to replay: it may be told in positions of a log that the
 // reference does not write any more.
 func (l *Ledger) forgetLanes() error {
 	for _, m := range l.sortedMembers() {
 		for _, ln := range m.lanes {
-			ln.known, ln.lost = false, 0
-			ln.record.Applied, m.dirty = 0, true
+			ln.known, ln.lost = false, cdc.TxSet{}
+			ln.record.Applied, m.dirty = cdc.TxSet{}, true
 			if err := l.empty(ln); err != nil {
 				return err
 			}
@@ -237,8 +236,8 @@ func (l *Ledger) hold(t *table, m *member) string {
 	case ln.Tables[t.name()] != "":
 		return ln.Tables[t.name()]
 	case !ln.known:
-		return "it is not known yet how far the subscription is"
-	case ln.lost != 0:
+		return fmt.Sprintf("it is not known yet how far %s is", ln.Title)
+	case !ln.lost.IsZero():
 		return c.Reason
 	case t.ranges == nil:
 		return "the reference is read first"
@@ -247,7 +246,7 @@ func (l *Ledger) hold(t *table, m *member) string {
 }
 
 func (l *Ledger) noLane(m *member) string {
-	return fmt.Sprintf("no subscription of %s replicates it from %s", m.name, l.ref.name)
+	return fmt.Sprintf("nothing on %s replicates it from %s", m.name, l.ref.name)
 }
 
 // Scanning says that a space that was wanted is about to be filled: changes that the stream shows from now on pile up.
@@ -301,13 +300,14 @@ func (l *Ledger) Failed(at Space, reason string) error {
 	return l.wait(t, c, reason)
 }
 
-// Loaded says that a space holds all rows of the scan, with their range digests by boundaries.
-func (l *Ledger) Loaded(at Space, boundaries []digest.Key, sums []merkle.Sum) error {
+// Loaded says that a space holds all rows of the scan, of a view that ends at settled, with their range digests by
+// boundaries.
+func (l *Ledger) Loaded(at Space, settled cdc.LSN, boundaries []digest.Key, sums []merkle.Sum) error {
 	t, c := l.current(at, Scanning)
 	if c == nil {
 		return l.state.DropSpace(at)
 	}
-	c.frozen = false
+	c.frozen, c.settled = false, settled
 	if t.ranges == nil {
 		t.ranges = merkle.NewPartition(boundaries)
 		for _, b := range boundaries {
@@ -356,8 +356,8 @@ func (l *Ledger) replayPending(t *table, c *coverage, m *member) (bool, error) {
 		var fx effects
 		return l.changeOrDoubt(t, c, m, &p.Change, &fx)
 	})
-	// Until the stream has passed the cut it shows changes that the scan has already seen.
-	if err != nil || more || c.Phase != Replaying || m.record.Position < c.cut {
+	// Until the stream has passed the end of the view it shows changes that the scan has already seen.
+	if err != nil || more || c.Phase != Replaying || m.record.Position.LSN < max(c.cut, c.settled) {
 		return more, err
 	}
 	c.Phase, c.Reason, t.dirty = Live, "compared once the member has caught up", true

@@ -19,9 +19,11 @@ import (
 	"lockstep/store"
 )
 
-// The simulation: a reference and two replicas, each a map of rows and a log, written as simply as possible. Replica 2
-// replays everything by one subscription, replica 3 each table by one of its own. Steps are drawn at random: write,
-// replay (rightly or wrongly), write to a replica, read a bit of a log, ask for progress, scan, commit, crash.
+// The simulation: a reference and two replicas, each a map of rows and a log, written as simply as possible. On PostgreSQL
+// replica 2 replays everything by one subscription, replica 3 each table by one of its own; on MariaDB and MySQL both
+// replay all by GTID, on MySQL in another order where transactions touch different rows. Steps are drawn at random: write,
+// replay (rightly or wrongly), write to a replica, replay that on the reference, read a bit of a log, ask for progress,
+// scan, commit, crash.
 
 const (
 	refID   = align.MemberID(1)
@@ -46,14 +48,36 @@ func (r rows) clone() rows {
 
 // server is one simulated server: what is in it, and what its log says.
 type server struct {
-	id   align.MemberID
-	rows rows
-	log  []*cdc.Transaction
-	end  cdc.LSN
-	// of a replica: per lane, how many of the reference's transactions it has gone through, and its position
-	next    map[string]int
-	applied map[string]cdc.LSN
+	engine string
+	id     align.MemberID
+	rows   rows
+	log    []cdc.Event
+	end    cdc.LSN
+	// of a replica: per lane, which of the reference's transactions it has gone through, and what it says of that
+	done    map[string]map[int]bool
+	applied map[string]cdc.TxSet
 	read    int // of log, by lockstep
+	seq     uint64
+	logged  cdc.TxSet // ids in the log, of engines that have GTIDs
+	written []written // here first, and not replayed on the reference yet
+}
+
+// written is a transaction as its author wrote it.
+type written struct {
+	id      cdc.TxID
+	author  align.MemberID
+	changes []change
+}
+
+func (s *server) gtids() bool { return s.engine != "postgres" }
+
+// newID names a transaction that is written on the server first.
+func (s *server) newID() cdc.TxID {
+	s.seq++
+	if s.engine == "mariadb" {
+		return cdc.MariaDBTxID(0, uint32(s.id), s.seq)
+	}
+	return cdc.TxID{Source: fmt.Sprintf("00000000-0000-0000-0000-00000000000%d", s.id), Seq: s.seq}
 }
 
 type world struct {
@@ -64,8 +88,10 @@ type world struct {
 	group   *store.Group
 	ledger  *align.Ledger
 	now     time.Time
+	engine  string
 	faults  bool
-	claims  map[align.MemberID]*cdc.Progress
+	claims  map[align.MemberID]*simClaim
+	history []written // by position in the reference's log
 	scans   []*simScan
 	values  int
 	ids     int // of divergences
@@ -75,22 +101,33 @@ type world struct {
 
 type simScan struct {
 	at   align.Space
-	rows map[int]int
+	rows map[int]int // nil: they are read at the end
 }
 
-func laneOf(m align.MemberID, t cdc.TableID) string {
-	if m == oneLane {
+type simClaim struct {
+	cdc.Progress
+	at time.Time
+}
+
+func (s *server) laneOf(t cdc.TableID) string {
+	switch {
+	case s.gtids():
+		return cdc.GTIDLane
+	case s.id == oneLane:
 		return "pg_20"
 	}
 	return fmt.Sprintf("pg_3%d", t)
 }
 
-func lanesOf(m align.MemberID) map[string][]cdc.TableID {
-	if m == oneLane {
-		return map[string][]cdc.TableID{"pg_20": tables}
+func (s *server) lanes() map[string][]cdc.TableID {
+	lanes := make(map[string][]cdc.TableID)
+	for _, t := range tables {
+		lanes[s.laneOf(t)] = append(lanes[s.laneOf(t)], t)
 	}
-	return map[string][]cdc.TableID{"pg_31": {1}, "pg_32": {2}}
+	return lanes
 }
+
+func (s *server) sortedLanes() []string { return slices.Sorted(maps.Keys(s.lanes())) }
 
 func shapeOf(t cdc.TableID) digest.Shape {
 	return digest.Shape{Table: fmt.Sprintf("public.t%d", t), Columns: []digest.Column{{Name: "id", Class: digest.Int}}, Key: []int{0}}
@@ -119,11 +156,15 @@ func digestOf(t cdc.TableID, n, value int) digest.Digest {
 func newWorld(t *rapid.T, faults bool) *world {
 	w := &world{
 		t: t, faults: faults, fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
-		servers: make(map[align.MemberID]*server), claims: make(map[align.MemberID]*cdc.Progress),
+		servers: make(map[align.MemberID]*server), claims: make(map[align.MemberID]*simClaim),
 	}
+	w.engine = rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine")
 	w.maxInFlight = rapid.SampledFrom([]int{0, 12}).Draw(t, "max in flight")
 	for _, id := range []align.MemberID{refID, oneLane, twoLane} {
-		s := &server{id: id, rows: newRows(), end: cdc.LSN(1000 * int(id)), next: map[string]int{}, applied: map[string]cdc.LSN{}}
+		s := &server{engine: w.engine, id: id, rows: newRows(), end: cdc.LSN(1000 * int(id)), done: map[string]map[int]bool{}, applied: map[string]cdc.TxSet{}}
+		for name := range s.lanes() {
+			s.done[name] = make(map[int]bool)
+		}
 		w.servers[id] = s
 	}
 	w.open()
@@ -132,7 +173,11 @@ func newWorld(t *rapid.T, faults bool) *world {
 		w.must(w.ledger.SetEpoch(e, map[align.MemberID]string{}, "not read yet"))
 	}
 	for id, s := range w.servers {
-		w.must(w.ledger.Unverify(id, s.end, cdc.Server{SystemID: fmt.Sprint(id)}, "not read yet"))
+		start := cdc.Position{LSN: s.end}
+		if !s.gtids() {
+			start.Shown = cdc.Everything(s.end)
+		}
+		w.must(w.ledger.Unverify(id, start, cdc.Server{SystemID: fmt.Sprint(id)}, "not read yet"))
 	}
 	w.commit()
 	return w
@@ -181,7 +226,7 @@ func (w *world) crash() {
 	w.open()
 	for id, s := range w.servers {
 		s.read = 0
-		for s.read < len(s.log) && s.log[s.read].End <= w.ledger.Position(id) {
+		for s.read < len(s.log) && s.log[s.read].Position <= w.ledger.Position(id) {
 			s.read++
 		}
 	}
@@ -201,21 +246,35 @@ type change struct {
 	truncate bool
 }
 
-// write carries out changes on a server and logs what they really did.
-func (s *server) write(id cdc.TxID, lane string, at time.Time, changes []change) {
+// write carries out changes on a server and logs what they really did. A transaction that is written here first has
+// neither id nor lane; it returns its id.
+func (s *server) write(id cdc.TxID, lane string, at time.Time, changes []change) cdc.TxID {
 	tx := &cdc.Transaction{ID: id, Lane: lane, Commit: s.end + 1, End: s.end + 7, CommitTime: at}
 	s.end += 7
-	if lane == "" {
-		tx.ID = cdc.TxID{Seq: uint64(tx.End)}
-	}
 	for _, c := range changes {
 		if logged := s.apply(c); logged != nil {
 			tx.Changes = append(tx.Changes, *logged)
 		}
 	}
-	if len(tx.Changes) > 0 || lane != "" {
-		s.log = append(s.log, tx)
+	if len(tx.Changes) == 0 && lane == "" {
+		return cdc.TxID{}
 	}
+	e := cdc.Event{Position: tx.End, Through: cdc.TxID{Seq: uint64(tx.End)}, Transaction: tx}
+	switch {
+	case s.gtids():
+		if tx.Lane = cdc.GTIDLane; lane == "" {
+			tx.ID = s.newID()
+		}
+		e.Through = tx.ID
+		s.logged.Add(tx.ID)
+		if len(tx.Changes) == 0 {
+			e.Transaction = nil
+		}
+	case lane == "":
+		tx.ID = e.Through
+	}
+	s.log = append(s.log, e)
+	return tx.ID
 }
 
 func (s *server) apply(c change) *cdc.Change {
@@ -273,40 +332,108 @@ func (w *world) draw(s *server) []change {
 	return list
 }
 
-// history holds the changes of the reference's transactions, by position in its log.
-func (w *world) author(history *[][]change) {
+// author writes to the reference.
+func (w *world) author() {
 	s := w.servers[refID]
 	changes := w.draw(s)
 	if len(changes) == 0 {
 		return
 	}
-	w.now = w.now.Add(time.Millisecond)
-	s.write(cdc.TxID{}, "", w.now, changes)
-	*history = append(*history, changes)
-	w.t.Logf("author %v %+v", s.end, changes)
+	id := s.write(cdc.TxID{}, "", w.now, changes)
+	w.history = append(w.history, written{id, refID, changes})
+	w.t.Logf("author %v ending %v %+v", id, s.end, changes)
+}
+
+// stray writes to a replica.
+func (w *world) stray(s *server) {
+	changes := w.draw(s)
+	if id := s.write(cdc.TxID{}, "", w.now, changes); id.Seq != 0 {
+		s.written = append(s.written, written{id, s.id, changes})
+		w.t.Logf("stray %v on %d ending %v %+v", id, s.id, s.end, changes)
+	}
+}
+
+// ring lets the reference replay what was written to a replica first, as where all are primaries.
+func (w *world) ring(s *server) {
+	if !s.gtids() || len(s.written) == 0 {
+		return
+	}
+	tx := s.written[0]
+	s.written = s.written[1:]
+	ref := w.servers[refID]
+	ref.write(tx.id, cdc.GTIDLane, w.now, tx.changes)
+	w.history = append(w.history, tx)
+	w.t.Logf("ring %v ending %v", tx.id, ref.end)
+}
+
+// next draws the transaction of the reference that a lane of a replica goes through next; -1 if there is none. On MySQL
+// it may be one of the first few, if none before it touches the same rows.
+func (w *world) next(s *server, lane string) int {
+	var open []int
+	for n := 0; n < len(w.history) && len(open) < 3; n++ {
+		if s.done[lane][n] {
+			continue
+		}
+		conflict := slices.ContainsFunc(open, func(o int) bool { return touchSame(w.history[o].changes, w.history[n].changes) })
+		if len(open) == 0 || s.engine == "mysql" && !conflict {
+			open = append(open, n)
+		} else {
+			break
+		}
+	}
+	if len(open) == 0 {
+		return -1
+	}
+	return open[rapid.IntRange(0, len(open)-1).Draw(w.t, "next")]
+}
+
+func touchSame(a, b []change) bool {
+	for _, x := range a {
+		for _, y := range b {
+			same := func(k, l int) bool { return k != 0 && k == l }
+			if x.table == y.table && (x.truncate || y.truncate ||
+				same(x.key, y.key) || same(x.from, y.key) || same(x.key, y.from) || same(x.from, y.from)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // replay lets one lane of a replica go through the next transaction of the reference.
-func (w *world) replay(s *server, lane string, history [][]change, faulty bool) bool {
-	n := s.next[lane]
-	if n == len(history) {
+func (w *world) replay(s *server, lane string, faulty bool) bool {
+	n := w.next(s, lane)
+	if n < 0 {
 		return false
 	}
-	s.next[lane]++
+	s.done[lane][n] = true
+	if w.history[n].author == s.id {
+		return true // it came from here
+	}
 	tx := w.servers[refID].log[n]
+	commitTime := w.now
+	if tx.Transaction != nil {
+		commitTime = tx.Transaction.CommitTime
+	}
 	var mine []change
-	for _, c := range history[n] {
-		if laneOf(s.id, c.table) == lane {
+	for _, c := range w.history[n].changes {
+		if s.laneOf(c.table) == lane {
 			mine = append(mine, c)
 		}
 	}
 	if len(mine) == 0 {
 		return true
 	}
-	s.applied[lane] = tx.End
+	applied := s.applied[lane]
+	applied.Add(tx.Through)
+	s.applied[lane] = applied
 	if faulty {
 		switch rapid.IntRange(0, 2).Draw(w.t, "fault") {
-		case 0: // skipped: nothing in the log, but the lane's position moves
+		case 0: // skipped: nothing in the log, but the lane's position moves; on MySQL an empty transaction is
+			if s.engine == "mysql" {
+				s.write(tx.Through, lane, commitTime, nil)
+			}
+			w.t.Logf("skip of %v on %d", tx.Through, s.id)
 			return true
 		case 1:
 			mine = mine[1:]
@@ -315,8 +442,8 @@ func (w *world) replay(s *server, lane string, history [][]change, faulty bool) 
 			mine = append(mine, change{table: mine[0].table, key: rapid.IntRange(1, 24).Draw(w.t, "wrong"), to: w.values})
 		}
 	}
-	s.write(tx.ID, lane, tx.CommitTime, mine)
-	w.t.Logf("replay on %d by %s: %v at %v %+v", s.id, lane, tx.ID, s.end, mine)
+	s.write(tx.Through, lane, commitTime, mine)
+	w.t.Logf("replay on %d by %s: %v at %v %+v", s.id, lane, tx.Through, s.end, mine)
 	return true
 }
 
@@ -324,15 +451,22 @@ func (w *world) replay(s *server, lane string, history [][]change, faulty bool) 
 func (w *world) deliver(s *server) bool {
 	w.ledger.At(w.now)
 	if s.read == len(s.log) {
-		w.ledger.Advance(s.id, s.end)
+		e := cdc.Event{Position: s.end}
+		if !s.gtids() {
+			e.Through.Seq = uint64(s.end)
+		}
+		w.ledger.Advance(s.id, e)
 		return false
 	}
-	tx := s.log[s.read]
-	if !w.ledger.Ready(s.id, tx) {
-		return false
+	e := s.log[s.read]
+	if e.Transaction != nil {
+		if !w.ledger.Ready(s.id, e.Transaction) {
+			return false
+		}
+		w.must(w.ledger.Apply(s.id, e))
 	}
-	w.must(w.ledger.Apply(s.id, tx))
-	w.t.Logf("apply of %d: %v ending %v", s.id, tx.ID, tx.End)
+	w.ledger.Advance(s.id, e)
+	w.t.Logf("apply of %d: %v ending %v", s.id, e.Through, e.Position)
 	s.read++
 	return true
 }
@@ -341,19 +475,25 @@ func (w *world) ask(s *server) {
 	if w.claims[s.id] != nil {
 		return
 	}
-	p := &cdc.Progress{Barrier: s.end, Applied: maps.Clone(s.applied)}
+	p := &simClaim{cdc.Progress{Barrier: s.end, Applied: map[string]cdc.TxSet{}}, w.now}
 	if s.id != refID {
-		for name, ts := range lanesOf(s.id) {
+		for name, ts := range s.lanes() {
 			ln := cdc.Lane{Name: name, Title: name, Slot: name, Enabled: true, Tables: map[string]string{}}
 			for _, t := range ts {
 				ln.Tables[shapeOf(t).Table] = ""
 			}
 			p.Lanes = append(p.Lanes, ln)
-			// What the reference knows: everything up to here was replayed, whether it touched a table or not.
-			if n := s.next[name]; n > 0 {
-				p.Applied[name] = max(p.Applied[name], w.servers[refID].log[n-1].End)
+			applied := s.applied[name].Clone()
+			if s.gtids() {
+				applied.AddSet(s.logged)
+			} else {
+				// What the reference knows: everything up to here was replayed, whether it touched a table or not.
+				applied.AddSet(cdc.Everything(1000))
+				if n := len(s.done[name]); n > 0 {
+					applied.Add(w.servers[refID].log[n-1].Through)
+				}
 			}
-			p.Applied[name] = max(p.Applied[name], 1000)
+			p.Applied[name] = applied
 		}
 	}
 	w.claims[s.id] = p
@@ -362,11 +502,11 @@ func (w *world) ask(s *server) {
 func (w *world) claim(s *server) {
 	if p := w.claims[s.id]; p != nil && w.ledger.Position(s.id) >= p.Barrier {
 		w.ledger.At(w.now)
-		slots := make(map[string]cdc.LSN)
-		for name := range lanesOf(s.id) {
-			slots[name] = 0
+		slots := make(map[string]cdc.TxSet)
+		for name := range s.lanes() {
+			slots[name] = cdc.TxSet{}
 		}
-		w.must(w.ledger.Progress(s.id, w.now, *p, slots))
+		w.must(w.ledger.Progress(s.id, p.at, p.Progress, slots))
 		w.t.Logf("progress of %d: %v", s.id, p.Applied)
 		delete(w.claims, s.id)
 	}
@@ -389,13 +529,21 @@ func (w *world) scanStep(s *server) {
 	w.ledger.Scanning(at)
 	w.ledger.Cut(at, s.end)
 	w.t.Logf("scan %v cut %v", at, s.end)
-	w.scans = append(w.scans, &simScan{at: at, rows: maps.Clone(s.rows[at.Table])})
+	sc := &simScan{at: at}
+	if s.engine != "mysql" {
+		sc.rows = maps.Clone(s.rows[at.Table])
+	}
+	w.scans = append(w.scans, sc)
 }
 
 func (w *world) finish(sc *simScan) {
 	if rapid.IntRange(0, 9).Draw(w.t, "scan fails") == 0 {
 		w.must(w.ledger.Failed(sc.at, "drawn"))
 		return
+	}
+	settled := cdc.LSN(0)
+	if sc.rows == nil { // of a later moment than the cut
+		sc.rows, settled = w.servers[sc.at.Member].rows[sc.at.Table], w.servers[sc.at.Member].end
 	}
 	loader, err := w.group.Loader(sc.at)
 	w.must(err)
@@ -410,7 +558,7 @@ func (w *world) finish(sc *simScan) {
 	}
 	bounds, sums, err := loader.Sum(bounds, bounds == nil, w.ledger.RangeRows())
 	w.must(err)
-	w.must(w.ledger.Loaded(sc.at, bounds, sums))
+	w.must(w.ledger.Loaded(sc.at, settled, bounds, sums))
 	w.t.Logf("loaded %v", sc.at)
 }
 
@@ -453,13 +601,13 @@ func (w *world) oracle() map[string]bool {
 }
 
 // settle lets everything arrive and be read.
-func (w *world) settle(history [][]change, rounds int) {
+func (w *world) settle(rounds int) {
 	for range rounds {
 		for _, id := range []align.MemberID{refID, oneLane, twoLane} {
 			s := w.servers[id]
 			if id != refID {
-				for lane := range lanesOf(id) {
-					for w.replay(s, lane, history, false) {
+				for _, lane := range s.sortedLanes() {
+					for w.replay(s, lane, false) {
 					}
 				}
 			}
@@ -503,6 +651,9 @@ func (w *world) check() {
 		}
 		for _, t := range tables {
 			w.checkSums(m.ID, t)
+		}
+		if s := w.servers[m.ID]; s.gtids() && !m.Position.Shown.Equal(s.logged) {
+			w.t.Fatalf("member %d has shown %v, its log has %v", m.ID, m.Position.Shown, s.logged)
 		}
 	}
 	if got, want := w.divergent(), w.oracle(); !maps.Equal(got, want) {

@@ -50,7 +50,7 @@ func (l *Ledger) overdue(m *member) map[cdc.TableID]lateness {
 	late := make(map[cdc.TableID]lateness)
 	for _, name := range slices.Sorted(maps.Keys(m.lanes)) {
 		ln := m.lanes[name]
-		for _, f := range ln.queue {
+		for f := range ln.awaited {
 			if !l.anyOverdue(m, f.Seen) {
 				break
 			}
@@ -101,12 +101,12 @@ func (l *Ledger) setStale(m *member, t *table, f *Finding, late lateness) {
 // why says what is known of a lane that does not move.
 func (ln *lane) why(m *member) string {
 	switch {
-	case !ln.Enabled:
-		return fmt.Sprintf("subscription %q of %s is disabled", ln.Title, m.name)
 	case ln.Problem != "":
-		return fmt.Sprintf("subscription %q of %s: %s", ln.Title, m.name, ln.Problem)
+		return fmt.Sprintf("%s of %s: %s", ln.Title, m.name, ln.Problem)
+	case !ln.Enabled:
+		return fmt.Sprintf("%s of %s is stopped", ln.Title, m.name)
 	}
-	return fmt.Sprintf("subscription %q of %s has replayed up to %v only", ln.Title, m.name, ln.record.Applied)
+	return fmt.Sprintf("%s of %s has replayed up to %v only", ln.Title, m.name, ln.record.Applied)
 }
 
 // staleKeys yields the rows that overdue transactions changed and that are not on the member as they must be.
@@ -117,7 +117,7 @@ func (l *Ledger) staleKeys(f *Finding, r *ranger) error {
 		return nil
 	}
 	last := make(map[string]*inFlightChange)
-	for _, tx := range ln.queue {
+	for tx := range ln.awaited {
 		if m.provenAt.Sub(tx.Seen) < l.opt.Budget(r.table.name()) {
 			break
 		}

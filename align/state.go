@@ -75,24 +75,28 @@ type Saved struct {
 
 // MemberRecord is how far one member's stream was applied, and what its lanes had replayed there.
 type MemberRecord struct {
-	Server   cdc.Server             `json:"server"`
-	Position cdc.LSN                `json:"position"`
-	Lanes    map[string]*LaneRecord `json:"lanes,omitempty"`
+	Server   cdc.Server   `json:"server"`
+	Position cdc.Position `json:"stream"`
+	// Ahead are transactions with a GTID that the member has shown and that are not accounted for: the reference had
+	// not shown them at that time, or has others before them that touch the same rows and that the member has yet to
+	// replay.
+	Ahead cdc.TxSet              `json:"ahead,omitzero"`
+	Lanes map[string]*LaneRecord `json:"lanes,omitempty"`
 }
 
-// LaneRecord is how far one lane has replayed the reference's transactions, in positions of the reference.
+// LaneRecord is what one lane has replayed, or passed over, of the transactions that the reference has shown.
 type LaneRecord struct {
-	Applied cdc.LSN `json:"applied"`
+	Applied cdc.TxSet `json:"applied"`
 }
 
 // TableRecord is what is known of one table in the whole group.
 type TableRecord struct {
 	Epoch cdc.Epoch `json:"epoch"`
-	// Unjournaled is the end of the last transaction of the reference that touched the table without its row
-	// changes being journaled: a member can be compared only after it has replayed that one.
-	Unjournaled cdc.LSN `json:"unjournaled"`
-	// Forgotten is the end of the last transaction whose changes of this table were taken out of the journal, because
-	// the reference's rows are read anew.
+	// Unjournaled holds transactions of the reference that touched the table, or may have, without its row changes
+	// being journaled: a member can be compared only after it has replayed them.
+	Unjournaled cdc.TxSet `json:"unjournaled"`
+	// Forgotten is the end, in the reference's log, of the last transaction whose changes of this table were taken out
+	// of the journal, because the reference's rows are read anew.
 	Forgotten cdc.LSN                      `json:"forgotten"`
 	Versions  map[MemberID]string          `json:"versions"` // of each member's definition
 	Members   map[MemberID]*CoverageRecord `json:"members"`
@@ -111,7 +115,7 @@ type CoverageRecord struct {
 // InFlight is one transaction of the reference that some lane has not replayed yet.
 type InFlight struct {
 	ID         cdc.TxID
-	End        cdc.LSN
+	End        cdc.LSN // in the reference's log
 	CommitTime time.Time
 	Seen       time.Time
 	Changes    []RowChange

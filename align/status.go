@@ -44,7 +44,8 @@ type MemberStatus struct {
 	Name     string
 	Role     string // reference or replica
 	Server   cdc.Server
-	Position cdc.LSN
+	Position cdc.Position
+	Errant   cdc.TxSet // transactions with a GTID that it has and the reference has not
 	// ProvenAt is when the member was last known to have shown everything that it has. Zero: not since the start.
 	ProvenAt time.Time
 	// Behind is how long ago the oldest transaction that it has not replayed was seen; zero if there is none.
@@ -81,7 +82,7 @@ func (l *Ledger) Status(roots bool) []MemberStatus {
 	var list []MemberStatus
 	for _, m := range l.sortedMembers() {
 		s := MemberStatus{
-			ID: m.id, Name: m.name, Role: "replica", Server: m.record.Server, Position: m.record.Position, ProvenAt: m.provenAt,
+			ID: m.id, Name: m.name, Role: "replica", Server: m.record.Server, Position: m.record.Position.Clone(), Errant: m.record.Ahead.Without(l.ref.shown()), ProvenAt: m.provenAt,
 			Open: make(map[Kind]int),
 		}
 		for _, f := range l.byNumber {
@@ -96,7 +97,7 @@ func (l *Ledger) Status(roots bool) []MemberStatus {
 			if len(ln.queue) > 0 {
 				s.Behind = max(s.Behind, l.now.Sub(ln.queue[0].Seen))
 			}
-			for _, f := range ln.queue {
+			for f := range ln.awaited {
 				s.InFlight += int64(len(f.changes))
 			}
 		}

@@ -7,6 +7,7 @@ package cdc
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"lockstep/digest"
@@ -14,16 +15,45 @@ import (
 
 // TxID names one transaction on every member: the author's end LSN (PostgreSQL), or a GTID.
 type TxID struct {
-	Source string // GTID source; empty for PostgreSQL
+	// Source is empty for PostgreSQL; the domain and the server id for MariaDB, 0-101; the UUID and the tag, if there
+	// is one, for MySQL: 3e11fa47-71ca-11e1-9e33-c80aa9429562, 3e11fa47-71ca-11e1-9e33-c80aa9429562:nightly.
+	Source string
 	Seq    uint64 // the author's end LSN; the number within the GTID's source
 }
 
+// MariaDBTxID names a transaction by the three numbers of MariaDB's GTID. All three count: two servers of one domain may
+// give the same number to different transactions (https://mariadb.com/kb/en/gtid/).
+func MariaDBTxID(domain, server uint32, seq uint64) TxID {
+	return TxID{strconv.FormatUint(uint64(domain), 10) + "-" + strconv.FormatUint(uint64(server), 10), seq}
+}
+
+// uuidLength is the length of a UUID's text. No other source is that long.
+const uuidLength = 36
+
+// sequential reports whether the transactions of the id's source are replayed in the order of their numbers, so that one
+// says that all before it were replayed, or passed over. MySQL's replicas need not keep the order
+// (replica_preserve_commit_order).
+func (id TxID) sequential() bool { return len(id.Source) < uuidLength }
+
 // String prints the id as users of the engine write it.
 func (id TxID) String() string {
-	if id.Source == "" {
+	switch {
+	case id.Source == "":
 		return LSN(id.Seq).String()
+	case id.sequential():
+		return id.Source + "-" + strconv.FormatUint(id.Seq, 10)
 	}
-	return id.Source + ":" + uitoa(id.Seq)
+	return id.Source + ":" + strconv.FormatUint(id.Seq, 10)
+}
+
+// Before returns what the id says to be behind it: all with a lower number if its source's are replayed in order, else
+// nothing.
+func (id TxID) Before() TxSet {
+	var s TxSet
+	if id.sequential() && id.Seq > 0 {
+		s.Add(TxID{id.Source, id.Seq - 1})
+	}
+	return s
 }
 
 // IsZero reports whether id names no transaction.
@@ -55,11 +85,12 @@ type Change struct {
 
 // Transaction is one committed transaction as one member's log shows it. Its slices belong to the receiver.
 type Transaction struct {
-	// ID is the author's name of the transaction. For one that was first written on this member it is the member's
-	// own end position.
+	// ID is the author's name of the transaction. On PostgreSQL, for one that was first written on this member, it is
+	// the member's own end position.
 	ID TxID
-	// Lane is empty for a transaction first written on this member, else the name of the replication origin that
-	// replayed it (PostgreSQL: pg_<subscription oid>).
+	// Lane is the way by which the transaction reached this member: on PostgreSQL the name of the replication origin
+	// that replayed it (pg_<subscription oid>), or empty for one that was first written here; on MySQL and MariaDB
+	// always [GTIDLane], for there only the id tells who has a transaction.
 	Lane string
 	// Commit and End are the start and the end of the commit record in this member's own log.
 	Commit, End LSN
@@ -78,26 +109,81 @@ type Touched struct {
 	Reason string
 }
 
+// GTIDLane is the lane of members whose transactions carry the same id wherever they are.
+const GTIDLane = "gtid"
+
+// Position is how far a member's stream is read, and what it takes to go on from there. The zero Position is before all.
+type Position struct {
+	// LSN is the place in the member's own log: everything that ends at or before it has been yielded. On MySQL and
+	// MariaDB it is made of the binlog file's number and the offset in it.
+	LSN LSN `json:"position"`
+	// Shown holds the ids of all transactions that the log has up to there: on PostgreSQL all up to LSN.
+	Shown TxSet `json:"shown"`
+	// Last, on MariaDB only, is the last id of each domain. A member may lack ids of servers that wrote long ago, which
+	// its backup was taken after; who has the last ones has all of Shown.
+	Last TxSet `json:"last,omitzero"`
+	// Resume, if set, is what to ask the server to go on after, in place of Shown: transactions that were prepared and
+	// not ended yet are to be read again. What is in Shown is not yielded twice.
+	Resume *TxSet `json:"resume,omitempty"`
+}
+
+// Clone returns a position that shares nothing with p.
+func (p Position) Clone() Position {
+	p.Shown, p.Last = p.Shown.Clone(), p.Last.Clone()
+	if p.Resume != nil {
+		resume := p.Resume.Clone()
+		p.Resume = &resume
+	}
+	return p
+}
+
+// Tip returns ids that nobody has who has not all of Shown.
+func (p Position) Tip() TxSet {
+	if !p.Last.IsZero() {
+		return p.Last
+	}
+	return p.Shown
+}
+
+// String prints the ids of the transactions.
+func (p Position) String() string { return p.Shown.String() }
+
+// Pass moves the position over an event.
+func (p *Position) Pass(e Event) {
+	p.LSN = max(p.LSN, e.Position)
+	p.Shown.Add(e.Through)
+	p.Last.replaceDomain(e.Through)
+	p.Resume = e.Resume
+}
+
 // Event is what a source's stream yields: a transaction, or with a nil Transaction only progress of the position.
 type Event struct {
 	// Position is how far the stream is read: everything that ends at or before it has been yielded.
-	Position    LSN
+	Position LSN
+	// Through is the id of the transaction that ends here, also of one that holds nothing of ours; zero if none does.
+	// On PostgreSQL it is Position.
+	Through     TxID
+	Resume      *TxSet // see Position
 	Transaction *Transaction
 }
 
 // Progress is what a member said of itself at one moment, and the position that proves it: once its stream has been
 // read to Barrier, everything that Applied counts has been yielded.
 type Progress struct {
-	Barrier LSN            // the end of the member's log when Applied was read
-	Applied map[string]LSN // per lane, in positions of the author: everything at or before was replayed, or passed over
+	Barrier LSN // the end of the member's log when Applied was read
+	// Applied holds, per lane, the transactions that were replayed or passed over. It may hold more than the
+	// reference's.
+	Applied map[string]TxSet
 	Lanes   []Lane
 }
 
-// Lane is one ordered way by which transactions of the reference reach a member: a PostgreSQL subscription.
+// Lane is one way by which transactions of the reference reach a member: a PostgreSQL subscription, or the replication
+// of MySQL and MariaDB, whatever its channels.
 type Lane struct {
-	Name    string            // of the replication origin: pg_16394
-	Title   string            // as the user calls it: the subscription's name
-	Slot    string            // on the author, by which the lane reads
+	Name  string // of the replication origin, pg_16394; or GTIDLane
+	Title string // as the user calls it: subscription "shop"
+	// Slot is, on the author, that by which the lane reads; of GTIDLane the id of the server that it reads from.
+	Slot    string
 	Enabled bool              // false: someone paused it
 	Tables  map[string]string // qualified name to why it is not comparable yet: "" ready, else "initial copy"
 	// Publications are what it subscribes to on the author.
@@ -107,9 +193,9 @@ type Lane struct {
 
 // Server is who a member says it is. A change of identity is a gap.
 type Server struct {
-	SystemID string // PostgreSQL's system identifier
+	SystemID string // PostgreSQL's system identifier; MySQL's server_uuid; MariaDB's host name, port and data folder
 	Timeline int32
-	Database string
+	Database string // empty for MySQL and MariaDB, whose log is the whole server's
 	Version  string
 }
 
@@ -148,15 +234,16 @@ type Source interface {
 	Tables(ctx context.Context, match func(name string) bool) ([]Table, error)
 	// Progress asks how far the member has replayed.
 	Progress(ctx context.Context) (Progress, error)
-	// Confirmed asks, as the author, how far the reader of each slot has durably replayed, by slot name.
-	Confirmed(ctx context.Context) (map[string]LSN, error)
+	// Confirmed asks, as the author, what the reader of each slot has durably replayed, by slot name. Where lanes have
+	// no slots it is the empty set for the member's own id.
+	Confirmed(ctx context.Context) (map[string]TxSet, error)
 	// Prepare makes sure that the member keeps its log for us after from, and returns where streaming starts. A
 	// zero from means a first start: what is needed is created. A *GapError says that the log after from is gone or
 	// belongs to another history; calling again with a zero from starts over.
-	Prepare(ctx context.Context, from LSN) (LSN, error)
+	Prepare(ctx context.Context, from Position) (Position, error)
 	// Stream yields events after from until ctx ends, yield fails, or the connection breaks; it returns why.
 	// It blocks while yield blocks. A *GapError says that the stream cannot be continued without a hole.
-	Stream(ctx context.Context, from LSN, yield func(Event) error) error
+	Stream(ctx context.Context, from Position, yield func(Event) error) error
 	// SetEpoch says how rows of a table are decoded from the next transaction on. t is this member's definition.
 	SetEpoch(t Table, e Epoch)
 	// Durable says that everything at or before p is safe on our side, so that the server may forget it.
@@ -167,10 +254,17 @@ type Source interface {
 	Close()
 }
 
-// A Snapshot is a consistent view of a member's rows at a known position of its log. Only one goroutine may use it.
+// A Snapshot is a view of a member's rows between two known positions of its log, which may be the same one. Only one
+// goroutine may use it.
+//
+// Rows that the view shows, brought up to date by all changes of transactions from Cut on, are the rows at each position
+// from Settled on: a change says what a row becomes, so one that the view shows already does no harm.
 type Snapshot interface {
-	// Cut is the position: a transaction is part of the view if and only if its Commit is before it.
+	// Cut is where the view begins: it shows all of each transaction whose Commit is before it.
 	Cut() LSN
+	// Settled asks where the view ends: of what Rows has read so far, nothing is of a transaction whose Commit is at
+	// or after it.
+	Settled(ctx context.Context) (LSN, error)
 	// Rows reads all rows of a table, in any order. The row's slices are valid during the call only.
 	Rows(ctx context.Context, t Table, e Epoch, yield func(digest.Key, *digest.Row) error) error
 	Close()

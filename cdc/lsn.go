@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// LSN is a byte position in a PostgreSQL server's WAL. It is compared as a number, never as text: PostgreSQL 19 prints
-// it padded with zeros.
+// LSN is a position in a member's own log, in order. For PostgreSQL it is the byte position in the WAL, compared as a
+// number, never as text: PostgreSQL 19 prints it padded with zeros. For MySQL and MariaDB see cdc/mysql.
 type LSN uint64
 
 // String prints the LSN as PostgreSQL does: two hexadecimal halves.
@@ -36,5 +36,3 @@ func ParseLSN(s string) (LSN, error) {
 	}
 	return LSN(h<<32 | l), nil
 }
-
-func uitoa(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -59,10 +59,10 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	if err != nil {
 		return err
 	}
-	var from cdc.LSN
+	var from cdc.Position
 	var known cdc.Server
 	err = g.do(ctx, func() error {
-		from, known = g.ledger.Position(f.id), g.ledger.Server(f.id)
+		from, known = g.ledger.Start(f.id), g.ledger.Server(f.id)
 		return nil
 	})
 	if err != nil {
@@ -86,27 +86,27 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 }
 
 // prepare finds where to start. The second result says why there is a hole before it; empty if there is none.
-func prepare(ctx context.Context, src cdc.Source, from cdc.LSN, known, server cdc.Server) (cdc.LSN, string, error) {
+func prepare(ctx context.Context, src cdc.Source, from cdc.Position, known, server cdc.Server) (cdc.Position, string, error) {
 	gap := ""
 	switch {
-	case known == (cdc.Server{}):
-		from, gap = 0, "not read yet"
+	case known == (cdc.Server{}) || from.LSN == 0:
+		from, gap = cdc.Position{}, "not read yet"
 	case known.SystemID != server.SystemID || known.Database != server.Database:
-		from, gap = 0, "it is another server than before (system identifier "+server.SystemID+", was "+known.SystemID+")"
+		from, gap = cdc.Position{}, "it is another server than before (system identifier "+server.SystemID+", was "+known.SystemID+")"
 	case known.Timeline != server.Timeline:
-		from, gap = 0, "the server is on another timeline than before: it was promoted or restored"
+		from, gap = cdc.Position{}, "the server is on another timeline than before: it was promoted or restored"
 	}
 	start, err := src.Prepare(ctx, from)
 	var hole *cdc.GapError
 	if errors.As(err, &hole) {
 		gap = hole.Error()
-		start, err = src.Prepare(ctx, 0)
+		start, err = src.Prepare(ctx, cdc.Position{})
 	}
 	return start, gap, err
 }
 
 // openSession tells the ledger of the stream that begins.
-func (g *Group) openSession(ctx context.Context, f *feed, start cdc.LSN, server cdc.Server, gap string) (int, error) {
+func (g *Group) openSession(ctx context.Context, f *feed, start cdc.Position, server cdc.Server, gap string) (int, error) {
 	session := 0
 	err := g.do(ctx, func() error {
 		session = f.session
@@ -119,7 +119,7 @@ func (g *Group) openSession(ctx context.Context, f *feed, start cdc.LSN, server 
 		}
 		g.drop(f)
 		session = f.session
-		if err := g.ledger.Unverify(f.id, start, server, gap); err != nil {
+		if err := g.ledger.Unverify(f.id, start.Clone(), server, gap); err != nil {
 			return err
 		}
 		return g.commit()
@@ -131,7 +131,7 @@ func (g *Group) openSession(ctx context.Context, f *feed, start cdc.LSN, server 
 func (g *Group) openGap(ctx context.Context, f *feed, reason string) error {
 	return g.do(ctx, func() error {
 		g.drop(f)
-		return g.ledger.Unverify(f.id, 0, cdc.Server{}, reason)
+		return g.ledger.Unverify(f.id, cdc.Position{}, cdc.Server{}, reason)
 	})
 }
 

@@ -91,7 +91,7 @@ type arrival struct {
 type claim struct {
 	at        time.Time
 	progress  cdc.Progress
-	confirmed map[string]cdc.LSN
+	confirmed map[string]cdc.TxSet
 	taken     chan struct{} // closed once the ledger has it
 }
 

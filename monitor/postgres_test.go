@@ -122,7 +122,7 @@ func TestInitialCopyIsSyncingAndNotDiverged(t *testing.T) {
 	w.until("the reference to be read", func() bool { return w.table("eu-1", "public.items").Rows == 1000 })
 	w.until("the table to be unverified", func() bool {
 		s := w.table("us-1", "public.items")
-		return s.Verdict == align.Unverified && s.Reason == "no subscription of us-1 replicates it from eu-1"
+		return s.Verdict == align.Unverified && s.Reason == "nothing on us-1 replicates it from eu-1"
 	})
 	w.exec("us-1", fmt.Sprintf("CREATE SUBSCRIPTION app_0 CONNECTION '%s' PUBLICATION app", c.Publisher.DSN(cluster.Database)))
 	w.exec("eu-1", "UPDATE items SET price = 8 WHERE id < 300", items(1001, 1100))
@@ -208,7 +208,7 @@ func TestSubscriberOfASubscriberIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
 	w.until("the row to arrive at the end", func() bool { return w.table("us-1", "public.items").Rows == 100 })
 	w.until("the cascaded subscriber to be unverified", func() bool {
 		s := w.table("us-2", "public.items")
-		return s.Verdict == align.Unverified && s.Reason == "no subscription of us-2 replicates it from eu-1"
+		return s.Verdict == align.Unverified && s.Reason == "nothing on us-2 replicates it from eu-1"
 	})
 	w.exec("eu-1", "UPDATE items SET price = 9")
 	w.until("the first subscriber to be in step", func() bool { return w.table("us-1", "public.items").Verdict == align.InStep })

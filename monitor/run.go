@@ -107,13 +107,13 @@ func (g *Group) applyReady(f *feed) (int, error) {
 			if !g.ledger.Ready(f.id, tx) {
 				break
 			}
-			if err := g.ledger.Apply(f.id, tx); err != nil {
+			if err := g.ledger.Apply(f.id, e); err != nil {
 				return n, err
 			}
 			g.rows[f.id].Add(int64(len(tx.Changes)))
 			g.heed(f, tx)
 		}
-		g.ledger.Advance(f.id, e.Position)
+		g.ledger.Advance(f.id, e)
 		f.held[n] = arrival{}
 		<-f.credit
 	}

@@ -143,7 +143,11 @@ func (g *Group) scanTable(ctx context.Context, f *feed, snapshot cdc.Snapshot, j
 	if err != nil {
 		return fmt.Errorf("table %s: %w", name, err)
 	}
-	if err := g.sumUp(ctx, j, loader); err != nil {
+	settled, err := snapshot.Settled(ctx)
+	if err != nil {
+		return fmt.Errorf("table %s: %w", name, err)
+	}
+	if err := g.sumUp(ctx, j, settled, loader); err != nil {
 		return fmt.Errorf("table %s: %w", name, err)
 	}
 	rows, took := progress.done.Load(), time.Since(began)
@@ -152,7 +156,7 @@ func (g *Group) scanTable(ctx context.Context, f *feed, snapshot cdc.Snapshot, j
 }
 
 // sumUp makes the range digests of a space and hands them to the ledger.
-func (g *Group) sumUp(ctx context.Context, j job, loader *store.Loader) error {
+func (g *Group) sumUp(ctx context.Context, j job, settled cdc.LSN, loader *store.Loader) error {
 	var boundaries []digest.Key
 	var rangeRows int64
 	wanted := false
@@ -168,7 +172,7 @@ func (g *Group) sumUp(ctx context.Context, j job, loader *store.Loader) error {
 	if err != nil {
 		return err
 	}
-	return g.do(ctx, func() error { return g.ledger.Loaded(j.at, boundaries, sums) })
+	return g.do(ctx, func() error { return g.ledger.Loaded(j.at, settled, boundaries, sums) })
 }
 
 // scans are the tables that are being read now, for progress bars.

@@ -53,7 +53,7 @@ func held(t testing.TB, g *store.Group) int {
 
 func check(saved align.Saved, g *store.Group) (position int, flaw string) {
 	if m := saved.Members[1]; m != nil {
-		position = int(m.Position)
+		position = int(m.Position.LSN)
 	}
 	var want, got []string
 	for to := 1; to <= position; to++ {

@@ -257,17 +257,27 @@ func TestWaitingChangesGoOnAfterARestart(t *testing.T) {
 	})
 }
 
+const uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+
+func txSet(t *testing.T, text string) cdc.TxSet {
+	s, err := cdc.ParseTxSet(text)
+	must(t, err)
+	return s
+}
+
 func TestMembersAndTablesComeBack(t *testing.T) {
 	member := &align.MemberRecord{
 		Server:   cdc.Server{SystemID: "7", Timeline: 2, Database: "shop", Version: "17.1"},
-		Position: 1 << 40, Lanes: map[string]*align.LaneRecord{"pg_16394": {Applied: 99}},
+		Position: cdc.Position{LSN: 1 << 40, Shown: txSet(t, uuid+":1-5:9,"+uuid+":nightly:3"), Last: txSet(t, "0-101-11"), Resume: new(txSet(t, uuid+":1-4"))},
+		Ahead:    txSet(t, uuid+":7"),
+		Lanes:    map[string]*align.LaneRecord{"pg_16394": {Applied: cdc.Everything(99)}, cdc.GTIDLane: {Applied: txSet(t, "0-101-11,1-7-3")}},
 	}
 	table := &align.TableRecord{
 		Epoch: cdc.Epoch{Table: 2, Number: 3, Shape: digest.Shape{
 			Table: "public.orders", Key: []int{1},
 			Columns: []digest.Column{{Name: "body", Class: digest.Text, Type: digest.TypeBPChar, Wide: true}, {Name: "id", Class: digest.Int}},
 		}},
-		Unjournaled: 17, Versions: map[align.MemberID]string{1: "a", 65535: "b"},
+		Unjournaled: cdc.Everything(17), Versions: map[align.MemberID]string{1: "a", 65535: "b"},
 		Members: map[align.MemberID]*align.CoverageRecord{1: {Phase: align.Live, Generation: 4, Lane: "pg_16394", Compared: true, ComparedAt: noon}, 2: {Reason: "not read yet"}},
 	}
 	later(t, func(g *store.Group) {

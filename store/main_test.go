@@ -106,5 +106,5 @@ func rows(t testing.TB, g *store.Group, at align.Space) []string {
 }
 
 func memberAt(p cdc.LSN) *align.MemberRecord {
-	return &align.MemberRecord{Position: p, Lanes: map[string]*align.LaneRecord{}}
+	return &align.MemberRecord{Position: cdc.Position{LSN: p, Shown: cdc.Everything(p)}, Lanes: map[string]*align.LaneRecord{}}
 }

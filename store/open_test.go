@@ -125,7 +125,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	s := open(t, mem)
 	must(t, s.SetFormat([]byte{0, 0, 0, store.Format + 1}))
 	must(t, s.Close())
-	refused(t, dir, store.Options{FS: mem}, "written by a newer lockstep", "format 2", "run that version")
+	refused(t, dir, store.Options{FS: mem}, "written by a newer lockstep", "format 3", "run that version")
 }
 
 func TestFormatThatIsNoneIsRefused(t *testing.T) {

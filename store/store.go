@@ -20,8 +20,9 @@ import (
 	"lockstep/cdc"
 )
 
-// Format is the version of the layout in keys.go that this program writes.
-const Format = 1
+// Format is the version of the layout in keys.go, and of the records, that this program writes. 2: positions are sets of
+// transaction ids.
+const Format = 2
 
 // Store is an open data directory. Its methods may be called from any goroutine.
 type Store struct {
@@ -114,6 +115,9 @@ func (s *Store) checkFormat(vfs.FS) error {
 	}
 	if has > Format {
 		return fmt.Errorf("data_dir %s was written by a newer lockstep (format %d, this one knows up to %d): run that version, or give this one a directory of its own", s.dir, has, Format)
+	}
+	if has < Format {
+		return fmt.Errorf("data_dir %s was written by an older lockstep (format %d, this one writes %d): give this one an empty directory; it reads all tables anew", s.dir, has, Format)
 	}
 	return nil
 }

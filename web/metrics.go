@@ -80,7 +80,7 @@ func (c *collector) member(gauge gaugeFunc, group string, m align.MemberStatus) 
 		up = 0
 	}
 	gauge(c.up, up, group, m.Name)
-	gauge(c.position, float64(m.Position), group, m.Name)
+	gauge(c.position, float64(m.Position.LSN), group, m.Name)
 	gauge(c.proven, seconds(m.ProvenAt), group, m.Name)
 	gauge(c.lag, m.Behind.Seconds(), group, m.Name)
 	gauge(c.inFlight, float64(m.InFlight), group, m.Name)

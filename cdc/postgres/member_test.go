@@ -131,10 +131,31 @@ func (m *member) table(name string) (cdc.Table, cdc.Epoch) {
 	return m.tables[i], epochOf(m.tables[i], cdc.TableID(i+1), 1)
 }
 
+// at is the position after all that ends at or before p.
+func at(p cdc.LSN) cdc.Position { return cdc.Position{LSN: p, Shown: cdc.Everything(p)} }
+
+// preparer is a Source, or something around one.
+type preparer interface {
+	Prepare(context.Context, cdc.Position) (cdc.Position, error)
+}
+
+// prepare prepares a source in terms of LSNs.
+func prepare(ctx context.Context, s preparer, from cdc.LSN) (cdc.LSN, error) {
+	start := cdc.Position{}
+	if from != 0 {
+		start = at(from)
+	}
+	p, err := s.Prepare(ctx, start)
+	if err == nil && !p.Shown.Equal(cdc.Everything(p.LSN)) {
+		err = fmt.Errorf("at %v it says to have shown %v", p.LSN, p.Shown)
+	}
+	return p.LSN, err
+}
+
 // start prepares from zero and streams.
 func (m *member) start() cdc.LSN {
 	m.t.Helper()
-	from, err := m.Prepare(m.t.Context(), 0)
+	from, err := prepare(m.t.Context(), m, 0)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -147,7 +168,7 @@ func (m *member) stream(from cdc.LSN) {
 	m.stop, m.ended, m.from = cancel, make(chan struct{}), from
 	go func() {
 		defer close(m.ended)
-		m.streamed = m.Stream(ctx, from, func(e cdc.Event) error {
+		m.streamed = m.Stream(ctx, at(from), func(e cdc.Event) error {
 			m.mu.Lock()
 			m.events = append(m.events, e)
 			m.mu.Unlock()

@@ -127,12 +127,12 @@ func (c *stretch) group(b *testing.B) (*store.Group, *align.Ledger, func()) {
 		fatal(b, l.SetEpoch(e, map[align.MemberID]string{}, "new"))
 	}
 	for _, id := range []align.MemberID{1, 2} {
-		fatal(b, l.Unverify(id, 1, cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
-		said := cdc.Progress{Applied: map[string]cdc.LSN{"pg_1": 1}, Lanes: []cdc.Lane{lane}}
-		fatal(b, l.Progress(id, time.Now(), said, map[string]cdc.LSN{"s": 1}))
-		for _, at := range l.Wanted(id) {
-			l.Scanning(at)
-			c.fill(b, g, l, at)
+		fatal(b, l.Unverify(id, at(1), cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
+		said := cdc.Progress{Applied: map[string]cdc.TxSet{"pg_1": cdc.Everything(1)}, Lanes: []cdc.Lane{lane}}
+		fatal(b, l.Progress(id, time.Now(), said, map[string]cdc.TxSet{"s": cdc.Everything(1)}))
+		for _, space := range l.Wanted(id) {
+			l.Scanning(space)
+			c.fill(b, g, l, space)
 		}
 		_, err := l.Replay()
 		fatal(b, err)
@@ -156,7 +156,7 @@ func (c *stretch) fill(b *testing.B, g *store.Group, l *align.Ledger, at align.S
 	bounds, _ := l.Freeze(at)
 	bounds, sums, err := loader.Sum(bounds, bounds == nil, l.RangeRows())
 	fatal(b, err)
-	fatal(b, l.Loaded(at, bounds, sums))
+	fatal(b, l.Loaded(at, 0, bounds, sums))
 }
 
 // BenchmarkWholePath takes a publisher's and a subscriber's stream of the same mixed load from bytes to a committed,
@@ -204,7 +204,7 @@ func BenchmarkWholePath(b *testing.B) {
 				if !l.Ready(id, tx) {
 					b.Fatalf("transaction %v is not ready", tx.ID)
 				}
-				fatal(b, l.Apply(id, tx))
+				fatal(b, l.Apply(id, cdc.Event{Position: tx.End, Through: cdc.TxID{Seq: uint64(tx.End)}, Transaction: tx}))
 				if g.Uncommitted() > 4<<20 {
 					fatal(b, l.Flush())
 					fatal(b, g.Commit())

@@ -91,7 +91,7 @@ func capture(t *testing.T) {
 	s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG18), dbtest.Options{})
 	db := newDatabase(t, s, captureSchema)
 	m := watch(t, db)
-	from, err := m.Prepare(t.Context(), 0)
+	from, err := prepare(t.Context(), m, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

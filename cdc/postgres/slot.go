@@ -42,17 +42,18 @@ func readSlot(ctx context.Context, conn *pgx.Conn, name string) (*slotState, err
 }
 
 // Prepare implements [cdc.Source].
-func (s *Source) Prepare(ctx context.Context, from cdc.LSN) (start cdc.LSN, err error) {
-	if from == 0 {
+func (s *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, error) {
+	start, err := from.LSN, error(nil)
+	if start == 0 {
 		start, err = s.createSlot(ctx)
 	} else {
-		start, err = from, s.keepSlot(ctx, from)
+		err = s.keepSlot(ctx, start)
 	}
 	if err != nil {
-		return 0, s.wrap(err)
+		return cdc.Position{}, s.wrap(err)
 	}
 	s.Durable(start)
-	return start, nil
+	return cdc.Position{LSN: start, Shown: cdc.Everything(start)}, nil
 }
 
 // fit checks what no slot of ours lacks.
@@ -275,8 +276,8 @@ func (s *Source) blocked(ctx context.Context, waited time.Duration) error {
 }
 
 // Confirmed implements [cdc.Source].
-func (s *Source) Confirmed(ctx context.Context) (map[string]cdc.LSN, error) {
-	confirmed := map[string]cdc.LSN{}
+func (s *Source) Confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
+	confirmed := map[string]cdc.TxSet{}
 	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT slot_name::text, confirmed_flush_lsn::text FROM pg_catalog.pg_replication_slots
 			WHERE slot_type = 'logical' AND database = current_database() AND confirmed_flush_lsn IS NOT NULL`)
@@ -286,7 +287,7 @@ func (s *Source) Confirmed(ctx context.Context) (map[string]cdc.LSN, error) {
 		var name, at string
 		_, err = pgx.ForEachRow(rows, []any{&name, &at}, func() error {
 			p, err := cdc.ParseLSN(at)
-			confirmed[name] = p
+			confirmed[name] = cdc.Everything(p)
 			return err
 		})
 		return err

@@ -40,7 +40,7 @@ func (m *member) slot(query string) {
 
 func (m *member) wantPrepare(from cdc.LSN, kind func(error) bool, words string) {
 	m.t.Helper()
-	if _, err := m.Prepare(m.t.Context(), from); !kind(err) || !strings.Contains(err.Error(), words) {
+	if _, err := prepare(m.t.Context(), m, from); !kind(err) || !strings.Contains(err.Error(), words) {
 		m.t.Errorf("Prepare(%v) gives %v, want one about %q", from, err, words)
 	}
 }
@@ -55,7 +55,7 @@ func goesOn(t *testing.T, s servers) {
 	}
 	m.exec("INSERT INTO a VALUES (3)")
 	m.events = nil
-	from, err := m.Prepare(t.Context(), got[0].End)
+	from, err := prepare(t.Context(), m, got[0].End)
 	if err != nil || from != got[0].End {
 		t.Fatal(from, err)
 	}
@@ -74,28 +74,28 @@ func goesOn(t *testing.T, s servers) {
 	if _, err := m.Progress(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := m.Prepare(t.Context(), got[1].End); err != nil {
+	if _, err := prepare(t.Context(), m, got[1].End); err != nil {
 		t.Error(err)
 	}
 }
 
 func movedOn(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, oneTable))
-	from, err := m.Prepare(t.Context(), 0)
+	from, err := prepare(t.Context(), m, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.exec("INSERT INTO a VALUES (1)")
 	m.slot("SELECT pg_replication_slot_advance($slot, pg_current_wal_lsn())")
 	m.wantPrepare(from, cdc.IsGap, "beyond our checkpoint")
-	err = m.Stream(t.Context(), from, func(cdc.Event) error { return nil })
+	err = m.Stream(t.Context(), at(from), func(cdc.Event) error { return nil })
 	if !cdc.IsGap(err) {
 		t.Errorf("the stream would be forwarded without a word, and gives %v", err)
 	}
 	m.slot("SELECT pg_drop_replication_slot($slot)")
 	m.slot("SELECT pg_create_logical_replication_slot($slot, 'pgoutput')")
 	m.wantPrepare(from, cdc.IsGap, "beyond our checkpoint")
-	again, err := m.Prepare(t.Context(), 0)
+	again, err := prepare(t.Context(), m, 0)
 	if err != nil || again <= from {
 		t.Errorf("starting over gives %v, %v", again, err)
 	}
@@ -108,7 +108,7 @@ func gone(t *testing.T, s servers) {
 
 func logRemoved(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, oneTable))
-	from, err := m.Prepare(t.Context(), 0)
+	from, err := prepare(t.Context(), m, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func logRemoved(t *testing.T, s servers) {
 	}
 	m.wantPrepare(from, cdc.IsGap, "invalidated (wal_removed)")
 	m.exec("ALTER SYSTEM RESET max_slot_wal_keep_size", "SELECT pg_reload_conf()")
-	if _, err := m.Prepare(t.Context(), 0); err != nil {
+	if _, err := prepare(t.Context(), m, 0); err != nil {
 		t.Error(err)
 	}
 }
@@ -160,7 +160,7 @@ func inUse(t *testing.T, s servers) {
 	defer second.Close()
 	second.active = 300 * time.Millisecond
 	for _, p := range []cdc.LSN{0, from} {
-		if _, err := second.Prepare(t.Context(), p); !cdc.IsSetup(err) || !strings.Contains(err.Error(), "in use by the server's process") {
+		if _, err := prepare(t.Context(), second, p); !cdc.IsSetup(err) || !strings.Contains(err.Error(), "in use by the server's process") {
 			t.Error(err)
 		}
 	}
@@ -178,7 +178,7 @@ func waiting(t *testing.T, s servers) {
 		t.Fatal(err)
 	}
 	pid := fmt.Sprintf("pid %d (postgres, open for ", conn.PgConn().PID())
-	if _, err := m.Prepare(t.Context(), 0); err == nil || !strings.Contains(err.Error(), pid) {
+	if _, err := prepare(t.Context(), m, 0); err == nil || !strings.Contains(err.Error(), pid) {
 		t.Errorf("Prepare gives %v, want %q in it", err, pid)
 	}
 	if _, err := m.Snapshot(t.Context()); err == nil || !strings.Contains(err.Error(), pid) {
@@ -190,7 +190,7 @@ func waiting(t *testing.T, s servers) {
 	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Prepare(t.Context(), 0); err != nil {
+	if _, err := prepare(t.Context(), m, 0); err != nil {
 		t.Error(err)
 	}
 }
@@ -241,7 +241,7 @@ func refuses(t *testing.T, s servers) {
 		if _, err := source.Server(t.Context()); !cdc.IsSetup(err) || !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%s: %v, want one with %q", c.dsn, err, c.words)
 		}
-		if _, err := source.Prepare(t.Context(), 0); !cdc.IsSetup(err) || !strings.Contains(err.Error(), c.words) {
+		if _, err := prepare(t.Context(), source, 0); !cdc.IsSetup(err) || !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%s: %v, want one with %q", c.dsn, err, c.words)
 		}
 		source.Close()

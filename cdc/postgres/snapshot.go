@@ -84,6 +84,9 @@ func (s *Source) export(ctx context.Context) (*pgx.Conn, pglogrepl.CreateReplica
 // Cut implements [cdc.Snapshot].
 func (v *snapshot) Cut() cdc.LSN { return v.cut }
 
+// Settled implements [cdc.Snapshot]: all rows are of one moment.
+func (v *snapshot) Settled(context.Context) (cdc.LSN, error) { return v.cut, nil }
+
 // Close implements [cdc.Snapshot].
 func (v *snapshot) Close() { hangUp(v.conn) }
 

@@ -348,7 +348,7 @@ func leastPrivilege(t *testing.T, s servers) {
 	}
 	m.Durable(1)
 	m.end()
-	if _, err := m.Prepare(t.Context(), 0); err != nil {
+	if _, err := prepare(t.Context(), m, 0); err != nil {
 		t.Error(err)
 	}
 }

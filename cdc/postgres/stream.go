@@ -26,8 +26,11 @@ const buffered = 16
 //
 // One goroutine reads from the server and one tells it what is durable, so that a receiver which takes its time does not
 // look like one that is gone (wal_sender_timeout). yield is called by the caller's goroutine.
-func (s *Source) Stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event) error) error {
-	return s.wrap(s.stream(ctx, from, yield))
+func (s *Source) Stream(ctx context.Context, from cdc.Position, yield func(cdc.Event) error) error {
+	return s.wrap(s.stream(ctx, from.LSN, func(e cdc.Event) error {
+		e.Through = cdc.TxID{Seq: uint64(e.Position)}
+		return yield(e)
+	}))
 }
 
 func (s *Source) stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event) error) error {

@@ -76,11 +76,11 @@ func originIsTheEnd(t *testing.T, s servers) {
 	if local := replica[2]; local.Lane != "" || local.ID.Seq != uint64(local.End) {
 		t.Errorf("a local write has lane %q and id %v, want its own end %v", local.Lane, local.ID, local.End)
 	}
-	if got, want := progress.Applied[lane], author[1].End; got < want {
+	if got, want := progress.Applied[lane], cdc.Everything(author[1].End); !got.Covers(want) {
 		t.Errorf("applied up to %v, want %v at least", got, want)
 	}
 	confirmed, err := p.Confirmed(t.Context())
-	if err != nil || confirmed[progress.Lanes[0].Slot] == 0 {
+	if err != nil || confirmed[progress.Lanes[0].Slot].IsZero() {
 		t.Errorf("slot %q of the subscription is confirmed at %v, %v", progress.Lanes[0].Slot, confirmed, err)
 	}
 	laneTrouble(t, p, r)
@@ -328,10 +328,11 @@ func idleTable(t *testing.T, s servers) {
 		t.Helper()
 		err := dbtest.WaitFor(t.Context(), fmt.Sprintf("%v to be confirmed", p), func(ctx context.Context) (bool, error) {
 			slots, err := m.Confirmed(ctx)
-			if at := slots[m.options.Slot]; at > p {
+			at := slots[m.options.Slot]
+			if durable := cdc.Everything(p); !durable.Covers(at) {
 				return false, fmt.Errorf("%v is confirmed, %v is durable", at, p)
 			}
-			return slots[m.options.Slot] == p, err
+			return at.Equal(cdc.Everything(p)), err
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -354,7 +355,7 @@ func slowReceiver(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY, note text)"))
 	m.exec("ALTER ROLE postgres IN DATABASE " + m.Database + " SET wal_sender_timeout = '1s'")
 	m.Source.status = time.Hour // the server's patience counts
-	from, err := m.Prepare(t.Context(), 0)
+	from, err := prepare(t.Context(), m, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,7 +367,7 @@ func slowReceiver(t *testing.T, s servers) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	rows := 0
-	err = m.Stream(ctx, from, func(e cdc.Event) error {
+	err = m.Stream(ctx, at(from), func(e cdc.Event) error {
 		if rows == 0 {
 			<-blocked.C
 		}
@@ -385,13 +386,13 @@ func slowReceiver(t *testing.T, s servers) {
 
 func yieldFails(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY)"))
-	from, err := m.Prepare(t.Context(), 0)
+	from, err := prepare(t.Context(), m, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.exec("INSERT INTO a VALUES (1)")
 	full := errors.New("disk full")
-	if err := m.Stream(t.Context(), from, func(cdc.Event) error { return full }); !errors.Is(err, full) {
+	if err := m.Stream(t.Context(), at(from), func(cdc.Event) error { return full }); !errors.Is(err, full) {
 		t.Errorf("the stream ended with %v", err)
 	}
 	m.stream(from) // nothing was confirmed, and all comes again
@@ -409,14 +410,14 @@ func droppedPublication(t *testing.T, s servers) {
 	if err := m.failure(); !cdc.IsSetup(err) {
 		t.Errorf("the stream ended with %v", err)
 	}
-	if _, err := m.Prepare(t.Context(), 0); !cdc.IsSetup(err) {
+	if _, err := prepare(t.Context(), m, 0); !cdc.IsSetup(err) {
 		t.Errorf("prepare without a publication: %v", err)
 	}
 }
 
 func renewedPublication(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY)"))
-	from, err := m.Prepare(t.Context(), 0)
+	from, err := prepare(t.Context(), m, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -425,7 +426,7 @@ func renewedPublication(t *testing.T, s servers) {
 	if err := m.failure(); !cdc.IsGap(err) {
 		t.Errorf("the stream ended with %v", err)
 	}
-	if _, err := m.Prepare(t.Context(), 0); err != nil {
+	if _, err := prepare(t.Context(), m, 0); err != nil {
 		t.Error(err)
 	}
 }

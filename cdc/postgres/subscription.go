@@ -39,7 +39,7 @@ WHERE o.external_id IS NOT NULL AND o.remote_lsn IS NOT NULL`
 
 // Progress implements [cdc.Source].
 func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
-	p := cdc.Progress{Applied: map[string]cdc.LSN{}}
+	p := cdc.Progress{Applied: map[string]cdc.TxSet{}}
 	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		lanes, err := s.lanes(ctx, conn)
 		if err != nil {
@@ -51,9 +51,11 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 			return missingRight(err, s.originGrants())
 		}
 		for _, a := range applied {
-			if p.Applied[a.Lane], err = cdc.ParseLSN(a.Position); err != nil {
+			at, err := cdc.ParseLSN(a.Position)
+			if err != nil {
 				return err
 			}
+			p.Applied[a.Lane] = cdc.Everything(at)
 		}
 		// After the origins, in a statement of its own: what they count was written before it.
 		p.Barrier, err = endOfLog(ctx, conn)
@@ -115,7 +117,7 @@ func (s *Source) lanes(ctx context.Context, conn *pgx.Conn) ([]cdc.Lane, error) 
 	lanes := make([]cdc.Lane, len(facts))
 	for i, f := range facts {
 		lanes[i] = cdc.Lane{
-			Name: fmt.Sprintf("pg_%d", f.OID), Title: f.Name, Slot: f.Slot, Enabled: f.Enabled,
+			Name: fmt.Sprintf("pg_%d", f.OID), Title: fmt.Sprintf("subscription %q", f.Name), Slot: f.Slot, Enabled: f.Enabled,
 			Tables: copying(f.Name, carried), Problem: s.problem(f), Publications: f.Publications,
 		}
 	}

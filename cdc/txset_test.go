@@ -1,0 +1,142 @@
+package cdc_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"lockstep/cdc"
+)
+
+const (
+	first  = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+	second = "9f58c169-d121-11e7-835b-ac9f8e0b6a1d"
+)
+
+func parse(t *testing.T, text string) cdc.TxSet {
+	t.Helper()
+	s, err := cdc.ParseTxSet(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSetsReadAndPrintAsTheirEngineDoes(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                "",
+		"0/15261D0":                       "0/15261D0",
+		"0-101-11":                        "0-101-11",
+		"1-7-3,0-102-10,0-101-11":         "0-101-11,0-102-10,1-7-3",
+		first + ":1-5:7":                  first + ":1-5:7",
+		strings.ToUpper(first) + ":7:1-6": first + ":1-7",
+		first + ":1-5,\n" + second + ":2": first + ":1-5," + second + ":2",
+		// A tag is for what follows it (https://dev.mysql.com/doc/refman/9.0/en/replication-gtids-concepts.html).
+		first + ":1-3:nightly:4:6": first + ":1-3," + first + ":nightly:4:6",
+	} {
+		s := parse(t, text)
+		if s.String() != want {
+			t.Errorf("%q reads as %v, want %s", text, s, want)
+		}
+		if again := parse(t, s.String()); !again.Equal(s) {
+			t.Errorf("%v reads as %v", s, again)
+		}
+	}
+	for _, text := range []string{"x", "0-1", "0-1-x", "1/x", first, first + ":", first + ":0", first + ":5-4", first + ":1-", "short:1", "4294967296-1-1"} {
+		if s, err := cdc.ParseTxSet(text); err == nil {
+			t.Errorf("%q reads as %v", text, s)
+		}
+	}
+}
+
+func TestNumbersOfOneServerOnPostgreSQLAndMariaDBSayAllBefore(t *testing.T) {
+	var s cdc.TxSet
+	s.Add(cdc.MariaDBTxID(0, 101, 7))
+	if !s.Contains(cdc.MariaDBTxID(0, 101, 3)) || s.Contains(cdc.MariaDBTxID(0, 101, 8)) || s.Contains(cdc.MariaDBTxID(0, 102, 3)) || s.Contains(cdc.MariaDBTxID(1, 101, 3)) {
+		t.Errorf("%v holds other than the first seven of one server", s)
+	}
+	if s := cdc.Everything(10); !s.Contains(cdc.TxID{Seq: 4}) || s.Contains(cdc.TxID{Seq: 11}) || s.Contains(cdc.TxID{}) {
+		t.Errorf("%v holds other than all up to 10", s)
+	}
+	var m cdc.TxSet
+	m.Add(cdc.TxID{Source: first, Seq: 7})
+	if m.Contains(cdc.TxID{Source: first, Seq: 6}) || !(cdc.TxID{Source: first, Seq: 7}).Before().IsZero() {
+		t.Error("a number of MySQL's says something of others")
+	}
+}
+
+// Servers of one domain that wrote long ago are not named by a member that was made from a later backup.
+func TestTipIsTheLastOfEachDomain(t *testing.T) {
+	p := cdc.Position{Shown: parse(t, "0-101-5,0-102-9"), Last: parse(t, "0-101-5")}
+	p.Pass(cdc.Event{Position: 1, Through: cdc.MariaDBTxID(0, 103, 10)})
+	p.Pass(cdc.Event{Position: 2, Through: cdc.MariaDBTxID(2, 103, 1)})
+	p.Pass(cdc.Event{Position: 3})
+	if p.LSN != 3 || p.Shown.String() != "0-101-5,0-102-9,0-103-10,2-103-1" || p.Tip().String() != "0-103-10,2-103-1" {
+		t.Errorf("%d: shown %v, tip %v", p.LSN, p.Shown, p.Tip())
+	}
+	p = cdc.Position{}
+	p.Pass(cdc.Event{Position: 2, Through: cdc.TxID{Source: first, Seq: 2}})
+	if p.Tip().String() != first+":2" {
+		t.Errorf("tip %v", p.Tip())
+	}
+}
+
+// Against a plain map of numbers.
+func TestSetOperationsAreThoseOfSets(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, inA := drawSet(t, "a")
+		b, inB := drawSet(t, "b")
+		clone := a.Clone()
+		union := a.Clone()
+		union.AddSet(b)
+		both, without := a.And(b), a.Without(b)
+		covers := true
+		for _, source := range []string{first, second} {
+			for n := uint64(1); n < 40; n++ {
+				id := cdc.TxID{Source: source, Seq: n}
+				x, y := inA[id], inB[id]
+				covers = covers && (x || !y)
+				for what, got := range map[string][2]bool{
+					"set": {a.Contains(id), x}, "union": {union.Contains(id), x || y}, "and": {both.Contains(id), x && y}, "without": {without.Contains(id), x && !y},
+				} {
+					if got[0] != got[1] {
+						t.Fatalf("%s of %v and %v: %v is in it: %t", what, a, b, id, got[0])
+					}
+				}
+			}
+		}
+		if a.Covers(b) != covers {
+			t.Fatalf("%v covers %v: %t", a, b, !covers)
+		}
+		if !clone.Equal(a) {
+			t.Fatalf("%v became %v", clone, a)
+		}
+		text, err := json.Marshal(union)
+		var back cdc.TxSet
+		if err != nil || json.Unmarshal(text, &back) != nil || !back.Equal(union) || fmt.Sprint(back) != fmt.Sprint(union) {
+			t.Fatalf("%v comes back as %v", union, back)
+		}
+	})
+}
+
+func drawSet(t *rapid.T, name string) (cdc.TxSet, map[cdc.TxID]bool) {
+	var s cdc.TxSet
+	in := make(map[cdc.TxID]bool)
+	for range rapid.IntRange(0, 12).Draw(t, name) {
+		source := rapid.SampledFrom([]string{first, second}).Draw(t, "source")
+		from := rapid.Uint64Range(1, 30).Draw(t, "from")
+		to := from + rapid.Uint64Range(0, 8).Draw(t, "more")
+		if from == to {
+			s.Add(cdc.TxID{Source: source, Seq: from})
+		} else {
+			s.AddRange(source, from, to)
+		}
+		for n := from; n <= to; n++ {
+			in[cdc.TxID{Source: source, Seq: n}] = true
+		}
+	}
+	return s, in
+}
