@@ -1,6 +1,7 @@
 package align
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -157,15 +158,36 @@ func (l *Ledger) change(t *table, c *coverage, ch *cdc.Change, fx *effects) erro
 	case ch.Op == cdc.Truncate:
 		return l.truncate(t, c, fx)
 	case ch.Op == cdc.Delete:
-		return l.replaceRow(t, c, ch.Key, nil, fx)
+		before, err := l.before(c, ch, ch.Key)
+		if err != nil {
+			return err
+		}
+		return l.replaceRow(t, c, ch.Key, before, nil, fx)
 	case ch.OldKey == nil:
 		return l.writeRow(t, c, ch, ch.Key, fx)
 	}
 	// The key moved: what the update left out is to be found at the old key, so the new row is made first.
+	before, err := l.before(c, ch, ch.OldKey)
+	if err != nil {
+		return err
+	}
 	if err := l.writeRow(t, c, ch, ch.OldKey, fx); err != nil {
 		return err
 	}
-	return l.replaceRow(t, c, ch.OldKey, nil, fx)
+	return l.replaceRow(t, c, ch.OldKey, before, nil, fx)
+}
+
+// before returns what the row at key, which is ch's new or old key, was before the change. Of a live table a log with
+// whole before-images is taken at its word. If the row was another one, because somebody changed it without a trace in
+// the log, the range's sum is off by the difference; see resolve.
+func (l *Ledger) before(c *coverage, ch *cdc.Change, key digest.Key) (digest.Digest, error) {
+	if !ch.HasBefore || c.Phase != Live {
+		return l.rowDigest(c.space, key)
+	}
+	if ch.OldKey != nil && !bytes.Equal(key, ch.OldKey) {
+		return digest.Digest{}, nil // nothing can have been where the row moved to
+	}
+	return ch.Before, nil
 }
 
 // errIncomplete is the reason for which a table is read anew when an update leaves out a value that is not known.
@@ -181,8 +203,12 @@ func (l *Ledger) writeRow(t *table, c *coverage, ch *cdc.Change, from digest.Key
 		}
 		row = whole
 	}
+	before, err := l.before(c, ch, ch.Key)
+	if err != nil {
+		return err
+	}
 	l.scratch = digest.AppendRow(l.scratch[:0], row)
-	return l.replaceRow(t, c, ch.Key, l.scratch, fx)
+	return l.replaceRow(t, c, ch.Key, before, l.scratch, fx)
 }
 
 func (l *Ledger) complete(c *coverage, row *digest.Row, from digest.Key) (*digest.Row, error) {
@@ -204,12 +230,9 @@ func (l *Ledger) complete(c *coverage, row *digest.Row, from digest.Key) (*diges
 }
 
 // replaceRow stores row at key, or removes what is there if row is nil, and takes note of the effect.
-func (l *Ledger) replaceRow(t *table, c *coverage, key digest.Key, row []byte, fx *effects) error {
-	before, err := l.rowDigest(c.space, key)
-	if err != nil {
-		return err
-	}
+func (l *Ledger) replaceRow(t *table, c *coverage, key digest.Key, before digest.Digest, row []byte, fx *effects) error {
 	var after digest.Digest
+	var err error
 	if row == nil {
 		err = l.state.DeleteRow(c.space, key)
 	} else {
@@ -251,7 +274,11 @@ func (l *Ledger) truncate(t *table, c *coverage, fx *effects) error {
 		return err
 	}
 	for _, k := range keys {
-		if err := l.replaceRow(t, c, k, nil, fx); err != nil {
+		before, err := l.rowDigest(c.space, k)
+		if err != nil {
+			return err
+		}
+		if err := l.replaceRow(t, c, k, before, nil, fx); err != nil {
 			return err
 		}
 	}

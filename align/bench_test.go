@@ -89,8 +89,10 @@ func (g *benchGroup) commit() {
 	must(g.b, g.group.Commit())
 }
 
-// updates makes n transactions of size rows each, spread over the table, as both members show them.
-func updates(n, size, rows int) [][2]*cdc.Transaction {
+// updates makes n transactions of size rows each, spread over the table, as both members show them, with before-images
+// or without.
+func updates(n, size, rows int, images bool) [][2]*cdc.Transaction {
+	now := make(map[int]digest.Digest)
 	list := make([][2]*cdc.Transaction, n)
 	end := cdc.LSN(100)
 	for i := range list {
@@ -102,7 +104,15 @@ func updates(n, size, rows int) [][2]*cdc.Transaction {
 			binary.BigEndian.PutUint64(seed[:], uint64(i))
 			binary.BigEndian.PutUint64(seed[8:], uint64(j))
 			sum := sha256.Sum256(seed[:])
-			changes = append(changes, cdc.Change{Table: 1, Op: cdc.Update, Epoch: 1, Key: keyOf(1, key), Row: digest.Row{Digest: digest.Digest(sum[:16])}})
+			ch := cdc.Change{Table: 1, Op: cdc.Update, Epoch: 1, Key: keyOf(1, key), Row: digest.Row{Digest: digest.Digest(sum[:16])}}
+			if images {
+				var known bool
+				if ch.Before, known = now[key]; !known {
+					ch.Before = digestOf(1, key, 1)
+				}
+				ch.HasBefore, now[key] = true, ch.Row.Digest
+			}
+			changes = append(changes, ch)
 		}
 		at := time.UnixMicro(int64(end))
 		list[i][0] = &cdc.Transaction{ID: cdc.TxID{Seq: uint64(end)}, Commit: end - 1, End: end, CommitTime: at, Changes: changes}
@@ -119,10 +129,11 @@ func eventOf(tx *cdc.Transaction) cdc.Event {
 // change of one member. "floor" is what Pebble takes to write and sync the same rows without reading or judging any.
 func BenchmarkApply(b *testing.B) {
 	const rows = 200_000
-	for _, size := range []int{1, 100, 10_000} {
-		b.Run(fmt.Sprintf("ours/rows-per-transaction-%d", size), func(b *testing.B) {
+	for n := range 6 {
+		size, images := []int{1, 100, 10_000}[n%3], n >= 3
+		b.Run(fmt.Sprintf("ours/before-images-%t/rows-per-transaction-%d", images, size), func(b *testing.B) {
 			g := newBenchGroup(b, rows)
-			txs := updates((b.N/2+size-1)/size, size, rows)
+			txs := updates((b.N/2+size-1)/size, size, rows, images)
 			b.ReportAllocs()
 			b.ResetTimer()
 			for _, tx := range txs {
@@ -137,7 +148,7 @@ func BenchmarkApply(b *testing.B) {
 	}
 	b.Run("floor", func(b *testing.B) {
 		g := newBenchGroup(b, 1)
-		txs := updates((b.N+99)/100, 100, rows)
+		txs := updates((b.N+99)/100, 100, rows, false)
 		at := align.Space{Member: 9, Table: 9, Generation: 9}
 		b.ReportAllocs()
 		b.ResetTimer()

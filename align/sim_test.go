@@ -153,12 +153,11 @@ func digestOf(t cdc.TableID, n, value int) digest.Digest {
 	return digest.Digest(sum[:16])
 }
 
-func newWorld(t *rapid.T, faults bool) *world {
+func newWorld(t *rapid.T, engine string, faults bool) *world {
 	w := &world{
-		t: t, faults: faults, fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
+		t: t, engine: engine, faults: faults, fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
 		servers: make(map[align.MemberID]*server), claims: make(map[align.MemberID]*simClaim),
 	}
-	w.engine = rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine")
 	w.maxInFlight = rapid.SampledFrom([]int{0, 12}).Draw(t, "max in flight")
 	for _, id := range []align.MemberID{refID, oneLane, twoLane} {
 		s := &server{engine: w.engine, id: id, rows: newRows(), end: cdc.LSN(1000 * int(id)), done: map[string]map[int]bool{}, applied: map[string]cdc.TxSet{}}
@@ -280,6 +279,15 @@ func (s *server) write(id cdc.TxID, lane string, at time.Time, changes []change)
 func (s *server) apply(c change) *cdc.Change {
 	now := s.rows[c.table]
 	out := &cdc.Change{Table: c.table, Epoch: 1, Key: keyOf(c.table, c.key)}
+	if s.gtids() {
+		if c.from != 0 && now[c.key] != 0 { // no server moves a row to where one is
+			c.from = 0
+		}
+		out.HasBefore, out.Before = true, digestOf(c.table, c.key, now[c.key])
+		if c.from != 0 {
+			out.Before = digestOf(c.table, c.from, now[c.from])
+		}
+	}
 	switch {
 	case c.truncate:
 		clear(now)
@@ -334,11 +342,13 @@ func (w *world) draw(s *server) []change {
 
 // author writes to the reference.
 func (w *world) author() {
-	s := w.servers[refID]
-	changes := w.draw(s)
-	if len(changes) == 0 {
-		return
+	if changes := w.draw(w.servers[refID]); len(changes) > 0 {
+		w.authorOf(changes)
 	}
+}
+
+func (w *world) authorOf(changes []change) {
+	s := w.servers[refID]
 	id := s.write(cdc.TxID{}, "", w.now, changes)
 	w.history = append(w.history, written{id, refID, changes})
 	w.t.Logf("author %v ending %v %+v", id, s.end, changes)

@@ -81,6 +81,10 @@ type Change struct {
 	Key    digest.Key // of the row; for an update that moved the key, the new one
 	OldKey digest.Key // set only on an update that moved the key
 	Row    digest.Row // the after-image; zero for Delete and Truncate
+	// Before is the digest of the row before the change (at OldKey, if the key moved), zero if there was none; it counts
+	// if HasBefore says so. Logs that carry whole before-images save a look at what is stored of the row.
+	Before    digest.Digest
+	HasBefore bool
 }
 
 // Transaction is one committed transaction as one member's log shows it. Its slices belong to the receiver.
