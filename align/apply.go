@@ -17,7 +17,8 @@ import (
 // is not the reference's: nobody can replay what was not written yet. It need not wait any longer.
 func (l *Ledger) Ready(id MemberID, tx *cdc.Transaction) bool {
 	m := l.members[id]
-	if m == l.ref || m.lanes[tx.Lane] == nil || tx.ID.Seq == 0 || l.ref.shown().Contains(tx.ID) {
+	unknown := tx.Lane != cdc.GTIDLane && m.lanes[tx.Lane] == nil // its ids may be of another log than the reference's
+	if m == l.ref || unknown || tx.ID.Seq == 0 || l.ref.shown().Contains(tx.ID) {
 		return true
 	}
 	if m.offered != tx.ID {

@@ -44,6 +44,9 @@ func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed m
 // again.
 func (l *Ledger) claimed(m *member, ln *lane, applied cdc.TxSet) error {
 	ln.known = true
+	if ln.Name != cdc.GTIDLane {
+		ln.early = applied.Without(l.ref.shown())
+	}
 	if applied = applied.And(l.ref.shown()); !ln.record.Applied.Covers(applied) {
 		ln.record.Applied.AddSet(applied)
 		m.dirty = true

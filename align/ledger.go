@@ -96,6 +96,9 @@ type lane struct {
 	// known is set once Progress has told how far the lane is; before, a transaction that the stream does not show
 	// may have been replayed earlier.
 	known bool
+	// early is what the lane was last said to have replayed and the reference had not shown. Some of it may have been
+	// applied when nothing was known of the lane yet.
+	early cdc.TxSet
 	// lost is how far the reference was when the lane had fallen so far behind that its transactions were dropped from
 	// the journal; empty if they are all in it. A lane is lost until it has got that far.
 	lost cdc.TxSet

@@ -146,8 +146,10 @@ func (l *Ledger) errant(m *member, tx *cdc.Transaction, fx []RowChange) error {
 	switch tx.Lane {
 	case "":
 	case cdc.GTIDLane:
-		m.record.Ahead.Add(tx.ID)
-		m.dirty = true
+		if !l.ref.shown().Contains(tx.ID) {
+			m.record.Ahead.Add(tx.ID)
+			m.dirty = true
+		}
 	default:
 		why.tx = tx.End.String()
 		why.detail = fmt.Sprintf("replayed from replication origin %q, which does not follow the reference", tx.Lane)

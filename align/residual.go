@@ -49,14 +49,15 @@ func (l *Ledger) compare() error {
 }
 
 // comparable reports whether a comparison that has not begun can begin: both sides are live, it is known what the member's
-// lane has replayed, and of what it has yet to replay every row is journaled.
+// lane has replayed, of what it has yet to replay every row is journaled, and it is not ahead of the reference's stream.
 func (l *Ledger) comparable(t *table, m *member) bool {
 	c := t.coverage[m.id]
 	if m == l.ref || c.Compared || c.Phase != Live || t.coverage[l.ref.id].Phase != Live {
 		return false
 	}
 	ln := m.lanes[c.Lane]
-	return ln != nil && ln.known && ln.lost.IsZero() && ln.record.Applied.Covers(t.record.Unjournaled)
+	return ln != nil && ln.known && ln.lost.IsZero() &&
+		ln.record.Applied.Covers(t.record.Unjournaled) && l.ref.shown().Covers(ln.early)
 }
 
 // begin compares all ranges of a table once; from then on they are followed.
