@@ -1,7 +1,7 @@
-// Package dbtest runs real PostgreSQL servers in directories of their own on free loopback ports, for tests and for
+// Package dbtest runs real servers of PostgreSQL, MySQL and MariaDB in directories of their own on free loopback ports, for tests and for
 // `lockstep demo`. It ends what it started and nothing else.
 //
-// The core (Find, Start, NewGroup, Standby) returns errors; the functions that end in T wrap it for tests. A server is
+// The core (Find, Start, NewGroup, Standby; FindMySQL, StartMySQL, NewMySQLGroup) returns errors; the functions that end in T wrap it for tests. A server is
 // not bound to the context it was started with: that one only bounds the wait until it accepts connections. Close ends it,
 // and so does the end of this process, however it comes.
 package dbtest

@@ -6,9 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dieWithParent asks the kernel to end a child when we end, even by SIGKILL. SIGQUIT is PostgreSQL's immediate shutdown:
-// unlike SIGKILL it leaves no shared memory behind.
-func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGQUIT }
+// dieWithParent asks the kernel to send a child the signal when we end, even by SIGKILL.
+func dieWithParent(attr *syscall.SysProcAttr, death syscall.Signal) { attr.Pdeathsig = death }
 
 // removeSharedMemory removes a System V segment that nobody is attached to.
 func removeSharedMemory(id int) error {

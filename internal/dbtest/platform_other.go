@@ -6,7 +6,7 @@ import "syscall"
 
 // Find finds no server on this platform, so that these do nothing.
 
-func dieWithParent(*syscall.SysProcAttr) {}
+func dieWithParent(*syscall.SysProcAttr, syscall.Signal) {}
 
 func removeSharedMemory(int) error { return nil }
 

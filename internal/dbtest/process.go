@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// account is who the servers run as. PostgreSQL refuses to run as root; nil stands for the account we run as already.
+// account is who the servers run as. None of them runs as root; nil stands for the account we run as already.
 type account struct {
 	name     string
 	uid, gid uint32
@@ -37,7 +37,7 @@ func serverAccount() (*account, error) {
 		}
 		return &account{name, uint32(uid), uint32(gid)}, nil
 	}
-	return nil, errors.New("PostgreSQL does not run as root, and there is neither an account postgres nor nobody; run lockstep as an ordinary user")
+	return nil, errors.New("database servers do not run as root, and there is neither an account postgres nor nobody; run lockstep as an ordinary user")
 }
 
 func (a *account) mayEnter(dir fs.FileInfo) bool {
@@ -61,21 +61,22 @@ func (a *account) own(path string) error {
 }
 
 // attributes put a child into a process group of its own, so that Ctrl-C reaches us alone and we end it in order.
-func (a *account) attributes() *syscall.SysProcAttr {
+// The kernel sends it the signal death when we end.
+func (a *account) attributes(death syscall.Signal) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if a != nil {
 		attr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
 	}
-	dieWithParent(attr)
+	dieWithParent(attr, death)
 	return attr
 }
 
-// environment is the same for every child: nothing of the caller's PG* variables or locale reaches a server.
+// environment is the same for every child: nothing of the caller's PG* and MYSQL_* variables or locale reaches a server.
 func environment(dir string) []string {
 	return []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + dir, "LC_ALL=C", "TZ=UTC"}
 }
 
-// process is one postmaster. Its fields are set before it is handed out; exit is written once, before done is closed.
+// process is one server: a postmaster with its children, or a mysqld, which has none. Its fields are set before it is handed out; exit is written once, before done is closed.
 type process struct {
 	pid  int
 	done chan struct{}
@@ -114,19 +115,19 @@ func (p *process) running() bool {
 	}
 }
 
-// signal reaches the postmaster alone.
+// signal reaches the process itself, not its children.
 func (p *process) signal(sig syscall.Signal) error {
 	if !p.running() {
 		return nil
 	}
 	if err := syscall.Kill(p.pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("signal %v to postmaster %d: %w", sig, p.pid, err)
+		return fmt.Errorf("signal %v to server process %d: %w", sig, p.pid, err)
 	}
 	return nil
 }
 
-// freeze stops the postmaster and every child of it. Each child leads a session of its own, so that a signal to the process
-// group would not reach it; a stopped postmaster has no new ones. The children are returned.
+// freeze stops the process and every child of it. Each child leads a session of its own, so that a signal to the process
+// group would not reach it; a stopped process has no new ones. The children are returned.
 func (p *process) freeze() ([]int, error) {
 	if err := p.signal(syscall.SIGSTOP); err != nil {
 		return nil, err
@@ -146,8 +147,8 @@ func (p *process) thaw() error {
 	return errors.Join(signalAll(children, syscall.SIGCONT), p.signal(syscall.SIGCONT))
 }
 
-// kill ends the postmaster and its children at once, as a power cut does, and returns when none is left: a child that
-// outlives its postmaster keeps the next one from starting.
+// kill ends the process and its children at once, as a power cut does, and returns when none is left: a child that
+// outlives a postmaster keeps the next one from starting.
 func (p *process) kill(ctx context.Context) error {
 	if !p.running() {
 		return nil
@@ -174,7 +175,7 @@ func (p *process) wait(ctx context.Context) error {
 	case <-p.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("postmaster %d still runs: %w", p.pid, ctx.Err())
+		return fmt.Errorf("server process %d still runs: %w", p.pid, ctx.Err())
 	}
 }
 

@@ -5,28 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // superuser is the role that initdb makes; Exec and Rows connect as it.
 const superuser = "postgres"
 
-// Options of a server. The zero value is a server in a new temporary folder that trusts everybody on this machine.
+// Options of a server of any engine. The zero value is a server in a new temporary folder that trusts everybody on this machine.
 type Options struct {
 	Dir      string            // empty: a new folder, which Close removes; else it must hold no server yet and is kept
 	Below    string            // where the new folder is made; empty: TMPDIR, in tests memory if it has room
 	Conf     map[string]string // settings over those of baseline, value unquoted: {"max_slot_wal_keep_size": "64MB"}
-	Database string            // made at the start and used by Exec, Rows and Conn; empty: "postgres"
-	Password string            // of the superuser; set: everybody must prove a password by SCRAM
+	Database string            // made at the start and used by Exec, Rows and Conn; empty: "postgres", on MySQL none
+	Password string            // of the superuser; set on PostgreSQL: everybody must prove a password by SCRAM
 }
 
 // baseline makes a server small, quick, and ready to be tailed. Nothing is synced to disk: kill -9 loses nothing, since
@@ -52,11 +48,8 @@ type Server struct {
 	Database string
 	Port     int
 
-	dir       string // data/, log
-	temporary bool   // dir is ours to remove
-	password  string
-	who       *account
-	process   *process // the last one started; nil before the first
+	password string
+	daemon
 }
 
 // Start makes a cluster, starts a server on it, and returns when it accepts connections.
@@ -78,34 +71,16 @@ func Start(ctx context.Context, install Install, o Options) (*Server, error) {
 	return s, nil
 }
 
-// prepare chooses the account and the folder.
 func prepare(install Install, o Options) (*Server, error) {
-	who, err := serverAccount()
+	if o.Database == "" {
+		o.Database = superuser
+	}
+	d, err := newDaemon(install.Bin, o)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Install: install, Database: o.Database, dir: o.Dir, password: o.Password, who: who}
-	if s.Database == "" {
-		s.Database = superuser
-	}
-	if err := reachable(install.Bin, who); err != nil {
-		return nil, err
-	}
-	if s.dir == "" {
-		s.temporary = true
-		s.dir, err = newDir(o.Below, who)
-		return s, err
-	}
-	if s.dir, err = filepath.Abs(s.dir); err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(s.data()); err == nil {
-		return nil, fmt.Errorf("%s holds a server already; name an empty folder", s.dir)
-	}
-	return s, errors.Join(os.MkdirAll(s.dir, 0o755), who.own(s.dir), reachable(s.dir, who))
+	return &Server{Install: install, Database: o.Database, password: o.Password, daemon: d}, nil
 }
-
-func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 // begin starts the first process of a server. Between the look for a free port and the server's own bind another process
 // may take it; then the next port is tried.
@@ -129,20 +104,6 @@ func (s *Server) begin(ctx context.Context, conf map[string]string) error {
 	return fmt.Errorf("no free port in %d tries: %w", tries, err)
 }
 
-// freePort looks below the range from which the kernel takes ports for outgoing connections, so that the port is still
-// free when a killed server is started again.
-func freePort() (int, error) {
-	var last error
-	for range 100 {
-		port := 16384 + rand.IntN(16384)
-		var l net.Listener
-		if l, last = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); last == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, fmt.Errorf("no free port on 127.0.0.1: %w", last)
-}
-
 func (s *Server) configure(conf map[string]string) error {
 	settings := maps.Clone(baseline)
 	maps.Copy(settings, conf)
@@ -162,15 +123,8 @@ func (s *Server) configure(conf map[string]string) error {
 
 // launch runs postgres and waits until it accepts connections.
 func (s *Server) launch(ctx context.Context) error {
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command(filepath.Join(s.Install.Bin, "postgres"), "-D", s.data())
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir, environment(s.dir), s.who.attributes()
-	cmd.Stdout, cmd.Stderr = log, log
-	if s.process, err = spawn(cmd); err != nil {
+	// SIGQUIT is PostgreSQL's immediate shutdown: unlike SIGKILL it leaves no shared memory behind.
+	if err := s.run(syscall.SIGQUIT, filepath.Join(s.Install.Bin, "postgres"), "-D", s.data()); err != nil {
 		return err
 	}
 	if err := WaitFor(ctx, "the server to accept connections", s.ready); err != nil {
@@ -187,12 +141,6 @@ func (s *Server) ready(context.Context) (bool, error) {
 	lines := strings.Split(s.pidFile(), "\n")
 	return len(lines) >= 8 && lines[0] == strconv.Itoa(s.process.pid) && strings.TrimSpace(lines[7]) == "ready", nil
 }
-
-// Running tells whether the server's process exists; a paused one does.
-func (s *Server) Running() bool { return s.process != nil && s.process.running() }
-
-// patience bounds what needs no context: an end that the server cannot refuse.
-const patience = 30 * time.Second
 
 // Stop ends the server in order: sessions are cut off, and as with any shutdown of a primary, those who replicate from it
 // receive all of its WAL first. It therefore waits for them, as long as ctx does.
@@ -214,16 +162,6 @@ func (s *Server) end(ctx context.Context, sig syscall.Signal) error {
 	return nil
 }
 
-// Kill ends every process of the server with SIGKILL, also a paused one's, and returns when all are gone.
-func (s *Server) Kill() error {
-	if s.process == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return s.process.kill(ctx)
-}
-
 // Restart starts the server again on its port, after an orderly stop if it still runs. ALTER SYSTEM takes effect.
 func (s *Server) Restart(ctx context.Context) error {
 	if err := s.Stop(ctx); err != nil {
@@ -231,15 +169,6 @@ func (s *Server) Restart(ctx context.Context) error {
 	}
 	return s.launch(ctx)
 }
-
-// Pause stops every process of the server with SIGSTOP: connections stay open and nobody answers.
-func (s *Server) Pause() error {
-	_, err := s.process.freeze()
-	return err
-}
-
-// Resume lets a paused server go on.
-func (s *Server) Resume() error { return s.process.thaw() }
 
 // Close ends the server, at once, and removes its folder if Start made it. It may be called twice.
 func (s *Server) Close() error {
@@ -283,20 +212,4 @@ func (s *Server) pidFile() string {
 		return ""
 	}
 	return string(text)
-}
-
-func (s *Server) logFile() string { return filepath.Join(s.dir, "log") }
-
-// Log is all that the server has logged, over all of its starts.
-func (s *Server) Log() string {
-	text, err := os.ReadFile(s.logFile())
-	if err != nil {
-		return ""
-	}
-	return string(text)
-}
-
-func (s *Server) logTail(lines int) string {
-	all := strings.Split(strings.TrimSpace(s.Log()), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // newCluster fills data with a fresh cluster. initdb takes most of a second, so that its result is kept in the cache folder
@@ -22,7 +23,13 @@ func newCluster(ctx context.Context, install Install, who *account, data, passwo
 	if password != "" {
 		return initdb(ctx, install, who, data, password)
 	}
-	kept, err := template(ctx, install, who)
+	version, err := exec.CommandContext(ctx, filepath.Join(install.Bin, "postgres"), "--version").Output()
+	if err != nil {
+		return fmt.Errorf("%s/postgres --version: %w", install.Bin, err)
+	}
+	kept, err := template(append(version, install.Bin...), who, func(data string) error {
+		return initdb(ctx, install, who, data, "")
+	})
 	if err != nil {
 		return err
 	}
@@ -32,38 +39,33 @@ func newCluster(ctx context.Context, install Install, who *account, data, passwo
 	return renewIdentity(data)
 }
 
-// template returns the folder with the kept cluster of this very build, which it makes at the first use.
-func template(ctx context.Context, install Install, who *account) (string, error) {
+// template returns the folder with the kept data directory of this very build, which build makes at the first use.
+func template(identity []byte, who *account, build func(data string) error) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
-	version, err := exec.CommandContext(ctx, filepath.Join(install.Bin, "postgres"), "--version").Output()
-	if err != nil {
-		return "", fmt.Errorf("%s/postgres --version: %w", install.Bin, err)
-	}
 	templates := filepath.Join(cache, "templates")
-	name := fmt.Sprintf("%08x", crc32.ChecksumIEEE(append(version, install.Bin...)))
-	kept := filepath.Join(templates, name)
+	kept := filepath.Join(templates, fmt.Sprintf("%08x", crc32.ChecksumIEEE(identity)))
 	if _, err := os.Stat(kept); err == nil {
 		return kept, nil
 	}
 	if err := os.MkdirAll(templates, 0o755); err != nil {
 		return "", fmt.Errorf("cluster templates: %w; set LOCKSTEP_CACHE to a folder that can be written", err)
 	}
-	return kept, makeTemplate(ctx, install, who, kept)
+	return kept, makeTemplate(who, kept, build)
 }
 
-// makeTemplate lets initdb work where the server's account may, and moves the result into place as a whole: of two
+// makeTemplate lets build work where the server's account may, and moves the result into place as a whole: of two
 // processes that make the same template one wins, and both are right.
-func makeTemplate(ctx context.Context, install Install, who *account, kept string) error {
+func makeTemplate(who *account, kept string, build func(data string) error) error {
 	work, err := newDir("", who)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)
 	data := filepath.Join(work, "data")
-	if err := initdb(ctx, install, who, data, ""); err != nil {
+	if err := build(data); err != nil {
 		return err
 	}
 	draft, err := os.MkdirTemp(filepath.Dir(kept), "new-")
@@ -96,7 +98,7 @@ func initdb(ctx context.Context, install Install, who *account, data, password s
 		args = append(args, "--auth=scram-sha-256", "--pwfile="+file)
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(install.Bin, "initdb"), args...)
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = filepath.Dir(data), environment(data), who.attributes()
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = filepath.Dir(data), environment(data), who.attributes(syscall.SIGQUIT)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb of %v: %w: %s", install.Version, err, strings.TrimSpace(string(out)))
 	}
@@ -105,7 +107,7 @@ func initdb(ctx context.Context, install Install, who *account, data, password s
 
 // newDir makes a folder below another (empty: TMPDIR) that the server's account owns and may enter.
 func newDir(below string, who *account) (string, error) {
-	dir, err := os.MkdirTemp(below, "lockstep-pg-")
+	dir, err := os.MkdirTemp(below, "lockstep-db-")
 	if err != nil {
 		return "", err
 	}

@@ -3,6 +3,7 @@ package dbtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 )
 
@@ -22,14 +23,18 @@ type TB interface {
 func Need(t TB, v Version) Install {
 	t.Helper()
 	install, err := Find(v)
-	if err == nil {
-		return install
-	}
-	if os.Getenv("CI") == "true" && !errors.Is(err, errPlatform) {
+	needed(t, err)
+	return install
+}
+
+func needed(t TB, err error) {
+	t.Helper()
+	if err != nil && os.Getenv("CI") == "true" && !errors.Is(err, errPlatform) {
 		t.Fatalf("%v", err)
 	}
-	t.Skipf("%v", err)
-	return Install{}
+	if err != nil {
+		t.Skipf("%v", err)
+	}
 }
 
 // StartT starts a server that ends with the test. If the test fails, the end of the server's log is shown.
@@ -39,7 +44,7 @@ func StartT(t TB, install Install, o Options) *Server {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	closeT(t, s)
+	closeT(t, s.Install.Version, s)
 	return s
 }
 
@@ -51,7 +56,7 @@ func GroupT(t TB, install Install, subscribers int, schema string, o Options) *G
 		t.Fatalf("%v", err)
 	}
 	for _, s := range g.Members() {
-		closeT(t, s)
+		closeT(t, s.Install.Version, s)
 	}
 	return g
 }
@@ -63,7 +68,7 @@ func StandbyT(t TB, primary *Server, o Options) *Server {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	closeT(t, s)
+	closeT(t, s.Install.Version, s)
 	return s
 }
 
@@ -74,11 +79,15 @@ func inMemory(o Options) Options {
 	return o
 }
 
-func closeT(t TB, s *Server) {
+// closeT shows the end of the server's log if the test failed.
+func closeT(t TB, title fmt.Stringer, s interface {
+	Close() error
+	logTail(lines int) string
+}) {
 	t.Cleanup(func() {
 		t.Helper()
 		if t.Failed() {
-			t.Logf("log of %v on port %d:\n%s", s.Install.Version, s.Port, s.logTail(20))
+			t.Logf("log of %v:\n%s", title, s.logTail(20))
 		}
 		if err := s.Close(); err != nil {
 			t.Logf("close: %v", err)
@@ -86,8 +95,10 @@ func closeT(t TB, s *Server) {
 	})
 }
 
-// ExecT runs statements as Server.Exec does.
-func ExecT(t TB, s *Server, statements ...string) {
+// ExecT runs statements as the server's Exec does.
+func ExecT(t TB, s interface {
+	Exec(ctx context.Context, statements ...string) error
+}, statements ...string) {
 	t.Helper()
 	if err := s.Exec(t.Context(), statements...); err != nil {
 		t.Fatalf("%v", err)

@@ -1,0 +1,71 @@
+package dbtest
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+)
+
+// mysqlBaseline makes a server small, quick, and ready to be tailed, as baseline does on PostgreSQL. Nothing is synced to
+// disk, but all is handed to the kernel at commit, so that kill -9 loses nothing. innodb_flush_log_at_trx_commit is
+// therefore 2: with 0, InnoDB would forget what its own binlog says it did.
+var mysqlBaseline = map[string]string{
+	"log_bin":                        "binlog",
+	"binlog_row_image":               "FULL",
+	"binlog_row_metadata":            "FULL",
+	"relay_log":                      "relay",
+	"relay_log_recovery":             "ON", // a killed replica fetches again what it had not applied
+	"sync_binlog":                    "0",
+	"sync_relay_log":                 "0",
+	"innodb_flush_log_at_trx_commit": "2",
+	"innodb_doublewrite":             "OFF",
+	"innodb_use_native_aio":          "OFF",
+	"innodb_buffer_pool_size":        "32M",
+	"max_connections":                "100",
+	"default_time_zone":              "+00:00",
+	"skip_name_resolve":              "ON",
+}
+
+var flavourBaseline = map[bool]map[string]string{
+	true: {
+		"binlog_format":        "ROW", // the default is MIXED
+		"log_slave_updates":    "ON",
+		"innodb_log_file_size": "16M",
+		"performance_schema":   "OFF",
+		"character_set_server": "utf8mb4", // the default is latin1
+	},
+	false: {
+		"gtid_mode":                     "ON",
+		"enforce_gtid_consistency":      "ON",
+		"log_replica_updates":           "ON",
+		"innodb_redo_log_capacity":      "16M",
+		"mysqlx":                        "OFF",
+		"performance_schema":            "ON", // the state of replication is read from it
+		"performance_schema_instrument": "%=OFF",
+	},
+}
+
+// settings merges the baselines with those of the caller, which override. What makes the server ours stays as it is.
+func (s *MySQLServer) settings() map[string]string {
+	all := maps.Clone(mysqlBaseline)
+	maps.Copy(all, flavourBaseline[s.Install.Flavour.MariaDB()])
+	all["server_id"] = strconv.Itoa(s.Port) // no two servers on this machine have the same port
+	maps.Copy(all, s.conf)
+	maps.Copy(all, s.Install.places())
+	all["datadir"] = s.data()
+	all["tmpdir"] = s.dir
+	all["bind_address"] = "127.0.0.1"
+	all["port"] = strconv.Itoa(s.Port)
+	all["socket"] = "mysql.sock" // inside the data directory, however long its path
+	all["pid_file"] = "mysql.pid"
+	return all
+}
+
+// arguments writes settings as a command line. No file of settings is read: neither this machine's nor a user's.
+func arguments(settings map[string]string) []string {
+	list := []string{"--no-defaults"}
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		list = append(list, "--"+name+"="+settings[name])
+	}
+	return list
+}
