@@ -14,6 +14,7 @@ import (
 
 	"lockstep/cdc"
 	"lockstep/digest"
+	"lockstep/preflight"
 )
 
 // Server implements [cdc.Source]. Only a replication connection tells the timeline at once after a promotion.
@@ -186,7 +187,7 @@ func (v *catalogView) problem(t tableFacts, table cdc.Table) (problem, hint stri
 	checks = append(checks, v.judgePublished(t)...)
 	checks = append(checks, judgeRowSecurity(quoteName(v.server.Role), []tableFacts{t})...)
 	for _, c := range checks {
-		if c.State == Fail {
+		if c.State == preflight.Fail {
 			return strings.TrimSpace(strings.TrimPrefix(c.Subject, "table "+t.Name) + " " + c.Detail), cmp.Or(c.SQL, c.Hint)
 		}
 	}
@@ -194,7 +195,7 @@ func (v *catalogView) problem(t tableFacts, table cdc.Table) (problem, hint stri
 }
 
 // judgeKey asks the digests whether they can make keys of the table.
-func (v *catalogView) judgeKey(t cdc.Table) []Check {
+func (v *catalogView) judgeKey(t cdc.Table) []preflight.Check {
 	if len(t.Key) == 0 {
 		return nil
 	}
@@ -203,33 +204,33 @@ func (v *catalogView) judgeKey(t cdc.Table) []Check {
 		shape.Key = append(shape.Key, slices.IndexFunc(t.Columns, func(c digest.Column) bool { return c.Name == name }))
 	}
 	if _, err := digest.NewEncoder(digest.NewHasher([32]byte{}), shape); err != nil {
-		return []Check{{Detail: strings.TrimPrefix(err.Error(), "table "+t.Name+": "), Hint: "give the table a primary key of other types, or exclude it"}}
+		return []preflight.Check{{Detail: strings.TrimPrefix(err.Error(), "table "+t.Name+": "), Hint: "give the table a primary key of other types, or exclude it"}}
 	}
 	return nil
 }
 
 // judgePublished is about one table in lockstep's publication.
-func (v *catalogView) judgePublished(t tableFacts) []Check {
+func (v *catalogView) judgePublished(t tableFacts) []preflight.Check {
 	p, name := v.publication, quoteName(v.options.Publication)
 	if p == nil {
-		return []Check{{Detail: fmt.Sprintf("publication %q does not exist", v.options.Publication),
+		return []preflight.Check{{Detail: fmt.Sprintf("publication %q does not exist", v.options.Publication),
 			Hint: fmt.Sprintf("run the SQL that `lockstep check -o sql --member %s` prints", v.options.Member)}}
 	}
-	var checks []Check
+	var checks []preflight.Check
 	for _, r := range t.leaves() {
 		i := slices.IndexFunc(p.tables, func(t publishedFacts) bool { return t.Schema == r.Schema && t.Name == r.Name })
 		relation := quoteName(r.Schema, r.Name)
 		add := fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE ONLY %s;", name, relation)
 		switch {
 		case i < 0 && !p.ViaRoot:
-			checks = append(checks, Check{Detail: fmt.Sprintf("%s is not in publication %q", relation, v.options.Publication), SQL: add})
+			checks = append(checks, preflight.Check{Detail: fmt.Sprintf("%s is not in publication %q", relation, v.options.Publication), SQL: add})
 		case i >= 0 && p.tables[i].Narrowed:
-			checks = append(checks, Check{Detail: fmt.Sprintf("%s has a row filter or a column list in publication %q", relation, v.options.Publication),
+			checks = append(checks, preflight.Check{Detail: fmt.Sprintf("%s has a row filter or a column list in publication %q", relation, v.options.Publication),
 				SQL: fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; %s", name, relation, add)})
 		}
 	}
 	if !p.Insert || !p.Update || !p.Delete || !p.Truncate || p.ViaRoot {
-		checks = append(checks, Check{Detail: fmt.Sprintf("publication %q does not publish every operation of every partition", v.options.Publication),
+		checks = append(checks, preflight.Check{Detail: fmt.Sprintf("publication %q does not publish every operation of every partition", v.options.Publication),
 			SQL: fmt.Sprintf("ALTER PUBLICATION %s SET (%s);", name, publicationOptions)})
 	}
 	return checks

@@ -6,64 +6,29 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"lockstep/preflight"
 )
 
-// State is what a check came to. The zero State is a failure, so that a forgotten one is never taken for a pass.
-type State uint8
-
-// The states of a check.
-const (
-	Fail State = iota // lockstep cannot watch this
-	Warn              // it can, but somebody should know
-	OK
-)
-
-// String returns the state as users read it.
-func (s State) String() string {
-	switch s {
-	case OK:
-		return "ok"
-	case Warn:
-		return "warn"
-	}
-	return "fail"
-}
-
-// MarshalText prints the state.
-func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// Check is one thing that was looked at before a member is watched.
-type Check struct {
-	Subject string `json:"check"` // wal_level; table public.orders
-	State   State  `json:"state"`
-	Detail  string `json:"detail"`            // what was found
-	SQL     string `json:"sql,omitempty"`     // mends it, run by a superuser in this database; empty if SQL cannot
-	Hint    string `json:"hint,omitempty"`    // what else to know or to do
-	Restart bool   `json:"restart,omitempty"` // the SQL takes effect when the server was restarted
-}
-
-// Report is what the checks of one member found. Its SQL statements, run in the order of Checks, make the member ready.
-type Report struct {
-	Member string
-	Checks []Check
-
-	server   serverFacts
-	tables   []tableFacts // that match
-	answered bool         // all of it was read
+// report is a Report in the making.
+type report struct {
+	preflight.Report
+	server serverFacts
+	tables []tableFacts // that match
 }
 
 // Check looks at everything that lockstep needs of a member to watch the tables that match. It changes nothing. A server
 // that refuses the connection is a failed check; an error is for a member that could not be asked.
-func (o Options) Check(ctx context.Context, match func(name string) bool) (*Report, error) {
-	r := &Report{Member: o.Member}
+func (o Options) Check(ctx context.Context, match func(name string) bool) (*preflight.Report, error) {
+	r := &report{Report: preflight.Report{Member: o.Member, Client: "psql as a superuser", Preamble: preamble("")}}
 	config, err := pgx.ParseConfig(o.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("member %s: %s", o.Member, oneLine(err))
 	}
 	if o.Password != nil {
 		if _, err := o.Password(); err != nil {
-			r.add(Check{Subject: "password", Detail: oneLine(err), Hint: "lockstep reads it anew for every connection"})
-			return r, nil
+			r.Add(preflight.Check{Subject: "password", Detail: oneLine(err), Hint: "lockstep reads it anew for every connection"})
+			return &r.Report, nil
 		}
 	}
 	conn, err := o.connect(ctx, false)
@@ -72,30 +37,35 @@ func (o Options) Check(ctx context.Context, match func(name string) bool) (*Repo
 		if unreachable != nil {
 			return nil, unreachable
 		}
-		r.Checks = []Check{refused}
-		return r, nil
+		r.Checks = []preflight.Check{refused}
+		return &r.Report, nil
 	}
 	defer hangUp(conn)
 	if err := r.read(ctx, conn, o, config, match); err != nil {
 		return nil, fmt.Errorf("member %s: %s", o.Member, oneLine(err))
 	}
-	return r, nil
+	return &r.Report, nil
 }
 
 // read asks and judges, in the order in which the SQL has to run: a role may read before a publication is made of it.
-func (r *Report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pgx.ConnConfig, match func(string) bool) error {
+func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pgx.ConnConfig, match func(string) bool) error {
 	var err error
 	if r.server, err = readServer(ctx, conn, o.Slot); err != nil {
 		return err
 	}
-	r.add(judgeVersion(r.server), judgeTransport(config))
+	r.Server, r.Named = r.server.SystemID+" "+r.server.Database, fmt.Sprintf("database %q of the same server", r.server.Database)
+	r.Preamble = preamble(r.server.Database)
+	r.Add(judgeVersion(r.server), judgeTransport(config))
 	if r.server.Recovery {
-		r.add(Check{Subject: "role", Detail: "the server is a physical standby",
+		r.Add(preflight.Check{Subject: "role", Detail: "the server is a physical standby",
 			Hint: "this version of lockstep watches primaries and logical subscribers; take the member out"})
 		return nil
 	}
 	if r.tables, err = readTables(ctx, conn, match); err != nil {
 		return err
+	}
+	for _, t := range r.tables {
+		r.Tables = append(r.Tables, t.shown())
 	}
 	publication, err := readPublication(ctx, conn, o.Publication)
 	if err != nil {
@@ -105,17 +75,15 @@ func (r *Report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 	if err != nil {
 		return err
 	}
-	r.add(judgeRole(r.server, r.tables)...)
-	r.add(judgeTables(r.server, r.tables)...)
-	r.add(judgePublication(o.Publication, publication, r.server, r.tables)...)
-	r.add(judgeSubscriptions(subscriptions)...)
-	r.add(judgeSettings(r.server)...)
-	r.add(judgeSlot(o.Slot, r.server))
-	r.answered = true
+	r.Add(judgeRole(r.server, r.tables)...)
+	r.Add(judgeTables(r.server, r.tables)...)
+	r.Add(judgePublication(o.Publication, publication, r.server, r.tables)...)
+	r.Add(judgeSubscriptions(subscriptions)...)
+	r.Add(judgeSettings(r.server)...)
+	r.Add(judgeSlot(o.Slot, r.server))
+	r.Whole = true
 	return nil
 }
-
-func (r *Report) add(checks ...Check) { r.Checks = append(r.Checks, checks...) }
 
 // oneLine prints an error of the driver, which may list several attempts below each other.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
@@ -130,17 +98,4 @@ func quoteText(s string) string {
 		return "E'" + s + "'"
 	}
 	return "'" + s + "'"
-}
-
-// someOf lists the first few names, and how many there are in all.
-func someOf(what string, names []string) string {
-	const shown = 5
-	if len(names) == 1 {
-		return names[0]
-	}
-	list := strings.Join(names[:min(shown, len(names))], ", ")
-	if len(names) > shown {
-		list += ", …"
-	}
-	return fmt.Sprintf("%d %s: %s", len(names), what, list)
 }

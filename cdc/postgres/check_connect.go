@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"lockstep/preflight"
 )
 
 // SQLSTATEs of a server that answers, and says no.
@@ -20,12 +22,12 @@ const (
 )
 
 // judgeRefusal tells a server that says no, which somebody can mend, from one that cannot be reached.
-func (o Options) judgeRefusal(err error, config *pgx.ConnConfig) (refused Check, unreachable error) {
+func (o Options) judgeRefusal(err error, config *pgx.ConnConfig) (refused preflight.Check, unreachable error) {
 	var answer *pgconn.PgError
 	if !errors.As(err, &answer) {
-		return Check{}, fmt.Errorf("member %s: %s", o.Member, strings.TrimPrefix(reason(err), "member "+o.Member+": "))
+		return preflight.Check{}, fmt.Errorf("member %s: %s", o.Member, strings.TrimPrefix(reason(err), "member "+o.Member+": "))
 	}
-	c := Check{Subject: "connection", Detail: answer.Message}
+	c := preflight.Check{Subject: "connection", Detail: answer.Message}
 	role := quoteName(config.User)
 	switch answer.Code {
 	case invalidPassword:
@@ -55,8 +57,8 @@ func reason(err error) string {
 }
 
 // judgeTransport warns of connections that anybody on the way can read or redirect.
-func judgeTransport(config *pgx.ConnConfig) Check {
-	c := Check{Subject: "tls", State: OK, Detail: "the connection is encrypted"}
+func judgeTransport(config *pgx.ConnConfig) preflight.Check {
+	c := preflight.Check{Subject: "tls", State: preflight.OK, Detail: "the connection is encrypted"}
 	plain := config.TLSConfig == nil
 	for _, f := range config.Fallbacks {
 		plain = plain || f.TLSConfig == nil
@@ -65,7 +67,7 @@ func judgeTransport(config *pgx.ConnConfig) Check {
 	case isLocal(config.Host):
 		c.Detail = "the connection does not leave the machine"
 	case plain:
-		c.State, c.Detail = Warn, "the connection may be in clear text"
+		c.State, c.Detail = preflight.Warn, "the connection may be in clear text"
 		c.Hint = "write sslmode=verify-full in the dsn"
 	case config.TLSConfig.InsecureSkipVerify && config.TLSConfig.VerifyPeerCertificate == nil:
 		c.Detail = "the connection is encrypted, the server's name is not verified"

@@ -7,12 +7,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"lockstep/internal/dbtest"
+	"lockstep/preflight"
 )
 
 func checkConfig(dsn string) (*pgx.ConnConfig, error) { return pgx.ParseConfig(dsn) }
 
-func groupLines(reports []*Report, excluded ...string) []string {
-	r := &Report{Checks: CheckGroup(reports, func(string) []string { return excluded })}
+func groupLines(reports []*preflight.Report, excluded ...string) []string {
+	r := &preflight.Report{Checks: preflight.Group(reports, func(string) []string { return excluded })}
 	return notOK(r)
 }
 
@@ -22,7 +23,7 @@ func TestOneDatabaseUnderTwoNamesIsFound(t *testing.T) {
 	a, b := checkOptions(s, "postgres"), checkOptions(s, "postgres")
 	a.Member, b.Member = "eu-1", "us-1"
 	match := checkPrefix("public.")
-	reports := []*Report{runCheck(t, a, match), runCheck(t, b, match)}
+	reports := []*preflight.Report{runCheck(t, a, match), runCheck(t, b, match)}
 	if diff := cmp.Diff([]string{`fail members: eu-1 and us-1 are the same database "postgres" of the same server`}, groupLines(reports)); diff != "" {
 		t.Error(diff)
 	}
@@ -52,7 +53,7 @@ func TestDefinitionsThatDifferAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	match := checkPrefix("public.")
-	reports := []*Report{runCheck(t, a, match), runCheck(t, b, match)}
+	reports := []*preflight.Report{runCheck(t, a, match), runCheck(t, b, match)}
 	want := []string{
 		"fail table public.t: primary key is (id) on eu-1 and (id, theirs) on us-1",
 		"fail table public.t: column moved is timestamp without time zone on eu-1 and timestamp with time zone on us-1",

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"lockstep/preflight"
 )
 
 // publicationFacts is lockstep's publication on one member.
@@ -60,7 +62,7 @@ const publicationOptions = "publish = 'insert, update, delete, truncate', publis
 
 // judgePublication holds the publication against the tables that match. Tables that are unfit are left out of it, and
 // named by checks of their own.
-func judgePublication(name string, p *publicationFacts, s serverFacts, tables []tableFacts) []Check {
+func judgePublication(name string, p *publicationFacts, s serverFacts, tables []tableFacts) []preflight.Check {
 	subject := "publication " + name
 	var wanted []relationFacts
 	for _, t := range tables {
@@ -70,20 +72,20 @@ func judgePublication(name string, p *publicationFacts, s serverFacts, tables []
 	}
 	switch {
 	case p == nil:
-		return []Check{{Subject: subject, Detail: "does not exist", SQL: joinSQL(createPublication(name), setTables(name, wanted))}}
+		return []preflight.Check{{Subject: subject, Detail: "does not exist", SQL: joinSQL(createPublication(name), setTables(name, wanted))}}
 	case p.AllTables:
-		return []Check{{Subject: subject, Detail: "is FOR ALL TABLES, which breaks updates of tables without a primary key",
+		return []preflight.Check{{Subject: subject, Detail: "is FOR ALL TABLES, which breaks updates of tables without a primary key",
 			SQL: joinSQL("DROP PUBLICATION IF EXISTS "+quoteName(name)+";", createPublication(name), setTables(name, wanted))}}
 	}
-	checks := []Check{judgePublished(subject, name, p, wanted)}
+	checks := []preflight.Check{judgePublished(subject, name, p, wanted)}
 	if !p.Insert || !p.Update || !p.Delete || !p.Truncate || p.ViaRoot {
-		checks = append(checks, Check{Subject: subject, Detail: "does not publish every operation of every partition",
+		checks = append(checks, preflight.Check{Subject: subject, Detail: "does not publish every operation of every partition",
 			SQL: fmt.Sprintf("ALTER PUBLICATION %s SET (%s);", quoteName(name), publicationOptions)})
 	}
 	return checks
 }
 
-func judgePublished(subject, name string, p *publicationFacts, wanted []relationFacts) Check {
+func judgePublished(subject, name string, p *publicationFacts, wanted []relationFacts) preflight.Check {
 	published := map[string]bool{} // and whether narrowed
 	for _, t := range p.tables {
 		published[t.Schema+"."+t.Name] = t.Narrowed
@@ -105,18 +107,18 @@ func judgePublished(subject, name string, p *publicationFacts, wanted []relation
 		surplus = append(surplus, full)
 	}
 	slices.Sort(surplus)
-	c := Check{Subject: subject, State: OK, Detail: fmt.Sprintf("publishes %d tables and partitions", len(wanted))}
+	c := preflight.Check{Subject: subject, State: preflight.OK, Detail: fmt.Sprintf("publishes %d tables and partitions", len(wanted))}
 	var wrong []string
 	for _, w := range []struct {
 		what  string
 		names []string
 	}{{"lacks ", missing}, {"has a row filter or column list for ", narrowed}, {"publishes more than it should: ", surplus}} {
 		if len(w.names) > 0 {
-			wrong = append(wrong, w.what+someOf("tables", w.names))
+			wrong = append(wrong, w.what+preflight.SomeOf("tables", w.names))
 		}
 	}
 	if len(wrong) > 0 {
-		c.State, c.Detail, c.SQL = Fail, strings.Join(wrong, "; "), setTables(name, wanted)
+		c.State, c.Detail, c.SQL = preflight.Fail, strings.Join(wrong, "; "), setTables(name, wanted)
 	}
 	return c
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"lockstep/preflight"
 )
 
 // The versions that lockstep is tested with.
@@ -85,39 +87,39 @@ func readServer(ctx context.Context, conn *pgx.Conn, slot string) (serverFacts, 
 	return s, nil
 }
 
-func judgeVersion(s serverFacts) Check {
-	c := Check{Subject: "version", State: OK, Detail: "PostgreSQL " + s.VersionText}
+func judgeVersion(s serverFacts) preflight.Check {
+	c := preflight.Check{Subject: "version", State: preflight.OK, Detail: "PostgreSQL " + s.VersionText}
 	switch major := s.Version / 10000; {
 	case major < oldestVersion:
-		c.State, c.Hint = Fail, fmt.Sprintf("lockstep watches PostgreSQL %d and newer", oldestVersion)
+		c.State, c.Hint = preflight.Fail, fmt.Sprintf("lockstep watches PostgreSQL %d and newer", oldestVersion)
 	case major > newestVersion:
-		c.State, c.Hint = Warn, fmt.Sprintf("this version of lockstep was tested up to PostgreSQL %d", newestVersion)
+		c.State, c.Hint = preflight.Warn, fmt.Sprintf("this version of lockstep was tested up to PostgreSQL %d", newestVersion)
 	}
 	return c
 }
 
 // judgeRole is about the role that lockstep connects as, its rights on tables excepted.
-func judgeRole(s serverFacts, tables []tableFacts) []Check {
+func judgeRole(s serverFacts, tables []tableFacts) []preflight.Check {
 	role := quoteName(s.Role)
-	replication := Check{Subject: "replication role", State: OK, Detail: role + " may replicate"}
+	replication := preflight.Check{Subject: "replication role", State: preflight.OK, Detail: role + " may replicate"}
 	if !s.Replication && !s.Superuser {
-		replication.State, replication.Detail = Fail, role+" has no REPLICATION attribute"
+		replication.State, replication.Detail = preflight.Fail, role+" has no REPLICATION attribute"
 		replication.SQL = fmt.Sprintf("ALTER ROLE %s REPLICATION;", role)
 	}
-	origins := Check{Subject: "replication origins", State: OK, Detail: role + " may read them"}
+	origins := preflight.Check{Subject: "replication origins", State: preflight.OK, Detail: role + " may read them"}
 	if !s.ReadsOrigins {
-		origins.State, origins.Detail = Fail, role+" may not read how far the server has replayed"
+		origins.State, origins.Detail = preflight.Fail, role+" may not read how far the server has replayed"
 		origins.SQL = fmt.Sprintf("GRANT SELECT ON pg_catalog.pg_replication_origin_status TO %s;\n"+
 			"GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_replication_origin_status() TO %s;", role, role)
 	}
-	return append([]Check{replication, origins}, judgeRowSecurity(role, tables)...)
+	return append([]preflight.Check{replication, origins}, judgeRowSecurity(role, tables)...)
 }
 
 // judgeSettings is about postgresql.conf.
-func judgeSettings(s serverFacts) []Check {
-	wal := Check{Subject: "wal_level", State: OK, Detail: s.WalLevel}
+func judgeSettings(s serverFacts) []preflight.Check {
+	wal := preflight.Check{Subject: "wal_level", State: preflight.OK, Detail: s.WalLevel}
 	if s.WalLevel != "logical" {
-		wal.State, wal.Detail = Fail, s.WalLevel+", lockstep needs logical"
+		wal.State, wal.Detail = preflight.Fail, s.WalLevel+", lockstep needs logical"
 		wal.SQL, wal.Restart = "ALTER SYSTEM SET wal_level = 'logical';", true
 	}
 	taken := 0 // of what we need, by ourselves
@@ -129,13 +131,13 @@ func judgeSettings(s serverFacts) []Check {
 	if s.Slot != nil && s.Slot.Active {
 		taken = 1
 	}
-	return []Check{wal, slots, judgeFree("max_wal_senders", s.Senders, s.MaxSenders, neededSlots-taken), judgeRetention(s)}
+	return []preflight.Check{wal, slots, judgeFree("max_wal_senders", s.Senders, s.MaxSenders, neededSlots-taken), judgeRetention(s)}
 }
 
-func judgeFree(setting string, used, limit, needed int) Check {
-	c := Check{Subject: setting, State: OK, Detail: fmt.Sprintf("%d of %d in use", used, limit)}
+func judgeFree(setting string, used, limit, needed int) preflight.Check {
+	c := preflight.Check{Subject: setting, State: preflight.OK, Detail: fmt.Sprintf("%d of %d in use", used, limit)}
 	if limit-used < needed {
-		c.State, c.Detail = Fail, fmt.Sprintf("%s, lockstep needs %d", c.Detail, needed)
+		c.State, c.Detail = preflight.Fail, fmt.Sprintf("%s, lockstep needs %d", c.Detail, needed)
 		c.SQL = fmt.Sprintf("ALTER SYSTEM SET %s = %d;", setting, max(10, used+needed+2))
 		c.Restart = true
 	}
@@ -144,36 +146,36 @@ func judgeFree(setting string, used, limit, needed int) Check {
 
 // judgeRetention sees to it that a slot nobody reads cannot fill the disk. The size that the SQL sets is at least four
 // times what any slot holds back now, so that it does not take WAL from under a subscriber.
-func judgeRetention(s serverFacts) Check {
+func judgeRetention(s serverFacts) preflight.Check {
 	if s.KeepMB >= 0 {
-		return Check{Subject: "max_slot_wal_keep_size", State: OK, Detail: fmt.Sprintf("%d MB", s.KeepMB)}
+		return preflight.Check{Subject: "max_slot_wal_keep_size", State: preflight.OK, Detail: fmt.Sprintf("%d MB", s.KeepMB)}
 	}
 	gigabytes := max(10, s.RetainedBytes>>28+1)
-	return Check{
-		Subject: "max_slot_wal_keep_size", State: Warn, Detail: "no bound: if lockstep is away, its slot could fill the disk",
+	return preflight.Check{
+		Subject: "max_slot_wal_keep_size", State: preflight.Warn, Detail: "no bound: if lockstep is away, its slot could fill the disk",
 		SQL:  fmt.Sprintf("ALTER SYSTEM SET max_slot_wal_keep_size = '%dGB';\nSELECT pg_catalog.pg_reload_conf();", gigabytes),
 		Hint: "it bounds every slot of the server, those of subscribers too; choose what the disk can spare",
 	}
 }
 
-func judgeSlot(name string, s serverFacts) Check {
-	c := Check{Subject: "slot " + name, State: OK, Detail: "lockstep makes it at its first start"}
+func judgeSlot(name string, s serverFacts) preflight.Check {
+	c := preflight.Check{Subject: "slot " + name, State: preflight.OK, Detail: "lockstep makes it at its first start"}
 	switch f := s.Slot; {
 	case f == nil:
 	case f.Type != "logical" || f.Plugin != "pgoutput" || f.TwoPhase:
-		c.State, c.Detail = Fail, fmt.Sprintf("is not lockstep's: %s %s, two_phase %t", f.Type, f.Plugin, f.TwoPhase)
+		c.State, c.Detail = preflight.Fail, fmt.Sprintf("is not lockstep's: %s %s, two_phase %t", f.Type, f.Plugin, f.TwoPhase)
 		c.Hint = "rename the group, or drop the slot if nobody needs it"
 	case f.Database != s.Database:
-		c.State, c.Detail = Fail, fmt.Sprintf("belongs to database %q", f.Database)
+		c.State, c.Detail = preflight.Fail, fmt.Sprintf("belongs to database %q", f.Database)
 		c.Hint = "slots are shared by all databases of a server: rename one of the groups"
 	case f.WalStatus == "lost":
-		c.State, c.Detail = Warn, "was invalidated"
+		c.State, c.Detail = preflight.Warn, "was invalidated"
 		if f.Invalidation != "" {
 			c.Detail += " (" + f.Invalidation + ")"
 		}
 		c.Hint = "lockstep makes a new one and reads all tables anew; raise max_slot_wal_keep_size to avoid this"
 	case f.WalStatus == "unreserved":
-		c.State, c.Detail = Warn, "is about to lose WAL that was not read yet"
+		c.State, c.Detail = preflight.Warn, "is about to lose WAL that was not read yet"
 		c.Hint = "start lockstep, or raise max_slot_wal_keep_size"
 	default:
 		c.Detail = "exists"

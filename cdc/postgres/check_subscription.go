@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"lockstep/preflight"
 )
 
 // subscriptionFacts is one subscription of the member's database that carries tables which match.
@@ -64,8 +66,8 @@ func readSubscriptions(ctx context.Context, conn *pgx.Conn, match func(string) b
 	return slices.DeleteFunc(all, func(s subscriptionFacts) bool { return len(s.tables) == 0 }), nil
 }
 
-func judgeSubscriptions(subscriptions []subscriptionFacts) []Check {
-	var checks []Check
+func judgeSubscriptions(subscriptions []subscriptionFacts) []preflight.Check {
+	var checks []preflight.Check
 	carriers := map[string][]string{} // table to the subscriptions that write it
 	var order []string
 	for _, s := range subscriptions {
@@ -81,7 +83,7 @@ func judgeSubscriptions(subscriptions []subscriptionFacts) []Check {
 	}
 	for _, table := range order {
 		if len(carriers[table]) > 1 {
-			checks = append(checks, Check{Subject: "table " + table,
+			checks = append(checks, preflight.Check{Subject: "table " + table,
 				Detail: fmt.Sprintf("is carried by %d subscriptions (%s), whose order nobody can tell", len(carriers[table]), strings.Join(carriers[table], ", ")),
 				Hint:   "let one subscription carry it, or exclude the table"})
 		}
@@ -89,8 +91,8 @@ func judgeSubscriptions(subscriptions []subscriptionFacts) []Check {
 	return checks
 }
 
-func (s subscriptionFacts) judge() Check {
-	c := Check{Subject: "subscription " + s.Name, State: OK, Detail: fmt.Sprintf("carries %d of the tables", len(s.tables))}
+func (s subscriptionFacts) judge() preflight.Check {
+	c := preflight.Check{Subject: "subscription " + s.Name, State: preflight.OK, Detail: fmt.Sprintf("carries %d of the tables", len(s.tables))}
 	var copying []string
 	for _, t := range s.tables {
 		if t.State != "r" {
@@ -99,16 +101,16 @@ func (s subscriptionFacts) judge() Check {
 	}
 	switch {
 	case s.Slot == "":
-		c.State, c.Detail = Fail, "has no slot on its publisher"
+		c.State, c.Detail = preflight.Fail, "has no slot on its publisher"
 		c.Hint = fmt.Sprintf("ALTER SUBSCRIPTION %s SET (slot_name = …)", quoteName(s.Name))
 	case !s.Enabled:
-		c.State, c.Detail = Fail, "is disabled"
+		c.State, c.Detail = preflight.Fail, "is disabled"
 		c.Hint = fmt.Sprintf("ALTER SUBSCRIPTION %s ENABLE, once the reason it was disabled for is gone", quoteName(s.Name))
 	case !s.Worker:
-		c.State, c.Detail = Fail, "has no worker at this moment, so it applies nothing"
+		c.State, c.Detail = preflight.Fail, "has no worker at this moment, so it applies nothing"
 		c.Hint = "the server's log says why it does not stay up"
 	case len(copying) > 0:
-		c.State, c.Detail = Warn, "initial copy is not through for "+someOf("tables", copying)
+		c.State, c.Detail = preflight.Warn, "initial copy is not through for "+preflight.SomeOf("tables", copying)
 		c.Hint = "lockstep compares these tables once it is"
 	}
 	return c

@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"lockstep/digest"
+	"lockstep/preflight"
 )
 
 // tableFacts is one table that matches, as users name it: partitions are folded into their root.
@@ -37,6 +40,16 @@ type columnFacts struct {
 	Shown            string // the type as users write it, without a length
 	Schema, TypeName string
 	Enum             bool
+}
+
+// shown is the table as it is compared with others.
+func (t tableFacts) shown() preflight.Table {
+	p := preflight.Table{Name: t.Name, Key: t.Key}
+	for _, c := range t.Columns {
+		column := digest.PostgresColumn(c.Name, digest.PostgresType{Schema: c.Schema, Name: c.TypeName, Enum: c.Enum})
+		p.Columns = append(p.Columns, preflight.Column{Column: column, Shown: c.Shown})
+	}
+	return p
 }
 
 // keyFacts is one column of a primary key.
@@ -146,13 +159,13 @@ func (t tableFacts) leaves() []relationFacts {
 // fit reports whether a publication of the table does no harm: one of a table without identity makes the application's
 // UPDATE fail. What the SQL before the publication's mends does not count.
 func (t tableFacts) fit(s serverFacts) bool {
-	return !slices.ContainsFunc(judgeTable(s, t), func(c Check) bool {
-		return c.State == Fail && c.SQL == ""
+	return !slices.ContainsFunc(judgeTable(s, t), func(c preflight.Check) bool {
+		return c.State == preflight.Fail && c.SQL == ""
 	})
 }
 
-func judgeTables(s serverFacts, tables []tableFacts) []Check {
-	var problems []Check
+func judgeTables(s serverFacts, tables []tableFacts) []preflight.Check {
+	var problems []preflight.Check
 	good := 0
 	for _, t := range tables {
 		found := judgeTable(s, t)
@@ -161,17 +174,17 @@ func judgeTables(s serverFacts, tables []tableFacts) []Check {
 		}
 		problems = append(problems, found...)
 	}
-	summary := Check{Subject: "tables", State: OK, Detail: fmt.Sprintf("%d of %d can be watched as they are", good, len(tables))}
+	summary := preflight.Check{Subject: "tables", State: preflight.OK, Detail: fmt.Sprintf("%d of %d can be watched as they are", good, len(tables))}
 	if len(tables) == 0 {
-		summary.State, summary.Detail = Fail, "no table matches"
+		summary.State, summary.Detail = preflight.Fail, "no table matches"
 		summary.Hint = "compare tables.include with the names that the server has, schema and letter case too"
 	}
-	return append(append([]Check{summary}, judgeUsage(s, tables)...), problems...)
+	return append(append([]preflight.Check{summary}, judgeUsage(s, tables)...), problems...)
 }
 
 // judgeUsage asks for the right to look into schemas, once for each.
-func judgeUsage(s serverFacts, tables []tableFacts) []Check {
-	var checks []Check
+func judgeUsage(s serverFacts, tables []tableFacts) []preflight.Check {
+	var checks []preflight.Check
 	seen := map[string]bool{}
 	for _, t := range tables {
 		for _, r := range t.Relations {
@@ -179,7 +192,7 @@ func judgeUsage(s serverFacts, tables []tableFacts) []Check {
 				continue
 			}
 			seen[r.Schema] = true
-			checks = append(checks, Check{
+			checks = append(checks, preflight.Check{
 				Subject: "schema " + r.Schema, Detail: quoteName(s.Role) + " may not use it",
 				SQL: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;", quoteName(r.Schema), quoteName(s.Role)),
 			})
@@ -189,16 +202,16 @@ func judgeUsage(s serverFacts, tables []tableFacts) []Check {
 }
 
 // judgeTable returns only what is wrong. Of a table without a usable key nothing more is asked: it has to go.
-func judgeTable(s serverFacts, t tableFacts) []Check {
+func judgeTable(s serverFacts, t tableFacts) []preflight.Check {
 	subject := "table " + t.Name
 	switch {
 	case t.Deferrable:
-		return []Check{{Subject: subject, Detail: "its primary key is deferrable, replication cannot use it",
+		return []preflight.Check{{Subject: subject, Detail: "its primary key is deferrable, replication cannot use it",
 			Hint: "make the key not deferrable, or exclude the table"}}
 	case len(t.Key) == 0:
-		return []Check{{Subject: subject, Detail: "has no primary key", Hint: "give it one, or exclude the table"}}
+		return []preflight.Check{{Subject: subject, Detail: "has no primary key", Hint: "give it one, or exclude the table"}}
 	}
-	var checks []Check
+	var checks []preflight.Check
 	for _, r := range t.Relations {
 		name := r.Schema + "." + r.Name
 		for _, c := range r.judge(s) {
@@ -212,11 +225,11 @@ func judgeTable(s serverFacts, t tableFacts) []Check {
 	return checks
 }
 
-func (r relationFacts) judge(s serverFacts) []Check {
-	var checks []Check
+func (r relationFacts) judge(s serverFacts) []preflight.Check {
+	var checks []preflight.Check
 	name := quoteName(r.Schema, r.Name)
 	if !r.Select {
-		checks = append(checks, Check{Detail: quoteName(s.Role) + " may not read it",
+		checks = append(checks, preflight.Check{Detail: quoteName(s.Role) + " may not read it",
 			SQL: fmt.Sprintf("GRANT SELECT ON TABLE %s TO %s;", name, quoteName(s.Role))})
 	}
 	if r.Kind == "p" {
@@ -224,34 +237,34 @@ func (r relationFacts) judge(s serverFacts) []Check {
 	}
 	switch {
 	case r.Kind == "f":
-		checks = append(checks, Check{Detail: "is a foreign table, its rows are not in the WAL", Hint: "detach it, or exclude the table"})
+		checks = append(checks, preflight.Check{Detail: "is a foreign table, its rows are not in the WAL", Hint: "detach it, or exclude the table"})
 	case r.Persistence == "u":
-		checks = append(checks, Check{Detail: "is unlogged, its rows are not in the WAL",
+		checks = append(checks, preflight.Check{Detail: "is unlogged, its rows are not in the WAL",
 			Hint: fmt.Sprintf("ALTER TABLE %s SET LOGGED rewrites it; or exclude the table", name)})
 	}
 	return append(checks, r.judgeIdentity(s, name)...)
 }
 
 // judgeIdentity is about what UPDATE and DELETE write to the WAL, for a table that has a primary key.
-func (r relationFacts) judgeIdentity(s serverFacts, name string) []Check {
+func (r relationFacts) judgeIdentity(s serverFacts, name string) []preflight.Check {
 	mend := fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY DEFAULT;", name)
 	switch {
 	case !r.HasKey:
-		return []Check{{Detail: "its primary key is not valid", Hint: "REINDEX it, or exclude the table"}}
+		return []preflight.Check{{Detail: "its primary key is not valid", Hint: "REINDEX it, or exclude the table"}}
 	case r.Identity == "n":
-		return []Check{{Detail: "has REPLICA IDENTITY NOTHING, updates and deletes do not show their row", SQL: mend}}
+		return []preflight.Check{{Detail: "has REPLICA IDENTITY NOTHING, updates and deletes do not show their row", SQL: mend}}
 	case r.IdentityIndex != "":
-		return []Check{{Detail: fmt.Sprintf("has REPLICA IDENTITY USING INDEX %s, which is not the primary key", r.IdentityIndex),
+		return []preflight.Check{{Detail: fmt.Sprintf("has REPLICA IDENTITY USING INDEX %s, which is not the primary key", r.IdentityIndex),
 			Hint: strings.TrimSuffix(mend, ";") + ", if no other reader of the WAL needs that index"}}
 	case r.Identity == "f" && r.Generated && s.Version >= 180000:
-		return []Check{{Detail: "has REPLICA IDENTITY FULL and a generated column: once it is published, the application's UPDATE and DELETE would fail",
+		return []preflight.Check{{Detail: "has REPLICA IDENTITY FULL and a generated column: once it is published, the application's UPDATE and DELETE would fail",
 			Hint: strings.TrimSuffix(mend, ";") + ", if no other reader of the WAL needs full before-images; or exclude the table"}}
 	}
 	return nil
 }
 
 // judgeRowSecurity is about rows that policies hide from us: the WAL shows them, a SELECT would not.
-func judgeRowSecurity(role string, tables []tableFacts) []Check {
+func judgeRowSecurity(role string, tables []tableFacts) []preflight.Check {
 	var hidden []string
 	for _, t := range tables {
 		if slices.ContainsFunc(t.Relations, func(r relationFacts) bool { return r.Filter }) {
@@ -261,6 +274,6 @@ func judgeRowSecurity(role string, tables []tableFacts) []Check {
 	if len(hidden) == 0 {
 		return nil
 	}
-	return []Check{{Subject: "row security", Detail: "policies may hide rows from " + role + " in " + someOf("tables", hidden),
+	return []preflight.Check{{Subject: "row security", Detail: "policies may hide rows from " + role + " in " + preflight.SomeOf("tables", hidden),
 		SQL: fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", role)}}
 }

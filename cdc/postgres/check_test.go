@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lockstep/internal/dbtest"
+	"lockstep/preflight"
 )
 
 // checkEach runs a test with both versions.
@@ -34,7 +35,7 @@ func checkOptions(s *dbtest.Server, role string) Options {
 	return Options{Group: "g", Member: "m", DSN: s.DSNFor(role, ""), Slot: "lockstep_g", Publication: "lockstep_g"}
 }
 
-func runCheck(t *testing.T, o Options, match func(string) bool) *Report {
+func runCheck(t *testing.T, o Options, match func(string) bool) *preflight.Report {
 	t.Helper()
 	r, err := o.Check(t.Context(), match)
 	if err != nil {
@@ -44,10 +45,10 @@ func runCheck(t *testing.T, o Options, match func(string) bool) *Report {
 }
 
 // notOK prints what a report finds wrong, one line a check.
-func notOK(r *Report) []string {
+func notOK(r *preflight.Report) []string {
 	var lines []string
 	for _, c := range r.Checks {
-		if c.State != OK {
+		if c.State != preflight.OK {
 			lines = append(lines, fmt.Sprintf("%s %s: %s", c.State, c.Subject, c.Detail))
 		}
 	}
@@ -373,18 +374,18 @@ func TestUnreachableMemberIsAnErrorOnOneLine(t *testing.T) {
 }
 
 func TestClearTextIsWarnedOfUnlessItStaysOnTheMachine(t *testing.T) {
-	for dsn, want := range map[string]State{
-		"postgres://u@10.0.0.1/db":                                Warn,
-		"postgres://u@10.0.0.1/db?sslmode=disable":                Warn,
-		"postgres://u@10.0.0.1/db?sslmode=prefer":                 Warn,
-		"postgres://u@10.0.0.1/db?sslmode=allow":                  Warn,
-		"postgres://u@10.0.0.1/db?sslmode=require":                OK,
-		"postgres://u@10.0.0.1/db?sslmode=verify-full":            OK,
-		"postgres://u@127.0.0.1/db?sslmode=disable":               OK,
-		"postgres://u@[::1]/db?sslmode=disable":                   OK,
-		"host=/var/run/postgresql dbname=db user=u":               OK,
-		"host=db.example dbname=db user=u":                        Warn,
-		"host=localhost.example dbname=db user=u sslmode=disable": Warn,
+	for dsn, want := range map[string]preflight.State{
+		"postgres://u@10.0.0.1/db":                                preflight.Warn,
+		"postgres://u@10.0.0.1/db?sslmode=disable":                preflight.Warn,
+		"postgres://u@10.0.0.1/db?sslmode=prefer":                 preflight.Warn,
+		"postgres://u@10.0.0.1/db?sslmode=allow":                  preflight.Warn,
+		"postgres://u@10.0.0.1/db?sslmode=require":                preflight.OK,
+		"postgres://u@10.0.0.1/db?sslmode=verify-full":            preflight.OK,
+		"postgres://u@127.0.0.1/db?sslmode=disable":               preflight.OK,
+		"postgres://u@[::1]/db?sslmode=disable":                   preflight.OK,
+		"host=/var/run/postgresql dbname=db user=u":               preflight.OK,
+		"host=db.example dbname=db user=u":                        preflight.Warn,
+		"host=localhost.example dbname=db user=u sslmode=disable": preflight.Warn,
 	} {
 		config, err := checkConfig(dsn)
 		if err != nil {

@@ -1,24 +1,22 @@
-package postgres
+package preflight
 
 import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"lockstep/digest"
 )
 
-// CheckGroup compares what the members of a group said of themselves, the columns that are excluded for a table left out.
+// Group compares what the members of a group said of themselves, the columns that are excluded for a table left out.
 // Members that did not answer are left out too.
-func CheckGroup(reports []*Report, excluded func(table string) []string) []Check {
+func Group(reports []*Report, excluded func(table string) []string) []Check {
 	checks := sameServer(reports)
-	whole := slices.DeleteFunc(slices.Clone(reports), func(r *Report) bool { return !r.answered })
+	whole := slices.DeleteFunc(slices.Clone(reports), func(r *Report) bool { return !r.Whole })
 	if len(whole) < 2 {
 		return checks
 	}
 	var names []string
 	for _, r := range whole {
-		for _, t := range r.tables {
+		for _, t := range r.Tables {
 			names = append(names, t.Name)
 		}
 	}
@@ -29,22 +27,21 @@ func CheckGroup(reports []*Report, excluded func(table string) []string) []Check
 	return checks
 }
 
-// sameServer finds members that are one database under two names: they could never differ.
+// sameServer finds members that are one server under two names: they could never differ.
 func sameServer(reports []*Report) []Check {
 	var checks []Check
-	first := map[[2]string]string{}
+	first := map[string]string{}
 	for _, r := range reports {
-		id := [2]string{r.server.SystemID, r.server.Database}
-		if id[0] == "" {
+		if r.Server == "" {
 			continue
 		}
-		if other, twice := first[id]; twice {
+		if other, twice := first[r.Server]; twice {
 			checks = append(checks, Check{Subject: "members",
-				Detail: fmt.Sprintf("%s and %s are the same database %q of the same server", other, r.Member, id[1]),
+				Detail: fmt.Sprintf("%s and %s are the same %s", other, r.Member, r.Named),
 				Hint:   "correct one dsn, or take one of them out"})
 			continue
 		}
-		first[id] = r.Member
+		first[r.Server] = r.Member
 	}
 	return checks
 }
@@ -52,14 +49,14 @@ func sameServer(reports []*Report) []Check {
 // compareTable returns only what differs from the first member that has the table.
 func compareTable(name string, reports []*Report, excluded []string) []Check {
 	var on, absent []string // members
-	var tables []tableFacts // on those
+	var tables []Table      // on those
 	for _, r := range reports {
-		i := slices.IndexFunc(r.tables, func(t tableFacts) bool { return t.Name == name })
+		i := slices.IndexFunc(r.Tables, func(t Table) bool { return t.Name == name })
 		if i < 0 {
 			absent = append(absent, r.Member)
 			continue
 		}
-		on, tables = append(on, r.Member), append(tables, r.tables[i])
+		on, tables = append(on, r.Member), append(tables, r.Tables[i])
 	}
 	var checks []Check
 	if len(absent) > 0 {
@@ -77,15 +74,15 @@ func compareTable(name string, reports []*Report, excluded []string) []Check {
 }
 
 // judgeExcluded refuses to leave out what rows are told apart by, and warns of what is not there: a mistyped name.
-func judgeExcluded(tables []tableFacts, excluded []string) []Check {
+func judgeExcluded(tables []Table, excluded []string) []Check {
 	var checks []Check
 	for _, name := range excluded {
-		column := func(c columnFacts) bool { return c.Name == name }
+		column := func(c Column) bool { return c.Name == name }
 		switch {
-		case slices.ContainsFunc(tables, func(t tableFacts) bool { return slices.Contains(t.Key, name) }):
+		case slices.ContainsFunc(tables, func(t Table) bool { return slices.Contains(t.Key, name) }):
 			checks = append(checks, Check{Detail: fmt.Sprintf("column %s is excluded and part of the primary key", name),
 				Hint: "take it out of exclude_columns"})
-		case !slices.ContainsFunc(tables, func(t tableFacts) bool { return slices.ContainsFunc(t.Columns, column) }):
+		case !slices.ContainsFunc(tables, func(t Table) bool { return slices.ContainsFunc(t.Columns, column) }):
 			checks = append(checks, Check{State: Warn, Detail: fmt.Sprintf("has no column %s, which is excluded", name),
 				Hint: "compare exclude_columns with the table's columns"})
 		}
@@ -93,13 +90,13 @@ func judgeExcluded(tables []tableFacts, excluded []string) []Check {
 	return checks
 }
 
-func compareDefinitions(where string, a tableFacts, there string, b tableFacts, excluded []string) []Check {
+func compareDefinitions(where string, a Table, there string, b Table, excluded []string) []Check {
 	var checks []Check
 	if !slices.Equal(a.Key, b.Key) {
 		checks = append(checks, Check{Detail: fmt.Sprintf("primary key is (%s) on %s and (%s) on %s",
 			strings.Join(a.Key, ", "), where, strings.Join(b.Key, ", "), there), Hint: "rows need the same key everywhere"})
 	}
-	types := map[string]columnFacts{}
+	types := map[string]Column{}
 	for _, c := range b.Columns {
 		types[c.Name] = c
 	}
@@ -110,7 +107,7 @@ func compareDefinitions(where string, a tableFacts, there string, b tableFacts, 
 		case slices.Contains(excluded, c.Name):
 		case !both:
 			checks = append(checks, oneSided(c.Name, where, there))
-		case !c.digested().Comparable(other.digested()):
+		case !c.Comparable(other.Column):
 			checks = append(checks, Check{Detail: fmt.Sprintf("column %s is %s on %s and %s on %s", c.Name, c.Shown, where, other.Shown, there),
 				Hint: "give it the same type, or list it in exclude_columns"})
 		}
@@ -126,9 +123,4 @@ func compareDefinitions(where string, a tableFacts, there string, b tableFacts, 
 func oneSided(column, on, missing string) Check {
 	return Check{State: Warn, Detail: fmt.Sprintf("column %s is on %s and missing on %s", column, on, missing),
 		Hint: "it is not compared"}
-}
-
-// digested is the column as its values are compared.
-func (c columnFacts) digested() digest.Column {
-	return digest.PostgresColumn(c.Name, digest.PostgresType{Schema: c.Schema, Name: c.TypeName, Enum: c.Enum})
 }
