@@ -18,12 +18,37 @@ const (
 )
 
 // daysSince1970 counts the days to a date of the Gregorian calendar, in which the year 0 is 1 BC.
+//
+// It counts from a 1st of March, so that a leap day is the last of its year, and in eras of 400 years, which all have
+// 146097 days.
 func daysSince1970(year, month, day int) (days int64, ok bool) {
-	if month < 1 || month > 12 || day < 1 {
+	if month < 1 || month > 12 || day < 1 || day > daysIn(year, month) {
 		return 0, false
 	}
-	t := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
-	return t.Unix() / (24 * 60 * 60), day <= 28 || t.Day() == day
+	if month < 3 {
+		year--
+		month += 12
+	}
+	era := year / 400
+	if year < era*400 {
+		era--
+	}
+	yearOfEra := year - era*400
+	dayOfYear := (153*(month-3)+2)/5 + day - 1
+	return int64(era)*146097 + int64(yearOfEra*365+yearOfEra/4-yearOfEra/100+dayOfYear) - 719468, true
+}
+
+func daysIn(year, month int) int {
+	switch month {
+	case 4, 6, 9, 11:
+		return 30
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	}
+	return 31
 }
 
 // cutDate reads YYYY-MM-DD, with up to seven digits of years, off the start of b.

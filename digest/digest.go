@@ -38,9 +38,9 @@ const (
 	Text                       // UTF-8 bytes, no normalisation
 	Bytes                      // raw bytes
 	UUID                       // 16 bytes
-	Date                       // days since 1970-01-01, or an infinity
+	Date                       // days since 1970-01-01, or an infinity, or a date of MySQL that no calendar has
 	Time                       // microseconds since midnight
-	Timestamp                  // days since 1970-01-01 and microseconds of the day, no zone, or an infinity
+	Timestamp                  // a date and microseconds of the day, no zone, or an infinity
 	Instant                    // the same in UTC
 	JSON                       // parsed tree, keys sorted, last duplicate wins, numbers as decimals
 	Verbatim                   // the server's text form, tagged with the type's name
@@ -61,7 +61,7 @@ type Column struct {
 	Name  string `json:"name"` // as the engine folds it
 	Class Class  `json:"class"`
 	// Type is empty where the class says all. Else it is part of the column's identity: the type's name (without a
-	// server's OIDs) for Verbatim, [TypeFloat4], [TypeBPChar].
+	// server's OIDs) for Verbatim, [TypeFloat4], [TypeBPChar]; for Bytes [TypeINET4] and the like, or a character set.
 	Type string `json:"type,omitempty"`
 	// Wide says that a value of this column may be left out of an update because it did not change (PostgreSQL's
 	// TOAST). Its digest is kept beside the row's, see [Row.Columns].

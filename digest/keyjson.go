@@ -16,7 +16,7 @@ import (
 //	text, verbatim          a string; if it is not UTF-8, {"bytes":"\\xff"}
 //	bytes                   a string: \x and hexadecimal digits
 //	uuid                    a string
-//	date                    2024-02-29; infinity and -infinity
+//	date                    2024-02-29; infinity and -infinity; MySQL's 0000-00-00 and 2024-02-00
 //	time                    18:04:56.78
 //	timestamp               2024-02-29T18:04:56.78
 //	instant                 2024-02-29T18:04:56.78Z
@@ -122,26 +122,35 @@ func cutTemporal(class Class, b []byte) (text string, rest []byte, ok bool) {
 			return formatInfinity(sign), rest, true
 		}
 	}
-	first, rest, ok := cutBounded(b, minDays, maxDays)
-	switch class {
-	case Date:
-		if ok {
-			text = formatDate(first)
-		}
-		return text, rest, ok
-	case Time:
+	if class == Time {
 		v, rest, ok := cutBounded(b, -maxTime, maxTime)
 		return formatClock(v), rest, ok
 	}
-	us, rest, ok2 := cutBounded(rest, 0, dayMicroseconds-1)
-	if !ok || !ok2 {
+	text, rest, ok = cutDay(b)
+	if class == Date || !ok {
+		return text, rest, ok
+	}
+	us, rest, ok := cutBounded(rest, 0, dayMicroseconds-1)
+	if !ok {
 		return "", b, false
 	}
-	text = formatDate(first) + "T" + formatClock(us)
+	text += "T" + formatClock(us)
 	if class == Instant {
 		text += "Z"
 	}
 	return text, rest, true
+}
+
+// cutDay decodes a date, of the calendar or not.
+func cutDay(b []byte) (text string, rest []byte, ok bool) {
+	if year, month, day, rest, ok := cutIrregular(b); ok {
+		return fmt.Sprintf("%04d-%02d-%02d", year, month, day), rest, true
+	}
+	days, rest, ok := cutBounded(b, minDays, maxDays)
+	if !ok {
+		return "", b, false
+	}
+	return formatDate(days), rest, true
 }
 
 func formatInfinity(sign int) string {

@@ -82,7 +82,7 @@ func TestKeysThatPeopleMistypeAreErrors(t *testing.T) {
 		{"text", `{"k":{}}`, `"k" (text)`},
 		{"bytea", `{"k":"ff"}`, `"k" (bytes)`},
 		{"uuid", `{"k":"x"}`, `"k" (uuid)`},
-		{"date", `{"k":"2024-02-30"}`, `"k" (date)`},
+		{"date", `{"k":"2024-02-32"}`, `"k" (date)`},
 		{"date", `{"k":"2024-02-29T00:00:00"}`, `"k" (date)`},
 		{"time", `{"k":"1:00"}`, `"k" (time)`},
 		{"timestamp", `{"k":"2024-02-29 00:00:00"}`, `"k" (timestamp)`},

@@ -117,7 +117,7 @@ func parseTemporal(class Class, text []byte) ([]byte, error) {
 	case "-infinity":
 		return appendInfinity(nil, -1), nil
 	}
-	days, rest, ok := parseISODate(text)
+	date, rest, ok := parseDay(text)
 	if !ok {
 		return nil, errKeySyntax
 	}
@@ -125,13 +125,26 @@ func parseTemporal(class Class, text []byte) ([]byte, error) {
 		if len(rest) > 0 {
 			return nil, errKeySyntax
 		}
-		return appendInt(nil, days), nil
+		return date, nil
 	}
-	return parseMoment(class, days, rest)
+	return parseMoment(class, date, rest)
+}
+
+// parseDay is the inverse of cutDay.
+func parseDay(text []byte) (date, rest []byte, ok bool) {
+	if days, rest, ok := parseISODate(text); ok {
+		return appendInt(nil, days), rest, true
+	}
+	year, month, day, rest, ok := cutDate(text)
+	if !ok {
+		return nil, text, false
+	}
+	date, ok = appendCivil(nil, year, month, day)
+	return date, rest, ok
 }
 
 // parseMoment parses what follows the date: T, the time, and Z for an instant.
-func parseMoment(class Class, days int64, rest []byte) ([]byte, error) {
+func parseMoment(class Class, date, rest []byte) ([]byte, error) {
 	zone := ""
 	if class == Instant {
 		zone = "Z"
@@ -143,5 +156,5 @@ func parseMoment(class Class, days int64, rest []byte) ([]byte, error) {
 	if !ok || us >= dayMicroseconds || string(rest) != zone {
 		return nil, errKeySyntax
 	}
-	return appendMoment(nil, days, us), nil
+	return appendInt(date, us), nil
 }

@@ -162,7 +162,9 @@ func (e *Encoder) begin(col int, class Class) bool {
 		e.fail(col, fmt.Errorf("has class %s and was set to a value of class %s", c.Class, class))
 		return false
 	}
-	e.arena = append(e.arena, c.bound...)
+	if c.wide {
+		e.arena = append(e.arena, c.bound...)
+	}
 	e.values[col].start = len(e.arena)
 	return true
 }
@@ -184,10 +186,14 @@ func (e *Encoder) has(col int) bool {
 	if col >= 0 && col < len(e.columns) {
 		return true
 	}
+	e.noColumn(col)
+	return false
+}
+
+func (e *Encoder) noColumn(col int) {
 	if e.err == nil {
 		e.err = fmt.Errorf("table %s has %d columns and none with number %d", e.shape.Table, len(e.columns), col)
 	}
-	return false
 }
 
 // fail keeps the first error for AppendKey and Row.

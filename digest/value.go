@@ -15,10 +15,10 @@ import (
 //	           +------------+----------------+   complement, as many as ^number needs
 //	float      8 bytes BE: the bits of the value as a double; one NaN
 //	uuid       16 bytes
-//	date       int: days since 1970-01-01; or 01 for -infinity, fe for infinity
+//	date       int: days since 1970-01-01; or 01 for -infinity, fe for infinity; or 02, see mysql.go
 //	time       int: microseconds since midnight
 //	timestamp, instant
-//	           int: days since 1970-01-01, int: microseconds of the day; or 01, fe
+//	           a date as above, int: microseconds of the day; or 01, fe
 //	           (PostgreSQL's year 294276 is more microseconds after 1970 than 64 bits count)
 //	text, bytes, verbatim
 //	           as they are

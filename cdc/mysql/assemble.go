@@ -1,0 +1,408 @@
+package mysql
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-mysql-org/go-mysql/replication"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+)
+
+// assembler turns the events of one stream into transactions. It belongs to one goroutine.
+//
+// A transaction is a group of events: one with its id, tables and their rows, and a commit. Where it lies in the log is
+// where the group begins and ends; that is in the order of commits.
+type assembler struct {
+	hasher  *digest.Hasher
+	current func() *watched // the list as it is now
+	passed  func(cdc.Event) // told of each event, before the list is looked at for the last time
+	fold    func() bool     // names of tables are compared without case
+	mariadb bool
+
+	cursor  logCursor
+	summed  bool   // events have checksums
+	lengths []byte // of post-headers, by type
+	names   names
+	unpacker
+
+	from    cdc.Position // where the stream begins
+	at      cdc.Position // how far it is shown
+	reread  cdc.Position // the same, but while what was shown before comes again, how far that is
+	waiting waiting
+
+	maps  map[uint64]*mapped // by the table's id
+	group group
+}
+
+// group is what was read of the transaction at hand.
+type group struct {
+	open bool
+	groupHeader
+	serial     uint64 // counts groups
+	start      cdc.LSN
+	file       uint64 // that it began in
+	rolling    bool   // BEGIN or XA START was seen: a commit ends it
+	end        ending
+	xid        string // of a prepared transaction
+	savepoints []savedAt
+
+	list    *watched
+	changes []cdc.Change // reused
+	touched []cdc.Touched
+	effects []statementEffect
+	others  []string // tables whose rows were passed over as not watched
+	keys    keys
+}
+
+// ending is how a group ends.
+type ending uint8
+
+const (
+	running    ending = iota
+	committed         // what it did counts
+	rolledBack        // what it did to tables without transactions counts
+	preparedXA        // what it did counts from XA COMMIT on
+	xaEnded           // with what was prepared
+	xaUndone
+)
+
+type savedAt struct {
+	name    string
+	changes int
+}
+
+type statementEffect struct {
+	effect
+	schema string
+}
+
+func newAssembler(from cdc.Position, h *digest.Hasher) *assembler {
+	a := &assembler{
+		hasher: h, names: names{}, maps: map[uint64]*mapped{},
+		from: from.Clone(), at: from.Clone(), reread: from.Clone(),
+	}
+	if from.Resume == nil {
+		a.cursor.floor = from.LSN
+	} else {
+		a.reread = cdc.Position{Shown: from.Resume.Clone(), Last: from.Resume.Clone()}
+	}
+	return a
+}
+
+// feed takes one event of the log. It returns what there is to yield: the end of a group, or progress. An error means
+// that the stream does not follow the protocol as we know it, or has a hole.
+func (a *assembler) feed(event []byte) (cdc.Event, bool, error) {
+	h, body, err := parseHeader(event)
+	if err != nil {
+		return cdc.Event{}, false, err
+	}
+	switch h.kind {
+	case replication.FORMAT_DESCRIPTION_EVENT:
+		a.summed, a.lengths, err = parseFormat(event, body)
+		a.lengths = slices.Clone(a.lengths)
+		return a.besides(&h, err)
+	case replication.ROTATE_EVENT, replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2:
+		return a.move(&h, withoutSum(event, body))
+	}
+	if a.summed {
+		if body, err = checkSum(event, body); err != nil {
+			return cdc.Event{}, false, err
+		}
+	}
+	switch h.kind {
+	case replication.PREVIOUS_GTIDS_EVENT, replication.MARIADB_GTID_LIST_EVENT, replication.MARIADB_BINLOG_CHECKPOINT_EVENT,
+		replication.MARIADB_START_ENCRYPTION_EVENT, replication.STOP_EVENT:
+		return a.besides(&h, nil)
+	}
+	if h.artificial() {
+		return cdc.Event{}, false, nil
+	}
+	begins, opens, err := a.begin(&h, body)
+	if err != nil {
+		return cdc.Event{}, false, err
+	}
+	if !begins {
+		err = a.take(&h, body)
+	}
+	if err == nil {
+		err = a.cursor.pass(&h)
+	}
+	if err == nil && begins {
+		err = a.open(&h, opens)
+	}
+	if err != nil || a.group.end == running {
+		return cdc.Event{}, false, err
+	}
+	return a.finish()
+}
+
+// besides passes an event of the server's own that belongs to no transaction.
+func (a *assembler) besides(h *header, err error) (cdc.Event, bool, error) {
+	if err != nil {
+		return cdc.Event{}, false, err
+	}
+	if !h.artificial() {
+		a.cursor.note(h)
+	}
+	return a.progress()
+}
+
+// move goes to where the server says that the stream is: in the next file, or further on when there is nothing for us.
+func (a *assembler) move(h *header, body []byte) (cdc.Event, bool, error) {
+	parse := parseRotate
+	switch h.kind {
+	case replication.HEARTBEAT_EVENT:
+		parse = func(body []byte) (string, uint64, error) { return parseHeartbeat(h, body) }
+	case replication.HEARTBEAT_LOG_EVENT_V2:
+		parse = parseHeartbeat2
+	}
+	file, offset, err := parse(body)
+	if err == nil && !(a.group.open && h.kind != replication.ROTATE_EVENT) {
+		err = a.cursor.rotate(file, offset)
+	}
+	if err != nil {
+		return cdc.Event{}, false, err
+	}
+	return a.progress()
+}
+
+// progress is the event that says how far the stream is, if that is further than it was.
+func (a *assembler) progress() (cdc.Event, bool, error) {
+	at, err := a.cursor.place()
+	if err != nil || a.group.open || at <= a.at.LSN {
+		return cdc.Event{}, false, err
+	}
+	return a.show(cdc.Event{Position: at}), true, nil
+}
+
+// show notes an event that is about to be yielded.
+func (a *assembler) show(e cdc.Event) cdc.Event {
+	a.at.Pass(e)
+	e.Resume = a.waiting.resume(a.mariadb, a.at.Shown)
+	a.at.Resume = e.Resume
+	a.passed(e)
+	return e
+}
+
+var errAnonymous = &cdc.SetupError{
+	Problem: "the log has transactions without a GTID",
+	Hint:    "SET PERSIST gtid_mode = ON; (by way of OFF_PERMISSIVE and ON_PERMISSIVE, and with enforce_gtid_consistency = ON)",
+}
+
+// begin reads the event that begins a group, if this is one.
+func (a *assembler) begin(h *header, body []byte) (begins bool, opens groupHeader, err error) {
+	switch h.kind {
+	case replication.GTID_EVENT:
+		opens, err = a.names.parseGTID(h, body)
+	case replication.GTID_TAGGED_LOG_EVENT:
+		opens, err = a.names.parseTagged(h, body)
+	case replication.MARIADB_GTID_EVENT:
+		opens, err = a.names.parseMariaDBGTID(h, body)
+	case replication.ANONYMOUS_GTID_EVENT:
+		err = errAnonymous
+	default:
+		return false, opens, nil
+	}
+	return true, opens, err
+}
+
+// open begins a group with the event that was just passed.
+func (a *assembler) open(h *header, opens groupHeader) error {
+	end, err := a.cursor.place()
+	if err != nil {
+		return err
+	}
+	g := &a.group
+	if g.open && g.file == a.cursor.file {
+		return fmt.Errorf("transaction %v begins within %v", opens.id, g.id)
+	}
+	// One that is open since an earlier file is what a crash left there: the server has undone it.
+	if len(a.maps) > mostMaps {
+		clear(a.maps)
+	}
+	clear(g.changes) // let go of the last transaction's memory
+	a.group = group{
+		open: true, groupHeader: opens, serial: g.serial + 1, start: end - cdc.LSN(h.size), file: a.cursor.file,
+		list: a.current(), changes: g.changes[:0], savepoints: g.savepoints[:0], others: g.others[:0],
+	}
+	return nil
+}
+
+// take takes an event within a group.
+func (a *assembler) take(h *header, body []byte) error {
+	if !a.group.open || a.group.end != running {
+		if h.flags&flagIgnorable != 0 {
+			return nil
+		}
+		return a.outside(h)
+	}
+	switch h.kind {
+	case replication.TABLE_MAP_EVENT:
+		return a.mapTable(body)
+	case replication.WRITE_ROWS_EVENTv1, replication.WRITE_ROWS_EVENTv2, replication.MARIADB_WRITE_ROWS_COMPRESSED_EVENT_V1, mariadbWriteRowsCompressedV2:
+		return a.rows(h, body, cdc.Insert)
+	case replication.UPDATE_ROWS_EVENTv1, replication.UPDATE_ROWS_EVENTv2, replication.PARTIAL_UPDATE_ROWS_EVENT,
+		replication.MARIADB_UPDATE_ROWS_COMPRESSED_EVENT_V1, mariadbUpdateRowsCompressedV2:
+		return a.rows(h, body, cdc.Update)
+	case replication.DELETE_ROWS_EVENTv1, replication.DELETE_ROWS_EVENTv2, replication.MARIADB_DELETE_ROWS_COMPRESSED_EVENT_V1, mariadbDeleteRowsCompressedV2:
+		return a.rows(h, body, cdc.Delete)
+	case replication.XID_EVENT:
+		a.group.end = committed
+		return nil
+	case replication.QUERY_EVENT, replication.MARIADB_QUERY_COMPRESSED_EVENT, replication.EXECUTE_LOAD_QUERY_EVENT:
+		return a.query(h, body)
+	case replication.XA_PREPARE_LOG_EVENT:
+		return a.prepare(body)
+	case replication.TRANSACTION_PAYLOAD_EVENT:
+		return a.unpack(body)
+	case replication.INTVAR_EVENT, replication.RAND_EVENT, replication.USER_VAR_EVENT, replication.BEGIN_LOAD_QUERY_EVENT,
+		replication.APPEND_BLOCK_EVENT, replication.DELETE_FILE_EVENT, replication.ROWS_QUERY_EVENT, replication.IGNORABLE_EVENT,
+		replication.MARIADB_ANNOTATE_ROWS_EVENT, replication.TRANSACTION_CONTEXT_EVENT, replication.VIEW_CHANGE_EVENT:
+		return nil
+	}
+	return a.unknown(h)
+}
+
+// outside judges an event that has no group.
+func (a *assembler) outside(h *header) error {
+	if h.kind == replication.INCIDENT_EVENT {
+		return &cdc.GapError{Reason: "the server says that its log lacks changes (incident event)", Hint: "its error log tells why"}
+	}
+	return fmt.Errorf("event %s stands outside of a transaction", nameOf(h.kind))
+}
+
+// unknown judges an event that we do not know.
+func (a *assembler) unknown(h *header) error {
+	switch {
+	case h.kind == replication.INCIDENT_EVENT:
+		return a.outside(h)
+	case h.flags&flagIgnorable != 0:
+		return nil
+	}
+	return &cdc.SetupError{
+		Problem: fmt.Sprintf("the log has an event %s that this version of lockstep does not know", nameOf(h.kind)),
+		Hint:    "use a version of lockstep that knows this server's",
+	}
+}
+
+// unpack takes the events of a compressed transaction.
+func (a *assembler) unpack(body []byte) error {
+	p, err := parsePayload(body)
+	if err != nil {
+		return err
+	}
+	return a.each(p, func(event []byte) error {
+		h, body, err := parseHeader(event)
+		if err != nil {
+			return err
+		}
+		if h.kind == replication.TRANSACTION_PAYLOAD_EVENT {
+			return errors.New("a compressed transaction holds another one")
+		}
+		return a.take(&h, body)
+	})
+}
+
+// prepare takes the end of the rows of a distributed transaction.
+func (a *assembler) prepare(body []byte) error {
+	xid, onePhase, err := parsePrepare(body)
+	a.group.end, a.group.xid = preparedXA, xid
+	if onePhase {
+		a.group.end = committed
+	}
+	return err
+}
+
+// query takes a statement.
+func (a *assembler) query(h *header, body []byte) error {
+	q, err := readQuery(h, body)
+	if err != nil {
+		return err
+	}
+	g := &a.group
+	e := unreadable
+	if q.readable {
+		tokens := tokenize(q.text, q.dialect)
+		c, about, err := controlOf(tokens)
+		if err != nil {
+			return err
+		}
+		if c != noControl {
+			g.control(c, about)
+			return nil
+		}
+		e = effectOf(tokens)
+	}
+	a.affect(statementEffect{e, q.schema}, g.list)
+	g.effects = append(g.effects, statementEffect{e, q.schema})
+	if !g.rolling && (!a.mariadb || g.standalone) {
+		g.end = committed
+	}
+	return nil
+}
+
+// control takes a statement that is about the group itself.
+func (g *group) control(c control, about string) {
+	const undone = "a part of a transaction that changed it was rolled back, but for tables without transactions"
+	switch c {
+	case begin, xaStart:
+		g.rolling = true
+	case commit:
+		g.end = committed
+	case rollback:
+		g.end = rolledBack
+		g.doubt(0, undone)
+	case savepoint:
+		g.savepoints = append(g.savepoints, savedAt{about, len(g.changes)})
+	case rollbackTo:
+		from := 0
+		for _, s := range g.savepoints {
+			if strings.EqualFold(s.name, about) {
+				from = s.changes
+			}
+		}
+		g.doubt(from, undone)
+	case xaCommit:
+		g.end, g.xid = xaEnded, about
+	case xaRollback:
+		g.end, g.xid = xaUndone, about
+	}
+}
+
+// doubt touches the tables of the changes from a certain one on.
+func (g *group) doubt(from int, reason string) {
+	for i := from; i < len(g.changes); i++ {
+		if i == from || g.changes[i].Table != g.changes[i-1].Table {
+			g.touch(g.changes[i].Table, reason)
+		}
+	}
+}
+
+// touch notes a table once, with the first reason. None of its changes in this transaction is given.
+func (g *group) touch(table cdc.TableID, reason string) {
+	if !slices.ContainsFunc(g.touched, func(t cdc.Touched) bool { return t.Table == table }) {
+		g.touched = append(g.touched, cdc.Touched{Table: table, Reason: reason})
+	}
+}
+
+// affect notes what a statement does to the tables of a list.
+func (a *assembler) affect(e statementEffect, list *watched) {
+	g := &a.group
+	for _, w := range e.on(list, e.schema, a.fold()) {
+		switch {
+		case !e.truncate:
+			g.touch(w.epoch.Table, e.reason)
+		case !w.known():
+			g.touch(w.epoch.Table, "")
+		default:
+			g.changes = append(g.changes, cdc.Change{Table: w.epoch.Table, Op: cdc.Truncate, Epoch: w.epoch.Number})
+		}
+	}
+	if e.catalog {
+		g.touch(0, "tables were defined")
+	}
+}

@@ -1,0 +1,122 @@
+package mysql
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
+
+	"lockstep/preflight"
+)
+
+var (
+	oldMySQL   = version{major: 8, minor: 0, patch: 11}
+	newMySQL   = version{major: 9, minor: 7}
+	newMariaDB = version{mariadb: true, major: 11, minor: 4}
+)
+
+func TestRetentionIsReadByAllItsNames(t *testing.T) {
+	const never = "ok binlog_expire_logs_seconds: the log is kept until somebody purges it"
+	for _, test := range []struct {
+		v    version
+		s    settings
+		want string
+		sql  string
+	}{
+		{newMySQL, settings{"binlog_expire_logs_seconds": "0"}, never, ""},
+		{newMySQL, settings{}, never, ""},
+		{newMySQL, settings{"binlog_expire_logs_seconds": "600", "binlog_expire_logs_auto_purge": "OFF"}, never, ""},
+		{newMySQL, settings{"binlog_expire_logs_seconds": "21600", "binlog_expire_logs_auto_purge": "ON"}, "ok binlog_expire_logs_seconds: the log is kept for 6h0m0s", ""},
+		{newMySQL, settings{"binlog_expire_logs_seconds": "21599"}, "warn binlog_expire_logs_seconds: the log is kept for 5h59m59s: if lockstep is away for longer, it has to read all tables anew",
+			"SET PERSIST binlog_expire_logs_seconds = 86400;"},
+		{oldMySQL, settings{"binlog_expire_logs_seconds": "0", "expire_logs_days": "2"}, "ok binlog_expire_logs_seconds: the log is kept for 48h0m0s", ""},
+		{newMariaDB, settings{"binlog_expire_logs_seconds": "0", "expire_logs_days": "0.041667"}, "warn binlog_expire_logs_seconds: the log is kept for 1h0m0.0288s: if lockstep is away for longer, it has to read all tables anew",
+			"SET GLOBAL binlog_expire_logs_seconds = 86400;"},
+		{newMariaDB, settings{"max_binlog_total_size": "0"}, never, ""},
+		{newMariaDB, settings{"max_binlog_total_size": "1073741824"}, never, ""},
+		{newMariaDB, settings{"max_binlog_total_size": "10485760"}, "warn max_binlog_total_size: of the log only 10 MB are kept: if lockstep is away while more is written, it has to read all tables anew",
+			"SET GLOBAL max_binlog_total_size = 10737418240;"},
+	} {
+		checks := judgeRetention(test.v, test.s)
+		c := checks[len(checks)-1]
+		if got := c.State.String() + " " + c.Subject + ": " + c.Detail; got != test.want || c.SQL != test.sql {
+			t.Errorf("%v: got %s %q, want %s", test.s, got, c.SQL, test.want)
+		}
+	}
+}
+
+func TestSettingThatTheServerDoesNotShowIsNotTakenForWell(t *testing.T) {
+	for _, v := range []version{oldMySQL, newMySQL, newMariaDB} {
+		for _, c := range judgeLog(v, settings{}) {
+			optional := c.Subject == "binlog_expire_logs_seconds" || c.Subject == "binlog_row_value_options" // which some versions lack
+			if (c.State == preflight.OK) != optional {
+				t.Errorf("%v: %+v", v, c)
+			}
+		}
+		r := report{version: v, settings: settings{}, channels: []upstream{{}}}
+		if c := r.judgeReplayLogged(); c.State != preflight.Fail {
+			t.Errorf("%v: %+v", v, c)
+		}
+		if c := judgeReadOnly(v, settings{}); c.State != preflight.Warn {
+			t.Errorf("%v: %+v", v, c)
+		}
+	}
+}
+
+func TestRowsWithoutDuplicatesAreNotWholeRows(t *testing.T) {
+	for _, c := range judgeLog(newMariaDB, settings{"binlog_row_image": "FULL_NODUP"}) {
+		if c.Subject == "binlog_row_image" && (c.State != preflight.Fail || c.SQL != "SET GLOBAL binlog_row_image = FULL;") {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+func TestWayToGTIDsBeginsWhereTheServerIs(t *testing.T) {
+	for mode, steps := range map[string]int{"OFF": 3, "OFF_PERMISSIVE": 2, "ON_PERMISSIVE": 1, "": 3} {
+		c := judgeGTIDMode(settings{"gtid_mode": mode})
+		if got := strings.Count(c.Hint, "SET PERSIST gtid_mode"); got != steps || c.State != preflight.Fail || c.SQL != "" {
+			t.Errorf("%q: %d steps, want %d: %+v", mode, got, steps, c)
+		}
+	}
+}
+
+// Lines of SHOW GRANTS, of both servers.
+func TestGrantsAreReadAsTheServerPrintsThem(t *testing.T) {
+	for _, test := range []struct {
+		lines               string
+		readsAll, readsLogs bool
+	}{
+		{"GRANT USAGE ON *.* TO `u`@`%`", false, false},
+		{"GRANT ALL PRIVILEGES ON *.* TO `u`@`%` WITH GRANT OPTION", true, true},
+		{"GRANT SELECT, RELOAD, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `u`@`%`", true, true},
+		{"GRANT SELECT ON *.* TO `u`@`%`;REVOKE SELECT ON `shop`.* FROM `u`@`%`", false, false},
+		{"GRANT SELECT ON `shop`.* TO `u`@`%`;GRANT BACKUP_ADMIN,REPLICATION_SLAVE_ADMIN ON *.* TO `u`@`%`", false, false},
+		{"GRANT `watcher` TO `u`@`%`;GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO `watcher`", false, true},
+		{"GRANT SELECT (`a ON *.* TO b`) ON `shop`.`t` TO `u`@`%`", false, false},
+		{"GRANT SELECT ON `x ON *.* TO `.`t` TO `u`@`%`", false, false},
+	} {
+		var grants []row
+		for line := range strings.SplitSeq(test.lines, ";") {
+			grants = append(grants, row{values: []mysql.FieldValue{mysql.NewFieldValue(mysql.FieldValueTypeString, 0, []byte(line))}})
+		}
+		var a account
+		a.judge(grants)
+		if a.readsAll != test.readsAll || a.readsLog != test.readsLogs {
+			t.Errorf("%s: reads all %v, the log %v", test.lines, a.readsAll, a.readsLog)
+		}
+	}
+}
+
+func TestChannelsAreNamedInStatements(t *testing.T) {
+	ch := upstream{channel: channel{name: "o'ne"}, receives: "Yes", applies: "Yes"}
+	for v, want := range map[version]string{
+		newMySQL:   "STOP REPLICA FOR CHANNEL 'o''ne'; CHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION = 1 FOR CHANNEL 'o''ne'; START REPLICA FOR CHANNEL 'o''ne';",
+		oldMySQL:   "STOP SLAVE FOR CHANNEL 'o''ne'; CHANGE MASTER TO MASTER_AUTO_POSITION = 1 FOR CHANNEL 'o''ne'; START SLAVE FOR CHANNEL 'o''ne';",
+		newMariaDB: "STOP SLAVE 'o''ne'; CHANGE MASTER 'o''ne' TO MASTER_USE_GTID = slave_pos; START SLAVE 'o''ne';",
+	} {
+		c := ch.judge(v)[0]
+		if c.State != preflight.Warn || c.Subject != "channel o'ne" || c.Hint != want {
+			t.Errorf("%v: %+v", v, c)
+		}
+	}
+}

@@ -1,0 +1,189 @@
+package mysql
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lockstep/cdc"
+)
+
+// Progress implements [cdc.Source]. What a server counts as replayed is in its log before it is counted, so the log's end
+// is read last.
+func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
+	var p cdc.Progress
+	err := s.ask(ctx, func(ctx context.Context, c *session) error {
+		lane, err := s.lane(ctx, c)
+		if err != nil {
+			return err
+		}
+		applied, err := readApplied(ctx, c)
+		if err != nil {
+			return fmt.Errorf("read what was replayed: %w", err)
+		}
+		barrier, err := endOfLog(ctx, c)
+		p = cdc.Progress{Barrier: barrier, Applied: map[string]cdc.TxSet{cdc.GTIDLane: applied}, Lanes: []cdc.Lane{lane}}
+		return err
+	})
+	return p, err
+}
+
+// readApplied asks for all transactions that the server has, or has been told to pass over: on MariaDB only the position
+// of its replication tells of those.
+func readApplied(ctx context.Context, c *session) (cdc.TxSet, error) {
+	query := "SELECT @@GLOBAL.gtid_executed"
+	if c.version.mariadb {
+		query = "SELECT CONCAT_WS(',', @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos)"
+	}
+	rows, err := c.query(ctx, query)
+	if err != nil {
+		return cdc.TxSet{}, err
+	}
+	return cdc.ParseTxSet(rows[0].at(0))
+}
+
+// readLogStatus asks for the end of the log and what is kept out of it.
+func readLogStatus(ctx context.Context, c *session) (row, error) {
+	rows, err := c.query(ctx, c.version.logStatus())
+	if err != nil {
+		return row{}, c.missingRight(err, c.version.seeLog(), "*.*")
+	}
+	if len(rows) == 0 {
+		return row{}, &cdc.SetupError{Problem: "the server writes no binary log", Hint: "set log_bin in its configuration and restart it"}
+	}
+	return rows[0], nil
+}
+
+// endOfLog is the end of the last transaction that the server has begun to write to its log.
+func endOfLog(ctx context.Context, c *session) (cdc.LSN, error) {
+	status, err := readLogStatus(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	return logPlace(status.text("File"), status.text("Position"))
+}
+
+// logPlace makes one position of a file's name and an offset in it.
+func logPlace(file, offset string) (cdc.LSN, error) {
+	at, err := strconv.ParseUint(offset, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("position %q in log file %q is no number", offset, file)
+	}
+	return position(file, at)
+}
+
+// lane is all of the replication that the server takes part in as a replica, whatever its channels: a transaction has the
+// same name by whichever it comes.
+func (s *Source) lane(ctx context.Context, c *session) (cdc.Lane, error) {
+	lane := cdc.Lane{Name: cdc.GTIDLane, Title: "replication", Tables: map[string]string{}}
+	rows, err := c.query(ctx, c.version.replicaStatus())
+	if err != nil {
+		if err = c.missingRight(err, c.version.seeReplicas(), "*.*"); !cdc.IsSetup(err) {
+			return lane, fmt.Errorf("read state of replication: %w", err)
+		}
+		lane.Problem = oneLine(err.Error())
+	}
+	channels := make([]channel, len(rows))
+	for i, r := range rows {
+		channels[i] = newChannel(r, s.fold.Load())
+	}
+	if len(channels) > 0 {
+		lane.Slot, lane.Title, lane.Enabled = channels[0].source, title(channels), true
+	} else if lane.Problem == "" {
+		lane.Problem = "no replication is configured on it"
+	}
+	var problems []string
+	for _, ch := range channels {
+		lane.Enabled = lane.Enabled && ch.running
+		if ch.problem == "" {
+			continue
+		}
+		if len(channels) > 1 {
+			ch.problem = fmt.Sprintf("channel %q: %s", ch.name, ch.problem)
+		}
+		problems = append(problems, ch.problem)
+	}
+	lane.Problem = cmp.Or(lane.Problem, strings.Join(problems, "; "))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, table := range s.listed {
+		lane.Tables[table] = filtered(channels, table)
+	}
+	return lane, nil
+}
+
+// channel is one connection of a replica to a source.
+type channel struct {
+	name    string
+	source  string // the id of the server it reads from; see Confirmed
+	running bool
+	problem string
+	filters replicaFilters
+}
+
+func newChannel(r row, fold bool) channel {
+	ch := channel{
+		name:    r.either("Channel_Name", "Connection_name"),
+		source:  cmp.Or(r.text("Source_UUID"), r.either("Master_UUID", "Master_Server_Id")),
+		running: r.either("Replica_IO_Running", "Slave_IO_Running") != "No" && r.either("Replica_SQL_Running", "Slave_SQL_Running") == "Yes",
+		filters: newReplicaFilters(r, fold),
+	}
+	var errs []string
+	for _, column := range []string{"Last_IO_Error", "Last_SQL_Error"} {
+		if text := oneLine(r.text(column)); text != "" {
+			errs = append(errs, text)
+		}
+	}
+	ch.problem = strings.Join(slices.Compact(errs), "; ")
+	return ch
+}
+
+func title(channels []channel) string {
+	var names []string
+	for _, ch := range channels {
+		if ch.name != "" {
+			names = append(names, strconv.Quote(ch.name))
+		}
+	}
+	switch len(names) {
+	case 0:
+		return "replication"
+	case 1:
+		return "replication channel " + names[0]
+	}
+	return "replication channels " + strings.Join(names, ", ")
+}
+
+// filtered says why no channel brings changes of a table, or nothing.
+func filtered(channels []channel, table string) string {
+	reason := ""
+	for _, ch := range channels {
+		if reason = ch.filters.keepsOut(table); reason == "" {
+			return ""
+		}
+	}
+	return reason
+}
+
+// Confirmed implements [cdc.Source]. These servers do not know what their replicas have.
+func (s *Source) Confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
+	var own string
+	err := s.ask(ctx, func(ctx context.Context, c *session) error {
+		query := "SELECT @@server_uuid"
+		if c.version.mariadb {
+			query = "SELECT @@server_id" // what its replicas show of it
+		}
+		rows, err := c.query(ctx, query)
+		if err == nil {
+			own = rows[0].at(0)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]cdc.TxSet{own: {}}, nil
+}

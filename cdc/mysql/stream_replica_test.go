@@ -1,0 +1,81 @@
+package mysql
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lockstep/cdc"
+	"lockstep/digest"
+	"lockstep/internal/dbtest"
+)
+
+// TestReplicaShowsTheTransactionsOfItsSource compares what both logs have: ids, times, rows.
+func TestReplicaShowsTheTransactionsOfItsSource(t *testing.T) {
+	for _, f := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+		t.Run(f.String(), func(t *testing.T) {
+			g := dbtest.MySQLGroupT(t, dbtest.NeedMySQL(t, f), 1, "CREATE DATABASE IF NOT EXISTS app", dbtest.Options{})
+			if err := g.GrantLockstep(t.Context(), "pw"); err != nil {
+				t.Fatal(err)
+			}
+			source := tailOf(t, g.Members()[0])
+			caughtUpWith(t, g)
+			replica := mirror(source, g.Members()[1])
+			xa := source.session()
+			exec(t, xa, "XA START 'x'", "INSERT INTO a VALUES (1, 1, 'x')", "XA END 'x'", "XA PREPARE 'x'")
+			source.do("INSERT INTO b VALUES (1, 1, 'é'), (2, NULL, NULL)", "UPDATE b SET id = 3 WHERE id = 2", "DELETE FROM b WHERE id = 1")
+			exec(t, xa, "XA COMMIT 'x'")
+			source.do("TRUNCATE b", "BEGIN; INSERT INTO a SELECT 5, 5, NULL; INSERT INTO b SELECT * FROM a; COMMIT", "ALTER TABLE b ADD COLUMN x int")
+			caughtUpWith(t, g)
+			want, got := source.read(), replica.read()
+			if diff := cmp.Diff(want, got); diff != "" || len(want) != 7 {
+				t.Errorf("%d transactions: -source +replica\n%s", len(want), diff)
+			}
+			if diff := cmp.Diff(source.rows, replica.rows); diff != "" {
+				t.Errorf("-source +replica\n%s", diff)
+			}
+			if diff := cmp.Diff(source.times, replica.times, cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) })); diff != "" {
+				t.Errorf("-source +replica\n%s", diff)
+			}
+			if !source.at.Shown.Equal(replica.at.Shown) || !source.at.Last.Equal(replica.at.Last) {
+				t.Errorf("source is at %v, %v, replica at %v, %v", source.at.Shown, source.at.Last, replica.at.Shown, replica.at.Last)
+			}
+			if !errantIsShown(t, replica) {
+				t.Error("a transaction of the replica's own is not shown as such")
+			}
+		})
+	}
+}
+
+func caughtUpWith(t *testing.T, g *dbtest.MySQLGroup) {
+	t.Helper()
+	if err := g.WaitCaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mirror is a tail of a replica, of the same tables.
+func mirror(source *tail, server *dbtest.MySQLServer) *tail {
+	source.t.Helper()
+	m := *source
+	m.Source, m.server = probe(source.t, server, ""), server
+	m.tables, m.epochs = map[cdc.TableID]cdc.Table{}, map[cdc.TableID]cdc.Epoch{}
+	m.through, m.times = map[cdc.TxID]int{}, map[cdc.TxID]time.Time{}
+	m.rows = map[string]digest.Digest{}
+	m.learn(1)
+	m.restart()
+	return &m
+}
+
+// errantIsShown writes on the replica itself.
+func errantIsShown(t *testing.T, m *tail) bool {
+	t.Helper()
+	before := m.at.Shown.Clone()
+	m.do("SET GLOBAL read_only = OFF", "INSERT INTO a VALUES (99, 1, 'errant')")
+	got := m.read()
+	errant := m.at.Shown.Without(before)
+	p, err := m.Progress(t.Context())
+	return err == nil && len(got) == 1 && strings.HasPrefix(got[0], "insert a 99") && !errant.IsZero() && p.Applied[cdc.GTIDLane].Covers(errant)
+}
