@@ -17,8 +17,14 @@ const (
 	DefaultMaxInFlightRows = 1_000_000
 )
 
-// Postgres is the one engine that this version watches.
-const Postgres = "postgres"
+// The engines. MySQL and MariaDB are one to lockstep, which asks each server what it is.
+const (
+	Postgres = "postgres"
+	MySQL    = "mysql"
+	MariaDB  = "mariadb"
+)
+
+var engines = []string{Postgres, MySQL, MariaDB}
 
 // Config is a whole configuration, checked, with all defaults filled in.
 type Config struct {
@@ -32,8 +38,8 @@ type Config struct {
 
 // Group is one replication group.
 type Group struct {
-	Name      string // [a-z0-9_]{1,40}: it becomes part of the names of slots and publications
-	Engine    string
+	Name      string        // [a-z0-9_]{1,40}: it becomes part of the names of slots and publications
+	Engine    string        // one of the engines
 	Budget    time.Duration // the group's own lag budget, or the file's; see [Group.LagBudget]
 	Reference string        // name of a member; empty: found out
 	Members   []Member
@@ -43,7 +49,7 @@ type Group struct {
 // Member is one server of a group.
 type Member struct {
 	Name         string
-	DSN          string // PostgreSQL URL or key=value form, without a password
+	DSN          string // without a password: PostgreSQL URL or key=value form; mysql:// URL
 	PasswordFile string
 	EnvPassword  Secret // that came with the DSN from the environment
 }

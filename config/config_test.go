@@ -104,10 +104,10 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 			`f:2: max_in_flight_rows: "0" is not a positive whole number: write it like 1000000`},
 		{"bad listen", "data_dir: /tmp/x", "data_dir: /tmp/x\nlisten: localhost",
 			`f:2: listen: "localhost" is not an address: write host:port, such as 127.0.0.1:9640`},
-		{"mysql", "engine: postgres", "engine: mysql",
-			`f:4: groups[0].engine: "mysql" cannot be watched yet: this version of lockstep watches postgres`},
+		{"unknown engine", "engine: postgres", "engine: oracle",
+			`f:4: groups[0].engine: unknown engine "oracle": write one of postgres, mysql, mariadb`},
 		{"no engine", "    engine: postgres\n", "",
-			`f:3: groups[0].engine: is missing: write engine: postgres`},
+			`f:3: groups[0].engine: is missing: write one of postgres, mysql, mariadb`},
 		{"group name", "name: shop", "name: Shop",
 			`f:3: groups[0].name: "Shop" is not a usable name: use 1 to 40 of a-z, 0-9 and _: it becomes part of slot names`},
 		{"member name", "name: b", "name: b/c",
@@ -127,21 +127,21 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 		{"half a password", "postgres://u@h2/db", "postgres://u:hunter2${LOCKSTEP_TEST_PW}@h2/db",
 			`f:9: groups[0].members[1].dsn: holds a password: put it in a file and name that as password_file, or write ${NAME} for it`},
 		{"password that breaks the URL", "postgres://u@h2/db", "postgres://u:hunter2%zz@h2/db",
-			`f:9: groups[0].members[1].dsn: is not a well-formed URL: ` + dsnExample},
+			`f:9: groups[0].members[1].dsn: is not a well-formed URL: ` + dsnExample(Postgres)},
 		{"two passwords", "dsn: postgres://u@h2/db", "dsn: postgres://u:${LOCKSTEP_TEST_PW}@h2/db\n        password_file: x",
 			`f:10: groups[0].members[1].password_file: the dsn brings a password too: keep one of the two`},
 		{"no such variable", "postgres://u@h2/db", "postgres://u:${LOCKSTEP_TEST_NONE}@h2/db",
 			`f:9: groups[0].members[1].dsn: the environment variable LOCKSTEP_TEST_NONE is not set: set it for lockstep, or remove the ${LOCKSTEP_TEST_NONE}`},
 		{"no host", "postgres://u@h2/db", "postgres:///db",
-			`f:9: groups[0].members[1].dsn: names no host: ` + dsnExample},
+			`f:9: groups[0].members[1].dsn: names no host: ` + dsnExample(Postgres)},
 		{"no database", "postgres://u@h2/db", "postgres://u@h2",
-			`f:9: groups[0].members[1].dsn: names no database: ` + dsnExample},
+			`f:9: groups[0].members[1].dsn: names no database: ` + dsnExample(Postgres)},
 		{"two hosts", "postgres://u@h2/db", "postgres://u@h2,h3/db",
 			`f:9: groups[0].members[1].dsn: names several hosts: a member is one server: list each as a member of its own`},
 		{"sslmode", "postgres://u@h2/db", "postgres://u@h2/db?sslmode=verify",
 			`f:9: groups[0].members[1].dsn: unknown sslmode "verify": use one of disable, allow, prefer, require, verify-ca, verify-full`},
 		{"mysql scheme", "postgres://u@h2/db", "mysql://u@h2/db",
-			`f:9: groups[0].members[1].dsn: scheme "mysql" cannot be watched yet, this version of lockstep watches postgres: ` + dsnExample},
+			`f:9: groups[0].members[1].dsn: is of another engine than the group (scheme "mysql"): ` + dsnExample(Postgres)},
 		{"no include", "      include:\n        - public.*", "      exclude: [public.x]",
 			`f:10: groups[0].tables.include: is missing: list patterns of schema.table, such as ["public.*"]`},
 		{"empty include", "      include:\n        - public.*", "      include: []",
@@ -225,6 +225,33 @@ func TestPasswordComesFromTheEnvironmentAsItIs(t *testing.T) {
 		password, err := m.Password()
 		if err != nil || m.DSN != test.text || password != test.password {
 			t.Errorf("%s: got %q, %q, %v; want %q, %q", test.dsn, m.DSN, password, err, test.text, test.password)
+		}
+	}
+}
+
+func TestMySQLMembersAreURLs(t *testing.T) {
+	t.Setenv("LOCKSTEP_TEST_PW", "p@ss/w:rd$1%")
+	text := strings.NewReplacer("engine: postgres", "engine: mariadb", "postgres://u@h1/db", "mysql://u@h1:3306/shop?tls=verify-full",
+		"postgres://u@h2/db", `"mysql://u:${LOCKSTEP_TEST_PW}@h2"`).Replace(minimal)
+	c, err := Parse("f", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := c.Groups[0]
+	if g.Engine != MariaDB || g.Member("a").DSN != "mysql://u@h1:3306/shop?tls=verify-full" || g.Member("b").DSN != "mysql://u@h2" || g.Member("b").EnvPassword.Reveal() != "p@ss/w:rd$1%" {
+		t.Errorf("%+v", g)
+	}
+	for dsn, words := range map[string]string{
+		"postgres://u@h2/db":        "is not a mysql URL: write it like mysql://lockstep@10.0.0.1:3306/shop?tls=verify-full",
+		"u@tcp(h2:3306)/db":         "is not a mysql URL",
+		"mysql://u:secret@h2/db":    "holds a password: put it in a file",
+		"mysql://u@/db":             "names no host",
+		"mysql://u@h1,h2/db":        "names several hosts",
+		"mysql://u:%zz@h2:3306/db?": "is not a well-formed URL",
+	} {
+		_, err := Parse("f", []byte(strings.Replace(text, "mysql://u:${LOCKSTEP_TEST_PW}@h2", dsn, 1)))
+		if err == nil || !strings.Contains(err.Error(), words) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, want %q", dsn, err, words)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -82,9 +83,10 @@ func decodeListen(n node) string {
 
 func decodeGroup(n node, names unique, c *Config) Group {
 	f := n.fields("name", "engine", "lag_budget", "reference", "members", "tables")
+	engine := decodeEngine(f["engine"])
 	g := Group{
 		Name:      decodeName(f["name"], names, groupName, "use 1 to 40 of a-z, 0-9 and _: it becomes part of slot names"),
-		Engine:    decodeEngine(f["engine"]),
+		Engine:    engine,
 		Budget:    f["lag_budget"].duration(c.LagBudget),
 		Reference: f["reference"].text(),
 		Tables:    decodeTables(f["tables"]),
@@ -92,7 +94,7 @@ func decodeGroup(n node, names unique, c *Config) Group {
 	f["members"].require("list the servers of the group")
 	members := unique{}
 	for _, item := range f["members"].items() {
-		g.Members = append(g.Members, decodeMember(item, members))
+		g.Members = append(g.Members, decodeMember(item, members, engine))
 	}
 	if f["members"].isList() && len(g.Members) < 2 {
 		f["members"].fail(fmt.Sprintf("lists %d", len(g.Members)), "a group needs at least 2 members to compare")
@@ -117,26 +119,26 @@ func decodeName(n node, names unique, valid *regexp.Regexp, remedy string) strin
 	return name
 }
 
+// decodeEngine returns an empty engine if none can be made out.
 func decodeEngine(n node) string {
-	n.require("write engine: " + Postgres)
-	switch engine := n.text(); engine {
-	case Postgres, "":
-	case "mysql", "mariadb":
-		n.fail(fmt.Sprintf("%q cannot be watched yet", engine), "this version of lockstep watches postgres")
-	default:
-		n.fail(fmt.Sprintf("unknown engine %q", engine), "this version of lockstep watches postgres")
+	known := "write one of " + strings.Join(engines, ", ")
+	n.require(known)
+	engine := n.text()
+	if engine != "" && !slices.Contains(engines, engine) {
+		n.fail(fmt.Sprintf("unknown engine %q", engine), known)
+		return ""
 	}
-	return Postgres
+	return engine
 }
 
-func decodeMember(n node, names unique) Member {
+func decodeMember(n node, names unique, engine string) Member {
 	f := n.fields("name", "dsn", "password_file")
 	m := Member{
 		Name:         decodeName(f["name"], names, memberName, "use letters, digits, dot, hyphen and _"),
 		PasswordFile: f["password_file"].expanded(),
 	}
-	f["dsn"].require("write it like postgres://lockstep@10.0.0.1/shop?sslmode=verify-full")
-	m.DSN, m.EnvPassword = decodeDSN(f["dsn"])
+	f["dsn"].require(dsnExample(engine))
+	m.DSN, m.EnvPassword = decodeDSN(f["dsn"], engine)
 	if m.PasswordFile != "" && m.EnvPassword != "" {
 		f["password_file"].fail("the dsn brings a password too", "keep one of the two")
 	}

@@ -9,12 +9,18 @@ import (
 	"strings"
 )
 
-const dsnExample = "write it like postgres://lockstep@10.0.0.1/shop?sslmode=verify-full"
+func dsnExample(engine string) string {
+	if engine == MySQL || engine == MariaDB {
+		return "write it like mysql://lockstep@10.0.0.1:3306/shop?tls=verify-full"
+	}
+	return "write it like postgres://lockstep@10.0.0.1/shop?sslmode=verify-full"
+}
 
 var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
 // dsn is what can be known of a connection string without the driver.
 type dsn struct {
+	engine                  string
 	text                    string // without the password
 	password                string
 	host, database, sslmode string
@@ -23,7 +29,7 @@ type dsn struct {
 
 // decodeDSN returns the connection string without its password, and the password if the environment gave one. The
 // string may hold a secret, so no error prints it.
-func decodeDSN(n node) (string, Secret) {
+func decodeDSN(n node, engine string) (string, Secret) {
 	raw := n.text()
 	if raw == "" {
 		return "", ""
@@ -34,10 +40,10 @@ func decodeDSN(n node) (string, Secret) {
 		return "", "" // a variable is missing
 	}
 	if len(values) == 1 && hidden == values[0].token { // the whole string comes from the environment
-		d, err := parseDSN(values[0].value)
+		d, err := parseDSN(values[0].value, engine)
 		return d.check(n, err), Secret(d.password)
 	}
-	d, err := parseDSN(hidden)
+	d, err := parseDSN(hidden, engine)
 	password := d.password
 	if password != "" && !slices.ContainsFunc(values, func(v variable) bool { return v.token == password }) {
 		n.fail("holds a password", "put it in a file and name that as password_file, or write ${NAME} for it")
@@ -74,13 +80,13 @@ func hideVariables(n node, raw string) (string, []variable) {
 func (d dsn) check(n node, err error) string {
 	switch {
 	case err != nil:
-		n.fail(err.Error(), dsnExample)
+		n.fail(err.Error(), dsnExample(d.engine))
 	case d.host == "":
-		n.fail("names no host", dsnExample)
+		n.fail("names no host", dsnExample(d.engine))
 	case strings.Contains(d.host, ","):
 		n.fail("names several hosts", "a member is one server: list each as a member of its own")
-	case d.database == "":
-		n.fail("names no database", dsnExample)
+	case d.database == "" && d.engine == Postgres:
+		n.fail("names no database", dsnExample(d.engine))
 	case d.secretParameter != "":
 		n.fail("holds "+d.secretParameter, "lockstep takes no such secret in the dsn; use a key without a passphrase, or a password_file")
 	case d.sslmode != "" && !slices.Contains(sslModes, d.sslmode):
@@ -89,22 +95,46 @@ func (d dsn) check(n node, err error) string {
 	return d.text
 }
 
-func parseDSN(s string) (dsn, error) {
+func parseDSN(s, engine string) (dsn, error) {
 	scheme, _, isURL := strings.Cut(s, "://")
+	mysql := scheme == "mysql" || scheme == "mariadb"
+	var d dsn
+	var err error
 	switch {
-	case !isURL:
-		return parseKeywords(s)
-	case scheme == "postgres" || scheme == "postgresql":
-		return parseURL(s)
-	case scheme == "mysql" || scheme == "mariadb":
-		return dsn{}, fmt.Errorf("scheme %q cannot be watched yet, this version of lockstep watches postgres", scheme)
-	case strings.Contains(scheme, "="):
-		return parseKeywords(s)
+	case engine == MySQL || engine == MariaDB:
+		if !isURL || !mysql {
+			return dsn{engine: engine}, errors.New("is not a mysql URL")
+		}
+		d, err = parseMySQL(s)
+	case isURL && mysql:
+		err = fmt.Errorf("is of another engine than the group (scheme %q)", scheme)
+	case isURL && (scheme == "postgres" || scheme == "postgresql"):
+		d, err = parsePostgres(s)
+	case !isURL || strings.Contains(scheme, "="):
+		d, err = parseKeywords(s)
+	default:
+		err = errors.New("is not a postgres URL")
 	}
-	return dsn{}, errors.New("is not a postgres URL")
+	d.engine = engine
+	return d, err
 }
 
-func parseURL(s string) (dsn, error) {
+// parseMySQL takes the password out of a URL whose parameters the engine's own package reads.
+func parseMySQL(s string) (dsn, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return dsn{}, errors.New("is not a well-formed URL") // url's own error prints it
+	}
+	d := dsn{host: u.Host + u.Query().Get("socket")}
+	if password, set := u.User.Password(); set {
+		d.password = password
+		u.User = url.User(u.User.Username())
+	}
+	d.text = u.String()
+	return d, nil
+}
+
+func parsePostgres(s string) (dsn, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return dsn{}, errors.New("is not a well-formed URL") // url's own error prints it

@@ -38,6 +38,14 @@ func (m *Member) Password() (string, error) {
 	return secret.Reveal(), nil
 }
 
+// PasswordFunc returns Password, or nil if no password is set.
+func (m *Member) PasswordFunc() func() (string, error) {
+	if m.PasswordFile == "" && m.EnvPassword == "" {
+		return nil
+	}
+	return m.Password
+}
+
 // Secret reads the key that signs the webhook's messages anew. Empty: messages are not signed.
 func (w *Webhook) Secret() (Secret, error) {
 	if w.SecretFile == "" {

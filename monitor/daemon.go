@@ -12,7 +12,6 @@ import (
 	"lockstep/alerts"
 	"lockstep/align"
 	"lockstep/cdc"
-	"lockstep/cdc/postgres"
 	"lockstep/config"
 	"lockstep/digest"
 	"lockstep/store"
@@ -158,7 +157,7 @@ func (d *Daemon) sources(c *config.Group) ([]Member, error) {
 	var members []Member
 	for i := range c.Members {
 		m := &c.Members[i]
-		source, err := postgres.New(SourceOptions(c, m, d.log), hasher)
+		source, err := newSource(c, m, hasher, d.log)
 		if err != nil {
 			closeAll(members)
 			return nil, fmt.Errorf("group %s: member %s: %w", c.Name, m.Name, err)
@@ -166,22 +165,6 @@ func (d *Daemon) sources(c *config.Group) ([]Member, error) {
 		members = append(members, Member{Name: m.Name, Source: source})
 	}
 	return members, nil
-}
-
-// SourceOptions say how a member of the configuration is reached.
-func SourceOptions(g *config.Group, m *config.Member, log *slog.Logger) postgres.Options {
-	o := postgres.Options{
-		Group:       g.Name,
-		Member:      m.Name,
-		DSN:         m.DSN,
-		Slot:        postgres.Name(g.Name),
-		Publication: postgres.Name(g.Name),
-		Logger:      log,
-	}
-	if m.PasswordFile != "" || m.EnvPassword != "" {
-		o.Password = m.Password
-	}
-	return o
 }
 
 // preflight asks all members who they are and returns the name of the reference. A member that was watched before may

@@ -11,17 +11,26 @@ import (
 	"time"
 
 	"lockstep/align"
+	"lockstep/config"
 	"lockstep/internal/cluster"
 	"lockstep/internal/dbtest"
 	"lockstep/monitor"
 )
 
-// watch is lockstep at work on a cluster of real servers.
+// watch is lockstep at work on real servers.
 type watch struct {
 	t      *testing.T
-	c      *cluster.Cluster
+	c      *cluster.Cluster // nil: group is set
+	group  *mysqlGroup
 	daemon *monitor.Daemon
 	stop   func()
+}
+
+func (w *watch) config() *config.Config {
+	if w.c != nil {
+		return w.c.Config
+	}
+	return w.group.config
 }
 
 const oneTable = `CREATE TABLE items (id bigint PRIMARY KEY, name text, price numeric);`
@@ -61,7 +70,7 @@ func startWatch(t *testing.T, c *cluster.Cluster) *watch {
 func (w *watch) start() {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	d, err := monitor.Start(w.t.Context(), w.c.Config, monitor.DaemonOptions{Version: "test", Logger: log})
+	d, err := monitor.Start(w.t.Context(), w.config(), monitor.DaemonOptions{Version: "test", Logger: log})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -137,14 +146,26 @@ func (w *watch) inStep() {
 
 func (w *watch) exec(member string, sql ...string) {
 	w.t.Helper()
-	if err := w.c.Member(member).Exec(w.t.Context(), sql...); err != nil {
+	var err error
+	if w.c != nil {
+		err = w.c.Member(member).Exec(w.t.Context(), sql...)
+	} else {
+		err = w.group.member(member).Exec(w.t.Context(), sql...)
+	}
+	if err != nil {
 		w.t.Fatalf("%s: %v", member, err)
 	}
 }
 
 func (w *watch) replayed() {
 	w.t.Helper()
-	if err := w.c.WaitCaughtUp(w.t.Context()); err != nil {
+	var err error
+	if w.c != nil {
+		err = w.c.WaitCaughtUp(w.t.Context())
+	} else {
+		err = w.group.WaitCaughtUp(w.t.Context())
+	}
+	if err != nil {
 		w.t.Fatal(err)
 	}
 }

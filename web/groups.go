@@ -27,6 +27,7 @@ type memberJSON struct {
 	ProvenAt *time.Time    `json:"proven_at"` // when it was last known to have shown all that it has
 	Lag      float64       `json:"lag_seconds"`
 	InFlight int64         `json:"in_flight_rows"`
+	Errant   string        `json:"errant_transactions,omitempty"` // GTIDs that it has and the reference has not
 	Trouble  string        `json:"trouble,omitempty"`
 	Tables   []tableJSON   `json:"tables"`
 }
@@ -61,7 +62,7 @@ func describe(g *align.GroupStatus) groupJSON {
 	for _, m := range g.Members {
 		mj := memberJSON{
 			Name: m.Name, Role: m.Role, State: worst(m.Tables), Position: m.Position.String(), Version: m.Server.Version,
-			ProvenAt: orNull(m.ProvenAt), Lag: m.Behind.Seconds(), InFlight: m.InFlight, Trouble: m.Trouble, Tables: []tableJSON{},
+			ProvenAt: orNull(m.ProvenAt), Lag: m.Behind.Seconds(), InFlight: m.InFlight, Errant: m.Errant.String(), Trouble: m.Trouble, Tables: []tableJSON{},
 		}
 		for _, t := range m.Tables {
 			mj.Tables = append(mj.Tables, tableJSON{

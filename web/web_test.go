@@ -85,7 +85,7 @@ func shop() *watched {
 	return &watched{
 		status: align.GroupStatus{Group: "shop", Reference: "eu-1", At: noon, Members: []align.MemberStatus{
 			{ID: 1, Name: "eu-1", Role: "reference", Position: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}, ProvenAt: noon, Server: cdc.Server{Version: "17.1"}, Tables: tables(align.InStep)},
-			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: noon, Behind: 1500 * time.Millisecond, InFlight: 4, Applied: 7, Open: map[align.Kind]int{align.Changed: 1, align.Stale: 2}, Tables: tables(align.Diverged)},
+			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: noon, Errant: cdc.Everything(0x99), Behind: 1500 * time.Millisecond, InFlight: 4, Applied: 7, Open: map[align.Kind]int{align.Changed: 1, align.Stale: 2}, Tables: tables(align.Diverged)},
 		}},
 		divergences: []*align.Divergence{
 			divergence(3, nil),

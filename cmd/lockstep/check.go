@@ -10,12 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/cdc/postgres"
 	"lockstep/config"
 	"lockstep/monitor"
+	"lockstep/preflight"
 )
 
-// unreachable is the state of a member that did not answer; the other states are those of postgres.State.
+// unreachable is the state of a member that did not answer; the other states are those of preflight.State.
 const unreachable = "unreachable"
 
 type checkOptions struct {
@@ -28,7 +28,7 @@ type checkOptions struct {
 type checkLine struct {
 	Group  string `json:"group"`
 	Member string `json:"member,omitempty"` // empty: about the group as a whole
-	postgres.Check
+	preflight.Check
 	StateName string `json:"state"` // hides that of Check, which knows no unreachable
 }
 
@@ -114,14 +114,14 @@ func (o checkOptions) choose(c *config.Config) ([]config.Group, error) {
 }
 
 // askMembers checks all members at once. Where an error is, the report is nil.
-func askMembers(ctx context.Context, g config.Group, timeout time.Duration) ([]*postgres.Report, []error) {
-	reports, errs := make([]*postgres.Report, len(g.Members)), make([]error, len(g.Members))
+func askMembers(ctx context.Context, g config.Group, timeout time.Duration) ([]*preflight.Report, []error) {
+	reports, errs := make([]*preflight.Report, len(g.Members)), make([]error, len(g.Members))
 	var asking sync.WaitGroup
 	for i, m := range g.Members {
 		asking.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			reports[i], errs[i] = monitor.SourceOptions(&g, &m, nil).Check(ctx, g.Tables.Match)
+			reports[i], errs[i] = monitor.Check(ctx, &g, &m)
 		})
 	}
 	asking.Wait()
@@ -132,13 +132,13 @@ func askMembers(ctx context.Context, g config.Group, timeout time.Duration) ([]*
 func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whole bool) []checkLine {
 	reports, errs := askMembers(ctx, g, timeout)
 	var lines []checkLine
-	var answered []*postgres.Report
-	add := func(member, state string, c postgres.Check) {
+	var answered []*preflight.Report
+	add := func(member, state string, c preflight.Check) {
 		lines = append(lines, checkLine{Group: g.Name, Member: member, Check: c, StateName: state})
 	}
 	for i, m := range g.Members {
 		if errs[i] != nil {
-			add(m.Name, unreachable, postgres.Check{Subject: "connection", Detail: errs[i].Error()})
+			add(m.Name, unreachable, preflight.Check{Subject: "connection", Detail: errs[i].Error()})
 			continue
 		}
 		answered = append(answered, reports[i])
@@ -147,7 +147,7 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 		}
 	}
 	if whole {
-		for _, c := range postgres.CheckGroup(answered, g.ExcludeColumns) {
+		for _, c := range preflight.Group(answered, g.ExcludeColumns) {
 			add("", c.State.String(), c)
 		}
 	}
@@ -159,7 +159,7 @@ func (l checkLine) code() int {
 	switch l.StateName {
 	case unreachable:
 		return exitUnreachable
-	case postgres.Fail.String():
+	case preflight.Fail.String():
 		return exitUnknown
 	}
 	return exitInStep
@@ -175,7 +175,7 @@ func (o checkOptions) printSQL(ctx context.Context, w io.Writer, groups []config
 		return err
 	}
 	for _, c := range reports[0].Checks {
-		if c.State == postgres.Fail && c.SQL == "" {
+		if c.State == preflight.Fail && c.SQL == "" {
 			return undeterminedError(fmt.Errorf("member %s: %s: %s: %s", o.member, c.Subject, c.Detail, c.Hint))
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"io"
 	"strings"
 
-	"lockstep/cdc/postgres"
 	"lockstep/config"
+	"lockstep/preflight"
 )
 
 // print shows the lines of one group.
@@ -47,7 +47,7 @@ func statePaint(w io.Writer) func(int, string, string) string {
 func (o checkOptions) printMending(w io.Writer, g config.Group, lines []checkLine) error {
 	advice := o.scripts(g, lines)
 	for _, l := range lines {
-		if l.State != postgres.OK && l.Hint != "" {
+		if l.State != preflight.OK && l.Hint != "" {
 			advice = append(advice, fmt.Sprintf("%s: %s: %s", l.owner(), l.Subject, l.Hint))
 		}
 	}
@@ -69,7 +69,7 @@ func (o checkOptions) scripts(g config.Group, lines []checkLine) []string {
 	for _, m := range g.Members {
 		statements, restart := 0, ""
 		for _, l := range lines {
-			if l.Member != m.Name || l.State == postgres.OK || l.SQL == "" {
+			if l.Member != m.Name || l.State == preflight.OK || l.SQL == "" {
 				continue
 			}
 			statements++

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -68,6 +69,19 @@ Exits 0 if all are in step or lag within their budget, 1 if one has diverged or 
 	return c
 }
 
+// shortPosition leaves of a GTID set what fits a column: the first characters of a UUID tell servers apart, and of many
+// sources the first stands for all. The whole set is in -o json.
+func shortPosition(set string) string {
+	entries := strings.Split(set, ",")
+	if uuid, numbers, ok := strings.Cut(entries[0], ":"); ok && len(uuid) == 36 {
+		entries[0] = uuid[:8] + "…:" + numbers
+	}
+	if more := len(entries) - 1; more > 0 {
+		return fmt.Sprintf("%s +%d", entries[0], more)
+	}
+	return entries[0]
+}
+
 func printStatus(cmd *cobra.Command, groups []statusGroup) error {
 	var rows [][]string
 	for _, g := range groups {
@@ -79,7 +93,7 @@ func printStatus(cmd *cobra.Command, groups []statusGroup) error {
 				}
 				rows = append(rows, []string{
 					g.Name, m.Name, m.Role, t.Table, string(t.State), fmt.Sprint(t.Rows), fmt.Sprint(t.DivergentKeys),
-					fmt.Sprintf("%.1fs", m.LagSeconds), m.Position, note,
+					fmt.Sprintf("%.1fs", m.LagSeconds), shortPosition(m.Position), note,
 				})
 			}
 		}

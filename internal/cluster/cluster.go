@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/cdc/postgres"
 	"lockstep/config"
 	"lockstep/internal/dbtest"
 	"lockstep/monitor"
+	"lockstep/preflight"
 )
 
 // Database is the one that is replicated.
@@ -98,12 +98,12 @@ func (c *Cluster) createRole(ctx context.Context) error {
 func (c *Cluster) Mend(ctx context.Context) error {
 	g := &c.Config.Groups[0]
 	for i, s := range c.Members() {
-		report, err := monitor.SourceOptions(g, &g.Members[i], nil).Check(ctx, g.Tables.Match)
+		report, err := monitor.Check(ctx, g, &g.Members[i])
 		if err != nil {
 			return err
 		}
 		for _, check := range report.Checks {
-			if check.State == postgres.OK || check.SQL == "" {
+			if check.State == preflight.OK || check.SQL == "" {
 				continue
 			}
 			if err := s.Exec(ctx, check.SQL); err != nil {

@@ -9,7 +9,7 @@ import (
 const module = "lockstep/"
 
 // below is everything under monitor, in the order of the layers.
-const below = "digest merkle cdc align store cdc/postgres alerts web"
+const below = "digest merkle preflight cdc align store cdc/postgres cdc/mysql alerts web"
 
 // allowed says what each package of ours may import of ours. Imports point down; a package that is not here fails.
 var allowed = map[string]string{
@@ -18,23 +18,26 @@ var allowed = map[string]string{
 	"cdc":              "merkle digest",
 	"align":            "cdc merkle digest",
 	"store":            "align cdc merkle digest",
-	"cdc/postgres":     "cdc merkle digest",
+	"preflight":        "digest",
+	"cdc/postgres":     "cdc merkle digest preflight",
+	"cdc/mysql":        "cdc merkle digest preflight",
 	"alerts":           "align store cdc digest",
 	"web":              "align store cdc merkle digest",
 	"config":           "",
 	"monitor":          below + " config",
 	"internal/dbtest":  "",
 	"internal/load":    "",
-	"internal/cluster": "cdc/postgres config monitor internal/dbtest",
+	"internal/cluster": "config monitor preflight internal/dbtest",
 	"internal/demo":    below + " config monitor internal/cluster internal/dbtest internal/load",
 	"internal/lint":    "",
-	"cmd/lockstep":     "config monitor align store cdc cdc/postgres web internal/demo internal/dbtest",
+	"cmd/lockstep":     "config monitor align store cdc preflight web internal/demo internal/dbtest",
 }
 
 // owners says which packages may import a third-party module: the few that would have to change if it went away.
 var owners = map[string]string{
 	"github.com/cockroachdb/pebble": "store",
-	"github.com/jackc/":             "cdc/postgres internal/dbtest internal/demo internal/load",
+	"github.com/jackc/":             "cdc/postgres internal/dbtest internal/cluster internal/demo internal/load",
+	"github.com/go-mysql-org/":      "cdc/mysql internal/dbtest internal/cluster internal/demo internal/load",
 	"github.com/prometheus/":        "web monitor",
 	"github.com/goccy/go-yaml":      "config",
 	"github.com/spf13/cobra":        "cmd/lockstep",

@@ -1,0 +1,46 @@
+package monitor
+
+import (
+	"context"
+	"log/slog"
+
+	"lockstep/cdc"
+	"lockstep/cdc/mysql"
+	"lockstep/cdc/postgres"
+	"lockstep/config"
+	"lockstep/digest"
+	"lockstep/preflight"
+)
+
+// newSource makes the source of a member. It connects to nothing.
+func newSource(g *config.Group, m *config.Member, h *digest.Hasher, log *slog.Logger) (cdc.Source, error) {
+	if g.Engine == config.Postgres {
+		return postgres.New(postgresOptions(g, m, log), h)
+	}
+	return mysql.New(mysqlOptions(g, m, log), h)
+}
+
+// Check looks at everything that lockstep needs of a member. It changes nothing. A server that refuses the connection is
+// a failed check; an error is for a member that could not be asked.
+func Check(ctx context.Context, g *config.Group, m *config.Member) (*preflight.Report, error) {
+	if g.Engine == config.Postgres {
+		return postgresOptions(g, m, nil).Check(ctx, g.Tables.Match)
+	}
+	return mysqlOptions(g, m, nil).Check(ctx, g.Tables.Match)
+}
+
+func postgresOptions(g *config.Group, m *config.Member, log *slog.Logger) postgres.Options {
+	return postgres.Options{
+		Group:       g.Name,
+		Member:      m.Name,
+		DSN:         m.DSN,
+		Password:    m.PasswordFunc(),
+		Slot:        postgres.Name(g.Name),
+		Publication: postgres.Name(g.Name),
+		Logger:      log,
+	}
+}
+
+func mysqlOptions(g *config.Group, m *config.Member, log *slog.Logger) mysql.Options {
+	return mysql.Options{Group: g.Name, Member: m.Name, DSN: m.DSN, Password: m.PasswordFunc(), Logger: log}
+}
