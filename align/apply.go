@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 
 	"lockstep/cdc"
@@ -289,21 +290,38 @@ func (l *Ledger) truncate(t *table, c *coverage, fx *effects) error {
 // effects gathers what a transaction does to each row in total.
 type effects struct {
 	list []RowChange
-	at   map[rowKey]int // index into list; nil while list holds at most one row
+	// at finds the last row of a hash in list, and next, for each row, the one before it with the same hash; -1 is none.
+	// Both are empty while list holds at most one row.
+	at   map[uint64]int32
+	next []int32
 }
 
+// hashSeed makes hashes of keys that nobody can foresee. They live as long as a transaction is being applied.
+var hashSeed = maphash.MakeSeed()
+
 func (fx *effects) add(c RowChange) {
-	if len(fx.list) == 1 && fx.at == nil {
-		first := fx.list[0]
-		fx.at = map[rowKey]int{{first.Table, string(first.Key)}: 0}
+	switch {
+	case len(fx.list) == 0:
+		fx.list = append(fx.list, c)
+		return
+	case fx.at == nil:
+		fx.at = map[uint64]int32{fx.list[0].hash(): 0}
+		fx.next = append(fx.next, -1)
 	}
-	if fx.at != nil {
-		at := rowKey{c.Table, string(c.Key)}
-		if i, ok := fx.at[at]; ok {
-			fx.list[i].After = c.After
+	h := c.hash()
+	last, found := fx.at[h]
+	if !found {
+		last = -1
+	}
+	for i := last; i >= 0; i = fx.next[i] {
+		if e := &fx.list[i]; e.Table == c.Table && bytes.Equal(e.Key, c.Key) {
+			e.After = c.After
 			return
 		}
-		fx.at[at] = len(fx.list)
 	}
+	fx.at[h] = int32(len(fx.list))
+	fx.next = append(fx.next, last)
 	fx.list = append(fx.list, c)
 }
+
+func (c *RowChange) hash() uint64 { return maphash.Bytes(hashSeed, c.Key) + uint64(c.Table) }

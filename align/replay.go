@@ -12,7 +12,7 @@ import (
 
 // author journals a transaction of the reference for the lanes that have yet to replay it.
 func (l *Ledger) author(tx *cdc.Transaction, fx []RowChange) error {
-	if len(fx) == 0 {
+	if len(fx) == 0 || !l.anyLane() {
 		return nil
 	}
 	f := &InFlight{ID: tx.ID, End: tx.End, CommitTime: tx.CommitTime, Seen: l.now, Changes: fx}
@@ -36,6 +36,16 @@ func (l *Ledger) author(tx *cdc.Transaction, fx []RowChange) error {
 		return err
 	}
 	return l.shed()
+}
+
+// anyLane reports whether a lane could bring transactions to a member.
+func (l *Ledger) anyLane() bool {
+	for _, m := range l.members {
+		if m != l.ref && len(m.lanes) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // foreseen handles a transaction of the reference that came to it from a member which has shown it before. For the member

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
@@ -38,48 +37,6 @@ type assembler struct {
 	group group
 }
 
-// group is what was read of the transaction at hand.
-type group struct {
-	open bool
-	groupHeader
-	serial     uint64 // counts groups
-	start      cdc.LSN
-	file       uint64 // that it began in
-	rolling    bool   // BEGIN or XA START was seen: a commit ends it
-	end        ending
-	xid        string // of a prepared transaction
-	savepoints []savedAt
-
-	list    *watched
-	changes []cdc.Change // reused
-	touched []cdc.Touched
-	effects []statementEffect
-	others  []string // tables whose rows were passed over as not watched
-	keys    keys
-}
-
-// ending is how a group ends.
-type ending uint8
-
-const (
-	running    ending = iota
-	committed         // what it did counts
-	rolledBack        // what it did to tables without transactions counts
-	preparedXA        // what it did counts from XA COMMIT on
-	xaEnded           // with what was prepared
-	xaUndone
-)
-
-type savedAt struct {
-	name    string
-	changes int
-}
-
-type statementEffect struct {
-	effect
-	schema string
-}
-
 func newAssembler(from cdc.Position, h *digest.Hasher) *assembler {
 	a := &assembler{
 		hasher: h, names: names{}, maps: map[uint64]*mapped{},
@@ -104,6 +61,9 @@ func (a *assembler) feed(event []byte) (cdc.Event, bool, error) {
 	case replication.FORMAT_DESCRIPTION_EVENT:
 		a.summed, a.lengths, err = parseFormat(event, body)
 		a.lengths = slices.Clone(a.lengths)
+		if a.group.open && a.group.file != a.cursor.file {
+			a.group.open = false // a crash left it without an end, and the server has undone it
+		}
 		return a.besides(&h, err)
 	case replication.ROTATE_EVENT, replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2:
 		return a.move(&h, withoutSum(event, body))
@@ -217,10 +177,9 @@ func (a *assembler) open(h *header, opens groupHeader) error {
 		return err
 	}
 	g := &a.group
-	if g.open && g.file == a.cursor.file {
+	if g.open {
 		return fmt.Errorf("transaction %v begins within %v", opens.id, g.id)
 	}
-	// One that is open since an earlier file is what a crash left there: the server has undone it.
 	if len(a.maps) > mostMaps {
 		clear(a.maps)
 	}
@@ -343,66 +302,4 @@ func (a *assembler) query(h *header, body []byte) error {
 		g.end = committed
 	}
 	return nil
-}
-
-// control takes a statement that is about the group itself.
-func (g *group) control(c control, about string) {
-	const undone = "a part of a transaction that changed it was rolled back, but for tables without transactions"
-	switch c {
-	case begin, xaStart:
-		g.rolling = true
-	case commit:
-		g.end = committed
-	case rollback:
-		g.end = rolledBack
-		g.doubt(0, undone)
-	case savepoint:
-		g.savepoints = append(g.savepoints, savedAt{about, len(g.changes)})
-	case rollbackTo:
-		from := 0
-		for _, s := range g.savepoints {
-			if strings.EqualFold(s.name, about) {
-				from = s.changes
-			}
-		}
-		g.doubt(from, undone)
-	case xaCommit:
-		g.end, g.xid = xaEnded, about
-	case xaRollback:
-		g.end, g.xid = xaUndone, about
-	}
-}
-
-// doubt touches the tables of the changes from a certain one on.
-func (g *group) doubt(from int, reason string) {
-	for i := from; i < len(g.changes); i++ {
-		if i == from || g.changes[i].Table != g.changes[i-1].Table {
-			g.touch(g.changes[i].Table, reason)
-		}
-	}
-}
-
-// touch notes a table once, with the first reason. None of its changes in this transaction is given.
-func (g *group) touch(table cdc.TableID, reason string) {
-	if !slices.ContainsFunc(g.touched, func(t cdc.Touched) bool { return t.Table == table }) {
-		g.touched = append(g.touched, cdc.Touched{Table: table, Reason: reason})
-	}
-}
-
-// affect notes what a statement does to the tables of a list.
-func (a *assembler) affect(e statementEffect, list *watched) {
-	g := &a.group
-	for _, w := range e.on(list, e.schema, a.fold()) {
-		switch {
-		case !e.truncate:
-			g.touch(w.epoch.Table, e.reason)
-		case !w.known():
-			g.touch(w.epoch.Table, "")
-		default:
-			g.changes = append(g.changes, cdc.Change{Table: w.epoch.Table, Op: cdc.Truncate, Epoch: w.epoch.Number})
-		}
-	}
-	if e.catalog {
-		g.touch(0, "tables were defined")
-	}
 }

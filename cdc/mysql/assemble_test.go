@@ -112,7 +112,11 @@ func TestTransactionThatACrashCutShortIsForgotten(t *testing.T) {
 	w := &logWriter{}
 	a := reader(cdc.Position{}, false)
 	feedAll(t, a, append(w.begin("binlog.000001"), w.gtid(1), w.query("BEGIN"), w.table(9, "orders"), w.insert(9, 1))...)
-	events := feedAll(t, a, append(w.begin("binlog.000002"), w.gtid(1), w.query("BEGIN"), w.table(9, "orders"), w.insert(9, 2), w.xid())...)
+	events := feedAll(t, a, w.begin("binlog.000002")...)
+	if last := events[len(events)-1]; last.Position != a.at.LSN || last.Through != (cdc.TxID{}) {
+		t.Errorf("the next file shows %+v", last)
+	}
+	events = feedAll(t, a, [][]byte{w.gtid(1), w.query("BEGIN"), w.table(9, "orders"), w.insert(9, 2), w.xid()}...)
 	if list := transactions(events); len(list) != 1 || len(list[0].Changes) != 1 {
 		t.Errorf("%+v", list)
 	}

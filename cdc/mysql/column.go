@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,7 +43,7 @@ type planColumn struct {
 // The log tells nothing of signs, names, labels and character sets unless binlog_row_metadata says so. What it does not
 // tell is taken from the catalog; what it does has to agree.
 func newPlan(d *definition, m *tableMap, shape digest.Shape) (p *plan, reason string) {
-	if reason := compareNames(d, m); reason != "" {
+	if reason := cmp.Or(compareNames(d, m), compareKeys(d, m)); reason != "" {
 		return nil, reason
 	}
 	p = &plan{table: d.name, columns: make([]planColumn, len(m.columns))}
@@ -99,6 +100,21 @@ func compareNames(d *definition, m *tableMap) string {
 		}
 	}
 	return ""
+}
+
+// compareKeys finds out whether the log and the catalog have the same primary key.
+func compareKeys(d *definition, m *tableMap) string {
+	same := len(m.key) == len(d.key)
+	var told []string
+	for i, k := range m.key {
+		name := d.columns[k.column].name
+		same = same && d.key[i].column == name && d.key[i].prefix == k.prefix
+		told = append(told, name)
+	}
+	if same || m.key == nil { // not told
+		return ""
+	}
+	return fmt.Sprintf("its primary key is (%s) in the log, not what it was", strings.Join(told, ", "))
 }
 
 // compareColumn finds out whether what the log tells of a column is what the catalog does, but for its type.

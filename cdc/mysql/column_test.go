@@ -93,6 +93,22 @@ func TestColumnsThatCameAndWentAreNamed(t *testing.T) {
 	}
 }
 
+func TestAnotherPrimaryKeyIsNamed(t *testing.T) {
+	d := definedAs(catalogType("int", ""))
+	for want, key := range map[string][]mappedKey{
+		"": {{column: 0}},
+		"its primary key is (v) in the log, not what it was":     {{column: 1}},
+		"its primary key is (id, v) in the log, not what it was": {{column: 0}, {column: 1}},
+		"its primary key is (id) in the log, not what it was":    {{column: 0, prefix: true}},
+	} {
+		m := described(mappedColumn{name: "v", kind: wire.MYSQL_TYPE_LONG})
+		m.key = key
+		if _, reason := newPlan(d, m, shapeOf(d)); reason != want {
+			t.Errorf("reason is %q, want %q", reason, want)
+		}
+	}
+}
+
 // A server with binlog_row_metadata=NO_LOG tells no signs. Taking the numbers for signed ones made two equal servers differ.
 func TestSignsComeFromTheCatalogIfTheLogTellsNone(t *testing.T) {
 	for columnType, want := range map[string]string{"bigint unsigned": `{"v":18446744073709551615}`, "bigint": `{"v":-1}`} {

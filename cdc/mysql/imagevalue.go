@@ -12,11 +12,10 @@ import (
 // it is for; what it returns does not name the column, unless it is a namedError.
 
 var (
-	errDecimal  = errors.New("holds a decimal that cannot be read")
-	errTooLong  = errors.New("holds more bytes than its type has")
-	errNoLabel  = errors.New("holds the number of a label that it does not have")
-	errBadSize  = errors.New("holds a value of a size that its type does not have")
-	errOddLabel = errors.New("holds a label that its type does not have")
+	errDecimal = errors.New("holds a decimal that cannot be read")
+	errTooLong = errors.New("holds more bytes than its type has")
+	errNoLabel = errors.New("holds the number of a label that it does not have")
+	errBadSize = errors.New("holds a value of a size that its type does not have")
 )
 
 // readInt reads a signed integer of 1, 2, 3, 4 or 8 bytes.

@@ -30,6 +30,13 @@ type tableMap struct {
 	signedness bool // whether numbers have a sign is told
 	names      bool // the columns' names are told
 	labels     bool // the labels of all enums and sets are told
+	key        []mappedKey
+}
+
+// mappedKey is one column of the primary key.
+type mappedKey struct {
+	column int
+	prefix bool // only the first characters count
 }
 
 // mappedColumn is one column, in the order of the row images.
@@ -144,6 +151,25 @@ func (m *tableMap) field(kind byte, value *cursor) {
 	case replication.TABLE_MAP_OPT_META_SET_STR_VALUE:
 		m.labels = true
 		m.labelsOf(value, wire.MYSQL_TYPE_SET)
+	case replication.TABLE_MAP_OPT_META_SIMPLE_PRIMARY_KEY, replication.TABLE_MAP_OPT_META_PRIMARY_KEY_WITH_PREFIX:
+		m.primaryKey(value, kind == replication.TABLE_MAP_OPT_META_PRIMARY_KEY_WITH_PREFIX)
+	}
+}
+
+// primaryKey reads the numbers of the key's columns, in the key's order; if some are prefixes, each with its length, which is 0
+// for a whole column.
+func (m *tableMap) primaryKey(value *cursor, prefixes bool) {
+	for len(value.rest) > 0 {
+		column := value.packed()
+		if column >= uint64(len(m.columns)) {
+			value.short = true
+			return
+		}
+		k := mappedKey{column: int(column)}
+		if prefixes {
+			k.prefix = value.packed() > 0
+		}
+		m.key = append(m.key, k)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 func TestTableMapOfARealLogIsRead(t *testing.T) {
 	want := func(mariadb bool) *tableMap {
-		m := &tableMap{schema: "shop", table: "orders", signedness: true, names: true, labels: true, columns: []mappedColumn{
+		m := &tableMap{schema: "shop", table: "orders", signedness: true, names: true, labels: true, key: []mappedKey{{column: 0}}, columns: []mappedColumn{
 			{name: "id", kind: wire.MYSQL_TYPE_LONGLONG, unsigned: true},
 			{name: "customer", kind: wire.MYSQL_TYPE_STRING, meta: 16, collation: 63},
 			{name: "email", kind: wire.MYSQL_TYPE_VARCHAR, meta: 400, collation: 255},
@@ -35,7 +35,7 @@ func TestTableMapOfARealLogIsRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want(capture.json != "json"), got, cmp.AllowUnexported(tableMap{}, mappedColumn{})); diff != "" {
+		if diff := cmp.Diff(want(capture.json != "json"), got, cmp.AllowUnexported(tableMap{}, mappedColumn{}, mappedKey{})); diff != "" {
 			t.Errorf("%s: %s", capture.file, diff)
 		}
 	}
@@ -54,6 +54,9 @@ func TestCollationsBesideGeometriesAreNotTaken(t *testing.T) {
 			}
 		}
 		if diff := cmp.Diff([]string{"x", "y", "a'b"}, m.columns[2].labels); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff([]mappedKey{{column: 1}, {column: 0}}, m.key, cmp.AllowUnexported(mappedKey{})); diff != "" {
 			t.Error(diff)
 		}
 		if label := m.columns[3].labels[0]; label != "\xe9" {
@@ -94,6 +97,19 @@ func TestWideCharactersHaveTheirWidth(t *testing.T) {
 	}
 }
 
+func TestPrefixesInAPrimaryKeyAreRead(t *testing.T) {
+	m := &tableMap{columns: make([]mappedColumn, 3)}
+	value := cursor{rest: []byte{2, 0, 1, 5}}
+	m.primaryKey(&value, true)
+	if diff := cmp.Diff([]mappedKey{{column: 2}, {column: 1, prefix: true}}, m.key, cmp.AllowUnexported(mappedKey{})); diff != "" || value.short {
+		t.Error(diff)
+	}
+	value = cursor{rest: []byte{3}}
+	if m.primaryKey(&value, false); !value.short {
+		t.Error("a column that the table does not have is part of its key")
+	}
+}
+
 func TestPackedIntegersAreBounded(t *testing.T) {
 	tests := []struct {
 		packed string
@@ -125,7 +141,7 @@ func FuzzTableMap(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		m, err := parseTableMap(body, 6)
 		again, err2 := parseTableMap(bytes.Clone(body), 6)
-		if (err == nil) != (err2 == nil) || !cmp.Equal(m, again, cmp.AllowUnexported(tableMap{}, mappedColumn{})) {
+		if (err == nil) != (err2 == nil) || !cmp.Equal(m, again, cmp.AllowUnexported(tableMap{}, mappedColumn{}, mappedKey{})) {
 			t.Error("one body has two descriptions")
 		}
 		if err != nil {
