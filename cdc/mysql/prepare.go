@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"lockstep/cdc"
+	"lockstep/preflight"
 )
 
 // Prepare implements [cdc.Source]. These servers keep their log without being asked to.
@@ -30,38 +31,21 @@ func (s *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	return start, err
 }
 
-// needed are the settings without which a log does not show rows, or not all of them, and what mends each.
-var needed = []struct{ name, value, hint string }{
-	{"log_bin", "ON", "set log_bin in its configuration and restart it"},
-	{"gtid_mode", "ON", "SET PERSIST enforce_gtid_consistency = ON; and gtid_mode by way of OFF_PERMISSIVE and ON_PERMISSIVE to ON"},
-	{"binlog_format", "ROW", "SET GLOBAL binlog_format = 'ROW'; it holds for new connections; and in the configuration"},
-	{"binlog_row_image", "FULL", "SET GLOBAL binlog_row_image = 'FULL'; it holds for new connections; and in the configuration"},
-	{"binlog_row_value_options", "", "SET GLOBAL binlog_row_value_options = ''; it holds for new connections; and in the configuration"},
-}
-
 // fit checks that the log shows what we need.
 func (c *session) fit(ctx context.Context) error {
-	names := []string{"'log_slave_updates'", "'log_replica_updates'"}
-	for _, n := range needed {
-		names = append(names, quoteText(n.name))
-	}
-	rows, err := c.query(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ("+strings.Join(names, ", ")+")")
+	settings, err := readSettings(ctx, c)
 	if err != nil {
 		return err
 	}
-	settings := map[string]string{}
-	for _, r := range rows {
-		settings[strings.ToLower(r.at(0))] = r.at(1)
-	}
-	for _, n := range needed {
-		if got, exists := settings[n.name]; exists && !strings.EqualFold(got, n.value) {
-			return &cdc.SetupError{Problem: fmt.Sprintf("%s is %s, not %s", n.name, quoteText(got), quoteText(n.value)), Hint: n.hint}
+	for _, check := range judgeLog(c.version, settings) {
+		if check.State == preflight.Fail {
+			return &cdc.SetupError{Problem: check.Subject + " is " + check.Detail, Hint: strings.TrimSpace(check.SQL + " " + check.Hint)}
 		}
 	}
-	if settings["log_slave_updates"] == "ON" || settings["log_replica_updates"] == "ON" {
+	if settings.on("log_slave_updates") || settings.on("log_replica_updates") {
 		return nil
 	}
-	rows, err = c.query(ctx, c.version.replicaStatus())
+	rows, err := c.query(ctx, c.version.replicaStatus())
 	if err != nil {
 		return c.missingRight(err, c.version.seeReplicas(), "*.*")
 	}

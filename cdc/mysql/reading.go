@@ -121,7 +121,7 @@ func (d *columnDefinition) labelTexts(told *mappedColumn) ([][]byte, error) {
 		text[i] = []byte(label)
 	}
 	if told.labels == nil {
-		if charsetOf(d.kind.Charset) != latin1Charset && strings.Contains(strings.Join(known, ""), "?") {
+		if !shownWhole[d.kind.Charset] && strings.Contains(strings.Join(known, ""), "?") {
 			return nil, errHidden
 		}
 		return text, foreignLabels(d.kind.Charset, text)
@@ -152,6 +152,9 @@ func foreignLabels(charsetName string, text [][]byte) error {
 	}
 	return nil
 }
+
+// shownWhole are the character sets of which the catalog can show all characters.
+var shownWhole = map[string]bool{"latin1": true, "ascii": true, "utf8mb3": true, "utf8": true}
 
 // shown is a text as the catalog shows it, in utf8mb3: what is not of three bytes is a question mark.
 func shown(text []byte) string {

@@ -2,9 +2,11 @@ package mysql
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/google/go-cmp/cmp"
 
 	"lockstep/cdc"
@@ -215,6 +217,11 @@ func TestQueriesAreReadAsTheirSessionWroteThem(t *testing.T) {
 	}
 	if got := unreadable.on(watching("shop.a", "other.b"), "shop", false); len(got) != 2 {
 		t.Errorf("an unreadable statement touches %d tables, want all", len(got))
+	}
+	load := queryBody("shop", "LOAD DATA INFILE 'x' INTO TABLE a")
+	load = slices.Insert(load, 13, make([]byte, loadMore)...)
+	if q, err := readQuery(&header{kind: replication.EXECUTE_LOAD_QUERY_EVENT}, load); err != nil || q.schema != "shop" || !strings.HasPrefix(q.text, "LOAD") {
+		t.Errorf("%+v: %v", q, err)
 	}
 	for i := range queryBody("shop", "x")[:18] {
 		if _, err := parseQuery(queryBody("shop", "x")[:i], 0, false); err == nil {

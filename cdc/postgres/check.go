@@ -20,7 +20,7 @@ type report struct {
 // Check looks at everything that lockstep needs of a member to watch the tables that match. It changes nothing. A server
 // that refuses the connection is a failed check; an error is for a member that could not be asked.
 func (o Options) Check(ctx context.Context, match func(name string) bool) (*preflight.Report, error) {
-	r := &report{Report: preflight.Report{Member: o.Member, Client: "psql as a superuser", Preamble: preamble("")}}
+	r := &report{Report: preflight.Report{Member: o.Member, Client: "psql, as a superuser in its database", Preamble: preamble("")}}
 	config, err := pgx.ParseConfig(o.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("member %s: %s", o.Member, oneLine(err))

@@ -30,6 +30,7 @@ type checkLine struct {
 	Member string `json:"member,omitempty"` // empty: about the group as a whole
 	preflight.Check
 	StateName string `json:"state"` // hides that of Check, which knows no unreachable
+	client    string // by which the member's script is run
 }
 
 func newCheckCommand() *cobra.Command {
@@ -133,15 +134,16 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 	reports, errs := askMembers(ctx, g, timeout)
 	var lines []checkLine
 	var answered []*preflight.Report
+	client := ""
 	add := func(member, state string, c preflight.Check) {
-		lines = append(lines, checkLine{Group: g.Name, Member: member, Check: c, StateName: state})
+		lines = append(lines, checkLine{Group: g.Name, Member: member, Check: c, StateName: state, client: client})
 	}
 	for i, m := range g.Members {
 		if errs[i] != nil {
 			add(m.Name, unreachable, preflight.Check{Subject: "connection", Detail: errs[i].Error()})
 			continue
 		}
-		answered = append(answered, reports[i])
+		answered, client = append(answered, reports[i]), reports[i].Client
 		for _, c := range reports[i].Checks {
 			add(m.Name, c.State.String(), c)
 		}

@@ -67,19 +67,19 @@ func (o checkOptions) printMending(w io.Writer, g config.Group, lines []checkLin
 func (o checkOptions) scripts(g config.Group, lines []checkLine) []string {
 	var commands []string
 	for _, m := range g.Members {
-		statements, restart := 0, ""
+		statements, client, restart := 0, "", ""
 		for _, l := range lines {
 			if l.Member != m.Name || l.State == preflight.OK || l.SQL == "" {
 				continue
 			}
-			statements++
+			statements, client = statements+1, l.client
 			if l.Restart {
 				restart = ", then restart the server"
 			}
 		}
 		if statements > 0 {
-			commands = append(commands, fmt.Sprintf("%s: lockstep check -c %s --group %s --member %s -o sql | psql, as a superuser in its database%s",
-				m.Name, o.path, g.Name, m.Name, restart))
+			commands = append(commands, fmt.Sprintf("%s: lockstep check -c %s --group %s --member %s -o sql | %s%s",
+				m.Name, o.path, g.Name, m.Name, client, restart))
 		}
 	}
 	return commands

@@ -38,6 +38,7 @@ var owners = map[string]string{
 	"github.com/cockroachdb/pebble": "store",
 	"github.com/jackc/":             "cdc/postgres internal/dbtest internal/cluster internal/demo internal/load",
 	"github.com/go-mysql-org/":      "cdc/mysql internal/dbtest internal/cluster internal/demo internal/load",
+	"github.com/klauspost/compress": "cdc/mysql",
 	"github.com/prometheus/":        "web monitor",
 	"github.com/goccy/go-yaml":      "config",
 	"github.com/spf13/cobra":        "cmd/lockstep",

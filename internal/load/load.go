@@ -11,16 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 )
-
-// Schema is what the load writes to: a key of one integer, one with wide values, one composite with text.
-const Schema = `
-CREATE TABLE accounts (id bigint PRIMARY KEY, owner text NOT NULL, balance numeric(14,2) NOT NULL, seen timestamptz NOT NULL DEFAULT now());
-CREATE TABLE orders (id bigint PRIMARY KEY, account bigint NOT NULL, state text NOT NULL, note text, details jsonb);
-CREATE TABLE stock (warehouse text, item integer, quantity integer NOT NULL, checked date, PRIMARY KEY (warehouse, item));
-`
 
 // Keys of accounts from ReservedFrom up to, not including, ReservedTo are filled once and left alone, so that a
 // difference made there on purpose stays as it was made.
@@ -54,21 +46,16 @@ type Counts struct {
 	Transactions, RolledBack, Rows atomic.Int64
 }
 
-// Fill writes the first rows.
+// Fill writes the first rows to a database that has the engine's schema and is named by a URL.
 func Fill(ctx context.Context, dsn string) error {
-	conn, err := pgx.Connect(ctx, dsn)
+	d := dialectOf(dsn)
+	conn, err := d.connect(ctx, dsn)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	for _, sql := range []string{
-		fmt.Sprintf("INSERT INTO accounts SELECT n, 'owner ' || n, n %% 1000 FROM generate_series(1, %d) n", accounts/2),
-		fmt.Sprintf("INSERT INTO accounts SELECT n, 'reserved ' || n, 100 FROM generate_series(%d, %d) n", ReservedFrom, ReservedTo-1),
-		fmt.Sprintf(`INSERT INTO orders SELECT n, n, 'new', repeat(md5(n::text), 1 + n %% 120), jsonb_build_object('n', n)
-			FROM generate_series(1, %d) n`, orders/4),
-		"INSERT INTO stock SELECT 'w' || w, i, 10 FROM generate_series(1, 20) w, generate_series(1, 200) i",
-	} {
-		if _, err := conn.Exec(ctx, sql); err != nil {
+	defer conn.close(ctx)
+	for _, sql := range d.fill {
+		if _, err := conn.exec(ctx, sql); err != nil {
 			return fmt.Errorf("%s: %w", sql, err)
 		}
 	}
@@ -110,13 +97,15 @@ func (l *Load) Stop() error {
 func (l *Load) Counts() *Counts { return &l.count }
 
 func (l *Load) client(ctx context.Context, dsn string, rnd *rand.Rand) error {
-	conn, err := pgx.Connect(ctx, dsn)
+	d := dialectOf(dsn)
+	conn, err := d.connect(ctx, dsn)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer conn.close(ctx)
+	w := &writer{dialect: d, session: conn, rnd: rnd, large: l.opt.Large}
 	for {
-		if err := l.transaction(ctx, conn, rnd); err != nil {
+		if err := l.transaction(ctx, w); err != nil {
 			return err
 		}
 		select {
@@ -128,25 +117,16 @@ func (l *Load) client(ctx context.Context, dsn string, rnd *rand.Rand) error {
 }
 
 // transaction runs one; conflicts between clients are part of life and roll it back.
-func (l *Load) transaction(ctx context.Context, conn *pgx.Conn, rnd *rand.Rand) error {
+func (l *Load) transaction(ctx context.Context, w *writer) error {
 	l.gate.RLock()
 	defer l.gate.RUnlock()
 	// A transaction that has begun is let end: what it did must be known to be there or not.
-	ctx = context.WithoutCancel(ctx)
-	tx, err := conn.Begin(ctx)
+	committed, err := w.transaction(context.WithoutCancel(ctx))
 	if err != nil {
 		return err
 	}
-	w := writer{tx: tx, rnd: rnd, large: l.opt.Large}
-	err = w.work(ctx)
-	if err == nil && rnd.IntN(12) > 0 {
-		err = tx.Commit(ctx)
-	} else {
+	if !committed {
 		l.count.RolledBack.Add(1)
-		err = errors.Join(unlessConflict(err), tx.Rollback(ctx))
-	}
-	if err = unlessConflict(err); err != nil {
-		return err
 	}
 	l.count.Transactions.Add(1)
 	l.count.Rows.Add(w.rows)

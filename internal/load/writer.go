@@ -6,17 +6,35 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// writer carries out one random transaction.
+// writer carries out random transactions, one after the other.
 type writer struct {
-	tx    pgx.Tx
-	rnd   *rand.Rand
-	large int
-	rows  int64
+	*dialect
+	session session
+	rnd     *rand.Rand
+	large   int
+	rows    int64 // written by the transaction
+}
+
+// transaction reports whether it was committed; one in twelve is not, nor is one that another client got in the way of.
+func (w *writer) transaction(ctx context.Context) (committed bool, err error) {
+	w.rows = 0
+	if err := w.exec(ctx, "BEGIN"); err != nil {
+		return false, err
+	}
+	err = w.work(ctx)
+	if err == nil && w.rnd.IntN(12) > 0 {
+		if err = w.exec(ctx, "COMMIT"); err == nil {
+			return true, nil
+		}
+	}
+	w.rows = 0
+	if err != nil && w.conflict(err) {
+		err = nil
+	}
+	_, failed := w.session.exec(ctx, "ROLLBACK")
+	return false, errors.Join(err, failed)
 }
 
 // work draws how large the transaction is and what it does.
@@ -39,8 +57,8 @@ func (w *writer) work(ctx context.Context) error {
 }
 
 func (w *writer) exec(ctx context.Context, sql string, args ...any) error {
-	tag, err := w.tx.Exec(ctx, sql, args...)
-	w.rows += tag.RowsAffected()
+	rows, err := w.session.exec(ctx, sql, args...)
+	w.rows += rows
 	return err
 }
 
@@ -51,59 +69,52 @@ func (w *writer) order() int   { return 1 + w.rnd.IntN(orders) }
 func (w *writer) one(ctx context.Context) error {
 	switch w.rnd.IntN(10) {
 	case 0, 1:
-		return w.exec(ctx, `INSERT INTO accounts VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET balance = EXCLUDED.balance`,
-			w.account(), w.words(3), w.rnd.IntN(100_000))
+		return w.exec(ctx, w.upsertAccount, w.account(), w.words(3), w.rnd.IntN(100_000))
 	case 2, 3:
-		return w.exec(ctx, `UPDATE accounts SET balance = balance + 1, seen = clock_timestamp() WHERE id = $1`, w.account())
+		return w.exec(ctx, w.raiseBalance, w.account())
 	case 4:
-		return w.exec(ctx, `DELETE FROM accounts WHERE id = $1`, w.account())
-	case 5: // the key moves
-		return w.exec(ctx, `UPDATE accounts SET id = $2 WHERE id = $1 AND NOT EXISTS (SELECT FROM accounts WHERE id = $2)`, w.account(), w.account())
-	case 6: // leaves the wide column alone
-		return w.exec(ctx, `UPDATE orders SET state = $2 WHERE id = $1`, w.order(), w.words(1))
+		return w.exec(ctx, w.deleteAccount, w.account())
+	case 5:
+		return w.exec(ctx, w.moveAccount, w.account(), w.account())
+	case 6:
+		return w.exec(ctx, w.setState, w.words(1), w.order())
 	case 7:
-		return w.exec(ctx, `INSERT INTO orders VALUES ($1, $2, 'new', $3, jsonb_build_object('lines', $4::int)) ON CONFLICT (id) DO UPDATE SET note = EXCLUDED.note`,
-			w.order(), w.account(), w.words(w.rnd.IntN(800)), w.rnd.IntN(50))
+		return w.exec(ctx, w.upsertOrder, w.order(), w.account(), w.words(w.rnd.IntN(800)), w.rnd.IntN(50))
 	case 8:
-		return w.exec(ctx, `DELETE FROM orders WHERE id = $1`, w.order())
+		return w.exec(ctx, w.deleteOrder, w.order())
 	}
-	return w.exec(ctx, `INSERT INTO stock VALUES ($1, $2, $3, NULL) ON CONFLICT (warehouse, item) DO UPDATE SET quantity = EXCLUDED.quantity, checked = CURRENT_DATE`,
-		"w"+strconv.Itoa(w.rnd.IntN(40)), w.rnd.IntN(300), w.rnd.IntN(1000))
+	return w.exec(ctx, w.upsertStock, "w"+strconv.Itoa(w.rnd.IntN(40)), w.rnd.IntN(300), w.rnd.IntN(1000))
 }
 
 // bulk writes many rows at once, in the order of their keys so that clients do not lock each other out.
 func (w *writer) bulk(ctx context.Context, rows int) error {
-	from := w.account()
 	switch w.rnd.IntN(3) {
 	case 0:
-		return w.exec(ctx, `UPDATE accounts SET balance = balance + 1 WHERE id IN (SELECT id FROM accounts WHERE id >= $1 AND id <= $3 ORDER BY id LIMIT $2 FOR UPDATE)`, from, rows, accounts)
+		return w.exec(ctx, w.raiseBalances, w.account(), accounts, rows)
 	case 1:
-		return w.exec(ctx, `INSERT INTO orders SELECT n, 1, 'bulk', NULL, NULL FROM generate_series($1::bigint, $1 + $2 - 1) n ON CONFLICT (id) DO NOTHING`, 10*orders+from, rows)
+		from := 10*orders + w.account()
+		return w.exec(ctx, w.insertOrders, from, from+rows-1)
 	}
-	return w.exec(ctx, `DELETE FROM orders WHERE id IN (SELECT id FROM orders WHERE id > $1 ORDER BY id LIMIT $2 FOR UPDATE)`, 10*orders, rows)
+	return w.exec(ctx, w.deleteOrders, 10*orders, rows)
 }
 
-// savepoint takes part of the transaction back.
+// savepoint takes part of the transaction back, in one case of two.
 func (w *writer) savepoint(ctx context.Context) error {
 	if err := w.one(ctx); err != nil {
 		return err
 	}
-	inner, err := w.tx.Begin(ctx)
-	if err != nil {
+	if err := w.exec(ctx, "SAVEPOINT part"); err != nil {
 		return err
 	}
-	outer := w.tx
-	w.tx = inner
 	before := w.rows
-	err = w.one(ctx)
-	w.tx = outer
-	if err == nil && w.rnd.IntN(2) == 0 {
-		err = inner.Commit(ctx)
-	} else {
-		w.rows = before
-		err = errors.Join(unlessConflict(err), inner.Rollback(ctx))
+	if err := w.one(ctx); err != nil {
+		return err // with the savepoint: a deadlock may have ended the whole transaction
 	}
-	if err != nil {
+	end := "RELEASE SAVEPOINT part"
+	if w.rnd.IntN(2) == 0 {
+		w.rows, end = before, "ROLLBACK TO SAVEPOINT part"
+	}
+	if err := w.exec(ctx, end); err != nil {
 		return err
 	}
 	return w.one(ctx)
@@ -117,13 +128,4 @@ func (w *writer) words(n int) string {
 		b.WriteByte(' ')
 	}
 	return b.String()
-}
-
-// unlessConflict drops the errors that clients cause each other: deadlocks and keys that both wanted.
-func unlessConflict(err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "23505" || pg.Code == "25P02" || pg.Code == "40001") || errors.Is(err, pgx.ErrTxCommitRollback) {
-		return nil
-	}
-	return err
 }
