@@ -32,16 +32,29 @@ const kills = 20
 // The real program is killed with SIGKILL at random moments under load, with differences made in between. Afterwards
 // every difference is there once, and every range digest is what the servers' rows give.
 func TestKilledAtAnyMomentNothingIsWrongLostOrDoubled(t *testing.T) {
-	binary := buildBinary(t)
 	address := freeAddress(t)
 	c := startCluster(t, cluster.Options{Schema: load.Schema, Listen: address, LagBudget: 500 * time.Millisecond})
+	killed(t, c, c.YAML, c.DSN("eu-1"), address, "public.accounts", kills)
+}
+
+func TestKilledAtAnyMomentOnMySQLNothingIsWrongLostOrDoubled(t *testing.T) {
+	address := freeAddress(t)
+	o := cluster.Options{Schema: load.MySQLSchema, Listen: address, LagBudget: 500 * time.Millisecond}
+	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+		own := freeAddress(t)
+		killed(t, c, strings.Replace(c.YAML, address, own, 1), c.DSN("eu-1"), own, "app.accounts", kills/2)
+	})
+}
+
+func killed(t *testing.T, c servers, yaml, dsn, address, table string, kills int) {
+	binary := buildBinary(t)
 	ctx := t.Context()
-	if err := load.Fill(ctx, c.Publisher.DSN(cluster.Database)); err != nil {
+	if err := load.Fill(ctx, dsn); err != nil {
 		t.Fatal(err)
 	}
-	writing := load.Start(ctx, c.Publisher.DSN(cluster.Database), load.Options{Clients: 3, Pause: 3 * time.Millisecond, Seed: 1})
+	writing := load.Start(ctx, dsn, load.Options{Clients: 3, Pause: 3 * time.Millisecond, Seed: 1})
 	file := filepath.Join(t.TempDir(), "lockstep.yaml")
-	if err := os.WriteFile(file, []byte(c.YAML), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := startProgram(t, binary, file)
@@ -49,11 +62,11 @@ func TestKilledAtAnyMomentNothingIsWrongLostOrDoubled(t *testing.T) {
 	var want []string
 	for n := range kills {
 		id := load.ReservedFrom + 10*n
-		member := c.Names[1+n%2]
-		if err := c.Member(member).Exec(ctx, fmt.Sprintf("UPDATE accounts SET owner = 'wrong' WHERE id = %d", id)); err != nil {
+		member := []string{"us-1", "us-2"}[n%2]
+		if err := c.Exec(ctx, member, fmt.Sprintf("UPDATE accounts SET owner = 'wrong' WHERE id = %d", id)); err != nil {
 			t.Fatal(err)
 		}
-		want = append(want, fmt.Sprintf(`%s public.accounts changed errant_transaction {"id":%d}..{"id":%d}`, member, id, id))
+		want = append(want, fmt.Sprintf(`%s %s changed errant_transaction {"id":%d}..{"id":%d}`, member, table, id, id))
 		pause := time.Duration(rand.IntN(900)) * time.Millisecond
 		t.Logf("kill %d after %v", n, pause)
 		time.Sleep(pause) // the moment is to be a random one

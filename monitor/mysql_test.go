@@ -2,52 +2,37 @@ package monitor_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"lockstep/align"
-	"lockstep/config"
+	"lockstep/internal/cluster"
 	"lockstep/internal/dbtest"
+	"lockstep/internal/load"
 )
 
-// mysqlGroup is a primary eu-1 and replicas us-1 and us-2, and how lockstep is to watch them.
-type mysqlGroup struct {
-	*dbtest.MySQLGroup
-	config  *config.Config
-	members map[string]*dbtest.MySQLServer // as they were named at the start, whoever is the primary now
-}
-
-func (g *mysqlGroup) member(name string) *dbtest.MySQLServer { return g.members[name] }
-
-// onMySQL runs a test on MySQL and on MariaDB.
-func onMySQL(t *testing.T, schema string, o dbtest.Options, test func(t *testing.T, w *watch)) {
+// onMySQL runs a test on MySQL and on MariaDB, with a primary eu-1 and replicas us-1 and us-2.
+func onMySQL(t *testing.T, o cluster.Options, test func(t *testing.T, w *watch, c *cluster.MySQLCluster)) {
 	for _, flavour := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
 		t.Run(flavour.String(), func(t *testing.T) {
 			t.Parallel()
 			install := dbtest.NeedMySQL(t, flavour)
-			o.Below = dbtest.MemoryDir()
-			g := &mysqlGroup{MySQLGroup: dbtest.MySQLGroupT(t, install, 2, schema, o), members: map[string]*dbtest.MySQLServer{}}
-			if err := g.GrantLockstep(t.Context(), "secret"); err != nil {
+			o := o
+			o.Server.Below, o.DataDir = dbtest.MemoryDir(), t.TempDir()
+			if o.LagBudget == 0 {
+				o.LagBudget = time.Second
+			}
+			c, err := cluster.StartMySQL(t.Context(), install, o)
+			if err != nil {
 				t.Fatal(err)
 			}
-			var yaml strings.Builder
-			password := filepath.Join(t.TempDir(), "password")
-			if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintf(&yaml, "data_dir: %s\nlisten: 127.0.0.1:0\nlag_budget: 1s\ngroups:\n  - name: shop\n    engine: mysql\n    tables: {include: [\"app.*\"]}\n    members:\n", t.TempDir())
-			for i, s := range g.Members() {
-				name := []string{"eu-1", "us-1", "us-2"}[i]
-				g.members[name] = s
-				fmt.Fprintf(&yaml, "      - {name: %s, dsn: %q, password_file: %s}\n", name, s.DSNFor(dbtest.LockstepUser, "app"), password)
-			}
-			var err error
-			if g.config, err = config.Parse("lockstep.yaml", []byte(yaml.String())); err != nil {
-				t.Fatal(err)
-			}
-			test(t, &watch{t: t, group: g})
+			t.Cleanup(func() {
+				if err := c.Close(); err != nil {
+					t.Logf("close cluster: %v", err)
+				}
+			})
+			test(t, &watch{t: t, c: c}, c)
 		})
 	}
 }
@@ -64,7 +49,7 @@ func rowsOf(from, to int) string {
 }
 
 func TestMySQLDifferencesAreFoundWithTheirKeysAndCauses(t *testing.T) {
-	onMySQL(t, mysqlTable, dbtest.Options{}, func(t *testing.T, w *watch) {
+	onMySQL(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		w.exec("eu-1", rowsOf(1, 3000))
 		w.replayed()
 		quietly := "SET sql_log_bin = 0"
@@ -92,7 +77,7 @@ func TestMySQLDifferencesAreFoundWithTheirKeysAndCauses(t *testing.T) {
 		w.inStep()
 		// The member skips a transaction.
 		ctx := t.Context()
-		us1, eu1 := w.group.member("us-1"), w.group.member("eu-1")
+		us1, eu1 := c.Member("us-1"), c.Member("eu-1")
 		if err := us1.StopApplier(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +96,7 @@ func TestMySQLDifferencesAreFoundWithTheirKeysAndCauses(t *testing.T) {
 // Restarts, rotations, connections that are cut in the middle of a transaction, another server id, and a switch of roles
 // are no difference; and one that is made afterwards is found.
 func TestMySQLServersThatRestartRotateAndSwitchRolesKeepStep(t *testing.T) {
-	onMySQL(t, mysqlTable, dbtest.Options{}, func(t *testing.T, w *watch) {
+	onMySQL(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		ctx := t.Context()
 		check := func(err error) {
 			t.Helper()
@@ -122,12 +107,12 @@ func TestMySQLServersThatRestartRotateAndSwitchRolesKeepStep(t *testing.T) {
 		w.exec("eu-1", rowsOf(1, 500))
 		w.start()
 		w.inStep()
-		check(w.group.member("us-1").Restart(ctx))
+		check(c.Member("us-1").Restart(ctx))
 		w.exec("eu-1", rowsOf(501, 600), "FLUSH BINARY LOGS", "UPDATE items SET price = price + 1 WHERE id < 300", "FLUSH BINARY LOGS")
 		for range 3 {
-			_, err := w.group.member("eu-1").KillDumpThreads(ctx)
+			_, err := c.Member("eu-1").KillDumpThreads(ctx)
 			check(err)
-			_, err = w.group.member("us-2").KillDumpThreads(ctx)
+			_, err = c.Member("us-2").KillDumpThreads(ctx)
 			check(err)
 			w.exec("eu-1", "UPDATE items SET price = price + 1")
 		}
@@ -137,7 +122,7 @@ func TestMySQLServersThatRestartRotateAndSwitchRolesKeepStep(t *testing.T) {
 		w.exec("eu-1", "DELETE FROM items WHERE id % 10 = 0", rowsOf(1000, 1100))
 		w.replayed()
 		w.inStep()
-		check(w.group.Promote(ctx, 0)) // us-1 is the primary now
+		check(c.Promote(ctx, 0)) // us-1 is the primary now
 		w.exec("us-1", "UPDATE items SET name = CONCAT(name, '!') WHERE id < 50", rowsOf(2000, 2100))
 		w.replayed()
 		w.until("the rows to arrive", func() bool { return w.table("us-2", "app.items").Rows == w.table("us-1", "app.items").Rows })
@@ -150,7 +135,7 @@ func TestMySQLServersThatRestartRotateAndSwitchRolesKeepStep(t *testing.T) {
 
 // Binlogs that are purged while lockstep is away are a hole: the member is read anew, and what differs by then is found.
 func TestPurgedBinlogsAreAHoleAndNotASilentGap(t *testing.T) {
-	onMySQL(t, mysqlTable, dbtest.Options{}, func(t *testing.T, w *watch) {
+	onMySQL(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		w.exec("eu-1", rowsOf(1, 500))
 		w.start()
 		w.inStep()
@@ -159,7 +144,7 @@ func TestPurgedBinlogsAreAHoleAndNotASilentGap(t *testing.T) {
 		w.replayed()
 		w.exec("us-1", "UPDATE items SET name = 'wrong' WHERE id = 7")
 		for _, member := range []string{"us-1", "us-2"} {
-			if err := w.group.member(member).PurgeBinlogs(t.Context()); err != nil {
+			if err := c.Member(member).PurgeBinlogs(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -177,7 +162,7 @@ func TestPurgedBinlogsAreAHoleAndNotASilentGap(t *testing.T) {
 
 // A session that logs less than whole rows makes the table unverified until it was read anew.
 func TestSessionThatDoesNotLogWholeRowsMakesTheTableUnverified(t *testing.T) {
-	onMySQL(t, mysqlTable+"CREATE TABLE other (id int PRIMARY KEY, v text);", dbtest.Options{}, func(t *testing.T, w *watch) {
+	onMySQL(t, cluster.Options{Schema: mysqlTable + "CREATE TABLE other (id int PRIMARY KEY, v text);"}, func(t *testing.T, w *watch, _ *cluster.MySQLCluster) {
 		w.exec("eu-1", rowsOf(1, 500), "INSERT INTO other VALUES (1, 'a')")
 		w.start()
 		w.inStep()
@@ -201,5 +186,42 @@ func TestSessionThatDoesNotLogWholeRowsMakesTheTableUnverified(t *testing.T) {
 		w.neverDiverged()
 		w.exec("us-2", "UPDATE items SET note = 'theirs' WHERE id = 9")
 		w.finds(`us-2 app.items changed errant_transaction {"id":9}..{"id":9}`)
+	})
+}
+
+// Replicas that replay in parallel, on MySQL in another order than the primary, under load, stopped now and then for less
+// than the budget: nothing is ever held to differ, and in the end every digest is that of the rows.
+func TestParallelReplicasUnderLoadNeverDiverge(t *testing.T) {
+	onMySQL(t, cluster.Options{Schema: load.MySQLSchema, LagBudget: 10 * time.Second}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+		parallel := []string{"STOP REPLICA SQL_THREAD", "SET GLOBAL replica_preserve_commit_order = OFF", "SET GLOBAL replica_parallel_workers = 4", "START REPLICA SQL_THREAD"}
+		if c.Primary.Install.Flavour.MariaDB() {
+			parallel = []string{"STOP SLAVE", "SET GLOBAL slave_parallel_mode = 'optimistic'", "SET GLOBAL slave_parallel_threads = 4", "START SLAVE"}
+		}
+		w.exec("us-1", parallel...)
+		w.exec("us-2", parallel...)
+		ctx := t.Context()
+		if err := load.Fill(ctx, c.DSN("eu-1")); err != nil {
+			t.Fatal(err)
+		}
+		writing := load.Start(ctx, c.DSN("eu-1"), load.Options{Clients: 4, Seed: 3})
+		w.start()
+		for n := range 4 {
+			member := []string{"us-1", "us-2"}[n%2]
+			rows := writing.Counts().Rows.Load()
+			if err := c.Pause(ctx, member); err != nil {
+				t.Fatal(err)
+			}
+			w.until("the load to write", func() bool { return writing.Counts().Rows.Load() > rows+3000 })
+			if err := c.Resume(ctx, member); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := writing.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		w.replayed()
+		w.inStep()
+		w.neverDiverged()
+		w.checkDigests()
 	})
 }

@@ -192,7 +192,7 @@ func TestLostSlotIsAGapAndTheMemberIsReadAnew(t *testing.T) {
 func (w *watch) slotFree(member string) {
 	w.t.Helper()
 	w.until("the slot of "+member+" to be free", func() bool {
-		active, err := dbtest.Value[bool](w.t.Context(), w.c.Member(member), "SELECT active FROM pg_replication_slots WHERE slot_name = 'lockstep_shop'")
+		active, err := dbtest.Value[bool](w.t.Context(), w.c.(*cluster.Cluster).Member(member), "SELECT active FROM pg_replication_slots WHERE slot_name = 'lockstep_shop'")
 		return err == nil && !active
 	})
 }

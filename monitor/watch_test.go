@@ -20,17 +20,16 @@ import (
 // watch is lockstep at work on real servers.
 type watch struct {
 	t      *testing.T
-	c      *cluster.Cluster // nil: group is set
-	group  *mysqlGroup
+	c      servers
 	daemon *monitor.Daemon
 	stop   func()
 }
 
-func (w *watch) config() *config.Config {
-	if w.c != nil {
-		return w.c.Config
-	}
-	return w.group.config
+// servers is a cluster of any engine.
+type servers interface {
+	Configuration() *config.Config
+	Exec(ctx context.Context, member string, statements ...string) error
+	WaitCaughtUp(ctx context.Context) error
 }
 
 const oneTable = `CREATE TABLE items (id bigint PRIMARY KEY, name text, price numeric);`
@@ -60,7 +59,7 @@ func startCluster(t *testing.T, o cluster.Options) *cluster.Cluster {
 }
 
 // startWatch starts lockstep on a cluster.
-func startWatch(t *testing.T, c *cluster.Cluster) *watch {
+func startWatch(t *testing.T, c servers) *watch {
 	t.Helper()
 	w := &watch{t: t, c: c}
 	w.start()
@@ -70,7 +69,7 @@ func startWatch(t *testing.T, c *cluster.Cluster) *watch {
 func (w *watch) start() {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	d, err := monitor.Start(w.t.Context(), w.config(), monitor.DaemonOptions{Version: "test", Logger: log})
+	d, err := monitor.Start(w.t.Context(), w.c.Configuration(), monitor.DaemonOptions{Version: "test", Logger: log})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -146,26 +145,14 @@ func (w *watch) inStep() {
 
 func (w *watch) exec(member string, sql ...string) {
 	w.t.Helper()
-	var err error
-	if w.c != nil {
-		err = w.c.Member(member).Exec(w.t.Context(), sql...)
-	} else {
-		err = w.group.member(member).Exec(w.t.Context(), sql...)
-	}
-	if err != nil {
+	if err := w.c.Exec(w.t.Context(), member, sql...); err != nil {
 		w.t.Fatalf("%s: %v", member, err)
 	}
 }
 
 func (w *watch) replayed() {
 	w.t.Helper()
-	var err error
-	if w.c != nil {
-		err = w.c.WaitCaughtUp(w.t.Context())
-	} else {
-		err = w.group.WaitCaughtUp(w.t.Context())
-	}
-	if err != nil {
+	if err := w.c.WaitCaughtUp(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -125,8 +125,7 @@ func needs(v version) []need {
 		{"binlog_row_metadata", "FULL", preflight.Warn, "names of columns, and labels of ENUM and SET, are taken from the catalog, which may be newer than the log", ""},
 	}
 	if v.mariadb {
-		return append(list, need{"gtid_strict_mode", "ON", preflight.Warn, "the log may show transactions in another order than their numbers'",
-			"from then on a replica stops at a transaction whose number is not above those before it"})
+		return list // gtid_strict_mode is left alone: where it is ON an errant transaction stops replication
 	}
 	return append(list, need{"binlog_row_value_options", "", preflight.Fail, "of a JSON document only the part that changed is logged", reconnect})
 }

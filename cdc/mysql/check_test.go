@@ -33,14 +33,6 @@ func checkOptions(s *dbtest.MySQLServer, user string) Options {
 	return Options{Group: "g", Member: "m", DSN: s.DSNFor(user, "")}
 }
 
-// strict is what a server needs for its check to find nothing, over what dbtest's servers have.
-func strict(install dbtest.MySQLInstall) map[string]string {
-	if install.Flavour.MariaDB() {
-		return map[string]string{"gtid_strict_mode": "ON"}
-	}
-	return nil
-}
-
 func runCheck(t *testing.T, o Options, match func(string) bool) *preflight.Report {
 	t.Helper()
 	r, err := o.Check(t.Context(), match)
@@ -93,7 +85,7 @@ const bareSchema = "sh\\op_`s"
 // bareSettings break all that can be broken at once.
 var bareSettings = map[bool]map[string]string{
 	true: {
-		"binlog_format": "MIXED", "binlog_row_image": "MINIMAL", "binlog_row_metadata": "NO_LOG", "gtid_strict_mode": "OFF",
+		"binlog_format": "MIXED", "binlog_row_image": "MINIMAL", "binlog_row_metadata": "NO_LOG",
 		"log_slave_updates": "OFF", "binlog_expire_logs_seconds": "3600",
 	},
 	false: {
@@ -110,7 +102,6 @@ var bareLines = map[bool][]string{
 		"fail binlog_format: MIXED: changes are logged as statements, which do not tell rows",
 		"fail binlog_row_image: MINIMAL: rows are logged in part",
 		"warn binlog_row_metadata: NO_LOG: names and signs of columns, and labels of ENUM and SET, are taken from the catalog, which may be newer than the log",
-		"warn gtid_strict_mode: OFF: the log may show transactions in another order than their numbers'",
 		"warn binlog_expire_logs_seconds: the log is kept for 1h0m0s: if lockstep is away for longer, it has to read all tables anew",
 		"fail log_slave_updates: OFF: what is replayed is not in the server's own log",
 	},
@@ -290,7 +281,7 @@ func TestReplicaThatTakesNoWritesIsGrantedRightsOnItsSource(t *testing.T) {
 
 func TestRightsByRolesCount(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
-		s := dbtest.StartMySQLT(t, install, dbtest.Options{Database: "app", Conf: strict(install)})
+		s := dbtest.StartMySQLT(t, install, dbtest.Options{Database: "app"})
 		monitor, to := "REPLICATION CLIENT", "TO"
 		if install.Flavour.MariaDB() {
 			monitor, to = "BINLOG MONITOR, SLAVE MONITOR", "FOR"

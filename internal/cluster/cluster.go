@@ -1,9 +1,11 @@
 // Package cluster starts replicated databases that are ready to be watched: for the demo and for tests.
+//
+// There is one type for each family of engines, since their tests need the servers' own types. What a story needs of
+// any of them has the same methods on all: Exec, Query, WaitCaughtUp, Pause, Resume, Skip.
 package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -17,10 +19,10 @@ import (
 // Database is the one that is replicated.
 const Database = "app"
 
-// Options of a cluster. The zero value is a publisher and two subscribers of an empty schema.
+// Options of a cluster. The zero value is a server that is written to and two that replicate its empty schema.
 type Options struct {
-	Install     dbtest.Install
-	Subscribers int // 0: 2
+	Install     dbtest.Install // of PostgreSQL
+	Subscribers int            // how many servers replicate, on any engine; 0: 2
 	Schema      string
 	Server      dbtest.Options // of each server
 	DataDir     string         // of lockstep
@@ -29,16 +31,8 @@ type Options struct {
 	Extra       string         // more of the configuration, YAML
 }
 
-// Cluster is a publisher, its subscribers, and the configuration by which lockstep watches them.
-type Cluster struct {
-	*dbtest.Group
-	Config *config.Config
-	YAML   string
-	Names  []string // of the members, the publisher first
-}
-
-// Start starts the servers and makes them ready.
-func Start(ctx context.Context, o Options) (*Cluster, error) {
+// withDefaults fills in what o leaves open.
+func (o Options) withDefaults() Options {
 	if o.Subscribers == 0 {
 		o.Subscribers = 2
 	}
@@ -49,55 +43,54 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		o.LagBudget = 2 * time.Second
 	}
 	o.Server.Database = Database
-	if o.Server.Conf == nil {
-		o.Server.Conf = map[string]string{"max_slot_wal_keep_size": "2GB"}
-	}
-	group, err := dbtest.NewGroup(ctx, o.Install, o.Subscribers, o.Schema, o.Server)
-	if err != nil {
-		return nil, err
-	}
-	c := &Cluster{Group: group, Names: []string{"eu-1"}}
-	for i := range group.Subscribers {
-		c.Names = append(c.Names, fmt.Sprintf("us-%d", i+1))
-	}
-	c.YAML = c.yaml(o)
-	if c.Config, err = config.Parse("lockstep.yaml", []byte(c.YAML)); err == nil {
-		err = c.createRole(ctx)
-	}
-	if err == nil {
-		err = c.Mend(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
+	return o
 }
 
-func (c *Cluster) yaml(o Options) string {
+// Watched is how lockstep watches a cluster.
+type Watched struct {
+	Config *config.Config
+	YAML   string
+	Names  []string // of the members, the one that is written to first
+}
+
+// watched names the members of an engine, and the tables of a schema, in a configuration.
+func watched(o Options, engine, tables string, dsns []string) (Watched, error) {
+	var w Watched
 	var b strings.Builder
-	fmt.Fprintf(&b, "data_dir: %s\nlisten: %s\nlag_budget: %v\ngroups:\n  - name: shop\n    engine: postgres\n    members:\n", o.DataDir, o.Listen, o.LagBudget)
-	for i, s := range c.Members() {
-		fmt.Fprintf(&b, "      - {name: %s, dsn: %q}\n", c.Names[i], s.DSNFor("lockstep", Database))
+	fmt.Fprintf(&b, "data_dir: %s\nlisten: %s\nlag_budget: %v\ngroups:\n  - name: shop\n    engine: %s\n    members:\n",
+		o.DataDir, o.Listen, o.LagBudget, engine)
+	for i, dsn := range dsns {
+		name := "eu-1"
+		if i > 0 {
+			name = fmt.Sprintf("us-%d", i)
+		}
+		w.Names = append(w.Names, name)
+		fmt.Fprintf(&b, "      - {name: %s, dsn: %q}\n", name, dsn)
 	}
-	b.WriteString("    tables: {include: [\"public.*\"]}\n")
-	b.WriteString(o.Extra)
-	return b.String()
+	fmt.Fprintf(&b, "    tables: {include: [%q]}\n%s", tables, o.Extra)
+	w.YAML = b.String()
+	var err error
+	w.Config, err = config.Parse("lockstep.yaml", []byte(w.YAML))
+	return w, err
 }
 
-// createRole makes a role with no rights but to log in and to replicate.
-func (c *Cluster) createRole(ctx context.Context) error {
-	for _, s := range c.Members() {
-		if err := s.Exec(ctx, "CREATE ROLE lockstep LOGIN REPLICATION"); err != nil {
-			return err
+// Configuration is by which lockstep watches the cluster.
+func (w *Watched) Configuration() *config.Config { return w.Config }
+
+// index is that of a member, or an error.
+func (w *Watched) index(name string) (int, error) {
+	for i, n := range w.Names {
+		if n == name {
+			return i, nil
 		}
 	}
-	return nil
+	return 0, fmt.Errorf("no member %q; there are %q", name, w.Names)
 }
 
-// Mend runs on each member the SQL by which `lockstep check` would have it mended.
-func (c *Cluster) Mend(ctx context.Context) error {
-	g := &c.Config.Groups[0]
-	for i, s := range c.Members() {
+// mend runs on each member the SQL by which `lockstep check` would have it mended.
+func (w *Watched) mend(ctx context.Context, exec func(ctx context.Context, member string, statements ...string) error) error {
+	g := &w.Config.Groups[0]
+	for i := range g.Members {
 		report, err := monitor.Check(ctx, g, &g.Members[i])
 		if err != nil {
 			return err
@@ -106,30 +99,10 @@ func (c *Cluster) Mend(ctx context.Context) error {
 			if check.State == preflight.OK || check.SQL == "" {
 				continue
 			}
-			if err := s.Exec(ctx, check.SQL); err != nil {
+			if err := exec(ctx, g.Members[i].Name, check.SQL); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// Member returns the server of that name, or nil.
-func (c *Cluster) Member(name string) *dbtest.Server {
-	for i, n := range c.Names {
-		if n == name {
-			return c.Members()[i]
-		}
-	}
-	return nil
-}
-
-// Subscription returns the name of a subscriber's subscription.
-func (c *Cluster) Subscription(name string) string {
-	for i, n := range c.Names {
-		if n == name {
-			return fmt.Sprintf("app_%d", i-1)
-		}
-	}
-	return ""
 }
