@@ -21,12 +21,12 @@ import (
 	"lockstep/monitor"
 )
 
-// Options of a demo. The zero value prints text for people.
+// Options of a demo. Engine must be set; with nothing else it prints text for people.
 type Options struct {
-	Install   dbtest.Install
+	Engine    Engine
 	LagBudget time.Duration // 0: 2 s
 	Warmup    time.Duration // of load before the first injection; 0: 5 s
-	// Pauses makes the subscribers stop replaying now and then during the warmup, for less than the lag budget.
+	// Pauses makes the replicating members stop replaying now and then during the warmup, for less than the lag budget.
 	Pauses    bool
 	LargeRows int  // of the largest transactions of the load; 0: 2,000
 	JSON      bool // one JSON object a line
@@ -40,6 +40,7 @@ type Options struct {
 // Summary is the last line of a demo.
 type Summary struct {
 	Event        string  `json:"event"` // summary
+	Engine       string  `json:"engine"`
 	Injected     int     `json:"injected"`
 	Found        int     `json:"found"`
 	Exact        int     `json:"exact"`
@@ -63,7 +64,8 @@ type demo struct {
 	opt     Options
 	out     *printer
 	dir     string
-	cluster *cluster.Cluster
+	stage   stage
+	tables  map[string]table // of the load, by name
 	load    *load.Load
 	daemon  *monitor.Daemon
 	summary Summary
@@ -76,6 +78,9 @@ type demo struct {
 // Run carries out the demo. The error is for what kept it from being carried out; whether lockstep did well is in the
 // Summary.
 func Run(ctx context.Context, o Options) (Summary, error) {
+	if o.Engine.start == nil {
+		return Summary{}, errors.New("the demo has no engine to be played on")
+	}
 	if o.LagBudget == 0 {
 		o.LagBudget = 2 * time.Second
 	}
@@ -86,7 +91,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &demo{opt: o, out: newPrinter(o), claimed: make(map[string]bool), opened: make(map[string]align.Divergence)}
-	d.summary = Summary{Event: "summary", LagBudget: o.LagBudget.Seconds()}
+	d.summary = Summary{Event: "summary", Engine: o.Engine.Name, LagBudget: o.LagBudget.Seconds()}
 	began := time.Now()
 	err := d.run(ctx)
 	d.summary.Seconds = time.Since(began).Seconds()
@@ -101,17 +106,20 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
-	d.out.step("starting %v: eu-1 publishes, us-1 and us-2 subscribe", d.opt.Install.Version)
-	if d.cluster, err = cluster.Start(ctx, cluster.Options{
-		Install: d.opt.Install, Schema: load.Schema, DataDir: filepath.Join(d.dir, "data"), LagBudget: d.opt.LagBudget,
-	}); err != nil {
+	d.out.step("starting three servers of %s", d.opt.Engine.Title)
+	if d.stage, err = d.opt.Engine.start(ctx, cluster.Options{DataDir: filepath.Join(d.dir, "data"), LagBudget: d.opt.LagBudget}); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.cluster.Close()) }()
-	if err := load.Fill(ctx, d.cluster.Publisher.DSN(cluster.Database)); err != nil {
+	defer func() { err = errors.Join(err, d.stage.Close()) }()
+	d.out.step("%s", d.stage.dialect().cast)
+	if err := d.readTables(ctx); err != nil {
 		return err
 	}
-	d.load = load.Start(ctx, d.cluster.Publisher.DSN(cluster.Database), load.Options{Pause: 5 * time.Millisecond, Large: d.opt.LargeRows})
+	writer := d.stage.DSN("eu-1")
+	if err := load.Fill(ctx, writer); err != nil {
+		return err
+	}
+	d.load = load.Start(ctx, writer, load.Options{Pause: 5 * time.Millisecond, Large: d.opt.LargeRows})
 	defer func() { err = errors.Join(err, d.load.Stop()) }()
 	return d.watch(ctx)
 }
@@ -119,7 +127,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 // watch starts lockstep and plays the story.
 func (d *demo) watch(ctx context.Context) (err error) {
 	options := monitor.DaemonOptions{Version: "demo", Logger: d.opt.Logger, OnNotice: d.notice}
-	if d.daemon, err = monitor.Start(ctx, d.cluster.Config, options); err != nil {
+	if d.daemon, err = monitor.Start(ctx, d.stage.Configuration(), options); err != nil {
 		return err
 	}
 	d.out.step("lockstep watches all three under load: http://%s/api/v1/divergences", d.daemon.Addr())
@@ -177,22 +185,21 @@ func (d *demo) warmUp(ctx context.Context) error {
 	}
 	until := time.Now().Add(d.opt.Warmup)
 	for n := 0; time.Now().Before(until); n++ {
-		member := d.cluster.Names[1+n%2]
-		sub := "ALTER SUBSCRIPTION " + d.cluster.Subscription(member)
-		if err := d.cluster.Member(member).Exec(ctx, sub+" DISABLE"); err != nil {
+		member := []string{"us-1", "us-2"}[n%2]
+		if err := d.stage.Pause(ctx, member); err != nil {
 			return err
 		}
 		if err := sleep(ctx, rand.N(d.opt.LagBudget/3)); err != nil {
 			return err
 		}
-		if err := d.cluster.Member(member).Exec(ctx, sub+" ENABLE"); err != nil {
+		if err := d.stage.Resume(ctx, member); err != nil {
 			return err
 		}
 		if err := sleep(ctx, rand.N(time.Second)); err != nil {
 			return err
 		}
 	}
-	return d.waitFor(ctx, "the subscribers to catch up", func(context.Context) (bool, error) { return d.caughtUp(), nil })
+	return d.waitFor(ctx, "both to catch up", func(context.Context) (bool, error) { return d.caughtUp(), nil })
 }
 
 func (d *demo) caughtUp() bool {

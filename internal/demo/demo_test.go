@@ -24,8 +24,9 @@ func play(t *testing.T, o demo.Options) {
 	}
 	lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
 	for _, l := range lines {
-		if !json.Valid(l) {
-			t.Errorf("not a JSON object: %s", l)
+		var line struct{ Event, Engine string }
+		if err := json.Unmarshal(l, &line); err != nil || line.Event == "" || line.Engine != o.Engine.Name {
+			t.Errorf("not an event of %s: %s (%v)", o.Engine.Name, l, err)
 		}
 	}
 	var last demo.Summary
@@ -42,20 +43,36 @@ func (l testLog) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// onEachEngine runs a test on all that are installed here.
+func onEachEngine(t *testing.T, test func(*testing.T, demo.Engine)) {
+	for _, v := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
+		t.Run(v.String(), func(t *testing.T) { test(t, demo.Postgres(dbtest.Need(t, v))) })
+	}
+	for _, f := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+		t.Run(f.String(), func(t *testing.T) { test(t, demo.MySQL(dbtest.NeedMySQL(t, f))) })
+	}
+}
+
 // Mixed load and pauses raise no alarm; then everything that is injected is found with exactly its keys.
 func TestLoadRaisesNoAlarmAndInjectionsAreFoundExactly(t *testing.T) {
-	for _, v := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
-		t.Run(v.String(), func(t *testing.T) {
-			t.Parallel()
-			play(t, demo.Options{Install: dbtest.Need(t, v), Pauses: true, Warmup: 12 * time.Second, LagBudget: 3 * time.Second})
-		})
-	}
+	onEachEngine(t, func(t *testing.T, engine demo.Engine) {
+		t.Parallel()
+		play(t, demo.Options{Engine: engine, Pauses: true, Warmup: 12 * time.Second, LagBudget: 3 * time.Second})
+	})
 }
 
 // The long form of it, with transactions of up to 100,000 rows.
 func TestSoakLoadRaisesNoAlarm(t *testing.T) {
 	if os.Getenv("LOCKSTEP_SOAK") == "" {
-		t.Skip("takes over 10 minutes: make soak runs it")
+		t.Skip("takes over 10 minutes on each engine: make soak runs it")
 	}
-	play(t, demo.Options{Install: dbtest.Need(t, dbtest.PG15), Pauses: true, Warmup: 10 * time.Minute, LagBudget: 20 * time.Second, LargeRows: 100_000})
+	onEachEngine(t, func(t *testing.T, engine demo.Engine) {
+		play(t, demo.Options{Engine: engine, Pauses: true, Warmup: 10 * time.Minute, LagBudget: 20 * time.Second, LargeRows: 100_000})
+	})
+}
+
+func TestDemoWithoutAnEngineIsAnError(t *testing.T) {
+	if _, err := demo.Run(t.Context(), demo.Options{}); err == nil {
+		t.Error("a demo of nothing was played")
+	}
 }

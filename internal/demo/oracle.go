@@ -2,54 +2,44 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"lockstep/align"
-	"lockstep/internal/dbtest"
 	"lockstep/internal/load"
 )
 
-// keyOrder are the columns of each primary key in its order.
-var keyOrder = map[string][]string{
-	"public.accounts": {"id"},
-	"public.orders":   {"id"},
-	"public.stock":    {"warehouse", "item"},
-}
-
-// keySQL spells a row's key as the story does: the columns in the order of their names.
-func keySQL(table string) string {
-	var parts []string
-	for _, c := range slices.Sorted(slices.Values(keyOrder[table])) {
-		parts = append(parts, fmt.Sprintf(`'"%s":' || to_json(%s)`, c, c))
-	}
-	return "'{' || " + strings.Join(parts, " || ',' || ") + " || '}'"
-}
-
-// contents returns, by key, a hash of each row of a table.
-func contents(ctx context.Context, s *dbtest.Server, table string) (map[string]string, error) {
-	rows, err := dbtest.Rows[string](ctx, s, fmt.Sprintf("SELECT %s || ' ' || md5(t::text) FROM %s t", keySQL(table), table))
+// contents returns, by key, a hash of each row that a member has of a table.
+func (d *demo) contents(ctx context.Context, member string, t table) (map[string]string, error) {
+	row := fmt.Sprintf(d.stage.dialect().hash, "concat_ws(',', "+strings.Join(t.literals, ", ")+")")
+	rows, err := d.stage.Query(ctx, member, fmt.Sprintf("SELECT %s, %s FROM %s", t.keyColumns(), row, t.name))
 	if err != nil {
 		return nil, err
 	}
 	byKey := make(map[string]string, len(rows))
-	for _, r := range rows {
-		key, hash := r[:len(r)-33], r[len(r)-32:]
-		byKey[key] = hash
+	for _, row := range rows {
+		parts, err := t.parts(row)
+		if err != nil {
+			return nil, err
+		}
+		key, err := t.spell(parts)
+		if err != nil {
+			return nil, err
+		}
+		byKey[key] = row[len(t.key)]
 	}
 	return byKey, nil
 }
 
-// differences lists the keys of a table that differ between the publisher and a member, by asking both.
-func (d *demo) differences(ctx context.Context, member, table string) ([]string, error) {
-	a, err := contents(ctx, d.cluster.Publisher, table)
+// differences lists the keys of a table that differ between eu-1 and a member, by asking both.
+func (d *demo) differences(ctx context.Context, member string, t table) ([]string, error) {
+	a, err := d.contents(ctx, "eu-1", t)
 	if err != nil {
 		return nil, err
 	}
-	b, err := contents(ctx, d.cluster.Member(member), table)
+	b, err := d.contents(ctx, member, t)
 	if err != nil {
 		return nil, err
 	}
@@ -74,14 +64,14 @@ func (d *demo) missed(ctx context.Context, member string) ([]expectation, error)
 		reserved[k] = true
 	}
 	var list []expectation
-	for _, table := range slices.Sorted(maps.Keys(keyOrder)) {
-		keys, err := d.differences(ctx, member, table)
+	for _, name := range slices.Sorted(maps.Keys(d.tables)) {
+		keys, err := d.differences(ctx, member, d.tables[name])
 		if err != nil {
 			return nil, err
 		}
-		keys = slices.DeleteFunc(keys, func(k string) bool { return table == "public.accounts" && reserved[k] })
+		keys = slices.DeleteFunc(keys, func(k string) bool { return name == "accounts" && reserved[k] })
 		if len(keys) > 0 {
-			list = append(list, expectation{table, align.Stale, align.CauseUnknown, keys})
+			list = append(list, want(name, align.Stale, align.CauseUnknown, keys...))
 		}
 	}
 	return list, nil
@@ -91,17 +81,17 @@ func (d *demo) missed(ctx context.Context, member string) ([]expectation, error)
 func (d *demo) verifySame(ctx context.Context) error {
 	d.load.Hold()
 	defer d.load.Resume()
-	if err := d.cluster.WaitCaughtUp(ctx); err != nil {
+	if err := d.stage.WaitCaughtUp(ctx); err != nil {
 		return err
 	}
-	for _, member := range d.cluster.Names[1:] {
-		for table := range keyOrder {
-			keys, err := d.differences(ctx, member, table)
+	for _, member := range []string{"us-1", "us-2"} {
+		for name, t := range d.tables {
+			keys, err := d.differences(ctx, member, t)
 			if err != nil {
 				return err
 			}
 			if len(keys) > 0 {
-				return fmt.Errorf("%d rows of %s still differ on %s after healing, such as %s", len(keys), table, member, keys[0])
+				return fmt.Errorf("%d rows of %s still differ on %s after healing, such as %s", len(keys), name, member, keys[0])
 			}
 		}
 	}
@@ -110,32 +100,50 @@ func (d *demo) verifySame(ctx context.Context) error {
 
 // keysOf lists the keys that exist in the ranges of a divergence, on either side, by asking both servers.
 func (d *demo) keysOf(ctx context.Context, v align.Divergence) (map[string]bool, error) {
-	var row, first, last []string
-	for _, c := range keyOrder[v.Table] {
-		if c == "warehouse" {
-			row = append(row, c+` COLLATE "C"`) // the order of lockstep's keys
-			first, last = append(first, "r->'first_key'->>'warehouse'"), append(last, "r->'last_key'->>'warehouse'")
-			continue
-		}
-		row = append(row, c)
-		first, last = append(first, fmt.Sprintf("(r->'first_key'->>'%s')::bigint", c)), append(last, fmt.Sprintf("(r->'last_key'->>'%s')::bigint", c))
-	}
-	tuple := func(parts []string) string { return "(" + strings.Join(parts, ", ") + ")" }
-	query := fmt.Sprintf("SELECT %s FROM jsonb_array_elements($1) r JOIN %s ON %s >= %s AND %s <= %s",
-		keySQL(v.Table), v.Table, tuple(row), tuple(first), tuple(row), tuple(last))
-	ranges, err := json.Marshal(v.Ranges)
-	if err != nil {
-		return nil, err
-	}
+	t := d.tables[d.bare(v.Table)]
 	keys := make(map[string]bool)
-	for _, name := range []string{d.cluster.Names[0], v.Member} {
-		found, err := dbtest.Rows[string](ctx, d.cluster.Member(name), query, string(ranges))
+	for _, member := range []string{"eu-1", v.Member} {
+		rows, err := d.stage.Query(ctx, member, fmt.Sprintf("SELECT %s FROM %s", t.keyColumns(), t.name))
 		if err != nil {
 			return nil, err
 		}
-		for _, k := range found {
-			keys[k] = true
+		inside, err := t.within(rows, v.Ranges)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range inside {
+			keys[key] = true
 		}
 	}
 	return keys, nil
+}
+
+// within spells the keys of rows that are in one of the ranges.
+func (t table) within(rows [][]string, ranges []align.Range) (inside []string, err error) {
+	all := make([][]part, len(rows))
+	for i, row := range rows {
+		if all[i], err = t.parts(row); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(all, compareKeys)
+	for _, r := range ranges {
+		first, err := t.parse(r.First)
+		if err != nil {
+			return nil, err
+		}
+		last, err := t.parse(r.Last)
+		if err != nil {
+			return nil, err
+		}
+		from, _ := slices.BinarySearchFunc(all, first, compareKeys)
+		for ; from < len(all) && compareKeys(all[from], last) <= 0; from++ {
+			key, err := t.spell(all[from])
+			if err != nil {
+				return nil, err
+			}
+			inside = append(inside, key)
+		}
+	}
+	return inside, nil
 }

@@ -11,14 +11,21 @@ import (
 
 // printer tells the story, in words or as JSON, one object a line.
 type printer struct {
-	out   io.Writer
-	json  bool
-	color bool
-	began time.Time
+	out    io.Writer
+	engine string
+	json   bool
+	color  bool
+	began  time.Time
 }
 
 func newPrinter(o Options) *printer {
-	return &printer{out: o.Out, json: o.JSON, color: o.Color, began: time.Now()}
+	return &printer{out: o.Out, engine: o.Engine.Name, json: o.JSON, color: o.Color, began: time.Now()}
+}
+
+// event prints one object, the engine added.
+func (p *printer) event(name string, fields map[string]any) {
+	fields["event"], fields["engine"] = name, p.engine
+	p.object(fields)
 }
 
 func (p *printer) object(v any) {
@@ -45,7 +52,7 @@ func (p *printer) paint(code, s string) string {
 
 func (p *printer) step(format string, args ...any) {
 	if p.json {
-		p.object(map[string]any{"event": "step", "text": fmt.Sprintf(format, args...)})
+		p.event("step", map[string]any{"text": fmt.Sprintf(format, args...)})
 		return
 	}
 	p.line(format, args...)
@@ -53,7 +60,7 @@ func (p *printer) step(format string, args ...any) {
 
 func (p *printer) injected(n int, in *injection) {
 	if p.json {
-		p.object(map[string]any{"event": "injected", "n": n, "name": in.name, "member": in.member, "about": in.about})
+		p.event("injected", map[string]any{"n": n, "name": in.name, "member": in.member, "about": in.about})
 		return
 	}
 	p.line("%s", p.paint(bold, fmt.Sprintf("#%d %s: %s", n, in.name, in.about)))
@@ -61,8 +68,8 @@ func (p *printer) injected(n int, in *injection) {
 
 func (p *printer) found(n int, in *injection, a answer, took time.Duration) {
 	if p.json {
-		p.object(map[string]any{
-			"event": "found", "n": n, "name": in.name, "found": a.found, "exact": a.exact, "keys": a.keys,
+		p.event("found", map[string]any{
+			"n": n, "name": in.name, "found": a.found, "exact": a.exact, "keys": a.keys,
 			"after_seconds": took.Seconds(), "problem": a.problem, "divergences": a.divergences,
 		})
 		return
@@ -102,7 +109,7 @@ func (p *printer) divergence(v align.Divergence) {
 
 func (p *printer) healed(in *injection, resolved bool) {
 	if p.json {
-		p.object(map[string]any{"event": "healed", "name": in.name, "member": in.member, "resolved": resolved})
+		p.event("healed", map[string]any{"name": in.name, "member": in.member, "resolved": resolved})
 		return
 	}
 	if resolved {
@@ -114,7 +121,7 @@ func (p *printer) healed(in *injection, resolved bool) {
 
 func (p *printer) falseAlarm(v align.Divergence) {
 	if p.json {
-		p.object(map[string]any{"event": "false_alarm", "divergence": v})
+		p.event("false_alarm", map[string]any{"divergence": v})
 		return
 	}
 	p.line("%s", p.paint(red, "FALSE ALARM"))
