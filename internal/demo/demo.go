@@ -185,6 +185,10 @@ func (d *demo) warmUp(ctx context.Context) error {
 	}
 	until := time.Now().Add(d.opt.Warmup)
 	for n := 0; time.Now().Before(until); n++ {
+		// Pauses must not add up to a lag that is worth an alarm.
+		if err := d.waitFor(ctx, "both to catch up", func(context.Context) (bool, error) { return d.caughtUp(), nil }); err != nil {
+			return err
+		}
 		member := []string{"us-1", "us-2"}[n%2]
 		if err := d.stage.Pause(ctx, member); err != nil {
 			return err

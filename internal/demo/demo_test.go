@@ -57,7 +57,7 @@ func onEachEngine(t *testing.T, test func(*testing.T, demo.Engine)) {
 func TestLoadRaisesNoAlarmAndInjectionsAreFoundExactly(t *testing.T) {
 	onEachEngine(t, func(t *testing.T, engine demo.Engine) {
 		t.Parallel()
-		play(t, demo.Options{Engine: engine, Pauses: true, Warmup: 12 * time.Second, LagBudget: 3 * time.Second})
+		play(t, demo.Options{Engine: engine, Pauses: true, Warmup: 12 * time.Second, LagBudget: 6 * time.Second})
 	})
 }
 
