@@ -1,0 +1,96 @@
+package preflight_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lockstep/digest"
+	"lockstep/preflight"
+)
+
+func TestScriptHoldsWhatSQLMendsAndTheRestAsComments(t *testing.T) {
+	r := preflight.Report{
+		Member: "eu-1\nDROP TABLE x", Client: "psql", Preamble: "SET search_path = '';\n",
+		Checks: []preflight.Check{
+			{Subject: "version", State: preflight.OK, Detail: "17", SQL: "never;"},
+			{Subject: "table a\nb", Detail: "has no primary key", Hint: "add\none"},
+			{Subject: "wal_level", State: preflight.Warn, Detail: "replica", SQL: "ALTER SYSTEM SET wal_level = 'logical';", Restart: true},
+		},
+	}
+	want := `-- makes member eu-1 DROP TABLE x ready for lockstep; run it with psql
+SET search_path = '';
+
+-- table a b has no primary key; by hand: add one
+
+-- wal_level: replica
+ALTER SYSTEM SET wal_level = 'logical';
+
+-- then restart the server
+`
+	if diff := cmp.Diff(want, r.SQL()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestForgottenStateIsAFailure(t *testing.T) {
+	if s := (preflight.Check{}).State; s.String() != "fail" {
+		t.Errorf("the zero state is %v", s)
+	}
+}
+
+// report is of a member that answered, whose tables are given as name: column class, the first the key.
+func report(member, server string, tables ...preflight.Table) *preflight.Report {
+	return &preflight.Report{Member: member, Server: server, Named: "server", Tables: tables, Whole: true}
+}
+
+func table(name, key string, columns ...preflight.Column) preflight.Table {
+	return preflight.Table{Name: name, Key: []string{key}, Columns: columns}
+}
+
+func column(name string, class digest.Class) preflight.Column {
+	return preflight.Column{Column: digest.Column{Name: name, Class: class}, Shown: class.String()}
+}
+
+func TestMembersAreHeldAgainstEachOther(t *testing.T) {
+	id, note := column("id", digest.Int), column("note", digest.Text)
+	a := report("a", "1", table("t", "id", id, note), table("only", "id", id))
+	b := report("b", "2", table("t", "note", id, column("note", digest.Bytes), column("more", digest.Int)))
+	twin := report("twin", "1", table("t", "id", id, note), table("only", "id", id))
+	deaf := &preflight.Report{Member: "deaf", Server: "3"}
+	for name, c := range map[string]struct {
+		reports  []*preflight.Report
+		excluded []string
+		want     []string
+	}{
+		"the same twice":      {[]*preflight.Report{a, twin}, nil, []string{"fail members: a and twin are the same server"}},
+		"one did not answer":  {[]*preflight.Report{a, deaf}, nil, nil},
+		"a mistyped column":   {[]*preflight.Report{a, report("c", "4", a.Tables...)}, []string{"not"}, []string{"warn table only: has no column not, which is excluded", "warn table t: has no column not, which is excluded"}},
+		"the key is excluded": {[]*preflight.Report{a, report("c", "4", a.Tables[0])}, []string{"id"}, []string{"fail table only: is on a and missing on c", "fail table only: column id is excluded and part of the primary key", "fail table t: column id is excluded and part of the primary key"}},
+		"definitions differ": {[]*preflight.Report{a, b}, nil, []string{
+			"fail table only: is on a and missing on b",
+			"fail table t: primary key is (id) on a and (note) on b",
+			"fail table t: column note is text on a and bytes on b",
+			"warn table t: column more is on b and missing on a",
+		}},
+	} {
+		var got []string
+		for _, check := range preflight.Group(c.reports, func(string) []string { return c.excluded }) {
+			got = append(got, fmt.Sprintf("%v %s: %s", check.State, check.Subject, check.Detail))
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestLongListsAreCutShort(t *testing.T) {
+	if got := preflight.SomeOf("tables", []string{"a"}); got != "a" {
+		t.Error(got)
+	}
+	if got := preflight.SomeOf("tables", strings.Split("abcdefg", "")); got != "7 tables: a, b, c, d, e, …" {
+		t.Error(got)
+	}
+}
