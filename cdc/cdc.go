@@ -201,6 +201,9 @@ type Server struct {
 	Timeline int32
 	Database string // empty for MySQL and MariaDB, whose log is the whole server's
 	Version  string
+	// Standby says that the server only replays another one's log, byte by byte (a PostgreSQL physical standby): its
+	// SystemID is the other one's, and it has no log of its own to read.
+	Standby bool
 }
 
 // Table is one table as one member defines it.
@@ -212,6 +215,10 @@ type Table struct {
 	// Version changes whenever the definition does, also where Columns stays the same (a rewrite).
 	Version string
 	Rows    int64 // the server's estimate, for progress bars; -1 unknown
+	Order   Order // in which the table can be read in parts
+	// Hides says what changes of the table the member's log leaves out, for people; empty: none. Such a table can be
+	// watched only where it is scrubbed.
+	Hides string
 	// Publications carry changes of the table from this member to others. For each: what it leaves out, for people;
 	// empty if it carries all inserts, updates and deletes.
 	Publications map[string]string
