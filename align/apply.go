@@ -96,6 +96,7 @@ func (l *Ledger) applyRows(m *member, tx *cdc.Transaction) ([]RowChange, error) 
 			}
 		}
 	}
+	l.note(m, tx, fx.list)
 	return fx.list, nil
 }
 

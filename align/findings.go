@@ -309,6 +309,9 @@ func (r *Range) extend(last json.RawMessage, kind Kind) {
 func (r *ranger) neighbours(a, b digest.Key) (bool, error) {
 	after := append(slices.Clone(a), 0)
 	for _, id := range []MemberID{r.ledger.ref.id, r.member} {
+		if r.ledger.members[id].scanOnly {
+			continue // a row that only it had would be one that differs
+		}
 		c := r.table.coverage[id]
 		between := false
 		err := r.ledger.state.Rows(c.space, after, b, func(digest.Key, []byte) (bool, error) {

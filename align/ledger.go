@@ -34,6 +34,11 @@ type Options struct {
 	Hasher    *digest.Hasher
 	// NewID makes the id of a new divergence; ids sort by time.
 	NewID func(time.Time) string
+	// ScanOnly are the members that show no stream.
+	ScanOnly map[MemberID]bool
+	// ScrubEvery is how often all rows of a table are to be read again; 0: never. Rows that were not for twice as long
+	// are not vouched for. nil: never.
+	ScrubEvery func(table string) time.Duration
 	// RangeRows is the number of rows a range aims at; 0 means 1,000.
 	RangeRows int64
 	// MaxInFlight bounds the row changes that are kept because a lane has not replayed them; 0 means 1,000,000.
@@ -78,7 +83,9 @@ type member struct {
 	name   string
 	record *MemberRecord
 	dirty  bool
-	lanes  map[string]*lane
+	// scanOnly says that the member shows no stream.
+	scanOnly bool
+	lanes    map[string]*lane
 	// offered is the transaction that waits for the reference, if one does, and offeredAt since when.
 	offered   cdc.TxID
 	offeredAt time.Time
@@ -132,6 +139,10 @@ type coverage struct {
 	inFlight  map[string]share
 	divergent map[string]share
 	keys      int64 // that differ
+	watches   []*Watch
+	verified  verifiedSpans
+	// scanBegan is when the scan began that runs, or whose changes are being replayed.
+	scanBegan time.Time
 }
 
 // share is a part of a range's residual, and the number of row changes or keys that make it up.
@@ -164,6 +175,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	}
 	for id, name := range opt.Members {
 		l.members[id] = newMember(id, name, saved.Members[id])
+		l.members[id].scanOnly = opt.ScanOnly[id]
 	}
 	if l.ref = l.members[opt.Reference]; l.ref == nil {
 		return nil, fmt.Errorf("load ledger: the reference, member %d, is not among the members", opt.Reference)
@@ -218,7 +230,10 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 			break
 		}
 	}
-	for _, c := range t.coverage {
+	for id, c := range t.coverage {
+		if c.verified, err = loadVerified(saved, id, c.space.Table); err != nil {
+			return err
+		}
 		if c.Phase != Live {
 			if err := l.state.DropSpace(c.space); err != nil {
 				return err
@@ -260,6 +275,7 @@ func (l *Ledger) cover(t *table, id MemberID) *coverage {
 		space:          Space{Member: id, Table: t.record.Epoch.Table, Generation: r.Generation},
 		inFlight:       make(map[string]share),
 		divergent:      make(map[string]share),
+		verified:       neverVerified(),
 	}
 	t.coverage[id] = c
 	return c

@@ -99,6 +99,11 @@ func (l *Ledger) replaceRanges(t *table, i, j int, boundaries []digest.Key) erro
 	}
 	for _, m := range l.sortedMembers() {
 		c := t.coverage[m.id]
+		if m.scanOnly && c.Compared {
+			if err := l.reshare(t, m, c, old, start, end); err != nil {
+				return err
+			}
+		}
 		if c.tree == nil {
 			continue
 		}

@@ -38,8 +38,14 @@ func (l *Ledger) unexplained(t *table, c *coverage, i int) merkle.Sum {
 func (l *Ledger) compare() error {
 	for _, t := range l.sortedTables() {
 		for _, m := range l.sortedMembers() {
+			c := t.coverage[m.id]
+			if m.scanOnly && !c.Compared && l.scannable(t, m) {
+				if err := l.beginScanned(t, m, c); err != nil {
+					return err
+				}
+			}
 			if l.comparable(t, m) {
-				if err := l.begin(t, m, t.coverage[m.id]); err != nil {
+				if err := l.begin(t, m, c); err != nil {
 					return fmt.Errorf("compare table %s of %s: %w", t.name(), m.name, err)
 				}
 			}
@@ -67,14 +73,7 @@ func (l *Ledger) begin(t *table, m *member, c *coverage) error {
 		why = blame{cause: CauseUnknown, detail: "it came about while the table was not compared"}
 	}
 	c.Compared, c.ComparedAt, c.Reason, t.dirty = true, l.now, "", true
-	clear(c.inFlight)
-	for f := range m.lanes[c.Lane].awaited {
-		for _, ch := range f.changes {
-			if ch.Table == c.space.Table {
-				c.addInFlight(t.startOf(ch.Key), share{ch.delta(), 1})
-			}
-		}
-	}
+	l.countInFlight(t, m, c)
 	if err := l.recountDivergent(t, m, c); err != nil {
 		return err
 	}
@@ -82,7 +81,7 @@ func (l *Ledger) begin(t *table, m *member, c *coverage) error {
 		if _, suspect := c.divergent[string(t.ranges.Start(i))]; !suspect && l.unexplained(t, c, i).IsZero() {
 			continue
 		}
-		if err := l.walk(t, m, c, i, why); err != nil {
+		if err := l.resolve(t, m, c, i, why); err != nil || !c.Compared {
 			return err
 		}
 	}
@@ -159,8 +158,8 @@ func (l *Ledger) check() error {
 		}
 		i := t.ranges.Find(digest.Key(at.start))
 		for _, m := range l.sortedMembers() {
-			if c := t.coverage[m.id]; c.Compared && !l.unexplained(t, c, i).IsZero() {
-				if err := l.resolve(t, m, c, i); err != nil {
+			if c := t.coverage[m.id]; c.Compared && !m.scanOnly && !l.unexplained(t, c, i).IsZero() {
+				if err := l.resolve(t, m, c, i, blame{cause: CauseUnknown}); err != nil {
 					return err
 				}
 			}
@@ -173,13 +172,14 @@ func (l *Ledger) check() error {
 // a row that was changed without a trace in the log is another one than the log says it was before its next change, and
 // the sum is off by the difference from then on. If even that does not do, what is kept of the table is not true and it is
 // read anew.
-func (l *Ledger) resolve(t *table, m *member, c *coverage, i int) error {
-	if err := l.walk(t, m, c, i, blame{cause: CauseUnknown}); err != nil {
+func (l *Ledger) resolve(t *table, m *member, c *coverage, i int, why blame) error {
+	if err := l.walk(t, m, c, i, why); err != nil {
 		return err
 	}
 	if l.unexplained(t, c, i).IsZero() {
 		return nil
 	}
+	l.touched[touchedRange{c.space.Table, string(t.ranges.Start(i))}] = struct{}{}
 	for _, on := range []*coverage{t.coverage[l.ref.id], c} {
 		sums, err := l.sumSpan(on.space, t.ranges.Start(i), t.ranges.End(i), nil)
 		if err != nil {

@@ -96,6 +96,10 @@ func (l *Ledger) Drop(id cdc.TableID) error {
 		if err := l.state.DropSpace(t.coverage[m.id].space); err != nil {
 			return err
 		}
+		if err := l.forgetVerified(t.coverage[m.id]); err != nil {
+			return err
+		}
+		t.coverage[m.id].breakWatches()
 	}
 	for _, f := range l.byNumber {
 		if f.Table == id {
@@ -146,7 +150,7 @@ func (l *Ledger) unverify(t *table, m *member, reason string) error {
 		}
 		c.Compared = false
 		clear(c.inFlight)
-		if on == m || t.ranges == nil {
+		if on == m || t.ranges == nil || on.scanOnly {
 			if err := l.wait(t, c, reason); err != nil {
 				return err
 			}
@@ -164,6 +168,11 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 			return err
 		}
 	}
+	if err := l.forgetVerified(c); err != nil {
+		return err
+	}
+	c.breakWatches()
+	c.Suspects = nil
 	c.Phase, c.Reason, c.tree, c.cut, c.settled, c.frozen, t.dirty = Waiting, reason, nil, 0, 0, false, true
 	return nil
 }
@@ -215,7 +224,7 @@ func (l *Ledger) Opened(id MemberID, server cdc.Server) {
 func (l *Ledger) Wanted(id MemberID) []Space {
 	var wanted []Space
 	for _, t := range l.sortedTables() {
-		if c := t.coverage[id]; c.Phase == Waiting && l.hold(t, l.members[id]) == "" {
+		if c := t.coverage[id]; c.Phase == Waiting && !l.members[id].scanOnly && l.hold(t, l.members[id]) == "" {
 			wanted = append(wanted, Space{Member: id, Table: c.space.Table, Generation: c.Generation + 1})
 		}
 	}
@@ -254,6 +263,7 @@ func (l *Ledger) Scanning(at Space) {
 	t := l.tables[at.Table]
 	c := t.coverage[at.Member]
 	c.space, c.Generation, c.Phase, c.cut, c.tree, t.dirty = at, at.Generation, Scanning, 0, nil, true
+	c.scanBegan = l.now
 }
 
 // current reports whether a scan is still wanted: nothing has put its table back to Waiting since it began.
@@ -361,5 +371,5 @@ func (l *Ledger) replayPending(t *table, c *coverage, m *member) (bool, error) {
 		return more, err
 	}
 	c.Phase, c.Reason, t.dirty = Live, "compared once the member has caught up", true
-	return false, nil
+	return false, l.Verified(at.Table, at.Member, Verified{At: c.scanBegan, Position: c.cut}, nil)
 }

@@ -93,6 +93,9 @@ type world struct {
 	claims  map[align.MemberID]*simClaim
 	history []written // by position in the reference's log
 	scans   []*simScan
+	reads   []*simRead
+	scanned int  // reads that came to their end
+	silent  bool // rows are changed without a trace
 	values  int
 	ids     int // of divergences
 	// maxInFlight is small in some histories, so that lanes get lost.
@@ -221,7 +224,7 @@ func (w *world) crash() {
 	w.must(w.store.Close())
 	w.fs = clone
 	clear(w.claims)
-	w.scans = nil
+	w.scans, w.reads = nil, nil
 	w.open()
 	for id, s := range w.servers {
 		s.read = 0

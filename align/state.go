@@ -54,6 +54,10 @@ type State interface {
 	DeleteDivergentKey(m MemberID, t cdc.TableID, key digest.Key) error
 	DivergentKeys(m MemberID, t cdc.TableID, from, to digest.Key, yield func(digest.Key, *DivergentKey) (bool, error)) error
 
+	// SetVerified keeps a span of verified keys, by its After.
+	SetVerified(m MemberID, t cdc.TableID, v Verified) error
+	DeleteVerified(m MemberID, t cdc.TableID, after digest.Key) error
+
 	SetMember(m MemberID, r *MemberRecord) error
 	SetTable(r *TableRecord) error
 	DeleteTable(t cdc.TableID) error
@@ -69,8 +73,9 @@ type Saved struct {
 	Tables     []*TableRecord
 	Boundaries func(cdc.TableID) ([]digest.Key, error)
 	Sum        func(at Space, start digest.Key) (merkle.Sum, error)
-	InFlight   []*InFlight // ascending
-	Findings   []*Finding  // not resolved
+	Verified   func(MemberID, cdc.TableID) ([]Verified, error) // ascending
+	InFlight   []*InFlight                                     // ascending
+	Findings   []*Finding                                      // not resolved
 }
 
 // MemberRecord is how far one member's stream was applied, and what its lanes had replayed there.
@@ -110,6 +115,10 @@ type CoverageRecord struct {
 	Lane       string    `json:"lane,omitempty"`
 	Compared   bool      `json:"compared"`
 	ComparedAt time.Time `json:"compared_at,omitzero"`
+	// Suspects are keys of rows that were read and are not what the stream says, ascending; not settled yet.
+	Suspects []digest.Key `json:"suspects,omitempty"`
+	// Silent counts the rows that were found to have been changed without a trace in the log.
+	Silent int64 `json:"silent,omitempty"`
 }
 
 // InFlight is one transaction of the reference that some lane has not replayed yet.

@@ -68,6 +68,10 @@ type TableStatus struct {
 	DivergentKeys int64
 	Root          string // hash over all range digests; empty while there is none
 	ComparedAt    time.Time
+	// VerifiedAt is when the rows that were read from the server longest ago were; zero: not all were.
+	VerifiedAt time.Time
+	Fresh      float64 // share of the ranges whose rows were read within the time that a scrub has for all
+	Silent     int64   // rows that were found to have been changed without a trace in the log
 }
 
 // Status returns the state of all members and tables. Without word from a member, or from the reference, for longer
@@ -128,6 +132,10 @@ func (l *Ledger) tableStatus(t *table, m *member, open map[findingKey]bool, root
 			s.Root = c.tree.Root().String()
 		}
 	}
+	s.VerifiedAt, s.Silent = c.verified.oldest().At, c.Silent
+	if every := l.scrubEvery(t); every > 0 {
+		s.Fresh = t.freshShare(c, l.now.Add(-every))
+	}
 	doubt := l.doubt(t, m, c)
 	s.Verdict = InStep
 	switch {
@@ -153,7 +161,11 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
 	switch hold := l.hold(t, m); {
 	case c.Phase == Waiting && hold != "":
 		return hold
-	case c.Phase != Live:
+	case m.scanOnly && t.coverage[l.ref.id].Phase != Live:
+		return "the reference is being read"
+	case m.scanOnly && c.verified.oldest().At.IsZero():
+		return "its rows have not all been read yet"
+	case !m.scanOnly && c.Phase != Live:
 		return orElse(c.Reason, "being read")
 	case m != l.ref && !c.Compared:
 		return orElse(c.Reason, "not compared yet")
@@ -162,7 +174,30 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
 	case l.now.Sub(m.provenAt) > patience:
 		return unheard(m, l.now)
 	}
-	return ""
+	return l.unread(t, c)
+}
+
+// unread says why the rows of a table on a member are not vouched for although its stream is, or nothing.
+func (l *Ledger) unread(t *table, c *coverage) string {
+	if n := len(c.Suspects) + len(t.coverage[l.ref.id].Suspects); n > 0 {
+		return "rows were read that are not what the log says; they are being read again"
+	}
+	every := l.scrubEvery(t)
+	at := c.verified.oldest().At
+	switch {
+	case every == 0 || l.now.Sub(at) <= 2*every:
+		return ""
+	case at.IsZero():
+		return "not all of its rows have been read again yet"
+	}
+	return fmt.Sprintf("some of its rows were last read %s ago; scrub.every is %s", l.now.Sub(at).Round(time.Second), every)
+}
+
+func (l *Ledger) scrubEvery(t *table) time.Duration {
+	if l.opt.ScrubEvery == nil {
+		return 0
+	}
+	return l.opt.ScrubEvery(t.name())
 }
 
 func orElse(s, other string) string {

@@ -18,6 +18,7 @@ import (
 //	B  group(2) table(4) start…                     boundary of a range                    empty
 //	J  group(2) end(8) part(4)                      in-flight transaction                  layout in journal.go
 //	D  group(2) member(2) table(4) key…             divergent key                          layout in journal.go
+//	Z  group(2) member(2) table(4) after…           when rows were verified                time(8) position(8)
 //	V  group(2) id…                                 finding, in the order of time          JSON
 //	                ┌──────── of a space ────────────┐
 //	R  group(2) member(2) table(4) generation(4) key…    row                               digest.AppendRow
@@ -33,6 +34,7 @@ const (
 	kindBoundary = 'B'
 	kindInFlight = 'J'
 	kindKey      = 'D'
+	kindVerified = 'Z'
 	kindFinding  = 'V'
 	kindRow      = 'R'
 	kindSum      = 'S'

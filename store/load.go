@@ -14,7 +14,7 @@ import (
 
 // Load reads what the group's ledger is to go on from.
 func (g *Group) Load() (align.Saved, error) {
-	saved := align.Saved{Members: make(map[align.MemberID]*align.MemberRecord), Boundaries: g.boundaries, Sum: g.sum}
+	saved := align.Saved{Members: make(map[align.MemberID]*align.MemberRecord), Boundaries: g.boundaries, Sum: g.sum, Verified: g.verified}
 	err := errors.Join(
 		g.loadMembers(&saved),
 		g.loadTables(&saved),

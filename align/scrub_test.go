@@ -1,0 +1,268 @@
+package align_test
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/digest"
+)
+
+// simRead is rows of a table being read from a server while it goes on.
+type simRead struct {
+	on    *server
+	watch *align.Watch
+	scan  align.Scan
+	read  bool
+}
+
+// scrubStep begins to read rows of a server, or brings a read one step forward.
+func (w *world) scrubStep(s *server) {
+	for i, r := range w.reads {
+		if r.on == s {
+			if w.readStep(r) {
+				w.reads = slices.Delete(w.reads, i, i+1)
+			}
+			return
+		}
+	}
+	table := tables[rapid.IntRange(0, 1).Draw(w.t, "scrub table")]
+	watch := w.ledger.Watch(table, s.id)
+	if watch == nil {
+		return
+	}
+	r := &simRead{on: s, watch: watch}
+	w.reads = append(w.reads, r)
+	r.scan.View.Cut = s.end
+	if s.engine == "mysql" { // rows are of some moment between two positions
+		return
+	}
+	w.readRows(r)
+}
+
+// readRows draws which rows to read, and reads them.
+func (w *world) readRows(r *simRead) {
+	table := r.watch.Table()
+	r.read, r.scan.View.Settled = true, r.on.end
+	from, to := 0, 24
+	switch rapid.IntRange(0, 2).Draw(w.t, "scan of") {
+	case 0: // some keys
+		r.scan.Keys = []digest.Key{}
+		for n := 1; n <= 24; n++ {
+			if rapid.Bool().Draw(w.t, "asked for") {
+				r.scan.Keys = append(r.scan.Keys, keyOf(table, n))
+			}
+		}
+	case 1: // a span
+		from = rapid.IntRange(0, 24).Draw(w.t, "after")
+		to = rapid.IntRange(from, 24).Draw(w.t, "through")
+		fallthrough
+	case 2:
+		r.scan.Span = true
+		if from > 0 {
+			r.scan.After = keyOf(table, from)
+		}
+		if to < 24 {
+			r.scan.Through = keyOf(table, to)
+		}
+	}
+	for n := from + 1; n <= to; n++ {
+		key := keyOf(table, n)
+		asked := r.scan.Keys == nil || slices.ContainsFunc(r.scan.Keys, func(k digest.Key) bool { return bytes.Equal(k, key) })
+		if value := r.on.rows[table][n]; value != 0 && asked {
+			r.scan.Rows = append(r.scan.Rows, align.ScannedRow{Key: key, Row: digest.AppendRow(nil, &digest.Row{Digest: digestOf(table, n, value)})})
+		}
+	}
+}
+
+// readStep reports whether the read has ended.
+func (w *world) readStep(r *simRead) bool {
+	switch {
+	case !r.read:
+		w.readRows(r)
+		return false
+	case !r.watch.Broken() && w.ledger.Position(r.on.id) < r.scan.View.Settled:
+		return false
+	case !r.watch.Broken():
+		var found []align.Mismatch
+		for _, part := range r.scan.Split(rapid.IntRange(1, 9).Draw(w.t, "at once")) {
+			some, err := w.ledger.Mismatches(r.watch, &part)
+			w.must(err)
+			found = append(found, some...)
+		}
+		w.scanned++
+		if len(found) > 0 && !w.silent {
+			w.t.Fatalf("member %d table %d: a read of %d rows from %v to %v finds %d that are not as the log says, first %x",
+				r.on.id, r.watch.Table(), len(r.scan.Rows), r.scan.View.Cut, r.scan.View.Settled, len(found), found[0].Key)
+		}
+	}
+	w.ledger.Unwatch(r.watch)
+	return true
+}
+
+// change behind the log's back
+func (w *world) silently(s *server) {
+	t := tables[rapid.IntRange(0, 1).Draw(w.t, "silent table")]
+	n := rapid.IntRange(1, 24).Draw(w.t, "silent key")
+	w.values++
+	if rapid.IntRange(0, 2).Draw(w.t, "silent op") == 0 {
+		delete(s.rows[t], n)
+	} else {
+		s.rows[t][n] = w.values
+	}
+	w.t.Logf("silent change of %d %d on %d", t, n, s.id)
+}
+
+// scrubAll reads all rows of all members, while nothing else happens, and mends what is kept of them.
+func (w *world) scrubAll() (mended int) {
+	for _, t := range tables {
+		found := make(map[align.MemberID][]align.Mismatch)
+		for id, s := range w.servers {
+			watch := w.ledger.Watch(t, id)
+			if watch == nil {
+				w.t.Fatalf("member %d table %d is not live", id, t)
+			}
+			scan := align.Scan{Span: true, View: cdc.View{Cut: s.end, Settled: s.end}}
+			for _, n := range slices.Sorted(maps.Keys(s.rows[t])) {
+				scan.Rows = append(scan.Rows, align.ScannedRow{Key: keyOf(t, n), Row: digest.AppendRow(nil, &digest.Row{Digest: digestOf(t, n, s.rows[t][n])})})
+			}
+			some, err := w.ledger.Mismatches(watch, &scan)
+			w.must(err)
+			w.ledger.Unwatch(watch)
+			if len(some) > 0 {
+				found[id] = some
+				mended += len(some)
+			}
+		}
+		w.must(w.ledger.Mend(t, found))
+	}
+	return mended
+}
+
+// Rows that are read while everything goes on, at any moment between two positions, are what the log says they were:
+// whatever was written meanwhile, moved over the border of what is read, or not visible yet.
+func TestRowsReadWhileTheyChangeAreNeverHeldToBeOthers(t *testing.T) {
+	reads := 0
+	rapid.Check(t, func(t *rapid.T) { reads += runScrubs(t, false).scanned })
+	if reads == 0 {
+		t.Fatal("no history had a read that came to its end")
+	}
+}
+
+// Rows are changed on any member without a trace in its log. Once all rows are read, what differs is known by its exact
+// keys, and every range digest is that of the rows.
+func TestScrubFindsWhatNoLogShows(t *testing.T) {
+	mended := 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := runScrubs(t, true)
+		w.settle(45)
+		mended += w.scrubAll()
+		w.settle(45)
+		w.check()
+		if again := w.scrubAll(); again > 0 {
+			t.Fatalf("%d rows are not what is kept of them after they were mended", again)
+		}
+	})
+	if mended == 0 {
+		t.Fatal("no history had a row to be mended")
+	}
+}
+
+func runScrubs(t *rapid.T, silent bool) *world {
+	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), silent)
+	w.silent = silent
+	t.Cleanup(func() {
+		w.must(w.group.Close())
+		w.must(w.store.Close())
+	})
+	for range 5 {
+		w.author()
+	}
+	w.settle(8)
+	all := []align.MemberID{refID, oneLane, twoLane}
+	for range rapid.IntRange(20, 150).Draw(t, "steps") {
+		w.now = w.now.Add(time.Millisecond)
+		s := w.servers[all[rapid.IntRange(0, 2).Draw(t, "server")]]
+		switch rapid.IntRange(0, 13).Draw(t, "step") {
+		case 0, 1:
+			w.author()
+		case 2, 3:
+			if s.id != refID {
+				lanes := s.sortedLanes()
+				w.replay(s, lanes[rapid.IntRange(0, len(lanes)-1).Draw(t, "lane")], false)
+			}
+		case 4, 5, 6:
+			w.deliver(s)
+		case 7, 8, 9, 10:
+			w.scrubStep(s)
+		case 11:
+			w.ask(s)
+			w.claim(s)
+		case 12:
+			w.ledger.At(w.now)
+			w.must(w.ledger.Tick())
+			w.commit()
+		case 13:
+			if silent {
+				w.silently(s)
+			} else if rapid.IntRange(0, 3).Draw(t, "mishap") == 0 {
+				w.crash()
+			}
+		}
+		if !silent {
+			if d := w.divergent(); len(d) > 0 {
+				t.Fatalf("false divergence: %v", d)
+			}
+		}
+	}
+	return w
+}
+
+// The spans of verified keys against a map from each key to when it was verified.
+func TestVerifiedSpansTellWhenEachKeyWasVerified(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, "postgres", false)
+		defer func() {
+			w.must(w.group.Close())
+			w.must(w.store.Close())
+		}()
+		want := make(map[int]time.Time)
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			w.now = w.now.Add(time.Duration(rapid.IntRange(6, 100).Draw(t, "later")) * time.Second)
+			after := rapid.IntRange(0, 20).Draw(t, "after")
+			through := rapid.IntRange(after+1, 21).Draw(t, "through")
+			v := align.Verified{At: w.now}
+			if after > 0 {
+				v.After = keyOf(1, after)
+			}
+			var to digest.Key
+			if through < 21 {
+				to = keyOf(1, through)
+			}
+			w.must(w.ledger.Verified(1, oneLane, v, to))
+			for n := after + 1; n <= through; n++ {
+				want[n] = w.now
+			}
+			if rapid.IntRange(0, 4).Draw(t, "crash") == 0 {
+				w.commit()
+				w.crash()
+			}
+			oldest := w.now
+			for n := 1; n <= 21; n++ {
+				if want[n].Before(oldest) {
+					oldest = want[n]
+				}
+			}
+			if got := w.ledger.Stalest(1, oneLane); !got.At.Equal(oldest) {
+				t.Fatalf("the stalest key was verified at %v, told is %v (%s)", oldest, got.At, fmt.Sprint(want))
+			}
+		}
+	})
+}
