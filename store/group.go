@@ -20,9 +20,10 @@ import (
 type Group struct {
 	store   *Store
 	id      uint16
-	batch   *pebble.Batch
-	key     []byte // scratch
-	end     []byte // scratch
+	batch   *pebble.Batch // what was written since the last commit, but rows that are
+	rows    *overlay      // here, which are newer
+	key     []byte        // scratch
+	end     []byte        // scratch
 	closer  func() error
 	pending map[align.Space]uint64 // next number of a waiting change
 	// findings names the findings that are not resolved, by number. The ledger counts anew after a restart, so numbers
@@ -41,7 +42,7 @@ func (s *Store) Group(name string) (*Group, error) {
 		return nil, fmt.Errorf("store group %s: %w", name, err)
 	}
 	return &Group{
-		store: s, id: uint16(n), batch: s.db.NewIndexedBatch(),
+		store: s, id: uint16(n), batch: s.db.NewIndexedBatch(), rows: newOverlay(),
 		pending: make(map[align.Space]uint64), findings: make(map[uint64]string),
 	}, nil
 }
@@ -53,24 +54,40 @@ func (g *Group) MemberID(name string) (align.MemberID, error) {
 }
 
 // Uncommitted returns the size in bytes of what has been written since the last Commit.
-func (g *Group) Uncommitted() int { return g.batch.Len() }
+func (g *Group) Uncommitted() int { return g.batch.Len() + g.rows.size() }
 
 // Commit makes all that was written since the last Commit durable, or none of it. It returns once it is on disk.
 func (g *Group) Commit() error {
 	if err := g.release(); err != nil {
 		return err
 	}
-	if g.batch.Empty() {
+	if g.batch.Empty() && g.rows.size() == 0 {
 		return nil
 	}
-	if err := g.batch.Commit(pebble.Sync); err != nil {
-		return fmt.Errorf("commit to data_dir %s: %w", g.store.dir, err)
+	all := g.store.db.NewBatchWithSize(g.Uncommitted() + 1024)
+	err := errors.Join(all.Apply(g.batch, nil), g.rows.writeTo(all))
+	if err == nil {
+		err = all.Commit(pebble.Sync)
 	}
-	if err := g.batch.Close(); err != nil {
+	if err != nil {
+		return fmt.Errorf("commit to data_dir %s: %w", g.store.dir, errors.Join(err, all.Close()))
+	}
+	if err := errors.Join(all.Close(), g.batch.Close()); err != nil {
 		return err
 	}
 	g.batch = g.store.db.NewIndexedBatch()
 	return nil
+}
+
+// spill moves rows to where they can be iterated over and dropped.
+func (g *Group) spill() error { return g.rows.writeTo(g.batch) }
+
+func (g *Group) putRow(key, row []byte, deleted bool) error {
+	g.rows.put(key, row, deleted)
+	if g.rows.size() < maxOverlay {
+		return nil
+	}
+	return g.spill()
 }
 
 // Close drops what was not committed.
@@ -121,18 +138,29 @@ func (g *Group) rowKey(at align.Space, key digest.Key) []byte {
 }
 
 // Row implements [align.State].
-func (g *Group) Row(at align.Space, key digest.Key) ([]byte, error) { return g.get(g.rowKey(at, key)) }
+func (g *Group) Row(at align.Space, key digest.Key) ([]byte, error) {
+	k := g.rowKey(at, key)
+	if row, known := g.rows.get(k); known {
+		return row, nil
+	}
+	return g.get(k)
+}
 
 // SetRow implements [align.State].
 func (g *Group) SetRow(at align.Space, key digest.Key, row []byte) error {
-	return g.set(g.rowKey(at, key), row)
+	return g.putRow(g.rowKey(at, key), row, false)
 }
 
 // DeleteRow implements [align.State].
-func (g *Group) DeleteRow(at align.Space, key digest.Key) error { return g.delete(g.rowKey(at, key)) }
+func (g *Group) DeleteRow(at align.Space, key digest.Key) error {
+	return g.putRow(g.rowKey(at, key), nil, true)
+}
 
 // Rows implements [align.State].
 func (g *Group) Rows(at align.Space, from, to digest.Key, yield func(digest.Key, []byte) (bool, error)) error {
+	if err := g.spill(); err != nil {
+		return err
+	}
 	return g.span(g.batch, spaceKey(nil, kindRow, g.id, at), from, to, yield)
 }
 
@@ -159,6 +187,9 @@ func (g *Group) span(r pebble.Reader, prefix []byte, from, to digest.Key, yield 
 // DropSpace implements [align.State].
 func (g *Group) DropSpace(at align.Space) error {
 	delete(g.pending, at)
+	if err := g.spill(); err != nil {
+		return err
+	}
 	for _, kind := range []byte{kindRow, kindSum, kindPending} {
 		if err := g.deletePrefix(spaceKey(nil, kind, g.id, at)); err != nil {
 			return err
