@@ -61,11 +61,11 @@ func (l *Ledger) claimed(m *member, ln *lane, applied cdc.TxSet) error {
 }
 
 // ofReference leaves out the lanes that read from another server than the reference: their positions are of another log.
-// A GTID is the same in every log.
+// A GTID is the same in every log, and a standby has the log of its primary.
 func (l *Ledger) ofReference(lanes []cdc.Lane, confirmed map[string]cdc.TxSet) []cdc.Lane {
 	return slices.DeleteFunc(slices.Clone(lanes), func(ln cdc.Lane) bool {
 		_, known := confirmed[ln.Slot]
-		return !known && ln.Name != cdc.GTIDLane
+		return !known && ln.Name != cdc.GTIDLane && ln.Name != cdc.WALLane
 	})
 }
 

@@ -115,3 +115,33 @@ func (l *Ledger) Recheck(id cdc.TableID, on MemberID, limit int) ([]digest.Key, 
 	})
 	return keys, err
 }
+
+// Live reports whether the rows of a table on a member follow its stream.
+func (l *Ledger) Live(id cdc.TableID, on MemberID) bool {
+	t := l.tables[id]
+	return t != nil && t.coverage[on].Phase == Live
+}
+
+// Unseen looks at up to limit kept rows behind after and returns the keys of those that has does not know, the last key
+// that it looked at, and whether there are more.
+func (l *Ledger) Unseen(id cdc.TableID, on MemberID, after digest.Key, limit int, has func(digest.Key) (bool, error)) (unseen []digest.Key, last digest.Key, more bool, err error) {
+	t := l.tables[id]
+	if t == nil {
+		return nil, nil, false, nil
+	}
+	n := 0
+	err = l.state.Rows(t.coverage[on].space, behind(after), nil, func(k digest.Key, _ []byte) (bool, error) {
+		if n == limit {
+			more = true
+			return false, nil
+		}
+		n++
+		last = append(last[:0], k...)
+		known, err := has(k)
+		if err == nil && !known {
+			unseen = append(unseen, slices.Clone(k))
+		}
+		return true, err
+	})
+	return unseen, last, more, err
+}

@@ -94,8 +94,9 @@ type world struct {
 	history []written // by position in the reference's log
 	scans   []*simScan
 	reads   []*simRead
-	scanned int  // reads that came to their end
-	silent  bool // rows are changed without a trace
+	scanned int                     // reads that came to their end
+	silent  bool                    // rows are changed without a trace
+	only    map[align.MemberID]bool // members that are only scanned
 	values  int
 	ids     int // of divergences
 	// maxInFlight is small in some histories, so that lanes get lost.
@@ -156,10 +157,13 @@ func digestOf(t cdc.TableID, n, value int) digest.Digest {
 	return digest.Digest(sum[:16])
 }
 
-func newWorld(t *rapid.T, engine string, faults bool) *world {
+func newWorld(t *rapid.T, engine string, faults bool, only ...align.MemberID) *world {
 	w := &world{
-		t: t, engine: engine, faults: faults, fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
+		t: t, engine: engine, faults: faults, only: make(map[align.MemberID]bool), fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
 		servers: make(map[align.MemberID]*server), claims: make(map[align.MemberID]*simClaim),
+	}
+	for _, id := range only {
+		w.only[id] = true
 	}
 	w.maxInFlight = rapid.SampledFrom([]int{0, 12}).Draw(t, "max in flight")
 	for _, id := range []align.MemberID{refID, oneLane, twoLane} {
@@ -210,7 +214,7 @@ func (w *world) open() {
 		Group: "sim", Members: map[align.MemberID]string{refID: "ref", oneLane: "one", twoLane: "two"}, Reference: refID,
 		Budget: func(string) time.Duration { return 10 * time.Second }, Hasher: digest.NewHasher([32]byte{}),
 		NewID: func(time.Time) string { w.ids++; return fmt.Sprintf("%06d", w.ids) }, RangeRows: 4,
-		MaxInFlight: w.maxInFlight,
+		MaxInFlight: w.maxInFlight, ScanOnly: w.only,
 	}, w.group, saved)
 	w.must(err)
 	w.ledger.At(w.now)
@@ -463,6 +467,9 @@ func (w *world) replay(s *server, lane string, faulty bool) bool {
 // deliver applies the next transaction of a server's log, if the ledger is ready for it.
 func (w *world) deliver(s *server) bool {
 	w.ledger.At(w.now)
+	if w.only[s.id] {
+		return false
+	}
 	if s.read == len(s.log) {
 		e := cdc.Event{Position: s.end}
 		if !s.gtids() {
@@ -489,6 +496,9 @@ func (w *world) ask(s *server) {
 		return
 	}
 	p := &simClaim{cdc.Progress{Barrier: s.end, Applied: map[string]cdc.TxSet{}}, w.now}
+	if w.only[s.id] {
+		p.Barrier = 0
+	}
 	if s.id != refID {
 		for name, ts := range s.lanes() {
 			ln := cdc.Lane{Name: name, Title: name, Slot: name, Enabled: true, Tables: map[string]string{}}

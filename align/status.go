@@ -27,6 +27,7 @@ type GroupStatus struct {
 	At        time.Time
 	Members   []MemberStatus
 	Scans     []ScanProgress // tables that are being read now
+	Scrubs    []ScrubRequest // that were asked for
 }
 
 // ScanProgress is how far the reading of one table is.
@@ -50,11 +51,15 @@ type MemberStatus struct {
 	ProvenAt time.Time
 	// Behind is how long ago the oldest transaction that it has not replayed was seen; zero if there is none.
 	Behind   time.Duration
-	InFlight int64        // row changes that it has not replayed
-	Trouble  string       // why it cannot be read now; empty while it can
-	Applied  int64        // row changes of its stream that were applied since the start
-	Open     map[Kind]int // open divergences
-	Tables   []TableStatus
+	InFlight int64  // row changes that it has not replayed
+	Trouble  string // why it cannot be read now; empty while it can
+	Applied  int64  // row changes of its stream that were applied since the start
+	Scanned  int64  // rows that scrubs have read since the start
+	ScanOnly bool
+	// Replicating says that nothing is known to keep the member from replaying.
+	Replicating bool
+	Open        map[Kind]int // open divergences
+	Tables      []TableStatus
 }
 
 // TableStatus is what can be said of one table on one member now.
@@ -87,7 +92,7 @@ func (l *Ledger) Status(roots bool) []MemberStatus {
 	for _, m := range l.sortedMembers() {
 		s := MemberStatus{
 			ID: m.id, Name: m.name, Role: "replica", Server: m.record.Server, Position: m.record.Position.Clone(), Errant: m.record.Ahead.Without(l.ref.shown()), ProvenAt: m.provenAt,
-			Open: make(map[Kind]int),
+			Open: make(map[Kind]int), ScanOnly: m.scanOnly,
 		}
 		for _, f := range l.byNumber {
 			if f.Confirmed && f.Member == m.id {
@@ -97,7 +102,9 @@ func (l *Ledger) Status(roots bool) []MemberStatus {
 		if m == l.ref {
 			s.Role = "reference"
 		}
+		s.Replicating = m != l.ref
 		for _, ln := range m.lanes {
+			s.Replicating = s.Replicating && ln.Enabled && ln.Problem == ""
 			if len(ln.queue) > 0 {
 				s.Behind = max(s.Behind, l.now.Sub(ln.queue[0].Seen))
 			}

@@ -130,6 +130,15 @@ func (l *Ledger) Stalest(id cdc.TableID, on MemberID) Verified {
 	return Verified{}
 }
 
+// FreshShare returns which share of a table's ranges on a member, about, was verified since the time.
+func (l *Ledger) FreshShare(id cdc.TableID, on MemberID, since time.Time) float64 {
+	t := l.tables[id]
+	if t == nil {
+		return 0
+	}
+	return t.freshShare(t.coverage[on], since)
+}
+
 // freshShare returns which share of a table's ranges, about, was verified since the time.
 func (t *table) freshShare(c *coverage, since time.Time) float64 {
 	if t.ranges == nil {

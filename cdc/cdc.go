@@ -116,6 +116,9 @@ type Touched struct {
 // GTIDLane is the lane of members whose transactions carry the same id wherever they are.
 const GTIDLane = "gtid"
 
+// WALLane is the lane of a physical standby: it replays all that its primary has written, in that order.
+const WALLane = "wal"
+
 // Position is how far a member's stream is read, and what it takes to go on from there. The zero Position is before all.
 type Position struct {
 	// LSN is the place in the member's own log: everything that ends at or before it has been yielded. On MySQL and
@@ -238,13 +241,7 @@ type Epoch struct {
 //
 // Stream blocks; every other method may be called while it runs, from any goroutine.
 type Source interface {
-	// Server asks the member who it is.
-	Server(ctx context.Context) (Server, error)
-	// Tables reads the definitions of the tables that match, by name. A table that is not fit to be watched is
-	// listed with its Problem; an error is for a member that did not answer.
-	Tables(ctx context.Context, match func(name string) bool) ([]Table, error)
-	// Progress asks how far the member has replayed.
-	Progress(ctx context.Context) (Progress, error)
+	Reader
 	// Confirmed asks, as the author, what the reader of each slot has durably replayed, by slot name. Where lanes have
 	// no slots it is the empty set for the member's own id.
 	Confirmed(ctx context.Context) (map[string]TxSet, error)
@@ -261,8 +258,6 @@ type Source interface {
 	Durable(p LSN)
 	// Snapshot opens one consistent view of the member.
 	Snapshot(ctx context.Context) (Snapshot, error)
-	// Close ends all connections.
-	Close()
 }
 
 // A Snapshot is a view of a member's rows between two known positions of its log, which may be the same one. Only one

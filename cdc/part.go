@@ -42,13 +42,18 @@ type View struct {
 // A Reader reads a member's rows and asks how far it is, without its change stream. All methods may be called from any
 // goroutine. Every [Source] is one; a member that is only scanned has nothing else.
 type Reader interface {
+	// Server asks the member who it is.
 	Server(ctx context.Context) (Server, error)
+	// Tables reads the definitions of the tables that match, by name. A table that is not fit to be watched is
+	// listed with its Problem; an error is for a member that did not answer.
 	Tables(ctx context.Context, match func(name string) bool) ([]Table, error)
+	// Progress asks how far the member has replayed.
 	Progress(ctx context.Context) (Progress, error)
 	// Read reads part of a table in a view of its own, which it holds no longer than that takes. Rows come in the
 	// server's order of the key, but those of Part.Keys and of whole tables that are Unordered in any. The row's slices
 	// are valid during the call only. Where the stream runs, the view shows all that it has shown when Read is called.
 	// A definition that is not t any more is an error.
 	Read(ctx context.Context, t Table, e Epoch, p Part, yield func(digest.Key, *digest.Row) error) (View, error)
+	// Close ends all connections.
 	Close()
 }

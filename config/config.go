@@ -44,6 +44,7 @@ type Group struct {
 	Reference string        // name of a member; empty: found out
 	Members   []Member
 	Tables    Tables
+	Scrub     Scrub
 }
 
 // Member is one server of a group.
@@ -52,6 +53,7 @@ type Member struct {
 	DSN          string // without a password: PostgreSQL URL or key=value form; mysql:// URL
 	PasswordFile string
 	EnvPassword  Secret // that came with the DSN from the environment
+	ScanOnly     bool   // its log is not read, only its rows are
 }
 
 // Alerts says who is told of divergences.

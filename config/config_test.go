@@ -32,6 +32,9 @@ func TestExampleLoads(t *testing.T) {
 	if got := g.LagBudget("public.orders"); got != 10*time.Second {
 		t.Errorf("lag budget of public.orders = %s", got)
 	}
+	if got := g.ScrubEvery("public.events"); got != 168*time.Hour || len(g.Scrub.Windows) != 2 {
+		t.Errorf("public.events is scrubbed every %s, in %v", got, g.Scrub.Windows)
+	}
 	if diff := cmp.Diff([]string{"seen_at"}, g.ExcludeColumns("public.events")); diff != "" {
 		t.Error(diff)
 	}
@@ -82,8 +85,8 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 				`f:1: data_dir: is missing: say where lockstep keeps its store, such as /var/lib/lockstep`},
 		{"misspelled key of a member", "dsn: postgres://u@h2/db", "dsn: postgres://u@h2/db\n        pasword_file: x",
 			`f:10: groups[0].members[1]: unknown key "pasword_file": did you mean "password_file"?`},
-		{"a key of a later version", "    tables:", "    scrub: {every: 24h}\n    tables:",
-			`f:10: groups[0]: unknown key "scrub": this version of lockstep does not have it; remove it`},
+		{"a key of a later version", "    tables:", "    audit: {}\n    tables:",
+			`f:10: groups[0]: unknown key "audit": this version of lockstep does not have it; remove it`},
 		{"alertmanager", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  alertmanager: [{url: x}]",
 			`f:3: alerts: unknown key "alertmanager": this version of lockstep does not have it; remove it`},
 		{"row_index", "        - public.*", "        - public.*\n      overrides: [{table: public.a, row_index: \"off\"}]",

@@ -82,7 +82,7 @@ func decodeListen(n node) string {
 }
 
 func decodeGroup(n node, names unique, c *Config) Group {
-	f := n.fields("name", "engine", "lag_budget", "reference", "members", "tables")
+	f := n.fields("name", "engine", "lag_budget", "reference", "members", "tables", "scrub")
 	engine := decodeEngine(f["engine"])
 	g := Group{
 		Name:      decodeName(f["name"], names, groupName, "use 1 to 40 of a-z, 0-9 and _: it becomes part of slot names"),
@@ -102,6 +102,8 @@ func decodeGroup(n node, names unique, c *Config) Group {
 	if g.Reference != "" && g.Member(g.Reference) == nil {
 		f["reference"].fail(fmt.Sprintf("%q is no member of the group", g.Reference), "name one of its members, or leave the key out")
 	}
+	g.Scrub = decodeScrub(f["scrub"], g.Budget)
+	checkScanOnly(f, g)
 	return g
 }
 
@@ -132,10 +134,11 @@ func decodeEngine(n node) string {
 }
 
 func decodeMember(n node, names unique, engine string) Member {
-	f := n.fields("name", "dsn", "password_file")
+	f := n.fields("name", "dsn", "password_file", "scan_only")
 	m := Member{
 		Name:         decodeName(f["name"], names, memberName, "use letters, digits, dot, hyphen and _"),
 		PasswordFile: f["password_file"].expanded(),
+		ScanOnly:     f["scan_only"].claim(),
 	}
 	f["dsn"].require(dsnExample(engine))
 	m.DSN, m.EnvPassword = decodeDSN(f["dsn"], engine)
@@ -181,11 +184,12 @@ func decodePatterns(n node) []string {
 }
 
 func decodeOverride(n node, names unique, t Tables) Override {
-	f := n.fields("table", "exclude_columns", "lag_budget")
+	f := n.fields("table", "exclude_columns", "lag_budget", "scrub_every")
 	o := Override{
 		Table:          f["table"].text(),
 		ExcludeColumns: f["exclude_columns"].texts(),
 		LagBudget:      f["lag_budget"].duration(0),
+		ScrubEvery:     decodeEvery(f["scrub_every"], 0),
 	}
 	f["table"].require("write schema.table")
 	switch {

@@ -205,6 +205,18 @@ func (n node) count(otherwise int64) int64 {
 	return v
 }
 
+// claim reads a boolean; one that is left out is false.
+func (n node) claim() bool {
+	switch v := n.ast.(type) {
+	case nil, *ast.NullNode:
+		return false
+	case *ast.BoolNode:
+		return v.Value
+	}
+	n.fail(kind(n.ast)+" where a boolean belongs", "write true or false")
+	return false
+}
+
 func (n node) isList() bool {
 	_, list := n.ast.(*ast.SequenceNode)
 	return list

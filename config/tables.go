@@ -16,6 +16,7 @@ type Override struct {
 	Table          string // qualified name, no pattern
 	ExcludeColumns []string
 	LagBudget      time.Duration // zero: the group's
+	ScrubEvery     time.Duration // zero: the group's; negative: never
 }
 
 // Match reports whether the table of that qualified name is watched: some include pattern fits, no exclude pattern does.

@@ -83,6 +83,9 @@ func (g *Group) readCatalogs(ctx context.Context) bool {
 // take keeps a member's definitions. With the epochs that were known before its stream can be decoded: it must not begin
 // earlier, for what it shows of a table without an epoch is passed over.
 func (g *Group) take(f *feed, tables map[string]cdc.Table) {
+	for name, t := range tables {
+		tables[name] = judgeHidden(t, g.scrubEvery(name))
+	}
 	first := f.defined == nil
 	f.defined = tables
 	if !first {
@@ -94,6 +97,14 @@ func (g *Group) take(f *feed, tables map[string]cdc.Table) {
 		}
 	}
 	close(f.decodable)
+}
+
+// judgeHidden refuses a table whose log leaves out changes, unless its rows are read again.
+func judgeHidden(t cdc.Table, every time.Duration) cdc.Table {
+	if t.Problem == "" && t.Hides != "" && every == 0 {
+		t.Problem, t.Hint = "its log leaves out "+t.Hides, "turn scrub on, so that its rows are read again, or exclude the table"
+	}
+	return t
 }
 
 // redefineKnown takes in what is new while some member has not answered yet: which columns all members share cannot be
@@ -233,84 +244,21 @@ func sameShape(a, b digest.Shape) bool {
 // shape returns the columns that all members have of a table, and for each member what keeps its table from being
 // compared, if anything does.
 func (g *Group) shape(name string) (digest.Shape, map[align.MemberID]string) {
-	problems := make(map[align.MemberID]string)
-	ref := g.feeds[g.ref].defined[name]
-	if ref.Problem != "" {
-		problems[g.ref] = withHint(ref)
-		return digest.Shape{}, problems
-	}
-	columns := slices.Clone(ref.Columns)
+	var others []cdc.Definition
+	var ids []align.MemberID
 	for _, m := range g.order {
-		if m == g.ref {
-			continue
+		if m != g.ref {
+			others, ids = append(others, g.definition(m, name)), append(ids, m)
 		}
-		t, exists := g.feeds[m].defined[name]
-		if problems[m] = unfit(g.feeds[m].Name, t, exists, ref); problems[m] != "" {
-			continue
-		}
-		columns = shared(columns, t.Columns)
-		problems[m] = mismatch(columns, t, g.feeds[m].Name, g.feeds[g.ref].Name)
 	}
-	excluded := g.opt.Exclude(name)
-	columns = slices.DeleteFunc(columns, func(c digest.Column) bool { return slices.Contains(excluded, c.Name) })
-	shape := digest.Shape{Table: name, Columns: columns}
-	for _, k := range ref.Key {
-		i := slices.IndexFunc(columns, func(c digest.Column) bool { return c.Name == k })
-		if i < 0 {
-			problems[g.ref] = fmt.Sprintf("key column %q is not on every member, or is excluded", k)
-			return digest.Shape{}, problems
-		}
-		shape.Key = append(shape.Key, i)
+	shape, problem, each := cdc.SharedShape(name, g.definition(g.ref, name), others, g.opt.Exclude(name))
+	problems := map[align.MemberID]string{g.ref: problem}
+	for i, m := range ids {
+		problems[m] = each[i]
 	}
 	return shape, problems
 }
 
-// shared returns the columns that are in both lists. A column that one member may leave out of an update is kept track of
-// on all, so that its rows digest alike.
-func shared(columns, others []digest.Column) []digest.Column {
-	var both []digest.Column
-	for _, c := range columns {
-		if other, found := column(others, c.Name); found {
-			c.Wide = c.Wide || other.Wide
-			both = append(both, c)
-		}
-	}
-	return both
-}
-
-func withHint(t cdc.Table) string {
-	if t.Hint == "" {
-		return t.Problem
-	}
-	return t.Problem + ": " + t.Hint
-}
-
-func unfit(member string, t cdc.Table, exists bool, ref cdc.Table) string {
-	switch {
-	case !exists:
-		return "it does not exist on " + member
-	case t.Problem != "":
-		return withHint(t)
-	case !slices.Equal(t.Key, ref.Key):
-		return fmt.Sprintf("its primary key on %s is %q, on the reference %q", member, t.Key, ref.Key)
-	}
-	return ""
-}
-
-func column(columns []digest.Column, name string) (digest.Column, bool) {
-	i := slices.IndexFunc(columns, func(c digest.Column) bool { return c.Name == name })
-	if i < 0 {
-		return digest.Column{}, false
-	}
-	return columns[i], true
-}
-
-// mismatch names a column whose values cannot be compared because the members' types are not of one class.
-func mismatch(columns []digest.Column, t cdc.Table, member, ref string) string {
-	for _, c := range columns {
-		if other, _ := column(t.Columns, c.Name); !c.Comparable(other) {
-			return fmt.Sprintf("column %q is %s %s on %s and %s %s on %s", c.Name, c.Class, c.Type, ref, other.Class, other.Type, member)
-		}
-	}
-	return ""
+func (g *Group) definition(m align.MemberID, name string) cdc.Definition {
+	return cdc.Definition{Member: g.feeds[m].Name, Table: g.feeds[m].defined[name]}
 }

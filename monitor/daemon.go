@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -131,6 +132,7 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions
 		Exclude:     c.ExcludeColumns,
 		Budget:      c.LagBudget,
 		MaxInFlight: int(d.config.MaxInFlightRows),
+		Scrub:       ScrubPlan{Every: c.ScrubEvery, ChunkTime: c.Scrub.ChunkTime, Settings: c.Scrub.Settings()},
 		Receivers:   len(d.config.Alerts.Webhook) > 0,
 		Logger:      d.log,
 		OnNotice:    o.OnNotice,
@@ -162,7 +164,7 @@ func (d *Daemon) sources(c *config.Group) ([]Member, error) {
 			closeAll(members)
 			return nil, fmt.Errorf("group %s: member %s: %w", c.Name, m.Name, err)
 		}
-		members = append(members, Member{Name: m.Name, Source: source})
+		members = append(members, Member{Name: m.Name, Source: source, ScanOnly: m.ScanOnly})
 	}
 	return members, nil
 }
@@ -180,7 +182,8 @@ func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []Membe
 		return "", err
 	}
 	seen := make(map[cdc.Server]string)
-	for _, m := range members {
+	for i := range members {
+		m := &members[i]
 		err := d.meet(ctx, c, m, seen, watched[m.Name])
 		var start *StartError
 		if errors.As(err, &start) && start.Unreachable && watched[m.Name] {
@@ -191,6 +194,9 @@ func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []Membe
 			return "", err
 		}
 	}
+	if err := checkStandbys(members, seen); err != nil {
+		return "", err
+	}
 	if c.Reference != "" {
 		return c.Reference, nil
 	}
@@ -200,22 +206,35 @@ func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []Membe
 	return findReference(ctx, members)
 }
 
+// checkStandbys refuses a physical standby of a server that is no member: there is nothing to hold its rows against.
+func checkStandbys(members []Member, seen map[cdc.Server]string) error {
+	for server, name := range seen {
+		primary := cdc.Server{SystemID: server.SystemID, Database: server.Database}
+		if server.Standby && seen[primary] == "" && !slices.ContainsFunc(members, func(m Member) bool { return m.unmet }) {
+			return &StartError{Err: fmt.Errorf("member %s is a physical standby of a server that is no member of the group: add its primary, or remove it", name)}
+		}
+	}
+	return nil
+}
+
 // meet refuses a member that is another one's server or that cannot be watched as it is set up. Of a member that was
-// watched before, a table that is not fit any more is no reason not to watch the others.
-func (d *Daemon) meet(ctx context.Context, c *config.Group, m Member, seen map[cdc.Server]string, watched bool) error {
+// watched before, a table that is not fit any more is no reason not to watch the others. A physical standby is only scanned.
+func (d *Daemon) meet(ctx context.Context, c *config.Group, m *Member, seen map[cdc.Server]string, watched bool) error {
 	server, err := m.Source.Server(ctx)
+	m.unmet = err != nil
 	switch {
 	case cdc.IsSetup(err):
 		return &StartError{Err: err}
 	case err != nil:
 		return &StartError{Err: fmt.Errorf("%w: start that server, or correct its dsn", err), Unreachable: true}
 	}
-	same := cdc.Server{SystemID: server.SystemID, Database: server.Database}
-	if other := seen[same]; other != "" {
+	same := cdc.Server{SystemID: server.SystemID, Database: server.Database, Standby: server.Standby}
+	m.ScanOnly = m.ScanOnly || server.Standby
+	if other := seen[same]; other != "" && !server.Standby {
 		return &StartError{Err: fmt.Errorf("members %s and %s are the same server and database, which always agrees with itself: correct the dsn of one", other, m.Name)}
 	}
 	seen[same] = m.Name
-	err = fitTables(ctx, c, m)
+	err = fitTables(ctx, c, *m)
 	var start *StartError
 	if errors.As(err, &start) && !start.Unreachable && watched {
 		d.log.Error("not all tables can be watched", "group", c.Name, "member", m.Name, "err", err.Error())
@@ -244,8 +263,8 @@ func fitTables(ctx context.Context, c *config.Group, m Member) error {
 	}
 	var problems []error
 	for _, t := range tables {
-		if t.Problem != "" {
-			problems = append(problems, &StartError{Err: fmt.Errorf("member %s: table %s: %s", m.Name, t.Name, withHint(t))})
+		if t = judgeHidden(t, c.ScrubEvery(t.Name)); t.Problem != "" {
+			problems = append(problems, &StartError{Err: fmt.Errorf("member %s: table %s: %s", m.Name, t.Name, t.WhyNot())})
 		}
 	}
 	return errors.Join(problems...)
@@ -261,8 +280,14 @@ func findReference(ctx context.Context, members []Member) (string, error) {
 		}
 		lanes = append(lanes, p.Lanes...)
 	}
-	best, most := members[0].Name, 0
+	best, most := "", 0
 	for _, m := range members {
+		if m.ScanOnly {
+			continue
+		}
+		if best == "" {
+			best = m.Name
+		}
 		slots, err := m.Source.Confirmed(ctx)
 		if err != nil {
 			return "", &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}

@@ -38,9 +38,10 @@ func postgresOptions(g *config.Group, m *config.Member, log *slog.Logger) postgr
 		Slot:        postgres.Name(g.Name),
 		Publication: postgres.Name(g.Name),
 		Logger:      log,
+		ScanOnly:    m.ScanOnly,
 	}
 }
 
 func mysqlOptions(g *config.Group, m *config.Member, log *slog.Logger) mysql.Options {
-	return mysql.Options{Group: g.Name, Member: m.Name, DSN: m.DSN, Password: m.PasswordFunc(), Logger: log}
+	return mysql.Options{Group: g.Name, Member: m.Name, DSN: m.DSN, Password: m.PasswordFunc(), Logger: log, ScanOnly: m.ScanOnly}
 }

@@ -205,6 +205,28 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 		}
 	}
 	c.at = time.Now()
-	c.progress, err = f.Source.Progress(ctx)
-	return c, err
+	if c.progress, err = f.Source.Progress(ctx); err != nil {
+		return c, err
+	}
+	return c, g.fillStandby(ctx, &c.progress)
+}
+
+// fillStandby names the tables that reach a physical standby: all.
+func (g *Group) fillStandby(ctx context.Context, p *cdc.Progress) error {
+	for i := range p.Lanes {
+		if p.Lanes[i].Name != cdc.WALLane {
+			continue
+		}
+		p.Lanes[i].Tables = make(map[string]string)
+		err := g.do(ctx, func() error {
+			for name := range g.tables {
+				p.Lanes[i].Tables[name] = ""
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

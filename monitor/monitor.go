@@ -9,6 +9,7 @@ import (
 
 	"lockstep/align"
 	"lockstep/cdc"
+	"lockstep/scan"
 	"lockstep/store"
 )
 
@@ -25,7 +26,8 @@ type Options struct {
 	Budget      func(table string) time.Duration
 	MaxInFlight int
 	RangeRows   int64 // 0: the ledger's default
-	Receivers   bool  // somebody takes notifications out of the store's outbox
+	Scrub       ScrubPlan
+	Receivers   bool // somebody takes notifications out of the store's outbox
 	Logger      *slog.Logger
 	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
 	OnNotice func(align.Divergence)
@@ -35,6 +37,9 @@ type Options struct {
 type Member struct {
 	Name   string
 	Source cdc.Source
+	// ScanOnly says that the member's stream is not read; its rows are held against the reference's.
+	ScanOnly bool
+	unmet    bool // it has not said yet who it is
 }
 
 // Group watches one replication group.
@@ -61,6 +66,10 @@ type Group struct {
 	status atomic.Pointer[align.GroupStatus]
 	scans  scans
 	rows   map[align.MemberID]*atomic.Int64 // changes applied
+	// scanned counts the rows that scrubs have read.
+	scanned  map[align.MemberID]*atomic.Int64
+	requests requests
+	broken   chan error // what ends Run, from other goroutines; holds one
 }
 
 // feed is one member on its way into the ledger.
@@ -76,6 +85,9 @@ type feed struct {
 	decodable chan struct{}
 	// credit bounds the events that wait here and in Group.events.
 	credit chan struct{}
+	// reading is held by who reads rows of the member: one at a time. pacer says when, but for first reads.
+	reading chan struct{}
+	pacer   *scan.Pacer
 	// trouble is why the member cannot be read now; empty while it can.
 	trouble atomic.Pointer[string]
 }

@@ -9,6 +9,7 @@ import (
 	"lockstep/align"
 	"lockstep/cdc"
 	"lockstep/digest"
+	"lockstep/scan"
 	"lockstep/store"
 )
 
@@ -43,6 +44,8 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		commands:  make(chan command),
 		redefine:  make(chan struct{}, 1),
 		rows:      make(map[align.MemberID]*atomic.Int64),
+		scanned:   make(map[align.MemberID]*atomic.Int64),
+		broken:    make(chan error, 1),
 	}
 	names := make(map[align.MemberID]string)
 	for _, m := range opt.Members {
@@ -52,8 +55,11 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		}
 		names[id] = m.Name
 		g.order = append(g.order, id)
-		g.rows[id] = new(atomic.Int64)
-		g.feeds[id] = &feed{Member: m, id: id, credit: make(chan struct{}, inCredit), decodable: make(chan struct{})}
+		g.rows[id], g.scanned[id] = new(atomic.Int64), new(atomic.Int64)
+		g.feeds[id] = &feed{
+			Member: m, id: id, credit: make(chan struct{}, inCredit), decodable: make(chan struct{}),
+			reading: make(chan struct{}, 1), pacer: scan.NewPacer(opt.Scrub.Settings),
+		}
 		if m.Name == opt.Reference {
 			g.ref = id
 		}
@@ -78,6 +84,8 @@ func (g *Group) load(names map[align.MemberID]string, hasher *digest.Hasher) err
 		NewID:       newID,
 		RangeRows:   g.opt.RangeRows,
 		MaxInFlight: g.opt.MaxInFlight,
+		ScanOnly:    g.scanOnly(),
+		ScrubEvery:  g.scrubEvery,
 	}, g.state, saved)
 	if err != nil {
 		return err
@@ -88,6 +96,22 @@ func (g *Group) load(names map[align.MemberID]string, hasher *digest.Hasher) err
 	}
 	g.publish()
 	return nil
+}
+
+func (g *Group) scanOnly() map[align.MemberID]bool {
+	only := make(map[align.MemberID]bool)
+	for id, f := range g.feeds {
+		only[id] = f.ScanOnly
+	}
+	return only
+}
+
+// scrubEvery is how often the rows of a table are to be read again; 0: never.
+func (g *Group) scrubEvery(table string) time.Duration {
+	if g.opt.Scrub.Every == nil {
+		return 0
+	}
+	return g.opt.Scrub.Every(table)
 }
 
 // Close gives up what was not committed.

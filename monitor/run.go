@@ -10,6 +10,7 @@ import (
 
 	"lockstep/align"
 	"lockstep/cdc"
+	"lockstep/scan"
 )
 
 // Run watches the group until ctx ends. Nothing that it started is alive when it returns.
@@ -19,6 +20,9 @@ import (
 //	follow             1 a member    the member's stream      ctx ends
 //	askProgress        1 a member    –                        ctx ends
 //	scan               1 a member    the member's snapshot    ctx ends
+//	scrub              2 a member    its walks over tables    ctx ends
+//	recheck            1 a member that is only scanned        ctx ends
+//	settle             1             –                        ctx ends
 //	watchCatalogs      1             –                        ctx ends
 func (g *Group) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -26,11 +30,19 @@ func (g *Group) Run(ctx context.Context) error {
 	var workers errgroup.Group
 	for _, id := range g.order {
 		f := g.feeds[id]
-		workers.Go(func() error { return g.follow(ctx, f) })
+		if f.ScanOnly {
+			workers.Go(func() error { return g.recheck(ctx, f) })
+		} else {
+			workers.Go(func() error { return g.follow(ctx, f) })
+		}
+		for _, u := range []scan.Urgency{scan.Rolling, scan.Urgent} {
+			workers.Go(func() error { return g.scrub(ctx, f, u) })
+		}
 		workers.Go(func() error { return g.askProgress(ctx, f) })
 		workers.Go(func() error { return g.scan(ctx, f) })
 	}
 	workers.Go(func() error { return g.watchCatalogs(ctx) })
+	workers.Go(func() error { return g.settle(ctx) })
 	err := g.loop(ctx)
 	cancel()
 	if workerErr := workers.Wait(); err == nil && !errors.Is(workerErr, context.Canceled) {
@@ -55,6 +67,7 @@ func (g *Group) loop(ctx context.Context) error {
 		case c := <-g.commands:
 			g.ledger.At(time.Now())
 			c.done <- c.run()
+		case err = <-g.broken:
 		case <-tick.C:
 			err = g.tick()
 		case <-commit.C:

@@ -94,6 +94,10 @@ func (g *Group) scanJobs(ctx context.Context, f *feed, jobs []job) (err error) {
 			err = putBack
 		}
 	}()
+	if err := f.take(ctx); err != nil {
+		return err
+	}
+	defer f.give()
 	snapshot, err := f.Source.Snapshot(ctx)
 	if err != nil {
 		return err

@@ -21,12 +21,14 @@ func (g *Group) publish() {
 		Members:   g.ledger.Status(true),
 		Scans:     g.Scans(),
 	}
+	g.followRequests()
+	s.Scrubs = g.ScrubRequests()
 	for i := range s.Members {
 		m := &s.Members[i]
 		for _, name := range slices.Sorted(maps.Keys(g.unwatched)) {
 			m.Tables = append(m.Tables, align.TableStatus{Table: name, Verdict: align.Unverified, Reason: g.unwatched[name]})
 		}
-		m.Applied = g.rows[m.ID].Load()
+		m.Applied, m.Scanned = g.rows[m.ID].Load(), g.scanned[m.ID].Load()
 		if text := g.feeds[m.ID].trouble.Load(); text != nil {
 			m.Trouble = *text
 		}

@@ -24,6 +24,7 @@ import (
 //	R  group(2) member(2) table(4) generation(4) key…    row                               digest.AppendRow
 //	S  group(2) member(2) table(4) generation(4) start…  range digest                      merkle.Sum
 //	Q  group(2) member(2) table(4) generation(4) seq(8)  change that waits for a scan      layout in journal.go
+//	Y  group(2) member(2) table(4) which(1) key…    key seen by a running scrub            empty
 //	O  seq(8)                                       notification to be delivered           JSON
 const (
 	kindFormat   = 'F'
@@ -39,6 +40,7 @@ const (
 	kindRow      = 'R'
 	kindSum      = 'S'
 	kindPending  = 'Q'
+	kindSeen     = 'Y'
 	kindOutbox   = 'O'
 
 	kindGroupName  = 'g'

@@ -27,6 +27,7 @@ type memberJSON struct {
 	ProvenAt *time.Time    `json:"proven_at"` // when it was last known to have shown all that it has
 	Lag      float64       `json:"lag_seconds"`
 	InFlight int64         `json:"in_flight_rows"`
+	ScanOnly bool          `json:"scan_only,omitempty"`           // its rows are read again and again, its log is not
 	Errant   string        `json:"errant_transactions,omitempty"` // GTIDs that it has and the reference has not
 	Trouble  string        `json:"trouble,omitempty"`
 	Tables   []tableJSON   `json:"tables"`
@@ -41,6 +42,11 @@ type tableJSON struct {
 	Ranges        map[align.Verdict]int64 `json:"ranges"`
 	Root          string                  `json:"root,omitempty"`
 	ComparedAt    *time.Time              `json:"compared_at"`
+	// VerifiedAt is when of all rows of the table those were read from the server that were longest ago; null: not all
+	// were read. Fresh is the share of them, about, that was read within scrub.every.
+	VerifiedAt *time.Time `json:"verified_at"`
+	Fresh      float64    `json:"fresh"`
+	Silent     int64      `json:"silent_changes"` // rows that were found to have changed without a trace in the log
 }
 
 func (s *Server) listGroups(w http.ResponseWriter, _ *http.Request) {
@@ -62,12 +68,13 @@ func describe(g *align.GroupStatus) groupJSON {
 	for _, m := range g.Members {
 		mj := memberJSON{
 			Name: m.Name, Role: m.Role, State: worst(m.Tables), Position: m.Position.String(), Version: m.Server.Version,
-			ProvenAt: orNull(m.ProvenAt), Lag: m.Behind.Seconds(), InFlight: m.InFlight, Errant: m.Errant.String(), Trouble: m.Trouble, Tables: []tableJSON{},
+			ProvenAt: orNull(m.ProvenAt), Lag: m.Behind.Seconds(), InFlight: m.InFlight, ScanOnly: m.ScanOnly, Errant: m.Errant.String(), Trouble: m.Trouble, Tables: []tableJSON{},
 		}
 		for _, t := range m.Tables {
 			mj.Tables = append(mj.Tables, tableJSON{
 				Table: t.Table, State: t.Verdict, Reason: t.Reason, Rows: t.Rows, DivergentKeys: t.DivergentKeys,
 				Ranges: t.Ranges, Root: t.Root, ComparedAt: orNull(t.ComparedAt),
+				VerifiedAt: orNull(t.VerifiedAt), Fresh: t.Fresh, Silent: t.Silent,
 			})
 		}
 		out.State = worse(out.State, mj.State)

@@ -17,6 +17,7 @@ type collector struct {
 
 	build, up, position, proven, lag, inFlight, changes *prometheus.Desc
 	keys, ranges, rows, open, waiting, disk             *prometheus.Desc
+	verified, fresh, silent, scanned                    *prometheus.Desc
 }
 
 func newCollector(groups []Group, health Health, version string) *collector {
@@ -36,6 +37,10 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		ranges:   desc("ranges", "Ranges of keys by state. Only in_step says that the rows are the same.", "group", "member", "table", "state"),
 		rows:     desc("rows", "Rows of the table as lockstep keeps them.", "group", "member", "table"),
 		open:     desc("divergences_open", "Open divergences.", "group", "member", "kind"),
+		verified: desc("scrub_oldest_verification_timestamp_seconds", "When of all rows of the table those were read from the server that were longest ago; 0 if not all were read.", "group", "member", "table"),
+		fresh:    desc("scrub_fresh_ratio", "Share of the table's ranges, about, whose rows were read within scrub.every; 0 where nothing is scrubbed.", "group", "member", "table"),
+		silent:   desc("silent_changes_total", "Rows that were found to have changed without a trace in the member's log.", "group", "member", "table"),
+		scanned:  desc("scrub_rows_total", "Rows that were read again since the start.", "group", "member"),
 		waiting:  desc("notifications_waiting", "Notifications in the outbox that were not delivered."),
 		disk:     desc("store_disk_bytes", "Disk space that the store takes."),
 	}
@@ -43,7 +48,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.disk} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.disk, c.verified, c.fresh, c.silent, c.scanned} {
 		out <- d
 	}
 }
@@ -65,6 +70,10 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		for _, m := range status.Members {
 			c.member(gauge, status.Group, m)
 			out <- prometheus.MustNewConstMetric(c.changes, prometheus.CounterValue, float64(m.Applied), status.Group, m.Name)
+			out <- prometheus.MustNewConstMetric(c.scanned, prometheus.CounterValue, float64(m.Scanned), status.Group, m.Name)
+			for _, t := range m.Tables {
+				out <- prometheus.MustNewConstMetric(c.silent, prometheus.CounterValue, float64(t.Silent), status.Group, m.Name, t.Table)
+			}
 		}
 	}
 }
@@ -89,6 +98,8 @@ func (c *collector) member(gauge gaugeFunc, group string, m align.MemberStatus) 
 	}
 	for _, t := range m.Tables {
 		gauge(c.keys, float64(t.DivergentKeys), group, m.Name, t.Table)
+		gauge(c.verified, seconds(t.VerifiedAt), group, m.Name, t.Table)
+		gauge(c.fresh, t.Fresh, group, m.Name, t.Table)
 		gauge(c.rows, float64(t.Rows), group, m.Name, t.Table)
 		for state := range badness {
 			gauge(c.ranges, float64(t.Ranges[state]), group, m.Name, t.Table, string(state))

@@ -25,6 +25,8 @@ import (
 type Group interface {
 	Status() *align.GroupStatus
 	Divergences(yield func(*align.Divergence) bool) error
+	// RequestScrub has rows of tables on members read again; none stands for all.
+	RequestScrub(tables, members []string) (align.ScrubRequest, error)
 }
 
 // Health is what is served of lockstep itself.
@@ -53,6 +55,8 @@ func New(groups []Group, health Health, version string, log *slog.Logger) *Serve
 	s.mux.HandleFunc("GET /api/v1/groups", s.listGroups)
 	s.mux.HandleFunc("GET /api/v1/divergences", s.listDivergences)
 	s.mux.HandleFunc("GET /api/v1/divergences/{id}", s.oneDivergence)
+	s.mux.HandleFunc("GET /api/v1/scrubs", s.listScrubs)
+	s.mux.HandleFunc("POST /api/v1/scrubs", s.requestScrub)
 	s.mux.HandleFunc("GET /api/v1/trust/{group}/{member}", s.trust)
 	return s
 }

@@ -34,6 +34,17 @@ type watched struct {
 	status      align.GroupStatus
 	divergences []*align.Divergence
 	err         error
+	asked       []string // tables and members of scrubs that were asked for
+}
+
+func (w *watched) RequestScrub(tables, members []string) (align.ScrubRequest, error) {
+	if slices.Contains(tables, "public.unknown") {
+		return align.ScrubRequest{}, errors.New(`group shop watches no table "public.unknown"`)
+	}
+	w.asked = append(w.asked, fmt.Sprint(tables, members))
+	r := align.ScrubRequest{ID: "01K", Group: w.status.Group, Tables: tables, Members: members, Requested: noon}
+	w.status.Scrubs = append(w.status.Scrubs, r)
+	return r, nil
 }
 
 func (w *watched) Status() *align.GroupStatus { return &w.status }

@@ -20,6 +20,8 @@ type assembler struct {
 	current func() *watched // the list as it is now
 	passed  func(cdc.Event) // told of each event, before the list is looked at for the last time
 	fold    func() bool     // names of tables are compared without case
+	// distributed, if set, is told of each distributed transaction that is committed, and of each that is prepared.
+	distributed func(xid string, committed bool)
 	mariadb bool
 
 	cursor  logCursor

@@ -41,7 +41,7 @@ type definition struct {
 	columns       []columnDefinition // in the order in which row images have them
 	key           []keyPart          // the primary key
 	rows          int64              // an estimate
-	cascades      []string           // what changes its rows without a trace, for people
+	cascades      []string           // the foreign keys that change its rows without a trace, for people
 	version       string             // of cdc.Table
 }
 
@@ -119,7 +119,7 @@ type catalogView struct {
 func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cdc.Table, error) {
 	var tables []cdc.Table
 	err := s.ask(ctx, func(ctx context.Context, c *session) error {
-		view, err := readCatalog(ctx, c, everywhere, match)
+		view, err := s.readCatalog(ctx, c, match)
 		if err != nil {
 			return err
 		}
@@ -145,15 +145,43 @@ func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cd
 }
 
 // readCatalog reads all tables that match, by one query for each kind of thing, however many tables there are.
-func readCatalog(ctx context.Context, c *session, in scope, match func(name string) bool) (*catalogView, error) {
-	v := &catalogView{scope: in, tables: map[relation]*definition{}}
+func (s *Source) readCatalog(ctx context.Context, c *session, match func(name string) bool) (*catalogView, error) {
+	v := &catalogView{scope: everywhere, tables: map[relation]*definition{}}
 	rows, err := c.query(ctx, "SELECT @@lower_case_table_names")
 	if err != nil {
 		return nil, err
 	}
 	v.fold = rows[0].at(0) != "0"
-	if rows, err = c.query(ctx, fmt.Sprintf(tablesQuery, in)); err != nil {
-		return nil, fmt.Errorf("read tables: %w", err)
+	if err := v.readDefinitions(ctx, c, match); err != nil {
+		return nil, err
+	}
+	if err := v.readForeignKeys(ctx, c); err != nil {
+		return nil, err
+	}
+	if !s.options.ScanOnly {
+		v.log, err = readLogFilters(ctx, c)
+	}
+	return v, err
+}
+
+// unchanged makes sure that the table is defined as d.
+func (c *session) unchanged(ctx context.Context, d *definition) error {
+	at := relation{d.schema, d.table}
+	v := &catalogView{scope: only(at), tables: map[relation]*definition{}}
+	if err := v.readDefinitions(ctx, c, func(string) bool { return true }); err != nil {
+		return err
+	}
+	if now := v.tables[at]; now == nil || now.hash() != d.version {
+		return errRedefined
+	}
+	return nil
+}
+
+// readDefinitions reads what tables are made of.
+func (v *catalogView) readDefinitions(ctx context.Context, c *session, match func(name string) bool) error {
+	rows, err := c.query(ctx, fmt.Sprintf(tablesQuery, v.scope))
+	if err != nil {
+		return fmt.Errorf("read tables: %w", err)
 	}
 	for _, r := range rows {
 		d := &definition{schema: r.at(0), table: r.at(1), name: qualified(r.at(0), r.at(1), v.fold), kind: r.at(2), engine: r.at(3), rows: -1}
@@ -164,13 +192,10 @@ func readCatalog(ctx context.Context, c *session, in scope, match func(name stri
 			v.tables[relation{d.schema, d.table}] = d
 		}
 	}
-	for _, read := range []func(context.Context, *session) error{v.readColumns, v.readKeys, v.readForeignKeys} {
-		if err := read(ctx, c); err != nil {
-			return nil, err
-		}
+	if err := v.readColumns(ctx, c); err != nil {
+		return err
 	}
-	v.log, err = readLogFilters(ctx, c)
-	return v, err
+	return v.readKeys(ctx, c)
 }
 
 // qualified is what lockstep calls a table.
@@ -237,7 +262,10 @@ func (v *catalogView) describe(d *definition) cdc.Table {
 		t.Key = append(t.Key, k.column)
 	}
 	d.version = d.hash()
-	t.Version = d.version
+	t.Version, t.Order = d.version, d.order()
+	if len(d.cascades) > 0 {
+		t.Hides = "changes made by " + strings.Join(d.cascades, ", ")
+	}
 	t.Problem, t.Hint = v.judge(d, t)
 	return t
 }

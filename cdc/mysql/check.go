@@ -19,6 +19,7 @@ type report struct {
 	view     *catalogView // of the tables that match
 	tables   []tableFacts // those, by name
 	schema   string       // that the DSN names; empty: none
+	scanOnly bool         // the server's log is not read
 }
 
 // Check looks at everything that lockstep needs of a member to watch the tables that match. It changes nothing. A server
@@ -43,11 +44,11 @@ func (o Options) Check(ctx context.Context, match func(name string) bool) (*pref
 	}
 	var r *report
 	err = s.ask(ctx, func(ctx context.Context, c *session) error {
-		r = &report{version: c.version, account: account{name: c.account}, schema: s.address.schema, Report: preflight.Report{
+		r = &report{version: c.version, account: account{name: c.account}, schema: s.address.schema, scanOnly: o.ScanOnly, Report: preflight.Report{
 			Member: o.Member, Server: server.SystemID, Named: "server", Client: administrator(c.version), Preamble: preamble(c.version, server.SystemID),
 		}}
 		r.Add(judgeVersion(server), judgeTransport(s.address, c.tls != nil))
-		return r.read(ctx, c, match)
+		return r.read(ctx, s, c, match)
 	})
 	if err != nil {
 		return nil, err
@@ -62,7 +63,7 @@ func (o Options) refusal(subject string, c preflight.Check) *preflight.Report {
 	return &preflight.Report{Member: o.Member, Client: "mysql -u root", Checks: []preflight.Check{c}}
 }
 
-func (r *report) read(ctx context.Context, c *session, match func(string) bool) (err error) {
+func (r *report) read(ctx context.Context, s *Source, c *session, match func(string) bool) (err error) {
 	if r.settings, err = readSettings(ctx, c); err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (r *report) read(ctx context.Context, c *session, match func(string) bool) 
 		return err
 	}
 	// Without the right to see the log, or without a log, the catalog is whole but for what is kept out of the log.
-	if r.view, err = readCatalog(ctx, c, everywhere, match); err != nil && !(cdc.IsSetup(err) && r.view != nil) {
+	if r.view, err = s.readCatalog(ctx, c, match); err != nil && !(cdc.IsSetup(err) && r.view != nil) {
 		return err
 	}
 	if r.tables, err = r.readTables(ctx, c); err != nil {
@@ -86,8 +87,12 @@ func (r *report) read(ctx context.Context, c *session, match func(string) bool) 
 func (r *report) judge() {
 	r.Add(r.judgeRights()...)
 	r.Add(r.judgeTables()...)
-	r.Add(judgeLog(r.version, r.settings)...)
-	r.Add(r.judgeReplayLogged())
+	if r.scanOnly {
+		r.Add(judgeScanned(r.version, r.settings)...)
+	} else {
+		r.Add(judgeLog(r.version, r.settings)...)
+		r.Add(r.judgeReplayLogged())
+	}
 	r.Add(r.judgeReplication()...)
 	for _, t := range r.tables {
 		r.Tables = append(r.Tables, t.shown())

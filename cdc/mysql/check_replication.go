@@ -59,6 +59,9 @@ func (r *report) judgeReplication() []preflight.Check {
 	switch {
 	case !r.account.seesReplicas:
 		return nil // a failed check already
+	case len(r.channels) == 0 && r.scanOnly && !r.settings.on("log_bin"):
+		return []preflight.Check{{Subject: "replication", Detail: "from nowhere, and what is written here has no GTIDs without a log",
+			Hint: "make it a replica, or take it out of the group"}}
 	case len(r.channels) == 0:
 		return []preflight.Check{{Subject: "replication", State: preflight.OK, Detail: "from nowhere: writes are made here"}}
 	}
@@ -139,7 +142,7 @@ func (r *report) judgeFilters() []preflight.Check {
 			kept.add(reason, "exclude it, or change that setting", t)
 		}
 	}
-	return kept.checks()
+	return kept.checks(preflight.Fail)
 }
 
 // judgeReadOnly warns of a replica that anybody can write to. No script sets it: a group may have several servers that are

@@ -60,14 +60,17 @@ func (r *report) missing() []string {
 			list = append(list, privilege)
 		}
 	}
-	lack(r.account.readsLog, "REPLICATION SLAVE")
-	lack(r.account.seesLog, r.version.seeLog())
+	lack(r.account.readsLog || r.scanOnly, "REPLICATION SLAVE")
+	lack(r.account.seesLog || r.scanOnly, r.version.seeLog())
 	lack(r.account.seesReplicas, r.version.seeReplicas())
 	return list
 }
 
 func (r *report) judgeRights() []preflight.Check {
 	c := preflight.Check{Subject: "account", State: preflight.OK, Detail: r.account.name + " may read the log and the state of replication"}
+	if r.scanOnly {
+		c.Detail = r.account.name + " may read the state of replication"
+	}
 	if missing := r.missing(); len(missing) > 0 {
 		c.State, c.Detail = preflight.Fail, r.account.name+" lacks "+strings.Join(missing, ", ")
 		r.grant(&c, strings.Join(missing, ", "), "*.*")

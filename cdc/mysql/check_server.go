@@ -88,6 +88,15 @@ func judgeLog(v version, s settings) []preflight.Check {
 	return append(checks, judgeRetention(v, s)...)
 }
 
+// judgeScanned is about a server that is only scanned: what it has replayed is to be known, not what it logs.
+func judgeScanned(v version, s settings) []preflight.Check {
+	checks := []preflight.Check{{Subject: "log_bin", State: preflight.OK, Detail: cmp.Or(s["log_bin"], "OFF") + "; the log is not read, rows are scanned"}}
+	if !v.mariadb {
+		checks = append(checks, judgeConsistency(s), judgeGTIDMode(s))
+	}
+	return checks
+}
+
 func judgeLogged(v version, s settings) preflight.Check {
 	if s.on("log_bin") {
 		return preflight.Check{Subject: "log_bin", State: preflight.OK, Detail: "ON"}

@@ -69,14 +69,18 @@ func (r *report) unreadable() []tableFacts {
 }
 
 func (r *report) judgeTables() []preflight.Check {
-	problems := byReason{}
+	problems, hidden := byReason{}, byReason{}
 	good := 0
 	for _, t := range r.tables {
-		if t.Problem == "" && t.denied == "" {
-			good++
-		}
-		if t.Problem != "" && t.denied == "" {
+		switch {
+		case t.denied != "":
+		case t.Problem != "":
 			problems.add(t.Problem, t.Hint, t)
+		default:
+			good++
+			if t.Hides != "" && !r.scanOnly {
+				hidden.add("the log leaves out "+t.Hides+": only a scrub sees them", "leave scrub on for it, or exclude it", t)
+			}
 		}
 	}
 	summary := preflight.Check{Subject: "tables", State: preflight.OK, Detail: fmt.Sprintf("%d of %d can be watched as they are", good, len(r.tables))}
@@ -87,7 +91,7 @@ func (r *report) judgeTables() []preflight.Check {
 			r.grantAll(&summary)
 		}
 	}
-	return append([]preflight.Check{summary}, problems.checks()...)
+	return slices.Concat([]preflight.Check{summary}, problems.checks(preflight.Fail), hidden.checks(preflight.Warn))
 }
 
 // byReason gathers tables that have the same problem.
@@ -109,10 +113,10 @@ func (m byReason) add(reason, hint string, t tableFacts) {
 	}
 }
 
-func (m byReason) checks() []preflight.Check {
+func (m byReason) checks(state preflight.State) []preflight.Check {
 	var checks []preflight.Check
 	for _, reason := range slices.Sorted(maps.Keys(m)) {
-		c := preflight.Check{Subject: "tables", Detail: reason, Hint: m[reason].hint}
+		c := preflight.Check{Subject: "tables", State: state, Detail: reason, Hint: m[reason].hint}
 		if tables := m[reason].tables; len(tables) == 1 {
 			c.Subject = "table " + tables[0]
 		} else {

@@ -195,10 +195,10 @@ func (c *session) stream(ctx context.Context, statement string, each func([]wire
 			c.inOurs = false
 			return ours
 		}, nil)
-		if err != nil {
+		if err != nil && serverAnswer(err) == nil {
 			return err
 		}
-		return prepared.Close()
+		return errors.Join(err, prepared.Close())
 	})
 	if ours != nil {
 		c.broken = true // there are rows that nobody has read

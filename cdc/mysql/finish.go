@@ -63,6 +63,9 @@ func (a *assembler) otherLog() error {
 // settle does to the distributed transactions what the group at hand says.
 func (a *assembler) settle(how ending, shown bool) error {
 	g := &a.group
+	if a.distributed != nil && (how == preparedXA || how == xaEnded) {
+		a.distributed(g.xid, how == xaEnded)
+	}
 	switch how {
 	case preparedXA:
 		g.spare()

@@ -20,10 +20,10 @@ type foreignKey struct {
 	onDelete, onUpdate string // empty: not known
 }
 
-// acts describes what the key does to rows of the child, or is empty.
+// acts names the key and what it does to rows of the child, or is empty.
 func (k foreignKey) acts() string {
 	if k.onDelete == "" {
-		return fmt.Sprintf("foreign key %q may change its rows", k.name)
+		return fmt.Sprintf("foreign key %s (of rules that we may not see)", k.name)
 	}
 	var rules []string
 	for _, r := range []struct{ event, rule string }{{"ON DELETE", k.onDelete}, {"ON UPDATE", k.onUpdate}} {
@@ -34,7 +34,7 @@ func (k foreignKey) acts() string {
 	if len(rules) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("foreign key %q changes its rows %s", k.name, strings.Join(rules, " "))
+	return fmt.Sprintf("foreign key %s (%s)", k.name, strings.Join(rules, " "))
 }
 
 // Of a table that an account may only SELECT from, MariaDB lists foreign keys in KEY_COLUMN_USAGE and not in

@@ -29,9 +29,6 @@ func (v *catalogView) judge(d *definition, t cdc.Table) (problem, hint string) {
 		return "shows none of its columns to us", "grant SELECT on the whole table"
 	case len(d.key) == 0:
 		return "has no primary key", fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (...);", name)
-	case len(d.cascades) > 0:
-		return strings.Join(d.cascades, "; ") + ": such changes are not in the log, only a scan of the rows can check the table",
-			"exclude it, or let the application change its rows"
 	case !v.log.has(d.schema):
 		return fmt.Sprintf("is kept out of the log (%s)", v.log), "exclude it, or change that setting"
 	}

@@ -1,6 +1,9 @@
 package mysql
 
-import "unicode/utf8"
+import (
+	"slices"
+	"unicode/utf8"
+)
 
 // windows1252 are the characters of the bytes 80 to 9f. MySQL's latin1 is Windows-1252, with the five bytes that have no
 // character there as the control characters of ISO 8859-1
@@ -27,4 +30,20 @@ func appendLatin1(dst, v []byte) []byte {
 		}
 		dst, v = utf8.AppendRune(dst, r), v[n+1:]
 	}
+}
+
+// latin1 is the inverse of appendLatin1. A character that latin1 does not have is an error.
+func latin1(text string) ([]byte, error) {
+	out := make([]byte, 0, len(text))
+	for _, r := range text {
+		i := slices.Index(windows1252[:], r)
+		switch {
+		case i >= 0:
+			r = rune(0x80 + i)
+		case r >= 0x80 && r < 0xa0 || r > 0xff:
+			return nil, errNoValue
+		}
+		out = append(out, byte(r))
+	}
+	return out, nil
 }

@@ -17,7 +17,7 @@ func pinned(v version) []setting {
 	settings := []setting{
 		{"character_set_results", "NULL"}, // each value in the character set of its column, as in the binlog
 		{"time_zone", "'+00:00'"},
-		{"sql_mode", "''"}, // no PAD_CHAR_TO_FULL_LENGTH, ANSI_QUOTES, NO_BACKSLASH_ESCAPES
+		{"sql_mode", "'ALLOW_INVALID_DATES'"}, // which a key may hold; no PAD_CHAR_TO_FULL_LENGTH, ANSI_QUOTES, NO_BACKSLASH_ESCAPES
 		{"autocommit", "1"},
 		{"sql_select_limit", "18446744073709551615"},
 		{"sql_big_selects", "1"},
@@ -32,12 +32,16 @@ func pinned(v version) []setting {
 	if v.mariadb {
 		return append(settings,
 			setting{"max_statement_time", "0"},
+			setting{"in_predicate_conversion_threshold", "0"}, // a list of keys is read off the index, however long
 			setting{"idle_transaction_timeout", "0"},
 			setting{"idle_readonly_transaction_timeout", "0"},
 			setting{"system_versioning_asof", "DEFAULT"},
 		)
 	}
-	settings = append(settings, setting{"max_execution_time", "0"})
+	settings = append(settings,
+		setting{"max_execution_time", "0"},
+		setting{"range_optimizer_max_mem_size", "0"}, // a list of keys is read off the index, however long
+	)
 	if v.atLeast(8, 0, 30) {
 		settings = append(settings, setting{"show_gipk_in_create_table_and_information_schema", "ON"}) // they are in the row images
 	}
@@ -51,7 +55,7 @@ type setting struct{ name, value string }
 
 // checked are the settings without which values or tables would look different from what they are.
 var checked = []setting{
-	{"character_set_results", ""}, {"time_zone", "+00:00"}, {"sql_mode", ""}, {"sql_select_limit", "18446744073709551615"},
+	{"character_set_results", ""}, {"time_zone", "+00:00"}, {"sql_mode", "ALLOW_INVALID_DATES"}, {"sql_select_limit", "18446744073709551615"},
 }
 
 // pin finds out who the server and we are, sets the settings, and makes sure that they hold: a proxy in between may give

@@ -12,7 +12,7 @@ import (
 )
 
 // Progress implements [cdc.Source]. What a server counts as replayed is in its log before it is counted, so the log's end
-// is read last.
+// is read last. Of a server whose log is not read, only what can be read is counted.
 func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	var p cdc.Progress
 	err := s.ask(ctx, func(ctx context.Context, c *session) error {
@@ -20,12 +20,18 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		if err != nil {
 			return err
 		}
-		applied, err := readApplied(ctx, c)
+		read := readApplied
+		if s.options.ScanOnly {
+			read = readVisible
+		}
+		applied, err := read(ctx, c)
 		if err != nil {
 			return fmt.Errorf("read what was replayed: %w", err)
 		}
-		barrier, err := endOfLog(ctx, c)
-		p = cdc.Progress{Barrier: barrier, Applied: map[string]cdc.TxSet{cdc.GTIDLane: applied}, Lanes: []cdc.Lane{lane}}
+		p = cdc.Progress{Applied: map[string]cdc.TxSet{cdc.GTIDLane: applied}, Lanes: []cdc.Lane{lane}}
+		if !s.options.ScanOnly {
+			p.Barrier, err = endOfLog(ctx, c)
+		}
 		return err
 	})
 	return p, err
@@ -45,6 +51,29 @@ func readApplied(ctx context.Context, c *session) (cdc.TxSet, error) {
 	return cdc.ParseTxSet(rows[0].at(0))
 }
 
+// readVisible asks for transactions that every read shows which begins later; there may be more. MySQL counts a
+// transaction into gtid_executed once it can be read, whether or not it is logged. MariaDB does so with what it replays, in
+// gtid_slave_pos. What was written on the server itself only its log has, of which a view tells how far it shows it.
+func readVisible(ctx context.Context, c *session) (cdc.TxSet, error) {
+	if !c.version.mariadb {
+		return readApplied(ctx, c)
+	}
+	visible, err := c.readSet(ctx, "SELECT @@GLOBAL.gtid_slave_pos")
+	if err != nil {
+		return cdc.TxSet{}, err
+	}
+	file, at, err := c.openView(ctx)
+	if err == nil {
+		err = c.exec(ctx, "ROLLBACK")
+	}
+	if err != nil || file == "" {
+		return visible, err
+	}
+	logged, _, err := c.lastAt(ctx, file, at)
+	visible.AddSet(logged)
+	return visible, err
+}
+
 // readLogStatus asks for the end of the log and what is kept out of it.
 func readLogStatus(ctx context.Context, c *session) (row, error) {
 	rows, err := c.query(ctx, c.version.logStatus())
@@ -52,10 +81,12 @@ func readLogStatus(ctx context.Context, c *session) (row, error) {
 		return row{}, c.missingRight(err, c.version.seeLog(), "*.*")
 	}
 	if len(rows) == 0 {
-		return row{}, &cdc.SetupError{Problem: "the server writes no binary log", Hint: "set log_bin in its configuration and restart it"}
+		return row{}, errNoLog
 	}
 	return rows[0], nil
 }
+
+var errNoLog = &cdc.SetupError{Problem: "the server writes no binary log", Hint: "set log_bin in its configuration and restart it"}
 
 // endOfLog is the end of the last transaction that the server has begun to write to its log.
 func endOfLog(ctx context.Context, c *session) (cdc.LSN, error) {

@@ -118,7 +118,11 @@ func alteredMeanwhile(t *testing.T, server *dbtest.MySQLServer) {
 				t.Fatal(err)
 			}
 			run(t, server, statement)
-			err := v.(*snapshot).inOpenView(t.Context(), s.definition(table), epochOf(table), func(digest.Key, *digest.Row) error { return nil })
+			r, err := s.rowReader(s.definition(table), epochOf(table), func(digest.Key, *digest.Row) error { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = v.(*snapshot).inOpenView(t.Context(), s.definition(table), r)
 			if errorCode(err) != errTableChanged {
 				t.Errorf("%s: %v", statement, err)
 			}

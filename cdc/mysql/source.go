@@ -20,6 +20,8 @@ type Options struct {
 	DSN           string                 // mysql://user@host:3306/schema?tls=verify-full; see [parseDSN]
 	Password      func() (string, error) // read anew for each connection, so that it can be rotated; nil: that of the DSN
 	Logger        *slog.Logger           // nil: discard
+	// ScanOnly says that the server's log is not read, and need not be there: only what [cdc.Reader] has is used.
+	ScanOnly bool
 }
 
 // Source reads one MySQL or MariaDB server. It implements [cdc.Source].
@@ -30,8 +32,9 @@ type Source struct {
 	log     *slog.Logger
 	patience
 
-	// catalog is the session for everything but streams and snapshots; a token in it lets one call use it.
+	// catalog is the session for everything but streams and rows; a token in it lets one call use it.
 	catalog chan *session
+	readers pool // the sessions for Read
 
 	list watchlist
 
@@ -42,6 +45,8 @@ type Source struct {
 	definitions map[string][]*definition // by qualified name, the newest last
 	listed      []string                 // the tables of the last answers of Tables
 	at          place
+	ended       map[string]uint64 // distributed transactions that the stream has shown and readers may not see yet; see endedXA
+	endings     uint64            // how many there were
 }
 
 var _ cdc.Source = (*Source)(nil)
@@ -82,6 +87,7 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 		log:         log.With("group", o.Group, "member", o.Member),
 		catalog:     make(chan *session, 1),
 		definitions: map[string][]*definition{},
+		ended:       map[string]uint64{},
 		patience: patience{
 			call: time.Minute, visible: time.Minute, poll: 20 * time.Millisecond, chunk: 500 * time.Millisecond, firstChunk: firstChunk,
 		},
@@ -94,13 +100,14 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 // whoever still reads it.
 func (s *Source) Durable(cdc.LSN) {}
 
-// Close implements [cdc.Source]. A stream or snapshot that is open ends by its own means.
+// Close implements [cdc.Source]. What still reads the stream or rows ends by its own means.
 func (s *Source) Close() {
 	conn := <-s.catalog
 	if conn != nil {
 		conn.hangUp()
 	}
 	s.catalog <- nil
+	s.readers.close()
 }
 
 // ask lets do use the catalog session, which is opened when it is first needed and again after it broke. A session that

@@ -23,6 +23,9 @@ func (s *Source) stream(ctx context.Context, from cdc.Position, yield func(cdc.E
 	defer context.AfterFunc(ctx, func() { _ = d.network.Close() })()
 	a := newAssembler(from, s.hasher)
 	a.mariadb, a.current, a.fold, a.passed = d.version.mariadb, s.list.load, s.fold.Load, s.yielded
+	if a.mariadb {
+		a.distributed = s.distributed
+	}
 	defer a.close()
 	s.begin(from)
 	for {

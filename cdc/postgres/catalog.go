@@ -44,10 +44,15 @@ type attribute struct {
 	Name     string
 	Type     uint32
 	Movable  bool // its values may be stored out of line, if the type allows
+	Bytewise bool // it is text that is ordered by its bytes, or no text
 }
 
 const attributesQuery = `
-SELECT attrelid, attname::text, atttypid, attstorage <> 'p'
+SELECT attrelid, attname::text, atttypid, attstorage <> 'p',
+  attcollation = 0 OR EXISTS (SELECT FROM pg_catalog.pg_collation c WHERE c.oid = attcollation AND (
+    c.collprovider = 'c' AND c.collcollate IN ('C', 'POSIX') OR
+    c.collprovider = 'd' AND EXISTS (SELECT FROM pg_catalog.pg_database d
+      WHERE d.datname = current_database() AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'))))
 FROM pg_catalog.pg_attribute
 WHERE attrelid = ANY ($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''`
 
@@ -146,6 +151,7 @@ func (v *catalogView) table(t tableFacts) cdc.Table {
 		}
 	}
 	slices.Sort(table.Leaves)
+	table.Order = v.order(t, table)
 	table.Problem, table.Hint = v.problem(t, table)
 	return table
 }

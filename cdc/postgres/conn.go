@@ -24,6 +24,8 @@ type Options struct {
 	Slot          string                 // name of lockstep's replication slot on every member of the group
 	Publication   string                 // name of the publication that lists the tables for lockstep
 	Logger        *slog.Logger           // nil: discard
+	// ScanOnly says that the member's log is not read: neither slot nor publication is needed.
+	ScanOnly bool
 }
 
 // Name is what lockstep calls its slot and its publication of a group.

@@ -72,6 +72,7 @@ type receiver struct {
 	asked     chan struct{}  // told when the server wants a status update
 	position  *atomic.Uint64 // how far events were put in; read by the acknowledger
 	from      cdc.LSN
+	shown     *shown // of the source
 }
 
 func (r *receiver) run(ctx context.Context) error {
@@ -141,6 +142,7 @@ func (r *receiver) wal(ctx context.Context, data []byte) error {
 		r.advance(event.Position)
 		return nil
 	}
+	r.shown.add(r.assembler.begin.XID, event.Position)
 	select {
 	case r.events <- event:
 		r.moved(event.Position)

@@ -96,7 +96,7 @@ func (v *snapshot) Rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 	if _, err := v.conn.Exec(ctx, "SAVEPOINT lockstep"); err != nil {
 		return v.source.wrap(err)
 	}
-	err := v.rows(ctx, t, e, yield)
+	err := v.rows(ctx, t, e, "", v.unchanged, yield)
 	if !v.conn.IsClosed() {
 		_, release := v.conn.Exec(ctx, "ROLLBACK TO SAVEPOINT lockstep")
 		err = errors.Join(err, release)
@@ -107,7 +107,8 @@ func (v *snapshot) Rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 	return nil
 }
 
-func (v *snapshot) rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield func(digest.Key, *digest.Row) error) error {
+// rows reads those rows of a table that where selects, after same has found nothing to be wrong with it.
+func (v *snapshot) rows(ctx context.Context, t cdc.Table, e cdc.Epoch, where string, same func(context.Context, cdc.Table) error, yield func(digest.Key, *digest.Row) error) error {
 	encoder, err := digest.NewEncoder(v.source.hasher, e.Shape)
 	if err != nil {
 		return err
@@ -116,7 +117,7 @@ func (v *snapshot) rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 	if err != nil {
 		return err
 	}
-	if err := v.unchanged(ctx, t); err != nil {
+	if err := same(ctx, t); err != nil {
 		return err
 	}
 	columns := make([]string, len(e.Shape.Columns))
@@ -125,7 +126,7 @@ func (v *snapshot) rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 	}
 	rows := rowReader{encoder: encoder, yield: yield}
 	reader := &copyReader{columns: len(columns), row: rows.row}
-	query := fmt.Sprintf("COPY (SELECT %s FROM %s) TO STDOUT", strings.Join(columns, ", "), from)
+	query := fmt.Sprintf("COPY (SELECT %s FROM %s%s) TO STDOUT", strings.Join(columns, ", "), from, where)
 	if _, err := v.conn.PgConn().CopyTo(ctx, reader, query); err != nil {
 		if sqlState(err) == insufficientRight {
 			return missingRight(err, fmt.Sprintf("GRANT SELECT ON TABLE %s TO %s;", strings.TrimPrefix(from, "ONLY "), quoteName(v.source.role())))
@@ -170,15 +171,22 @@ SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.o
 WHERE n.nspname || '.' || c.relname = ANY ($1) AND c.relkind = 'r'
   AND c.relfilenode = coalesce(pg_catalog.pg_relation_filenode(c.oid), 0)`
 
-// unchanged makes sure, with the table locked, that its definition is t and that its rows of the time of the snapshot are
-// still there.
-func (v *snapshot) unchanged(ctx context.Context, t cdc.Table) error {
+// kept makes sure, with the table locked, that its rows of the time of the snapshot are still there.
+func (v *snapshot) kept(ctx context.Context, t cdc.Table) error {
 	var same int
 	if err := v.conn.QueryRow(ctx, rewrittenQuery, t.Leaves).Scan(&same); err != nil {
 		return err
 	}
 	if same != len(t.Leaves) {
 		return errors.New("the table was truncated or rewritten since the snapshot was taken; a new snapshot shows it as it is")
+	}
+	return nil
+}
+
+// unchanged makes sure, beside that, that the table's definition is t.
+func (v *snapshot) unchanged(ctx context.Context, t cdc.Table) error {
+	if err := v.kept(ctx, t); err != nil {
+		return err
 	}
 	now, err := v.source.Tables(ctx, func(name string) bool { return name == t.Name })
 	if err != nil {

@@ -36,6 +36,8 @@ type Source struct {
 
 	// catalog is the connection for everything but streams and snapshots; a token in it lets one call use it.
 	catalog chan *pgx.Conn
+	readers chan *pgx.Conn // idle connections for parts of tables
+	shown   shown
 
 	mu     sync.Mutex // held to replace list
 	list   atomic.Pointer[watchlist]
@@ -52,6 +54,8 @@ type patience struct {
 	call     time.Duration // one call of the catalog
 	slot     time.Duration // the creation of our slot, which waits for all running transactions
 	snapshot time.Duration // the same, of a snapshot's
+	visible  time.Duration // what the stream has shown to become visible to readers
+	poll     time.Duration // between two looks at whether it is
 	active   time.Duration // our own last connection to leave the slot
 	silence  time.Duration // no word from a server that was asked
 	status   time.Duration // between two status updates without news
@@ -63,7 +67,7 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 	if _, err := pgx.ParseConfig(o.DSN); err != nil {
 		return nil, fmt.Errorf("member %s: %s", o.Member, oneLine(err))
 	}
-	if o.Slot == "" || o.Publication == "" {
+	if !o.ScanOnly && (o.Slot == "" || o.Publication == "") {
 		return nil, fmt.Errorf("member %s: name a slot and a publication", o.Member)
 	}
 	log := o.Logger
@@ -75,9 +79,10 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 		hasher:  h,
 		log:     log.With("group", o.Group, "member", o.Member),
 		catalog: make(chan *pgx.Conn, 1),
+		readers: make(chan *pgx.Conn, 2),
 		errors:  map[uint32]int64{},
 		patience: patience{
-			call: time.Minute, slot: 30 * time.Second, snapshot: time.Minute, active: 10 * time.Second,
+			call: time.Minute, slot: 30 * time.Second, snapshot: time.Minute, visible: 30 * time.Second, poll: 20 * time.Millisecond, active: 10 * time.Second,
 			silence: time.Minute, status: 10 * time.Second, tick: 500 * time.Millisecond,
 		},
 	}
@@ -117,6 +122,14 @@ func (s *Source) Close() {
 		hangUp(conn)
 	}
 	s.catalog <- nil
+	for {
+		select {
+		case conn := <-s.readers:
+			hangUp(conn)
+		default:
+			return
+		}
+	}
 }
 
 // ask lets do use the catalog connection, which is opened when it is first needed and again after it broke. A connection

@@ -39,6 +39,9 @@ func (s *Source) stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event)
 		return err
 	}
 	defer hangUp(conn)
+	if err := s.beginShown(ctx, from); err != nil {
+		return err
+	}
 	position := new(atomic.Uint64)
 	position.Store(uint64(from))
 	r := &receiver{
@@ -49,6 +52,7 @@ func (s *Source) stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event)
 		asked:     make(chan struct{}, 1),
 		position:  position,
 		from:      from,
+		shown:     &s.shown,
 	}
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -68,6 +72,17 @@ func (s *Source) stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event)
 	}
 	// The server says on the reading side why it hangs up; the writing side only finds that it has.
 	return s.explain(ctx, cmp.Or(received, acknowledged))
+}
+
+// beginShown notes what was in progress when the stream began.
+func (s *Source) beginShown(ctx context.Context, from cdc.LSN) error {
+	return s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		now, err := readMVCC(ctx, conn)
+		if err == nil {
+			s.shown.begin(from, now.running)
+		}
+		return err
+	})
 }
 
 // drain hands events on until there are no more.

@@ -60,10 +60,20 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		// After the origins, in a statement of its own: what they count was written before it.
 		p.Barrier, err = endOfLog(ctx, conn)
 		s.barrier.Store(uint64(p.Barrier))
+		if err == nil && s.shown.count() > mostShown {
+			var now *mvcc
+			if now, err = readMVCC(ctx, conn); err == nil {
+				s.shown.settle(now)
+			}
+		}
 		return err
 	})
 	return p, err
 }
+
+// mostShown is how many transactions the stream may have shown before it is looked which of them are visible, if nobody
+// reads rows.
+const mostShown = 1000
 
 func (s *Source) originGrants() string {
 	role := quoteName(s.role())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,19 +52,31 @@ func (f *apiFlags) base() (string, error) {
 
 // get asks the running lockstep and decodes its answer.
 func (f *apiFlags) get(ctx context.Context, path string, query url.Values, into any) error {
+	return f.call(ctx, http.MethodGet, path+"?"+query.Encode(), nil, into)
+}
+
+// send sends the running lockstep a body as JSON and decodes its answer.
+func (f *apiFlags) send(ctx context.Context, method, path string, body, into any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return f.call(ctx, method, path, b, into)
+}
+
+func (f *apiFlags) call(ctx context.Context, method, path string, send []byte, into any) error {
 	base, err := f.base()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	target, err := url.JoinPath(base, path)
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+"/"+path, bytes.NewReader(send))
 	if err != nil {
 		return usageError(fmt.Errorf("--url %q: %w", base, err))
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target+"?"+query.Encode(), nil)
-	if err != nil {
-		return usageError(fmt.Errorf("--url %q: %w", base, err))
+	if send != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -73,7 +87,7 @@ func (f *apiFlags) get(ctx context.Context, path string, query url.Values, into 
 	if err != nil {
 		return unreachableError(fmt.Errorf("%s: %w", base, err))
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusAccepted {
 		var said struct{ Error string }
 		if json.Unmarshal(body, &said) != nil || said.Error == "" {
 			said.Error = resp.Status

@@ -33,6 +33,7 @@ func newRootCommand() *cobra.Command {
 		newDemoCommand(),
 		newDivergencesCommand(),
 		newRunCommand(),
+		newScrubCommand(),
 		newStatusCommand(),
 		newVersionCommand(),
 	)

@@ -9,7 +9,7 @@ import (
 const module = "lockstep/"
 
 // below is everything under monitor, in the order of the layers.
-const below = "digest merkle preflight cdc align store cdc/postgres cdc/mysql alerts web"
+const below = "digest merkle preflight cdc align store cdc/postgres cdc/mysql scan alerts web"
 
 // allowed says what each package of ours may import of ours. Imports point down; a package that is not here fails.
 var allowed = map[string]string{
@@ -19,11 +19,12 @@ var allowed = map[string]string{
 	"align":            "cdc merkle digest",
 	"store":            "align cdc merkle digest",
 	"preflight":        "digest",
+	"scan":             "cdc merkle digest",
 	"cdc/postgres":     "cdc merkle digest preflight",
 	"cdc/mysql":        "cdc merkle digest preflight",
 	"alerts":           "align store cdc digest",
 	"web":              "align store cdc merkle digest",
-	"config":           "",
+	"config":           "scan",
 	"monitor":          below + " config",
 	"internal/dbtest":  "",
 	"internal/load":    "",

@@ -1,0 +1,106 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"lockstep/cdc"
+)
+
+var _ cdc.Member = (*Source)(nil)
+
+// commitTime is within what a commit that is in the log can be seen by all, unless it waits for a synchronous standby.
+const commitTime = 200 * time.Millisecond
+
+// Visible implements [cdc.Member]. A transaction that commits is written to the log and then taken off the list of those in
+// progress; so once all have ended that were in progress after the end of the log was read, everything before that end can
+// be seen. Those that do not end soon have not begun to commit, or wait for a synchronous standby.
+func (s *Source) Visible(ctx context.Context) (cdc.TxSet, error) {
+	var set cdc.TxSet
+	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		end, standby, err := writtenOrReplayed(ctx, conn)
+		if err != nil || standby {
+			set = cdc.Everything(end) // a standby counts a commit as replayed after it can be seen
+			return err
+		}
+		shown, err := s.committed(ctx, conn)
+		if err == nil && shown {
+			set = cdc.Everything(end)
+		}
+		return err
+	})
+	return set, err
+}
+
+// writtenOrReplayed is the end of the log: of what was written, or on a standby of what was replayed.
+func writtenOrReplayed(ctx context.Context, conn *pgx.Conn) (end cdc.LSN, standby bool, err error) {
+	var text string
+	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery(), CASE WHEN pg_catalog.pg_is_in_recovery()
+		THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END::text`).Scan(&standby, &text)
+	if err != nil {
+		return 0, false, fmt.Errorf("read the end of the log: %w", err)
+	}
+	end, err = cdc.ParseLSN(text)
+	return end, standby, err
+}
+
+// In a statement of its own: it takes its view of what is in progress when it begins.
+const inProgressQuery = `SELECT pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot())::text`
+
+const endedQuery = `SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) x WHERE x::text = ANY ($1))`
+
+// committed reports whether no transaction that is in progress is in the log as committed.
+func (s *Source) committed(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	running, err := collectValues(ctx, conn, inProgressQuery)
+	if err != nil || len(running) == 0 {
+		return err == nil, err
+	}
+	deadline := time.NewTimer(commitTime)
+	defer deadline.Stop()
+	again := time.NewTicker(commitTime / 20)
+	defer again.Stop()
+	for {
+		ended := false
+		if err := conn.QueryRow(ctx, endedQuery, running).Scan(&ended); err != nil || ended {
+			return ended, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-again.C:
+		case <-deadline.C:
+			return s.noneWaits(ctx, conn)
+		}
+	}
+}
+
+func collectValues(ctx context.Context, conn *pgx.Conn, query string) ([]string, error) {
+	rows, err := conn.Query(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+const waitersQuery = `
+SELECT current_setting('synchronous_standby_names') <> '',
+  pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
+  EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE wait_event = 'SyncRep')`
+
+// noneWaits reports whether no commit waits for a synchronous standby.
+func (s *Source) noneWaits(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	var synchronous, allowed, waits bool
+	if err := conn.QueryRow(ctx, waitersQuery).Scan(&synchronous, &allowed, &waits); err != nil {
+		return false, fmt.Errorf("read what commits wait for: %w", err)
+	}
+	if synchronous && !allowed {
+		return false, &cdc.SetupError{
+			Problem: "the server has synchronous standbys, and we may not see whether commits wait for one",
+			Hint:    fmt.Sprintf("GRANT pg_read_all_stats TO %s;", quoteName(s.role())),
+		}
+	}
+	return !synchronous || !waits, nil
+}

@@ -1,0 +1,44 @@
+package cdc
+
+import "strings"
+
+// WrittenBy returns the transactions of s that were first written on a server: of MySQL's by its UUID, of MariaDB's by its
+// server id. PostgreSQL's ids do not tell.
+func (s TxSet) WrittenBy(server string) TxSet {
+	var own TxSet
+	for source, spans := range s.spans {
+		uuid, _, _ := strings.Cut(source, ":")
+		_, id, _ := strings.Cut(source, "-")
+		if (TxID{Source: source}).sequential() {
+			uuid = id
+		}
+		if source != "" && uuid == server {
+			own.AddSet(TxSet{map[string][]span{source: spans}})
+		}
+	}
+	return own
+}
+
+// Latest returns, of MariaDB's ids, the highest of each domain, and all others as they are. A member may lack ids of
+// servers that wrote long ago, which its backup was taken after; domains are replayed in order, so who has the highest has
+// all of s.
+func (s TxSet) Latest() TxSet {
+	highest := map[string]uint64{}
+	each := func(yield func(source, domain string, last uint64)) {
+		for source, spans := range s.spans {
+			domain, _, found := strings.Cut(source, "-")
+			if !found || !(TxID{Source: source}).sequential() {
+				domain = source
+			}
+			yield(source, domain, spans[len(spans)-1].last)
+		}
+	}
+	each(func(_, domain string, last uint64) { highest[domain] = max(highest[domain], last) })
+	var latest TxSet
+	each(func(source, domain string, last uint64) {
+		if last == highest[domain] {
+			latest.AddSet(TxSet{map[string][]span{source: s.spans[source]}})
+		}
+	})
+	return latest
+}

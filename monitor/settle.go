@@ -1,0 +1,166 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/digest"
+)
+
+// settleEvery is how often it is looked whether rows are under suspicion, and settleRetry how long after a failure.
+const (
+	settleEvery = 200 * time.Millisecond
+	settleRetry = 2 * time.Second
+)
+
+// settle reads rows that are under suspicion again, on every member, and brings what is kept of them to what they are.
+// All members take part because a row may rightly have changed on all of them without a trace, as by a foreign key's
+// cascade: mending one alone would make it differ from the others.
+func (g *Group) settle(ctx context.Context) error {
+	wait := settleEvery
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		wait = settleEvery
+		work, err := g.underSuspicion(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range work {
+			if err := g.settleRows(ctx, s); err != nil && ctx.Err() == nil {
+				g.log.Warn("rows under suspicion could not be read again yet", "table", s.epoch.Shape.Table, "rows", len(s.keys), "err", err.Error())
+				wait = settleRetry
+			}
+		}
+	}
+}
+
+// suspicion is rows of one table.
+type suspicion struct {
+	epoch cdc.Epoch
+	keys  []digest.Key
+}
+
+func (g *Group) underSuspicion(ctx context.Context) ([]suspicion, error) {
+	var work []suspicion
+	err := g.do(ctx, func() error {
+		for id, epoch := range g.ledger.Epochs() {
+			if keys := g.ledger.Suspects(id); len(keys) > 0 {
+				work = append(work, suspicion{epoch, keys})
+			}
+		}
+		return nil
+	})
+	return work, err
+}
+
+// errMoving is for rows that changed on the reference while they were read.
+var errMoving = errors.New("they change too fast")
+
+// settleRounds bounds how often rows that change on the reference are read at once.
+const settleRounds = 5
+
+func (g *Group) settleRows(ctx context.Context, s suspicion) error {
+	for range settleRounds {
+		if err := g.settleOnce(ctx, s); !errors.Is(err, errMoving) {
+			return err
+		}
+	}
+	return errMoving
+}
+
+// settleOnce reads the rows on the reference, then on each member that has replayed what the reference had shown, then on
+// the reference again. If they were the same there all the time, the members' rows are of one time with them.
+func (g *Group) settleOnce(ctx context.Context, s suspicion) error {
+	reads := make(map[align.MemberID]*watched)
+	defer func() {
+		for _, w := range reads {
+			g.unwatch(ctx, w)
+		}
+	}()
+	first, err := g.readAgain(ctx, g.ref, s)
+	defer g.unwatch(ctx, first)
+	if err != nil {
+		return err
+	}
+	var mark cdc.TxSet
+	if err := g.do(ctx, func() error { mark = g.ledger.Mark(); return nil }); err != nil {
+		return err
+	}
+	for _, id := range g.order {
+		if id == g.ref || !g.live(ctx, s.epoch.Table, id) {
+			continue
+		}
+		caughtUp := func() bool { return g.ledger.CaughtUp(s.epoch.Table, id, mark) }
+		if err := g.until(ctx, errNotCaughtUp, caughtUp); err != nil {
+			return err
+		}
+		if reads[id], err = g.readAgain(ctx, id, s); err != nil {
+			return err
+		}
+	}
+	if reads[g.ref], err = g.readAgain(ctx, g.ref, s); err != nil {
+		return err
+	}
+	if !sameRows(first.scan.Rows, reads[g.ref].scan.Rows) {
+		return errMoving
+	}
+	return g.do(ctx, func() error { return g.mend(s, reads) })
+}
+
+func (g *Group) live(ctx context.Context, id cdc.TableID, on align.MemberID) (live bool) {
+	_ = g.do(ctx, func() error { live = !g.feeds[on].ScanOnly && g.ledger.Live(id, on); return nil })
+	return live
+}
+
+func (g *Group) readAgain(ctx context.Context, on align.MemberID, s suspicion) (*watched, error) {
+	f := g.feeds[on]
+	var table cdc.Table
+	if err := g.do(ctx, func() error { table = f.defined[s.epoch.Shape.Table]; return nil }); err != nil {
+		return &watched{}, err
+	}
+	return g.read(ctx, f, part{table: table, epoch: s.epoch, Part: cdc.Part{Keys: s.keys}})
+}
+
+func sameRows(a, b []align.ScannedRow) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !bytes.Equal(a[i].Key, b[i].Key) || !bytes.Equal(a[i].Row, b[i].Row) {
+			return false
+		}
+	}
+	return true
+}
+
+// mend tells the ledger what was read. It runs on the ledger's goroutine.
+func (g *Group) mend(s suspicion, reads map[align.MemberID]*watched) error {
+	found := make(map[align.MemberID][]align.Mismatch)
+	for id, w := range reads {
+		if w.watch.Broken() {
+			return errBroken
+		}
+		list, err := g.ledger.Mismatches(w.watch, &w.scan)
+		if err != nil {
+			return g.fail(err)
+		}
+		if len(list) == 0 {
+			continue
+		}
+		found[id] = list
+		g.log.Warn("rows were changed without a trace in the log", "member", g.feeds[id].Name, "table", s.epoch.Shape.Table, "rows", len(list))
+	}
+	if err := g.ledger.Mend(s.epoch.Table, found); err != nil {
+		return g.fail(err)
+	}
+	g.ledger.Settled(s.epoch.Table, s.keys)
+	return nil
+}

@@ -1,0 +1,70 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"lockstep/align"
+)
+
+// scrubJSON is what POST /api/v1/scrubs takes.
+type scrubJSON struct {
+	Group   string   `json:"group"`   // may be left out if there is only one
+	Tables  []string `json:"tables"`  // none: all
+	Members []string `json:"members"` // none: all
+}
+
+// maxRequest bounds the body of a request.
+const maxRequest = 1 << 20
+
+func (s *Server) listScrubs(w http.ResponseWriter, _ *http.Request) {
+	list := []align.ScrubRequest{}
+	for _, g := range s.groups {
+		list = append(list, g.Status().Scrubs...)
+	}
+	s.reply(w, list)
+}
+
+// requestScrub has rows read again. It wants JSON by name: no page of another site can make a browser send that.
+func (s *Server) requestScrub(w http.ResponseWriter, r *http.Request) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		s.fail(w, http.StatusUnsupportedMediaType, "send application/json")
+		return
+	}
+	var want scrubJSON
+	in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	in.DisallowUnknownFields()
+	if err := in.Decode(&want); err != nil && !errors.Is(err, io.EOF) {
+		s.fail(w, http.StatusBadRequest, "the body cannot be read: %v", err)
+		return
+	}
+	g := s.only(want.Group)
+	if g == nil {
+		s.fail(w, http.StatusNotFound, "there is no group %q: name one", want.Group)
+		return
+	}
+	request, err := g.RequestScrub(want.Tables, want.Members)
+	if err != nil {
+		s.fail(w, http.StatusNotFound, "%v", err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	s.reply(w, request)
+}
+
+// only returns the group of that name, or for an empty name the only one.
+func (s *Server) only(name string) Group {
+	if name == "" && len(s.groups) == 1 {
+		return s.groups[0]
+	}
+	for _, g := range s.groups {
+		if g.Status().Group == name {
+			return g
+		}
+	}
+	return nil
+}
