@@ -49,7 +49,8 @@ func (l *Ledger) countInFlight(t *table, m *member, c *coverage) {
 // reference's rows. The member must have replayed, before the read, what the reference had shown when w was made; and the
 // reference's stream must have been applied up to where its log ended after the read.
 //
-// Of a scan by keys the rows are judged, those of other scans are only suspected: they are returned, to be read again.
+// Of a scan by keys the rows are judged, those of other scans are only suspected, unless they are held to differ already
+// as they do: they are returned, to be read again.
 func (l *Ledger) Compare(w *Watch, on MemberID, s *Scan) (suspects []digest.Key, err error) {
 	t, m := l.tables[w.at.Table], l.members[on]
 	c := t.coverage[on]
@@ -61,7 +62,13 @@ func (l *Ledger) Compare(w *Watch, on MemberID, s *Scan) (suspects []digest.Key,
 	}
 	if s.Keys == nil {
 		for _, r := range found {
-			suspects = append(suspects, r.Key)
+			known, err := l.held(c, on, r)
+			if err != nil {
+				return nil, err
+			}
+			if !known {
+				suspects = append(suspects, r.Key)
+			}
 		}
 		return suspects, nil
 	}
@@ -84,6 +91,16 @@ func (l *Ledger) Compare(w *Watch, on MemberID, s *Scan) (suspects []digest.Key,
 		}
 	}
 	return suspects, nil
+}
+
+// held reports whether a row is held to differ as it was read now.
+func (l *Ledger) held(c *coverage, on MemberID, r Mismatch) (bool, error) {
+	d, err := l.state.DivergentKey(on, c.space.Table, r.Key)
+	if err != nil || d == nil {
+		return false, err
+	}
+	actual, err := r.digest()
+	return actual == d.Actual, err
 }
 
 func (l *Ledger) judgeScanned(t *table, m *member, c *coverage, r Mismatch) error {

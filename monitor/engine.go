@@ -12,8 +12,14 @@ import (
 	"lockstep/preflight"
 )
 
+// source is what is known of each engine.
+type source interface {
+	cdc.Source
+	cdc.Member
+}
+
 // newSource makes the source of a member. It connects to nothing.
-func newSource(g *config.Group, m *config.Member, h *digest.Hasher, log *slog.Logger) (cdc.Source, error) {
+func newSource(g *config.Group, m *config.Member, h *digest.Hasher, log *slog.Logger) (source, error) {
 	if g.Engine == config.Postgres {
 		return postgres.New(postgresOptions(g, m, log), h)
 	}

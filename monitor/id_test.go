@@ -8,7 +8,7 @@ import (
 )
 
 func TestIDIsAULID(t *testing.T) {
-	id := newID(time.UnixMilli(1469918176385)) // the example of the specification
+	id := NewID(time.UnixMilli(1469918176385)) // the example of the specification
 	if len(id) != 26 || !strings.HasPrefix(id, "01ARYZ6S41") {
 		t.Errorf("id is %s, want 26 characters that begin with 01ARYZ6S41", id)
 	}
@@ -21,7 +21,7 @@ func TestIDsSortByTime(t *testing.T) {
 	at := time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC)
 	var ids []string
 	for range 2000 {
-		ids = append(ids, newID(at))
+		ids = append(ids, NewID(at))
 		at = at.Add(at.Sub(time.Unix(0, 0))/500 + time.Millisecond)
 		if at.Year() > 2250 {
 			break
@@ -35,7 +35,7 @@ func TestIDsSortByTime(t *testing.T) {
 func TestIDsOfOneMomentAreDistinct(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 10_000 {
-		seen[newID(time.UnixMilli(1))] = true
+		seen[NewID(time.UnixMilli(1))] = true
 	}
 	if len(seen) != 10_000 {
 		t.Errorf("%d of 10000 ids are distinct", len(seen))

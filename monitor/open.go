@@ -81,7 +81,7 @@ func (g *Group) load(names map[align.MemberID]string, hasher *digest.Hasher) err
 		Reference:   g.ref,
 		Budget:      g.opt.Budget,
 		Hasher:      hasher,
-		NewID:       newID,
+		NewID:       NewID,
 		RangeRows:   g.opt.RangeRows,
 		MaxInFlight: g.opt.MaxInFlight,
 		ScanOnly:    g.scanOnly(),

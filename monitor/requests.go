@@ -33,7 +33,7 @@ func (g *Group) RequestScrub(tables, members []string) (align.ScrubRequest, erro
 		}
 	}
 	now := time.Now()
-	r := &align.ScrubRequest{ID: newID(now), Group: g.opt.Name, Tables: tables, Members: members, Requested: now}
+	r := &align.ScrubRequest{ID: NewID(now), Group: g.opt.Name, Tables: tables, Members: members, Requested: now}
 	g.requests.mu.Lock()
 	defer g.requests.mu.Unlock()
 	g.requests.list = append(g.requests.list, r)

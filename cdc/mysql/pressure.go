@@ -10,12 +10,13 @@ import (
 	"lockstep/cdc"
 )
 
-// manyHeld is the length of InnoDB's history list from which on reading suffers: a look at a row goes back through its
-// versions, and they push what is in use out of the buffer pool. It is what Amazon's guide to Aurora warns of.
+// manyHeld is the length of InnoDB's history list from which on we take reading to suffer: a look at a row goes back
+// through its versions, and they push what is in use out of the buffer pool. Where purge keeps up, the list is a thousandth
+// of that (https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/proactive-insights.history-list.html).
 const manyHeld = 1_000_000
 
 // sessions is the table of the server's sessions: of those of other accounts we see nothing without PROCESS. On MySQL
-// that of information_schema stops all sessions while it is read.
+// that of information_schema locks the list of sessions while it is read.
 func (v version) sessions() string {
 	if !v.mariadb && v.atLeast(8, 0, 22) {
 		return "performance_schema.processlist"

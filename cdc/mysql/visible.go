@@ -10,6 +10,15 @@ import (
 
 var _ cdc.Member = (*Source)(nil)
 
+// Written implements [cdc.Member].
+func (s *Source) Written(ctx context.Context) (set cdc.TxSet, err error) {
+	err = s.ask(ctx, func(ctx context.Context, c *session) error {
+		set, err = readApplied(ctx, c)
+		return err
+	})
+	return set, err
+}
+
 // Visible implements [cdc.Member]. Of MariaDB it has each id that the log shows, not just the last of each domain.
 func (s *Source) Visible(ctx context.Context) (set cdc.TxSet, err error) {
 	err = s.ask(ctx, func(ctx context.Context, c *session) error {

@@ -30,7 +30,14 @@ func (s *Source) Server(ctx context.Context) (cdc.Server, error) {
 	if err != nil {
 		return cdc.Server{}, s.wrap(fmt.Errorf("identify system: %w", err))
 	}
+	recovery, err := simpleQuery(ctx, conn.PgConn(), "SELECT pg_catalog.pg_is_in_recovery()")
+	if err != nil || len(recovery) != 1 {
+		return cdc.Server{}, s.wrap(fmt.Errorf("ask whether the server is a standby: %w", err))
+	}
+	standby := string(recovery[0][0]) == "t"
+	s.standby.Store(standby)
 	return cdc.Server{
+		Standby:  standby,
 		SystemID: is.SystemID,
 		Timeline: is.Timeline,
 		Database: is.DBName,
@@ -77,6 +84,7 @@ type catalogView struct {
 	options     Options
 	server      serverFacts
 	publication *publicationFacts
+	scanOnly    bool
 	types       map[uint32]columnType
 	attributes  map[uint32][]attribute
 	revisions   map[uint32]revision
@@ -108,7 +116,7 @@ func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cd
 }
 
 func (s *Source) viewCatalog(ctx context.Context, conn *pgx.Conn, facts []tableFacts) (*catalogView, error) {
-	v := &catalogView{options: s.options, attributes: map[uint32][]attribute{}, revisions: map[uint32]revision{}}
+	v := &catalogView{options: s.options, scanOnly: s.scanOnly(), attributes: map[uint32][]attribute{}, revisions: map[uint32]revision{}}
 	var relations []uint32
 	for _, t := range facts {
 		for _, r := range t.Relations {
@@ -190,7 +198,9 @@ func (v *catalogView) problem(t tableFacts, table cdc.Table) (problem, hint stri
 	checks := judgeUsage(v.server, []tableFacts{t})
 	checks = append(checks, judgeTable(v.server, t)...)
 	checks = append(checks, v.judgeKey(table)...)
-	checks = append(checks, v.judgePublished(t)...)
+	if !v.scanOnly {
+		checks = append(checks, v.judgePublished(t)...)
+	}
 	checks = append(checks, judgeRowSecurity(quoteName(v.server.Role), []tableFacts{t})...)
 	for _, c := range checks {
 		if c.State == preflight.Fail {

@@ -54,18 +54,21 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 		return err
 	}
 	r.Server, r.Named = r.server.SystemID+" "+r.server.Database, fmt.Sprintf("database %q of the same server", r.server.Database)
+	if r.server.Recovery { // the system identifier is its primary's
+		r.Server += " on " + o.Member
+	}
 	r.Preamble = preamble(r.server.Database)
 	r.Add(judgeVersion(r.server), judgeTransport(config))
-	if r.server.Recovery {
-		r.Add(preflight.Check{Subject: "role", Detail: "the server is a physical standby",
-			Hint: "this version of lockstep watches primaries and logical subscribers; take the member out"})
-		return nil
-	}
 	if r.tables, err = readTables(ctx, conn, match); err != nil {
 		return err
 	}
 	for _, t := range r.tables {
 		r.Tables = append(r.Tables, t.shown())
+	}
+	if r.server.Recovery || o.ScanOnly {
+		r.Add(judgeScanned(r.server, r.tables)...)
+		r.Whole = true
+		return nil
 	}
 	publication, err := readPublication(ctx, conn, o.Publication)
 	if err != nil {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -98,6 +99,8 @@ func judgeVersion(s serverFacts) preflight.Check {
 	return c
 }
 
+const originsSubject = "replication origins"
+
 // judgeRole is about the role that lockstep connects as, its rights on tables excepted.
 func judgeRole(s serverFacts, tables []tableFacts) []preflight.Check {
 	role := quoteName(s.Role)
@@ -106,7 +109,7 @@ func judgeRole(s serverFacts, tables []tableFacts) []preflight.Check {
 		replication.State, replication.Detail = preflight.Fail, role+" has no REPLICATION attribute"
 		replication.SQL = fmt.Sprintf("ALTER ROLE %s REPLICATION;", role)
 	}
-	origins := preflight.Check{Subject: "replication origins", State: preflight.OK, Detail: role + " may read them"}
+	origins := preflight.Check{Subject: originsSubject, State: preflight.OK, Detail: role + " may read them"}
 	if !s.ReadsOrigins {
 		origins.State, origins.Detail = preflight.Fail, role+" may not read how far the server has replayed"
 		origins.SQL = fmt.Sprintf("GRANT SELECT ON pg_catalog.pg_replication_origin_status TO %s;\n"+
@@ -181,4 +184,16 @@ func judgeSlot(name string, s serverFacts) preflight.Check {
 		c.Detail = "exists"
 	}
 	return c
+}
+
+// judgeScanned is about a member whose rows are read and whose log is not.
+func judgeScanned(s serverFacts, tables []tableFacts) []preflight.Check {
+	as := "scan_only"
+	checks := judgeRole(s, tables)
+	if s.Recovery { // it has no subscriptions whose origins could be read
+		as = "physical standby"
+		checks = slices.DeleteFunc(checks, func(c preflight.Check) bool { return c.Subject == originsSubject })
+	}
+	role := preflight.Check{Subject: "role", State: preflight.OK, Detail: as + ": its rows are read again and again, its log is not"}
+	return append(append([]preflight.Check{role}, checks...), judgeTables(s, tables)...)
 }

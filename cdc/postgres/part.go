@@ -77,7 +77,7 @@ func (s *Source) readPart(ctx context.Context, conn *pgx.Conn, t cdc.Table, e cd
 // openView begins a transaction that shows all that the stream has shown.
 func (s *Source) openView(ctx context.Context, conn *pgx.Conn) (cdc.View, error) {
 	const begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-	if s.options.ScanOnly {
+	if s.scanOnly() {
 		_, err := conn.Exec(ctx, begin)
 		return cdc.View{}, err
 	}

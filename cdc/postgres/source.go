@@ -38,6 +38,7 @@ type Source struct {
 	catalog chan *pgx.Conn
 	readers chan *pgx.Conn // idle connections for parts of tables
 	shown   shown
+	standby atomic.Bool // the server was a physical standby when it was last asked
 
 	mu     sync.Mutex // held to replace list
 	list   atomic.Pointer[watchlist]

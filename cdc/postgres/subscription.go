@@ -40,7 +40,11 @@ WHERE o.external_id IS NOT NULL AND o.remote_lsn IS NOT NULL`
 // Progress implements [cdc.Source].
 func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	p := cdc.Progress{Applied: map[string]cdc.TxSet{}}
-	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) (err error) {
+		if s.standby.Load() {
+			p, err = replayProgress(ctx, conn)
+			return err
+		}
 		lanes, err := s.lanes(ctx, conn)
 		if err != nil {
 			return err
@@ -56,6 +60,9 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 				return err
 			}
 			p.Applied[a.Lane] = cdc.Everything(at)
+		}
+		if s.options.ScanOnly {
+			return nil
 		}
 		// After the origins, in a statement of its own: what they count was written before it.
 		p.Barrier, err = endOfLog(ctx, conn)

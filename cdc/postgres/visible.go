@@ -15,36 +15,46 @@ var _ cdc.Member = (*Source)(nil)
 // commitTime is within what a commit that is in the log can be seen by all, unless it waits for a synchronous standby.
 const commitTime = 200 * time.Millisecond
 
+// Written implements [cdc.Member].
+func (s *Source) Written(ctx context.Context) (set cdc.TxSet, err error) {
+	err = s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		set, _, err = writtenOrReplayed(ctx, conn)
+		return err
+	})
+	return set, err
+}
+
 // Visible implements [cdc.Member]. A transaction that commits is written to the log and then taken off the list of those in
 // progress; so once all have ended that were in progress after the end of the log was read, everything before that end can
 // be seen. Those that do not end soon have not begun to commit, or wait for a synchronous standby.
 func (s *Source) Visible(ctx context.Context) (cdc.TxSet, error) {
 	var set cdc.TxSet
 	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		end, standby, err := writtenOrReplayed(ctx, conn)
+		written, standby, err := writtenOrReplayed(ctx, conn)
 		if err != nil || standby {
-			set = cdc.Everything(end) // a standby counts a commit as replayed after it can be seen
+			set = written // a standby counts a commit as replayed after it can be seen
 			return err
 		}
 		shown, err := s.committed(ctx, conn)
 		if err == nil && shown {
-			set = cdc.Everything(end)
+			set = written
 		}
 		return err
 	})
 	return set, err
 }
 
-// writtenOrReplayed is the end of the log: of what was written, or on a standby of what was replayed.
-func writtenOrReplayed(ctx context.Context, conn *pgx.Conn) (end cdc.LSN, standby bool, err error) {
-	var text string
-	err = conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery(), CASE WHEN pg_catalog.pg_is_in_recovery()
-		THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END::text`).Scan(&standby, &text)
-	if err != nil {
-		return 0, false, fmt.Errorf("read the end of the log: %w", err)
+// writtenOrReplayed is all that the log has, or on a standby what of its primary's was replayed.
+func writtenOrReplayed(ctx context.Context, conn *pgx.Conn) (set cdc.TxSet, standby bool, err error) {
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_is_in_recovery()").Scan(&standby); err != nil {
+		return set, false, fmt.Errorf("ask whether the server is a standby: %w", err)
 	}
-	end, err = cdc.ParseLSN(text)
-	return end, standby, err
+	if standby {
+		progress, err := replayProgress(ctx, conn)
+		return progress.Applied[cdc.WALLane], true, err
+	}
+	end, err := endOfLog(ctx, conn)
+	return cdc.Everything(end), false, err
 }
 
 // In a statement of its own: it takes its view of what is in progress when it begins.

@@ -20,11 +20,19 @@ type scanBars struct {
 	bars     map[[2]string]*mpb.Bar // owned by the goroutine of show
 }
 
-// showScans draws progress bars on w until ctx ends. Wait waits for the last of them.
-func showScans(ctx context.Context, w io.Writer, groups []*monitor.Group) *scanBars {
+// showScans draws progress bars of what scans returns on w until ctx ends. Wait waits for the last of them.
+func showScans(ctx context.Context, w io.Writer, scans func() []align.ScanProgress) *scanBars {
 	b := newScanBars(mpb.WithOutput(w))
-	b.done.Go(func() { b.show(ctx, groups) })
+	b.done.Go(func() { b.show(ctx, scans) })
 	return b
+}
+
+// scansOf lists the tables of groups that are being read.
+func scansOf(groups []*monitor.Group) (scans []align.ScanProgress) {
+	for _, g := range groups {
+		scans = append(scans, g.Scans()...)
+	}
+	return scans
 }
 
 func newScanBars(options ...mpb.ContainerOption) *scanBars {
@@ -34,15 +42,11 @@ func newScanBars(options ...mpb.ContainerOption) *scanBars {
 // Wait returns when nothing is drawn any more.
 func (b *scanBars) Wait() { b.done.Wait() }
 
-func (b *scanBars) show(ctx context.Context, groups []*monitor.Group) {
+func (b *scanBars) show(ctx context.Context, scans func() []align.ScanProgress) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		var scans []align.ScanProgress
-		for _, g := range groups {
-			scans = append(scans, g.Scans()...)
-		}
-		b.draw(scans)
+		b.draw(scans())
 		select {
 		case <-ctx.Done():
 			b.draw(nil)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"lockstep/align"
 	"lockstep/config"
 	"lockstep/monitor"
 )
@@ -66,7 +67,7 @@ func run(ctx context.Context, cfg *config.Config, log *slog.Logger, stderr io.Wr
 	log.Info("lockstep watches", "listen", d.Addr(), "groups", len(d.Groups()), "version", version)
 	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		drawing, stop := context.WithCancel(ctx)
-		bars := showScans(drawing, f, d.Groups())
+		bars := showScans(drawing, f, func() []align.ScanProgress { return scansOf(d.Groups()) })
 		defer bars.Wait()
 		defer stop()
 	}

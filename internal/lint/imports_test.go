@@ -20,6 +20,7 @@ var allowed = map[string]string{
 	"store":            "align cdc merkle digest",
 	"preflight":        "digest",
 	"scan":             "cdc merkle digest",
+	"diff":             "align cdc digest",
 	"cdc/postgres":     "cdc merkle digest preflight",
 	"cdc/mysql":        "cdc merkle digest preflight",
 	"alerts":           "align store cdc digest",
@@ -31,7 +32,7 @@ var allowed = map[string]string{
 	"internal/cluster": "config monitor preflight internal/dbtest",
 	"internal/demo":    below + " config monitor internal/cluster internal/dbtest internal/load",
 	"internal/lint":    "",
-	"cmd/lockstep":     "config monitor align store cdc preflight web internal/demo internal/dbtest",
+	"cmd/lockstep":     "config monitor diff align store cdc preflight web internal/demo internal/dbtest",
 }
 
 // owners says which packages may import a third-party module: the few that would have to change if it went away.

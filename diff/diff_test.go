@@ -1,0 +1,456 @@
+package diff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/digest"
+)
+
+// bubble runs a test on a group of a reference with ten rows and a member.
+func bubble(t *testing.T, test func(t *testing.T, g *memory, ref, us *replica)) {
+	synctest.Test(t, func(t *testing.T) {
+		rows := map[int]int64{}
+		for k := 1; k <= 10; k++ {
+			rows[k] = 1
+		}
+		g := newMemory(rows)
+		test(t, g, g.reference(byNumber, cdc.KeyOrder), g.replica(byNumber, cdc.KeyOrder))
+	})
+}
+
+// during does things beside the comparison, until it is over.
+func during(t *testing.T, o Options, things ...func(context.Context)) Result {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	for _, do := range things {
+		go do(ctx)
+	}
+	r := run(t, o).Results[0]
+	stop()
+	synctest.Wait()
+	return r
+}
+
+func expect(t *testing.T, r Result, verdict align.Verdict, reason string, keys ...string) {
+	t.Helper()
+	if r.Verdict != verdict || !strings.Contains(r.Reason, reason) || reason == "" && r.Reason != "" {
+		t.Errorf("verdict %s (%s), want %s (%s)", r.Verdict, r.Reason, verdict, reason)
+	}
+	if diff := cmp.Diff(keys, found(r)); diff != "" {
+		t.Errorf("keys (-want +got)\n%s", diff)
+	}
+}
+
+func TestEqualTablesAreInStep(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		r := run(t, g.options(ref, us)).Results[0]
+		expect(t, r, align.InStep, "")
+		if r.ReferenceRows != 10 || r.MemberRows != 10 || r.Parts != 1 || r.Suspects != 0 {
+			t.Errorf("read %+v, want ten rows of each in one part", r)
+		}
+	})
+}
+
+func TestNeighboursAreOneRange(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		for _, k := range []int{2, 3, 4, 6} {
+			us.tamper(k, 0)
+		}
+		us.tamper(9, 5)
+		us.tamper(10, 5)
+		us.tamper(11, 5)
+		us.tamper(12, 5)
+		for _, rows := range []int{1, 2, 3, 100} {
+			o := g.options(ref, us)
+			o.PartRows = rows
+			r := run(t, o).Results[0]
+			expect(t, r, align.Diverged, "", "9-10 changed", "11-12 extra", "2-4 missing", "6 missing")
+			if r.Keys != 8 {
+				t.Errorf("%d keys, want 8", r.Keys)
+			}
+		}
+	})
+}
+
+func TestDivergenceIsTheRecordOfTheContract(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		us.tamper(2, 3)
+		us.tamper(3, 3)
+		began := time.Now().UTC()
+		d := run(t, g.options(ref, us)).Results[0].Divergences
+		if len(d) != 1 {
+			t.Fatalf("%d divergences, want 1: %+v", len(d), d)
+		}
+		if d[0].FirstSeen.Before(began) || d[0].ConfirmedAt.Before(d[0].FirstSeen) {
+			t.Errorf("seen at %v and confirmed at %v, want both after %v", d[0].FirstSeen, d[0].ConfirmedAt, began)
+		}
+		d[0].FirstSeen, d[0].ConfirmedAt = time.Time{}, time.Time{}
+		want := align.Divergence{
+			ID: "1", Group: "shop", Table: memoryTable, Member: "us-1", Reference: "eu-1", State: align.Open, Kind: align.Changed, Cause: align.CauseUnknown,
+			Ranges:    []align.Range{{First: []byte(`{"id":2}`), Last: []byte(`{"id":3}`), Changed: 2}},
+			Positions: map[string]string{"eu-1": "0/1", "us-1": "0/1"}, Keys: 2, LagBudget: "1s",
+		}
+		if diff := cmp.Diff(want, d[0]); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+	})
+}
+
+func TestMoreRangesThanAreListedAreCounted(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		for k := 1; k <= 9; k += 2 {
+			us.tamper(k, 3)
+		}
+		o := g.options(ref, us)
+		o.MaxRanges = 2
+		r := run(t, o).Results[0]
+		expect(t, r, align.Diverged, "", "1 changed", "3 changed")
+		if d := r.Divergences[0]; !d.Truncated || d.Keys != 5 {
+			t.Errorf("%d keys, truncated %v, want 5 and true", d.Keys, d.Truncated)
+		}
+	})
+}
+
+// What is on its way for less than the lag budget is no difference.
+func TestMemberThatCatchesUpInTimeIsInStep(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		g.commit(commit{rows: map[int]int64{3: 2, 4: 0, 11: 1}})
+		us.lag = 900 * time.Millisecond
+		r := during(t, g.options(ref, us), us.replay)
+		expect(t, r, align.InStep, "")
+		if r.Suspects != 3 {
+			t.Errorf("%d suspects, want 3", r.Suspects)
+		}
+	})
+}
+
+func TestMemberOverItsLagBudgetIsStale(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		g.commit(commit{rows: map[int]int64{3: 2, 4: 0, 11: 1}})
+		us.lanes[0].Enabled = false
+		r := run(t, g.options(ref, us)).Results[0]
+		expect(t, r, align.StaleState, "", "3-4 stale", "11 stale")
+		d := r.Divergences[0]
+		if want := `subscription "goods" of us-1 has replayed up to 0/1 only, and not 0/2, after 1s: it is stopped`; d.Detail != want {
+			t.Errorf("detail %q, want %q", d.Detail, want)
+		}
+		if x := d.Ranges[0]; x.Changed != 1 || x.Extra != 1 || x.Missing != 0 {
+			t.Errorf("range %+v, want one row changed and one extra", x)
+		}
+	})
+}
+
+func TestLagWithinTheBudgetThatIsNotWaitedForIsNotKnown(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		g.commit(commit{rows: map[int]int64{3: 2}})
+		o := g.options(ref, us)
+		wait := 100 * time.Millisecond
+		o.Wait = &wait
+		began := time.Now()
+		expect(t, run(t, o).Results[0], align.Unverified, "after 100ms, which is less than its lag budget")
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// Its author waits for a synchronous standby that is down; the subscriber has the row already.
+func TestCommitThatOnlyTheMemberShowsIsNoDifference(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+			g.commit(commit{rows: map[int]int64{3: 2}, hidden: time.Hour})
+			us.tamper(3, 2)
+			us.done = 1
+			r := during(t, g.options(ref, us), us.replay, func(ctx context.Context) {
+				for n := int64(1); sleep(ctx, time.Millisecond) == nil && busy; n++ {
+					g.commit(commit{rows: map[int]int64{9: n}})
+				}
+			})
+			expect(t, r, align.Unverified, "eu-1 does not show yet what us-1 may have from it already")
+		})
+		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+			g.commit(commit{rows: map[int]int64{3: 2}, hidden: time.Second})
+			us.tamper(3, 2)
+			us.done = 1
+			expect(t, during(t, g.options(ref, us), us.replay), align.InStep, "")
+		})
+	}
+}
+
+// A row that is written there and back looks the same twice on the reference, and is the other on the member in between.
+func TestRowThatIsWrittenThereAndBackIsNotAccused(t *testing.T) {
+	for n := range 200 {
+		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+			us.lag = time.Millisecond
+			r := during(t, g.options(ref, us), us.replay, func(ctx context.Context) {
+				for n := 0; sleep(ctx, 100*time.Microsecond) == nil; n++ {
+					rows := map[int]int64{}
+					for k := 1; k <= 10; k++ {
+						rows[k] = int64(1 + (n+k)%2)
+					}
+					g.commit(commit{rows: rows})
+				}
+			})
+			if len(r.Divergences) > 0 || r.Verdict == align.Diverged {
+				t.Errorf("run %d: %s %v", n, r.Verdict, found(r))
+			}
+		})
+	}
+}
+
+func TestRowThatNeverStandsStillIsNamed(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		us.lag = time.Millisecond
+		next := int64(1)
+		r := during(t, g.options(ref, us), us.replay, func(ctx context.Context) {
+			for ; sleep(ctx, 50*time.Microsecond) == nil; next++ {
+				g.commit(commit{rows: map[int]int64{7: next}})
+				us.tamper(7, 1_000_000+next)
+			}
+		})
+		expect(t, r, align.Unverified, `1 keys were written again and again while they were read: {"id":7}`)
+	})
+}
+
+func TestTableThatNothingReplicatesIsNotJudged(t *testing.T) {
+	for want, change := range map[string]func(us *replica){
+		"nothing on us-1 replicates it from eu-1; keys that differ now: 1": func(us *replica) { us.lanes[0].Tables = nil },
+		"nothing on us-1 replicates it":                                    func(us *replica) { us.lanes[0].Slot = "of another server" },
+		"initial copy; keys":                                               func(us *replica) { us.lanes[0].Tables[memoryTable] = "initial copy" },
+		"both replicate it": func(us *replica) {
+			us.lanes = append(us.lanes, cdc.Lane{Name: "pg_2", Slot: us.lanes[0].Slot, Tables: us.lanes[0].Tables})
+		},
+	} {
+		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+			us.tamper(3, 4)
+			change(us)
+			expect(t, run(t, g.options(ref, us)).Results[0], align.Unverified, want)
+		})
+	}
+}
+
+func TestPublicationThatLeavesRowsOutIsNamed(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		us.tamper(3, 0)
+		us.lanes[0].Publications = []string{"some"}
+		ref.table.Publications = map[string]string{"some": "rows"}
+		expect(t, run(t, g.options(ref, us)).Results[0], align.Unverified, `publication "some" leaves out rows`)
+	})
+}
+
+func TestTablesThatAreDefinedOtherwiseAreNotCompared(t *testing.T) {
+	for want, change := range map[string]func(ref, us *replica){
+		"it does not exist on us-1":                                 func(_, us *replica) { us.table = cdc.Table{} },
+		"it does not exist on eu-1":                                 func(ref, _ *replica) { ref.table = cdc.Table{} },
+		`its primary key on us-1 is ["v"], on the reference ["id"]`: func(_, us *replica) { us.table.Key = []string{"v"} },
+		`column "v" is int  on eu-1 and text  on us-1`:              func(_, us *replica) { us.table.Columns[1].Class = digest.Text },
+		"we may not read it: GRANT SELECT ON public.goods TO lockstep": func(_, us *replica) {
+			us.table.Problem, us.table.Hint = "we may not read it", "GRANT SELECT ON public.goods TO lockstep"
+		},
+	} {
+		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+			change(ref, us)
+			r := run(t, g.options(ref, us)).Results[0]
+			expect(t, r, align.Unverified, want)
+			if r.Table != memoryTable || r.Member != "us-1" {
+				t.Errorf("about %s on %s", r.Table, r.Member)
+			}
+		})
+	}
+}
+
+func TestColumnThatOneMemberLacksIsNamed(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		ref.table.Columns = append(ref.table.Columns, digest.Column{Name: "w", Class: digest.Int})
+		if r := run(t, g.options(ref, us)).Results[0]; r.Verdict != align.InStep || r.Note != "not compared, because not on every member: column w" {
+			t.Errorf("verdict %s, note %q", r.Verdict, r.Note)
+		}
+		o := g.options(ref, us)
+		o.Exclude = func(string) []string { return []string{"w"} }
+		if r := run(t, o).Results[0]; r.Note != "" {
+			t.Errorf("note %q about a column that is excluded", r.Note)
+		}
+	})
+}
+
+func TestMemberThatFailsIsNotInStep(t *testing.T) {
+	for _, name := range []string{"eu-1", "us-1"} {
+		for failing := 1; failing <= 12; failing++ {
+			bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+				us.tamper(3, 2)
+				reads := 0
+				g.read = func(of string, _ int) error {
+					if of == name {
+						reads++
+					}
+					if of == name && reads == failing {
+						return errors.New("connection lost")
+					}
+					return nil
+				}
+				o := g.options(ref, us)
+				o.PartRows = 2
+				r := run(t, o).Results[0]
+				if reads < failing {
+					if r.Verdict != align.Diverged || r.Reason != "" {
+						t.Errorf("%s (%s) without a failure", r.Verdict, r.Reason)
+					}
+					return
+				}
+				if r.Verdict == align.InStep || !strings.Contains(r.Reason, "connection lost") {
+					t.Errorf("read %d of %s fails: %s (%s)", failing, name, r.Verdict, r.Reason)
+				}
+			})
+		}
+	}
+}
+
+func TestOneMemberThatFailsLeavesTheOthersTheirVerdict(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		second := g.replica(byNumber, cdc.KeyOrder)
+		second.tamper(5, 0)
+		g.read = func(of string, _ int) error {
+			if of == us.name {
+				return &cdc.SetupError{Problem: "permission denied", Hint: "GRANT SELECT"}
+			}
+			return nil
+		}
+		o := g.options(ref, us, second)
+		o.PartRows = 2
+		r := run(t, o)
+		expect(t, r.Results[0], align.Unverified, "permission denied: GRANT SELECT")
+		expect(t, r.Results[1], align.Diverged, "", "5 missing")
+		if r.Results[0].Unreachable {
+			t.Error("a member that answers is said not to")
+		}
+	})
+}
+
+func TestTableWithoutAnOrderIsReadWhole(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		us.table.Order = cdc.Unordered
+		us.tamper(2, 0)
+		us.tamper(3, 0)
+		us.tamper(20, 2)
+		expect(t, run(t, g.options(ref, us)).Results[0], align.Diverged, "", "20 extra", "2 missing", "3 missing")
+		o := g.options(ref, us)
+		o.MaxWhole = 9
+		expect(t, run(t, o).Results[0], align.Unverified, "more than 9 rows")
+	})
+}
+
+func TestSoManyDifferencesThatTheWalkEndsAreNotThoughtToBeAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rows := map[int]int64{}
+		for k := 1; k <= 1000; k++ {
+			rows[k] = 1
+		}
+		for name, tamper := range map[string]func(*replica, int){
+			"changed": func(us *replica, k int) { us.tamper(k, 2) },
+			"extra":   func(us *replica, k int) { us.tamper(1000+k, 2) },
+		} {
+			g := newMemory(rows)
+			ref, us := g.reference(byNumber, cdc.KeyOrder), g.replica(byNumber, cdc.KeyOrder)
+			for k := 1; k <= 1000; k++ {
+				tamper(us, k)
+			}
+			o := g.options(ref, us)
+			o.PartRows, o.MaxSuspects = 50, 200
+			r := run(t, o).Results[0]
+			if r.Verdict != align.Diverged || !strings.Contains(r.Reason, "not all of it was compared") || !r.Divergences[0].Truncated {
+				t.Errorf("%s: %s (%s), truncated %v", name, r.Verdict, r.Reason, r.Divergences[0].Truncated)
+			}
+			if r.Keys < 200 || r.Keys > 300 {
+				t.Errorf("%s: %d keys, want about 200", name, r.Keys)
+			}
+		}
+	})
+}
+
+func TestRowsAreReadNoFasterThanAllowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rows := map[int]int64{}
+		for k := 1; k <= 1000; k++ {
+			rows[k] = 1
+		}
+		g := newMemory(rows)
+		ref, us := g.reference(byNumber, cdc.KeyOrder), g.replica(byNumber, cdc.KeyOrder)
+		most := 0
+		g.read = func(_ string, n int) error { most = max(most, n); return nil }
+		o := g.options(ref, us)
+		o.MaxRowsPerSecond = 100
+		began := time.Now()
+		expect(t, run(t, o).Results[0], align.InStep, "")
+		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("1000 rows of each side at 100 a second took %v", took)
+		}
+		if most > 50 {
+			t.Errorf("%d rows were read at once", most)
+		}
+	})
+}
+
+func TestNothingIsSaidOfOneServerUnderTwoNames(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, _ *replica) {
+		_, err := New(g.options(ref, ref)).Run(t.Context())
+		var refused *Error
+		if !errors.As(err, &refused) || !refused.Usage {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestInterruptedComparisonSaysNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		ctx, stop := context.WithCancelCause(t.Context())
+		g.read = func(string, int) error { stop(errors.New("enough")); return nil }
+		r, err := New(g.options(ref, us)).Run(ctx)
+		if r != nil || err == nil || err.Error() != "enough" {
+			t.Errorf("got %v, %v", r, err)
+		}
+	})
+}
+
+func TestStepsTellWhatGoesOn(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		g.commit(commit{rows: map[int]int64{3: 2}})
+		c := New(g.options(ref, us))
+		seen := map[string]bool{}
+		done := make(chan error)
+		go func() {
+			_, err := c.Run(t.Context())
+			done <- err
+		}()
+		for running := true; running; {
+			select {
+			case err := <-done:
+				running = false
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(100 * time.Microsecond):
+			}
+			for _, s := range c.Steps() {
+				seen[fmt.Sprint(s.Member, " ", s.Waits)] = true
+			}
+		}
+		for _, want := range []string{"eu-1 ", "us-1 ", "us-1 0/2"} {
+			if !seen[want] {
+				t.Errorf("step %q was not told; there were %v", want, seen)
+			}
+		}
+		if left := c.Steps(); len(left) > 0 {
+			t.Errorf("%v goes on after the end", left)
+		}
+	})
+}

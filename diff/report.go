@@ -1,0 +1,202 @@
+package diff
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"lockstep/align"
+	"lockstep/cdc"
+)
+
+// Error says why nothing was compared.
+type Error struct {
+	Err         error
+	Unreachable bool // a member does not answer, rather than being set up wrongly
+	Usage       bool // the configuration is wrong
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Report is what a comparison found.
+type Report struct {
+	Group, Reference string
+	Began, Ended     time.Time
+	Results          []Result // by table, then as configured
+}
+
+// Result is about one table on one member. The zero Verdict is none: it says nothing.
+type Result struct {
+	Member, Table string
+	Verdict       align.Verdict // in_step, unverified, stale or diverged
+	// Reason says why not everything can be said, which a table that has diverged may have too.
+	Reason      string
+	Note        string // what was left out on purpose
+	Unreachable bool   // a member stopped to answer
+	Parts       int
+	// ReferenceRows and MemberRows is how many rows were read to compare all of the table, Suspects how many keys were
+	// read again, and Rounds how often.
+	ReferenceRows, MemberRows int64
+	Suspects, Rounds          int
+	Keys                      int64             // that differ
+	From, To                  map[string]string // positions by member, before and after
+	Divergences               []align.Divergence
+}
+
+// result sums the pair up.
+func (p *pair) result() Result {
+	r := Result{
+		Member: p.member.name, Table: p.table.Name, Reason: p.reason, Note: p.note, Unreachable: p.unreachable, Parts: p.parts,
+		ReferenceRows: p.refRows, MemberRows: p.memRows, Suspects: p.judged, Rounds: p.rounds, From: p.from, To: p.to,
+		Keys: int64(len(p.confirmed) + len(p.late)),
+	}
+	if p.stopped {
+		r.Reason = join(r.Reason, fmt.Sprintf("so many keys differ (%d) that not all of it was compared", p.judged))
+	}
+	if p.failed != nil {
+		r.Reason = join(r.Reason, p.failed.Error())
+	}
+	var err error
+	if r.Divergences, err = p.divergences(); err != nil {
+		r.Reason = join(r.Reason, err.Error())
+	}
+	switch {
+	case len(p.confirmed) > 0:
+		r.Verdict = align.Diverged
+	case len(p.late) > 0:
+		r.Verdict = align.StaleState
+	case r.Reason != "":
+		r.Verdict = align.Unverified
+	default:
+		r.Verdict = align.InStep
+	}
+	return r
+}
+
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
+}
+
+// divergences gathers the keys that differ by how they differ.
+func (p *pair) divergences() ([]align.Divergence, error) {
+	byKind := map[align.Kind][]*suspect{align.Stale: p.late}
+	for _, s := range p.confirmed {
+		byKind[s.kind()] = append(byKind[s.kind()], s)
+	}
+	var list []align.Divergence
+	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
+		if len(byKind[kind]) == 0 {
+			continue
+		}
+		d, err := p.divergence(kind, byKind[kind])
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+	}
+	return list, nil
+}
+
+// kind says how the row differs.
+func (s *suspect) kind() align.Kind {
+	switch {
+	case s.mem.IsZero():
+		return align.Missing
+	case s.ref.IsZero():
+		return align.Extra
+	}
+	return align.Changed
+}
+
+func (p *pair) divergence(kind align.Kind, keys []*suspect) (align.Divergence, error) {
+	now := time.Now().UTC()
+	d := align.Divergence{
+		ID: p.c.opt.NewID(now), Group: p.c.opt.Group, Table: p.table.Name, Member: p.member.name, Reference: p.ref.name,
+		State: align.Open, Kind: kind, Cause: align.CauseUnknown, Keys: int64(len(keys)),
+		Positions: maps.Clone(p.to), FirstSeen: p.began, ConfirmedAt: now, LagBudget: p.c.opt.Budget(p.table.Name).String(),
+	}
+	switch {
+	case kind == align.Stale:
+		d.Detail = p.lateWhy
+	case !p.errant.IsZero():
+		d.Detail = fmt.Sprintf("%s has transactions that %s lacks: %v", p.member.name, p.ref.name, p.errant)
+	}
+	var err error
+	d.Ranges, d.Truncated, err = p.ranges(keys)
+	d.Truncated = d.Truncated || p.stopped
+	return d, err
+}
+
+// ranges joins neighbouring keys, of one kind or of a stale member, up to the limit.
+func (p *pair) ranges(keys []*suspect) (list []align.Range, truncated bool, err error) {
+	slices.SortFunc(keys, p.order)
+	for i, s := range keys {
+		text, err := p.epoch.Shape.KeyJSON(s.key)
+		if err != nil {
+			return nil, false, err
+		}
+		if i == 0 || !p.neighbours(keys[i-1], s) {
+			if len(list) == p.c.opt.MaxRanges {
+				return list, true, nil
+			}
+			list = append(list, align.Range{First: text})
+		}
+		extend(&list[len(list)-1], text, s.kind())
+	}
+	return list, false, nil
+}
+
+func extend(r *align.Range, last json.RawMessage, kind align.Kind) {
+	r.Last = last
+	switch kind {
+	case align.Changed:
+		r.Changed++
+	case align.Missing:
+		r.Missing++
+	default:
+		r.Extra++
+	}
+}
+
+// order is that of the keys where it is the server's, else that in which the rows were read.
+func (p *pair) order(a, b *suspect) int {
+	if p.refTable.Order != cdc.KeyOrder {
+		if c := cmp.Compare(max(a.refAt, a.memAt), max(b.refAt, b.memAt)); c != 0 {
+			return c
+		}
+	}
+	return bytes.Compare(a.key, b.key)
+}
+
+// neighbours reports whether no row that is in step lies between two that differ: they are on one side both, and came one
+// after the other there. All rows between them on the other side only are not in step. An order of the member's own says
+// nothing about the reference's.
+func (p *pair) neighbours(a, b *suspect) bool {
+	sameOrder := p.refTable.Order == cdc.KeyOrder && p.table.Order == cdc.KeyOrder
+	return a.refAt > 0 && b.refAt == a.refAt+1 || sameOrder && a.memAt > 0 && b.memAt == a.memAt+1
+}
+
+// someKeys lists the first suspects, for people.
+func (p *pair) someKeys() string {
+	const most = 10
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(p.suspects)) {
+		if len(list) == most {
+			list = append(list, "…")
+			break
+		}
+		if text, err := p.epoch.Shape.KeyJSON([]byte(k)); err == nil {
+			list = append(list, string(text))
+		}
+	}
+	return strings.Join(list, " ")
+}

@@ -1,0 +1,70 @@
+package monitor
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"lockstep/cdc"
+	"lockstep/config"
+	"lockstep/digest"
+)
+
+// Readers are the members of a group, of which rows are read and nothing else is: no slot, no stream, no store.
+type Readers struct {
+	Reference string
+	Members   map[string]cdc.Member // the reference among them
+}
+
+// OpenReaders finds the reference of a group and opens it and the named members, or all if none is named.
+func OpenReaders(ctx context.Context, g *config.Group, only []string, log *slog.Logger) (*Readers, error) {
+	var secret [32]byte
+	rand.Read(secret[:]) // never fails: crypto/rand
+	hasher := digest.NewHasher(secret)
+	r := &Readers{Reference: g.Reference, Members: map[string]cdc.Member{}}
+	var candidates []Member
+	for _, m := range g.Members {
+		if r.Reference != "" && m.Name != r.Reference && len(only) > 0 && !slices.Contains(only, m.Name) {
+			continue // the others are needed to find the reference
+		}
+		scanOnly := m.ScanOnly
+		m.ScanOnly = true
+		s, err := newSource(g, &m, hasher, log)
+		if err != nil {
+			r.Close()
+			return nil, fmt.Errorf("group %s: member %s: %w", g.Name, m.Name, err)
+		}
+		r.Members[m.Name] = s
+		candidates = append(candidates, Member{Name: m.Name, Source: s, ScanOnly: scanOnly})
+	}
+	if r.Reference != "" {
+		return r, nil
+	}
+	var err error
+	if r.Reference, err = findAmong(ctx, candidates); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// findAmong finds the reference, which is no physical standby.
+func findAmong(ctx context.Context, members []Member) (string, error) {
+	for i := range members {
+		server, err := members[i].Source.Server(ctx)
+		if err != nil {
+			return "", &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}
+		}
+		members[i].ScanOnly = members[i].ScanOnly || server.Standby
+	}
+	return findReference(ctx, members)
+}
+
+// Close ends all connections.
+func (r *Readers) Close() {
+	for _, m := range r.Members {
+		m.Close()
+	}
+}

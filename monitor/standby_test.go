@@ -1,0 +1,127 @@
+package monitor_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"lockstep/config"
+	"lockstep/internal/cluster"
+	"lockstep/internal/dbtest"
+	"lockstep/internal/load"
+)
+
+// withMember is a cluster of which one more server is a member.
+type withMember struct {
+	servers
+	member config.Member
+}
+
+func (w withMember) Configuration() *config.Config {
+	c := w.servers.Configuration()
+	c.Groups[0].Members = append(c.Groups[0].Members, w.member)
+	return c
+}
+
+func onStandby(t *testing.T, test func(t *testing.T, w *watch, c *cluster.Cluster, standby *dbtest.Server)) {
+	for _, version := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
+		t.Run(version.String(), func(t *testing.T) {
+			t.Parallel()
+			c, err := cluster.Start(t.Context(), cluster.Options{
+				Install: dbtest.Need(t, version), Schema: load.Schema, Subscribers: 1, DataDir: t.TempDir(), LagBudget: 3 * time.Second,
+				Server: dbtest.Options{Below: dbtest.MemoryDir()},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := c.Close(); err != nil {
+					t.Logf("close cluster: %v", err)
+				}
+			})
+			if err := load.Fill(t.Context(), c.DSN("eu-1")); err != nil {
+				t.Fatal(err)
+			}
+			// A page that was damaged on purpose is read as it is.
+			standby := dbtest.StandbyT(t, c.Member("eu-1"), dbtest.Options{Conf: map[string]string{"ignore_checksum_failure": "on"}})
+			dsn := standby.DSNFor(dbtest.LockstepUser, cluster.Database)
+			test(t, &watch{t: t, c: withMember{c, config.Member{Name: "eu-2", DSN: dsn}}}, c, standby)
+		})
+	}
+}
+
+func TestStandbyIsScannedUnderLoadWithoutAFalseAlarmAndItsDamagedRowIsFound(t *testing.T) {
+	onStandby(t, func(t *testing.T, w *watch, c *cluster.Cluster, standby *dbtest.Server) {
+		w.start()
+		w.inStep()
+		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 2 * time.Millisecond, Seed: 5})
+		for range 2 {
+			w.scrub()
+		}
+		if err := writing.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		w.replayed()
+		w.inStep()
+		w.neverDiverged()
+		for _, m := range w.daemon.Groups()[0].Status().Members {
+			if m.ScanOnly != (m.Name == "eu-2") {
+				t.Errorf("%s is only scanned: %v", m.Name, m.ScanOnly)
+			}
+		}
+
+		id := load.ReservedFrom + 7
+		damage(t, c.Member("eu-1"), standby, id)
+		w.inStep()
+		w.scrub()
+		w.finds(fmt.Sprintf(`eu-2 public.accounts changed silent {"id":%d}..{"id":%d}`, id, id))
+
+		// The primary writes the row again, and with it the standby's is whole.
+		w.exec("eu-1", fmt.Sprintf("UPDATE accounts SET owner = 'again' WHERE id = %d", id))
+		w.finds()
+		w.inStep()
+	})
+}
+
+// damage changes a byte of the owner of an account in the standby's file of the table. The table is vacuumed first: a primary
+// that reads a page cleans it up, and would send the whole page to the standby.
+func damage(t *testing.T, primary, standby *dbtest.Server, id int) {
+	t.Helper()
+	ctx := t.Context()
+	dbtest.ExecT(t, primary, fmt.Sprintf("UPDATE accounts SET owner = 'to be damaged' WHERE id = %d", id), "VACUUM (FREEZE) accounts", "CHECKPOINT")
+	if err := dbtest.WaitReplayed(ctx, primary, standby.StandbyName()); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.ExecT(t, standby, "CHECKPOINT") // so that a restart does not write the page anew
+	path := filepath.Join(value(t, standby, "SHOW data_directory"), value(t, standby, "SELECT pg_relation_filepath('accounts')"))
+	if err := standby.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.LastIndex(page, []byte("to be damaged"))
+	if at < 0 {
+		t.Fatalf("the row is not in %s", path)
+	}
+	page[at] ^= 1
+	if err := os.WriteFile(path, page, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := standby.Restart(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func value(t *testing.T, s *dbtest.Server, query string) string {
+	t.Helper()
+	v, err := dbtest.Value[string](t.Context(), s, query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
