@@ -22,7 +22,7 @@ type assembler struct {
 	fold    func() bool     // names of tables are compared without case
 	// distributed, if set, is told of each distributed transaction that is committed, and of each that is prepared.
 	distributed func(xid string, committed bool)
-	mariadb bool
+	mariadb     bool
 
 	cursor  logCursor
 	summed  bool   // events have checksums

@@ -95,9 +95,9 @@ func rangeText(g align.Range) string {
 func printDiffRead(w io.Writer, r *diff.Report, before string) error {
 	var b strings.Builder
 	for _, x := range r.Results {
-		fmt.Fprintf(&b, "%s%s %s: %s: %d rows against %d of %s, in %d parts", before, x.Member, x.Table, x.Verdict, x.MemberRows, x.ReferenceRows, r.Reference, x.Parts)
+		fmt.Fprintf(&b, "%s%s %s: %s: %d rows against %d of %s, parts: %d", before, x.Member, x.Table, x.Verdict, x.MemberRows, x.ReferenceRows, r.Reference, x.Parts)
 		if x.Suspects > 0 {
-			fmt.Fprintf(&b, "; %d keys read again, and %d times more by position", x.Suspects, x.Rounds)
+			fmt.Fprintf(&b, "; %d keys were read again, and judged in %d rounds", x.Suspects, x.Rounds)
 		}
 		for _, name := range []string{r.Reference, x.Member} {
 			if x.From[name] != "" {

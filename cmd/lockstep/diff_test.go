@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lockstep/align"
+	"lockstep/config"
+	"lockstep/internal/cluster"
+	"lockstep/internal/dbtest"
+	"lockstep/internal/load"
+)
+
+// replicated is a group of servers under test: eu-1, which is written to, and us-1.
+type replicated interface {
+	Configuration() *config.Config
+	Exec(ctx context.Context, member string, statements ...string) error
+	WaitCaughtUp(ctx context.Context) error
+	Pause(ctx context.Context, member string) error
+	Resume(ctx context.Context, member string) error
+	DSN(member string) string
+	Close() error
+}
+
+// diffed is a group and how lockstep diff is run on it.
+type diffed struct {
+	replicated
+	t      *testing.T
+	yaml   string
+	schema string // that qualifies the tables' names
+	// silently runs a statement on us-1 that leaves no trace in its log.
+	silently func(statement string)
+	stop     func(member string) error
+}
+
+// onEachGroup runs a test on all engines that are installed here, each with the tables of a load.
+func onEachGroup(t *testing.T, test func(t *testing.T, d *diffed)) {
+	for _, version := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
+		t.Run(version.String(), func(t *testing.T) {
+			o := diffOptionsOf(t, load.Schema)
+			o.Install = dbtest.Need(t, version)
+			c, err := cluster.Start(t.Context(), o)
+			d := &diffed{replicated: c, t: t, schema: "public"}
+			ready(t, d, err)
+			d.yaml, d.silently = c.YAML, func(sql string) { dbtest.ExecT(t, c.Member("us-1"), sql) }
+			d.stop = func(member string) error { return c.Member(member).Stop(t.Context()) }
+			test(t, d)
+		})
+	}
+	for _, flavour := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+		t.Run(flavour.String(), func(t *testing.T) {
+			c, err := cluster.StartMySQL(t.Context(), dbtest.NeedMySQL(t, flavour), diffOptionsOf(t, load.MySQLSchema))
+			d := &diffed{replicated: c, t: t, schema: cluster.Database}
+			ready(t, d, err)
+			d.yaml, d.silently = c.YAML, func(sql string) {
+				if err := c.Member("us-1").Quietly(t.Context(), sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.stop = func(member string) error { return c.Member(member).Stop(t.Context()) }
+			test(t, d)
+		})
+	}
+}
+
+func diffOptionsOf(t *testing.T, schema string) cluster.Options {
+	return cluster.Options{
+		Schema: schema, Subscribers: 1, DataDir: t.TempDir(), LagBudget: 20 * time.Second, Server: dbtest.Options{Below: dbtest.MemoryDir()},
+	}
+}
+
+// ready fills a cluster that was started.
+func ready(t *testing.T, d *diffed, err error) {
+	t.Helper()
+	if err == nil {
+		t.Cleanup(func() {
+			if err := d.Close(); err != nil {
+				t.Logf("close cluster: %v", err)
+			}
+		})
+		err = load.Fill(t.Context(), d.DSN("eu-1"))
+	}
+	if err == nil {
+		err = d.WaitCaughtUp(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// diff runs lockstep diff and returns its exit code and what it printed.
+func (d *diffed) diff(args ...string) (code int, stdout, stderr string) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 2*time.Minute)
+	defer cancel()
+	var out, err strings.Builder
+	code = execute(ctx, append([]string{"diff", "-c", writeFile(d.t, "lockstep.yaml", d.yaml)}, args...), &out, &err)
+	return code, out.String(), err.String()
+}
+
+// finds runs lockstep diff -o json and compares its divergences: table, kind and ranges.
+func (d *diffed) finds(code int, want ...string) (stderr string) {
+	d.t.Helper()
+	got, stdout, stderr := d.diff("-o", "json")
+	if got != code {
+		d.t.Errorf("exit code %d, want %d: %s", got, code, stderr)
+	}
+	var list []string
+	for line := range strings.Lines(stdout) {
+		var v align.Divergence
+		if err := json.Unmarshal([]byte(line), &v); err != nil {
+			d.t.Fatalf("%v in %q", err, line)
+		}
+		if v.Member != "us-1" || v.Reference != "eu-1" || v.State != align.Open || v.Cause != align.CauseUnknown || v.Positions["eu-1"] == "" || v.Positions["us-1"] == "" || len(v.ID) != 26 {
+			d.t.Errorf("divergence %+v", v)
+		}
+		for _, r := range v.Ranges {
+			list = append(list, fmt.Sprintf("%s %s %s..%s", strings.TrimPrefix(v.Table, d.schema+"."), v.Kind, r.First, r.Last))
+		}
+	}
+	if diff := cmp.Diff(want, list); diff != "" {
+		d.t.Errorf("divergences (-want +got)\n%s\n%s", diff, stderr)
+	}
+	return stderr
+}
+
+func (d *diffed) exec(member string, statements ...string) {
+	d.t.Helper()
+	if err := d.Exec(d.t.Context(), member, statements...); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func TestDiff(t *testing.T) {
+	onEachGroup(t, func(t *testing.T, d *diffed) {
+		d.finds(exitInStep)
+		d.underLoad()
+		d.exactKeys()
+		d.stale()
+		d.schemaDiffers()
+		d.refusals()
+	})
+}
+
+// underLoad: no difference while the replica lags, and the one that was made is found by its exact key.
+func (d *diffed) underLoad() {
+	d.t.Helper()
+	for _, speed := range []string{"0", "30000", "5000"} {
+		writing := d.load()
+		code, stdout, stderr := d.diff("-o", "json", "--max-rows-per-second", speed)
+		if stdout != "" || code != exitInStep {
+			d.t.Errorf("exit code %d, %s%s", code, stdout, stderr)
+		}
+		d.t.Log(stderr)
+		d.end(writing)
+	}
+	id := load.ReservedFrom + 5
+	d.silently(fmt.Sprintf("UPDATE accounts SET balance = balance + 1 WHERE id = %d", id))
+	writing := d.load()
+	d.t.Log(d.finds(exitDiverged, fmt.Sprintf(`accounts changed {"id":%d}..{"id":%d}`, id, id)))
+	d.end(writing)
+	d.silently(fmt.Sprintf("UPDATE accounts SET balance = balance - 1 WHERE id = %d", id))
+	d.finds(exitInStep)
+}
+
+// load writes to the reference, and makes the replica lag now and then, until end.
+func (d *diffed) load() (end func() error) {
+	writing := load.Start(d.t.Context(), d.DSN("eu-1"), load.Options{Clients: 3, Seed: 7, Pause: time.Millisecond})
+	ctx, stop := context.WithCancel(d.t.Context())
+	lagging := make(chan error)
+	go func() { lagging <- d.lag(ctx) }()
+	return func() error {
+		stop()
+		return errors.Join(<-lagging, writing.Stop(), d.WaitCaughtUp(d.t.Context()))
+	}
+}
+
+func (d *diffed) lag(ctx context.Context) error {
+	tick := time.NewTicker(150 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := d.Pause(d.t.Context(), "us-1"); err != nil {
+			return err
+		}
+		<-tick.C
+		if err := d.Resume(d.t.Context(), "us-1"); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *diffed) end(writing func() error) {
+	d.t.Helper()
+	if err := writing(); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// exactKeys: rows that are missing, changed and only on the replica, neighbours as one range.
+func (d *diffed) exactKeys() {
+	d.t.Helper()
+	d.silently(fmt.Sprintf("UPDATE accounts SET id = id + 500000 WHERE id BETWEEN %d AND %d", load.ReservedFrom+10, load.ReservedFrom+13))
+	d.silently("INSERT INTO stock VALUES ('zz', 1, 1, NULL), ('zz', 2, 1, NULL)")
+	d.silently(fmt.Sprintf("UPDATE accounts SET owner = 'nobody' WHERE id = %d", load.ReservedFrom+20))
+	extra := []string{`stock extra {"warehouse":"zz","item":1}..{"warehouse":"zz","item":2}`}
+	if d.schema != "public" { // a collation's order, in which only the reference's rows have known neighbours
+		extra = []string{
+			`stock extra {"warehouse":"zz","item":1}..{"warehouse":"zz","item":1}`,
+			`stock extra {"warehouse":"zz","item":2}..{"warehouse":"zz","item":2}`,
+		}
+	}
+	stderr := d.finds(exitDiverged, append([]string{
+		fmt.Sprintf(`accounts changed {"id":%d}..{"id":%d}`, load.ReservedFrom+20, load.ReservedFrom+20),
+		fmt.Sprintf(`accounts extra {"id":%d}..{"id":%d}`, load.ReservedFrom+500_010, load.ReservedFrom+500_013),
+		fmt.Sprintf(`accounts missing {"id":%d}..{"id":%d}`, load.ReservedFrom+10, load.ReservedFrom+13),
+	}, extra...)...)
+	if last := strings.TrimSpace(stderr[strings.LastIndex(strings.TrimSpace(stderr), "\n")+1:]); !strings.Contains(last, "1 in step, 2 diverged, 0 stale, 0 unverified; 11 keys differ") {
+		d.t.Errorf("last line %q", last)
+	}
+	code, stdout, _ := d.diff("--table", d.schema+".accounts", "--member", "us-1")
+	for _, want := range []string{"us-1     " + d.schema + ".accounts   diverged", fmt.Sprintf("{\"id\":%d}..{\"id\":%d} (4 keys)", load.ReservedFrom+10, load.ReservedFrom+13), "eu-1 from "} {
+		if code != exitDiverged || !strings.Contains(stdout, want) || strings.Contains(stdout, "stock") {
+			d.t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
+		}
+	}
+	d.silently("DELETE FROM stock WHERE warehouse = 'zz'")
+	d.silently("UPDATE accounts SET id = id - 500000 WHERE id > 1500000")
+	d.silently(fmt.Sprintf("UPDATE accounts SET owner = 'reserved %d' WHERE id = %d", load.ReservedFrom+20, load.ReservedFrom+20))
+	d.finds(exitInStep)
+}
+
+// stale: a replica that was stopped is over its budget, one that is waited for shorter than that is not known.
+func (d *diffed) stale() {
+	d.t.Helper()
+	if err := d.Pause(d.t.Context(), "us-1"); err != nil {
+		d.t.Fatal(err)
+	}
+	d.exec("eu-1", "UPDATE accounts SET balance = 7 WHERE id = 3")
+	code, stdout, _ := d.diff("--wait", "300ms")
+	if code != exitUnknown || !strings.Contains(stdout, "which is less than its lag budget") {
+		d.t.Errorf("exit code %d without waiting\n%s", code, stdout)
+	}
+	budget := d.yaml
+	d.yaml = strings.ReplaceAll(d.yaml, "lag_budget: 20s", "lag_budget: 1s")
+	d.finds(exitDiverged, `accounts stale {"id":3}..{"id":3}`)
+	d.yaml = budget
+	if err := d.Resume(d.t.Context(), "us-1"); err != nil {
+		d.t.Fatal(err)
+	}
+	d.finds(exitInStep)
+}
+
+// schemaDiffers: a table that one side lacks is named, and is no sameness.
+func (d *diffed) schemaDiffers() {
+	d.t.Helper()
+	d.silently("CREATE TABLE lonely (id INT PRIMARY KEY)")
+	code, stdout, _ := d.diff("--wait", "0s")
+	if code != exitUnknown || !strings.Contains(stdout, d.schema+".lonely") || !strings.Contains(stdout, "it does not exist on eu-1") {
+		d.t.Errorf("exit code %d\n%s", code, stdout)
+	}
+	d.silently("DROP TABLE lonely")
+}
+
+// refusals: what keeps diff from an answer is said in a line, with the code that it deserves.
+func (d *diffed) refusals() {
+	d.t.Helper()
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--table", "nosuch.table"}, exitUsage, "is not among those"},
+		{[]string{"--table", d.schema + ".nosuch"}, exitUnknown, "no member has a table " + d.schema + ".nosuch"},
+		{[]string{"--member", "eu-9"}, exitUsage, `no member "eu-9"`},
+		{[]string{"--member", "eu-1"}, exitUsage, "is the reference"},
+		{[]string{"--group", "nosuch"}, exitUsage, `no group "nosuch"`},
+		{[]string{"--wait", "-1s"}, exitUsage, "cannot be negative"},
+		{[]string{"--nosuch"}, exitUsage, "unknown flag"},
+	} {
+		if code, _, stderr := d.diff(c.args...); code != c.code || !strings.Contains(stderr, c.want) {
+			d.t.Errorf("%v: exit code %d, want %d; %q does not say %q", c.args, code, c.code, stderr, c.want)
+		}
+	}
+	if err := d.stop("us-1"); err != nil {
+		d.t.Fatal(err)
+	}
+	if code, stdout, stderr := d.diff(); code != exitUnreachable || stdout != "" || !strings.Contains(stderr, "us-1") {
+		d.t.Errorf("exit code %d, want %d; %s%s", code, exitUnreachable, stdout, stderr)
+	}
+}
