@@ -19,6 +19,9 @@ const (
 // lagShare is the part of the lag budget that a replica may be behind while rows are scanned.
 const lagShare = 3
 
+// leastLag is what is no lag yet: how far a replica is is asked four times a second, and takes its time under load.
+const leastLag = 2 * time.Second
+
 // Scrub says how the rows of a group are read again to be held against what its members' logs have shown.
 type Scrub struct {
 	// Every is the time within which all rows of a member are read once; see [Group.ScrubEvery]. Zero is
@@ -59,7 +62,7 @@ func decodeScrub(n node, budget time.Duration) Scrub {
 		Windows:          decodeWindows(f["windows"]),
 		MaxRowsPerSecond: f["max_rows_per_second"].count(DefaultMaxRowsPerSecond),
 		ChunkTime:        f["chunk_time"].duration(DefaultChunkTime),
-		MaxReplicaLag:    f["max_replica_lag"].duration(budget / lagShare),
+		MaxReplicaLag:    f["max_replica_lag"].duration(max(budget/lagShare, min(leastLag, budget/2))),
 	}
 }
 

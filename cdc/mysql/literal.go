@@ -26,6 +26,7 @@ var literals = map[string]func(*columnDefinition, json.RawMessage) (string, erro
 	"char":    textLiteral, "varchar": textLiteral,
 	"binary": bytesLiteral, "varbinary": bytesLiteral,
 	"date": dateLiteral, "datetime": momentLiteral, "timestamp": momentLiteral, "time": timeLiteral,
+	"uuid": uuidLiteral, digest.TypeINET4: addressLiteral, digest.TypeINET6: addressLiteral,
 }
 
 // keyLiterals writes the columns of a key, in the order of the definition's.
@@ -172,6 +173,22 @@ func timeLiteral(_ *columnDefinition, field json.RawMessage) (string, error) {
 	text, err := plain(unquoted(field), "-:.")
 	return "CAST('" + text + "' AS TIME(6))", err
 }
+
+func uuidLiteral(_ *columnDefinition, field json.RawMessage) (string, error) {
+	text, err := plain(unquoted(field), "-abcdef")
+	return "CAST('" + text + "' AS UUID)", err
+}
+
+// addressLiteral gives the bytes of an address; of another number of bytes the server would make NULL.
+func addressLiteral(c *columnDefinition, field json.RawMessage) (string, error) {
+	b, err := bytesOf(field)
+	if err == nil && len(b) != addressBytes[c.kind.DataType] {
+		err = errNoValue
+	}
+	return "CAST(X'" + hex.EncodeToString(b) + "' AS " + c.kind.DataType + ")", err
+}
+
+var addressBytes = map[string]int{digest.TypeINET4: 4, digest.TypeINET6: 16}
 
 // unquoted is the inside of a string that has nothing to escape.
 func unquoted(field json.RawMessage) string { return strings.Trim(string(field), `"`) }

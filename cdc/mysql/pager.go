@@ -35,11 +35,11 @@ func (d *definition) order() cdc.Order {
 // keyOrdered reports whether the server orders the column's values as digest keys are ordered.
 //
 // Dates that no calendar has (2024-00-15) are among the others for the server, and before them all in a key. Of those a
-// TIMESTAMP can be zero only, which comes first for both. Text is ordered as its bytes by few collations: most of those
+// TIMESTAMP can be zero only, which comes first for both. UUIDs of some versions MariaDB orders by time. Text is ordered as its bytes by few collations: most of those
 // that end in _bin compare as if the shorter text went on with spaces, so that a tab comes before nothing.
 func (d *columnDefinition) keyOrdered() bool {
 	switch d.kind.DataType {
-	case "date", "datetime", "char":
+	case "date", "datetime", "char", "uuid":
 		return false
 	case "varchar":
 		return bytewise[d.collation]

@@ -53,7 +53,8 @@ func readApplied(ctx context.Context, c *session) (cdc.TxSet, error) {
 
 // readVisible asks for transactions that every read shows which begins later; there may be more. MySQL counts a
 // transaction into gtid_executed once it can be read, whether or not it is logged. MariaDB does so with what it replays, in
-// gtid_slave_pos. What was written on the server itself only its log has, of which a view tells how far it shows it.
+// gtid_slave_pos. What was written on the server itself only its log has, of which a view tells how far it shows it, but for
+// distributed transactions.
 func readVisible(ctx context.Context, c *session) (cdc.TxSet, error) {
 	if !c.version.mariadb {
 		return readApplied(ctx, c)
@@ -68,6 +69,14 @@ func readVisible(ctx context.Context, c *session) (cdc.TxSet, error) {
 	}
 	if err != nil || file == "" {
 		return visible, err
+	}
+	switch ended, err := c.distributedEnd(ctx); {
+	case err != nil:
+		return cdc.TxSet{}, err
+	case !ended && visible.IsZero():
+		return cdc.TxSet{}, errPreparedXA
+	case !ended:
+		return visible, nil
 	}
 	logged, _, err := c.lastAt(ctx, file, at)
 	visible.AddSet(logged)

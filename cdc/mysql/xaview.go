@@ -7,6 +7,9 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
+
+	"lockstep/cdc"
 )
 
 // MariaDB puts XA COMMIT into the log first, and then has the engine commit what was prepared, which the place of a
@@ -93,4 +96,35 @@ func (c *session) preparedXA(ctx context.Context) ([]string, error) {
 		list = append(list, xidText([]byte(name[:gtrid]), []byte(name[gtrid:]), format))
 	}
 	return list, nil
+}
+
+// The time that a distributed transaction has to be committed where its stream is not read, and between two looks at it.
+const (
+	timeToCommit = time.Second
+	lookAgain    = 20 * time.Millisecond
+)
+
+var errPreparedXA = &cdc.SetupError{
+	Problem: "which transactions can be read cannot be told while distributed transactions stay prepared",
+	Hint:    "XA RECOVER lists them; end each by XA COMMIT or XA ROLLBACK",
+}
+
+// distributedEnd waits until each of the distributed transactions that are prepared now has ended. Any of them may be in
+// the log as committed.
+func (c *session) distributedEnd(ctx context.Context) (ended bool, err error) {
+	waiting, err := c.preparedXA(ctx)
+	enough := time.After(timeToCommit)
+	for err == nil && len(waiting) > 0 {
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-enough:
+			return false, nil
+		case <-time.After(lookAgain):
+		}
+		var prepared []string
+		prepared, err = c.preparedXA(ctx)
+		waiting = slices.DeleteFunc(waiting, func(xid string) bool { return !slices.Contains(prepared, xid) })
+	}
+	return err == nil, err
 }

@@ -152,7 +152,7 @@ func TestDiff(t *testing.T) {
 // underLoad: no difference while the replica lags, and the one that was made is found by its exact key.
 func (d *diffed) underLoad() {
 	d.t.Helper()
-	for _, speed := range []string{"0", "30000", "5000"} {
+	for _, speed := range []string{"0", "12000"} {
 		writing := d.load()
 		code, stdout, stderr := d.diff("-o", "json", "--max-rows-per-second", speed)
 		if stdout != "" || code != exitInStep {
@@ -185,20 +185,16 @@ func (d *diffed) load() (end func() error) {
 func (d *diffed) lag(ctx context.Context) error {
 	tick := time.NewTicker(150 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
 		if err := d.Pause(d.t.Context(), "us-1"); err != nil {
 			return err
 		}
 		<-tick.C
-		if err := d.Resume(d.t.Context(), "us-1"); err != nil {
+		if err := errors.Join(d.Resume(d.t.Context(), "us-1"), d.WaitCaughtUp(d.t.Context())); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
 	}
+	return nil
 }
 
 func (d *diffed) end(writing func() error) {
@@ -247,14 +243,15 @@ func (d *diffed) stale() {
 	if err := d.Pause(d.t.Context(), "us-1"); err != nil {
 		d.t.Fatal(err)
 	}
-	d.exec("eu-1", "UPDATE accounts SET balance = 7 WHERE id = 3")
+	id := load.ReservedFrom + 30
+	d.exec("eu-1", fmt.Sprintf("UPDATE accounts SET balance = 7 WHERE id = %d", id))
 	code, stdout, _ := d.diff("--wait", "300ms")
 	if code != exitUnknown || !strings.Contains(stdout, "which is less than its lag budget") {
 		d.t.Errorf("exit code %d without waiting\n%s", code, stdout)
 	}
 	budget := d.yaml
 	d.yaml = strings.ReplaceAll(d.yaml, "lag_budget: 20s", "lag_budget: 1s")
-	d.finds(exitDiverged, `accounts stale {"id":3}..{"id":3}`)
+	d.finds(exitDiverged, fmt.Sprintf(`accounts stale {"id":%d}..{"id":%d}`, id, id))
 	d.yaml = budget
 	if err := d.Resume(d.t.Context(), "us-1"); err != nil {
 		d.t.Fatal(err)

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/internal/cluster"
+	"lockstep/internal/dbtest"
+)
+
+func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
+	listen, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listen.Addr().String()
+	listen.Close()
+	c, err := cluster.Start(t.Context(), cluster.Options{
+		Install: dbtest.Need(t, dbtest.PG15), Schema: "CREATE TABLE items (id int PRIMARY KEY, name text);", DataDir: filepath.Join(t.TempDir(), "data"),
+		Listen: address, LagBudget: time.Second, Subscribers: 1, Server: dbtest.Options{Below: dbtest.MemoryDir()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Logf("close: %v", err)
+		}
+	})
+	url := "http://" + address
+	if code, _, stderr := lockstep(t, "scrub", "--url", url); code != exitUnreachable || !strings.Contains(stderr, "no lockstep answers") {
+		t.Errorf("without a lockstep: exit code %d, %q", code, stderr)
+	}
+	dbtest.ExecT(t, c.Member("eu-1"), "INSERT INTO items SELECT i, 'item' FROM generate_series(1, 5000) i")
+	file := writeFile(t, "lockstep.yaml", c.YAML)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		var out, errs strings.Builder
+		ended <- execute(ctx, []string{"run", "-c", file, "--log.level", "error"}, &out, &errs)
+	}()
+	t.Cleanup(func() {
+		stop()
+		if code := <-ended; code != exitInStep {
+			t.Errorf("run exited with %d", code)
+		}
+	})
+	waitCode := func(want int, args ...string) string {
+		t.Helper()
+		var code int
+		var stdout, stderr string
+		err := dbtest.WaitFor(t.Context(), fmt.Sprintf("exit code %d of %v", want, args), func(context.Context) (bool, error) {
+			code, stdout, stderr = lockstep(t, args...)
+			return code == want, nil
+		})
+		if err != nil {
+			t.Fatalf("%v: exit code %d, %q, %q", err, code, stdout, stderr)
+		}
+		return stdout
+	}
+	waitCode(exitInStep, "status", "--url", url)
+	if out := waitCode(exitInStep, "scrub", "--url", url); !strings.Contains(out, "All rows were read again in") {
+		t.Errorf("scrub says %q", out)
+	}
+	if out := waitCode(exitInStep, "scrub", "--url", url, "--wait=false", "public.items", "--member", "us-1"); !strings.Contains(out, "was asked for") {
+		t.Errorf("scrub says %q", out)
+	}
+	if code, _, stderr := lockstep(t, "scrub", "--url", url, "public.nosuch"); code != exitUsage || !strings.Contains(stderr, `watches no table "public.nosuch"`) {
+		t.Errorf("of an unknown table: exit code %d, %q", code, stderr)
+	}
+	dbtest.ExecT(t, c.Member("us-1"), "UPDATE items SET name = 'other' WHERE id = 7")
+	waitCode(exitDiverged, "divergences", "--url", url)
+	waitCode(exitDiverged, "scrub", "--url", url)
+}
