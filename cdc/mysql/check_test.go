@@ -312,10 +312,13 @@ func TestTablesThatCannotBeWatchedAreListedByTheirProblem(t *testing.T) {
 		if install.Flavour.MariaDB() { // newer versions of MySQL log what a foreign key does
 			dbtest.ExecT(t, s, "CREATE TABLE child (id INT PRIMARY KEY, up INT, CONSTRAINT k FOREIGN KEY (up) REFERENCES good (id) ON DELETE CASCADE)",
 				"CREATE TABLE past (id INT PRIMARY KEY) WITH SYSTEM VERSIONING")
-			want = append([]string{`fail table app.child: foreign key "k" changes its rows ON DELETE CASCADE: such changes are not in the log, only a scan of the rows can check the table`}, want...)
 			want = append(want, "fail table app.past: is system-versioned: its log shows rows of the past like rows of now")
 		}
 		r := runCheck(t, checkOptions(s, "root"), checkPrefix(""))
+		hidden := "warn table app.child: the log leaves out changes made by foreign key k (ON DELETE CASCADE): only a scrub sees them"
+		if install.Flavour.MariaDB() && !slices.Contains(notOK(r), hidden) {
+			t.Errorf("no %q in %q", hidden, notOK(r))
+		}
 		got := slices.DeleteFunc(notOK(r), func(l string) bool { return strings.HasPrefix(l, "warn") })
 		slices.Sort(want)
 		slices.Sort(got)

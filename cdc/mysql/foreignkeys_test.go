@@ -32,9 +32,9 @@ func TestForeignKeySaysWhatItDoes(t *testing.T) {
 		want string
 	}{
 		{foreignKey{name: "a", onDelete: "RESTRICT", onUpdate: "NO ACTION"}, ""},
-		{foreignKey{name: "a", onDelete: "CASCADE", onUpdate: "RESTRICT"}, `foreign key "a" changes its rows ON DELETE CASCADE`},
-		{foreignKey{name: "a", onDelete: "SET NULL", onUpdate: "SET DEFAULT"}, `foreign key "a" changes its rows ON DELETE SET NULL ON UPDATE SET DEFAULT`},
-		{foreignKey{name: "a"}, `foreign key "a" may change its rows`},
+		{foreignKey{name: "a", onDelete: "CASCADE", onUpdate: "RESTRICT"}, "foreign key a (ON DELETE CASCADE)"},
+		{foreignKey{name: "a", onDelete: "SET NULL", onUpdate: "SET DEFAULT"}, "foreign key a (ON DELETE SET NULL ON UPDATE SET DEFAULT)"},
+		{foreignKey{name: "a"}, "foreign key a (of rules that we may not see)"},
 	} {
 		if got := test.key.acts(); got != test.want {
 			t.Errorf("%+v: %q, want %q", test.key, got, test.want)
