@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -386,7 +387,13 @@ func TestRowsAreReadNoFasterThanAllowed(t *testing.T) {
 		g := newMemory(rows)
 		ref, us := g.reference(byNumber, cdc.KeyOrder), g.replica(byNumber, cdc.KeyOrder)
 		most := 0
-		g.read = func(_ string, n int) error { most = max(most, n); return nil }
+		var mu sync.Mutex
+		g.read = func(_ string, n int) error {
+			mu.Lock()
+			defer mu.Unlock()
+			most = max(most, n)
+			return nil
+		}
 		o := g.options(ref, us)
 		o.MaxRowsPerSecond = 100
 		began := time.Now()

@@ -1,10 +1,13 @@
 package mysql
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"lockstep/cdc"
 	"lockstep/digest"
@@ -67,7 +70,7 @@ func showsApplied(t *testing.T, g *dbtest.MySQLGroup, s *Source) {
 		rows    map[string]bool
 	}
 	var reads []read
-	while(t, g.Primary, 4, insertsOfAllKinds, func() {
+	while(t, g.Primary, 4, insertsOfAllKinds("inserted"), func() {
 		for range 40 {
 			p, err := s.Progress(t.Context())
 			if err != nil {
@@ -115,25 +118,91 @@ func showsApplied(t *testing.T, g *dbtest.MySQLGroup, s *Source) {
 	}
 }
 
-// insertsOfAllKinds is a statement of a writer: two of four write distributed transactions.
-func insertsOfAllKinds(writer, n int) string {
-	if writer < 2 {
-		if n%2 == 1 {
-			return "DO SLEEP(0.002)" // the table is read whole, again and again
+func TestReplicaWithoutLogIsFitToBeScanned(t *testing.T) {
+	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
+		mariadb := install.Flavour.MariaDB()
+		g, s := scannedReplica(t, install, unlogged[0].mariadb, unlogged[0].mysql, "CREATE TABLE orders (id INT PRIMARY KEY)")
+		replica, sees := g.Replicas[0], "REPLICATION CLIENT"
+		if mariadb {
+			sees = "SLAVE MONITOR"
 		}
-		return fmt.Sprintf("INSERT INTO app.inserted VALUES (%d, 1), (%d, 1)", 1_000_000*writer+2*n, 1_000_000*writer+2*n+1)
-	}
-	switch n % 5 {
-	case 0:
-		return fmt.Sprintf("XA START 'x%d'", writer)
-	case 1:
-		return fmt.Sprintf("INSERT INTO app.inserted VALUES (%d, 1), (%d, 1)", 1_000_000*writer+n, 1_000_000*writer+n+1)
-	case 2:
-		return fmt.Sprintf("XA END 'x%d'", writer)
-	case 3:
-		return fmt.Sprintf("XA PREPARE 'x%d'", writer)
-	}
-	return fmt.Sprintf("XA COMMIT 'x%d'", writer)
+		run(t, replica, "CREATE USER scanner@'%'", "GRANT SELECT ON app.* TO scanner@'%'")
+		o, match := checkOptions(replica, "scanner"), checkPrefix("app.")
+		o.ScanOnly = true
+		lacking := []string{"fail account: 'scanner'@'%' lacks " + sees}
+		if diff := cmp.Diff(lacking, notOK(runCheck(t, o, match))); diff != "" {
+			t.Errorf("without the right to see replication: %s", diff)
+		}
+		run(t, replica, "GRANT "+sees+" ON *.* TO scanner@'%'")
+		r := runCheck(t, o, match)
+		if diff := cmp.Diff([]string(nil), notOK(r)); diff != "" {
+			t.Errorf("%s", diff)
+		}
+		if c := checkOf(t, r, "log_bin"); c.Detail != "OFF; the log is not read, rows are scanned" {
+			t.Errorf("%+v", c)
+		}
+		o.ScanOnly = false
+		if lines := strings.Join(notOK(runCheck(t, o, match)), "\n"); !strings.Contains(lines, "fail log_bin: OFF") {
+			t.Errorf("as a member whose log is read: %s", lines)
+		}
+		s.options.ScanOnly = false
+		if _, err := s.Tables(t.Context(), match); !cdc.IsSetup(err) {
+			t.Errorf("as a member whose log is read: %v", err)
+		}
+	})
 }
 
-var _ context.Context
+func TestServerThatNamesNoTransactionsIsNotFitToBeScanned(t *testing.T) {
+	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
+		conf := map[string]string{"skip_log_bin": "1"}
+		want := []string{"fail replication: from nowhere, and what is written here has no GTIDs without a log"}
+		if !install.Flavour.MariaDB() {
+			conf["gtid_mode"], conf["enforce_gtid_consistency"] = "OFF", "OFF"
+			want = append([]string{"fail enforce_gtid_consistency: OFF, gtid_mode needs ON", "fail gtid_mode: OFF, transactions have no id that other servers know them by"}, want...)
+		}
+		server := dbtest.StartMySQLT(t, install, dbtest.Options{Database: "app", Conf: conf})
+		run(t, server, "CREATE TABLE app.a (id int PRIMARY KEY)")
+		o := checkOptions(server, "root")
+		o.ScanOnly = true
+		if diff := cmp.Diff(want, notOK(runCheck(t, o, checkPrefix("app.")))); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestPreparedTransactionsOfMariaDBKeepItFromSayingWhatCanBeRead is about a server of its own and a replica that has
+// transactions which may be in the log as committed.
+func TestPreparedTransactionsOfMariaDBKeepItFromSayingWhatCanBeRead(t *testing.T) {
+	g, s := scannedReplica(t, dbtest.NeedMySQL(t, dbtest.MariaDB1011), nil, nil, "CREATE TABLE a (id INT PRIMARY KEY)")
+	primary := probe(t, g.Primary, "")
+	primary.options.ScanOnly = true
+	applied := func(s *Source) cdc.TxSet {
+		t.Helper()
+		p, err := s.Progress(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Applied[cdc.GTIDLane]
+	}
+	before := applied(primary)
+	if before.IsZero() || !applied(s).Covers(before) {
+		t.Errorf("the primary shows %v, its replica %v", before, applied(s))
+	}
+	run(t, g.Primary, "XA START 'held'; INSERT INTO app.a VALUES (1); XA END 'held'; XA PREPARE 'held'")
+	if _, err := primary.Progress(t.Context()); !errors.Is(err, errPreparedXA) {
+		t.Errorf("%v", err)
+	}
+	if err := g.WaitCaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := applied(s); !got.Covers(before) {
+		t.Errorf("a replica that has something prepared shows %v", got)
+	}
+	run(t, g.Primary, "XA COMMIT 'held'")
+	if err := g.WaitCaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := applied(primary); before.Covers(after) || !applied(s).Covers(after) {
+		t.Errorf("the primary shows %v after %v, its replica %v", after, before, applied(s))
+	}
+}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -57,10 +58,12 @@ func writtenOrReplayed(ctx context.Context, conn *pgx.Conn) (set cdc.TxSet, stan
 	return cdc.Everything(end), false, err
 }
 
-// In a statement of its own: it takes its view of what is in progress when it begins.
-const inProgressQuery = `SELECT pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot())::text`
-
-const endedQuery = `SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) x WHERE x::text = ANY ($1))`
+// The xids that are in progress in the database. A snapshot does not list them all: from the first one on that is above all
+// that have ended, they are in progress without being named. Everyone may see the xid of others.
+const inProgressQuery = `
+SELECT backend_xid::text FROM pg_catalog.pg_stat_activity
+WHERE backend_xid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() AND datname = current_database()
+UNION ALL SELECT transaction::text FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()`
 
 // committed reports whether no transaction that is in progress is in the log as committed.
 func (s *Source) committed(ctx context.Context, conn *pgx.Conn) (bool, error) {
@@ -73,9 +76,12 @@ func (s *Source) committed(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	again := time.NewTicker(commitTime / 20)
 	defer again.Stop()
 	for {
-		ended := false
-		if err := conn.QueryRow(ctx, endedQuery, running).Scan(&ended); err != nil || ended {
-			return ended, err
+		now, err := collectValues(ctx, conn, inProgressQuery)
+		if err != nil {
+			return false, err
+		}
+		if !slices.ContainsFunc(now, func(xid string) bool { return slices.Contains(running, xid) }) {
+			return true, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -90,7 +96,7 @@ func (s *Source) committed(ctx context.Context, conn *pgx.Conn) (bool, error) {
 func collectValues(ctx context.Context, conn *pgx.Conn, query string) ([]string, error) {
 	rows, err := conn.Query(ctx, query)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read which transactions are in progress: %w", err)
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
@@ -98,7 +104,7 @@ func collectValues(ctx context.Context, conn *pgx.Conn, query string) ([]string,
 const waitersQuery = `
 SELECT current_setting('synchronous_standby_names') <> '',
   pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
-  EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE wait_event = 'SyncRep')`
+  EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database())`
 
 // noneWaits reports whether no commit waits for a synchronous standby.
 func (s *Source) noneWaits(ctx context.Context, conn *pgx.Conn) (bool, error) {

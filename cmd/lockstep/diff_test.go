@@ -22,6 +22,7 @@ import (
 type replicated interface {
 	Configuration() *config.Config
 	Exec(ctx context.Context, member string, statements ...string) error
+	Query(ctx context.Context, member, query string) ([][]string, error)
 	WaitCaughtUp(ctx context.Context) error
 	Pause(ctx context.Context, member string) error
 	Resume(ctx context.Context, member string) error
@@ -259,7 +260,7 @@ func (d *diffed) stale() {
 	d.finds(exitInStep)
 }
 
-// schemaDiffers: a table that one side lacks is named, and is no sameness.
+// schemaDiffers: a table that one side lacks, or that may not be read, is named, and is no sameness.
 func (d *diffed) schemaDiffers() {
 	d.t.Helper()
 	d.silently("CREATE TABLE lonely (id INT PRIMARY KEY)")
@@ -268,6 +269,17 @@ func (d *diffed) schemaDiffers() {
 		d.t.Errorf("exit code %d\n%s", code, stdout)
 	}
 	d.silently("DROP TABLE lonely")
+	if d.schema != "public" {
+		return
+	}
+	d.silently("REVOKE SELECT ON stock FROM lockstep")
+	code, stdout, _ = d.diff()
+	for _, want := range []string{`GRANT SELECT ON TABLE "public"."stock" TO "lockstep"`, "public.orders     in_step"} {
+		if code != exitUnknown || !strings.Contains(stdout, want) {
+			d.t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
+		}
+	}
+	d.silently("GRANT SELECT ON stock TO lockstep")
 }
 
 // refusals: what keeps diff from an answer is said in a line, with the code that it deserves.
