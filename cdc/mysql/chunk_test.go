@@ -29,8 +29,10 @@ type keyTable struct {
 	on                  string    // the flavour that has such tables; empty: both
 }
 
-func (k keyTable) has(server *dbtest.MySQLServer) bool {
-	return k.on == "" || (k.on == "mariadb") == server.Install.Flavour.MariaDB()
+// has reports whether a server has such tables; MySQL's MyISAM knows no descending keys.
+func (k keyTable) has(server *dbtest.MySQLServer, engine string) bool {
+	mariadb := server.Install.Flavour.MariaDB()
+	return (k.on == "" || (k.on == "mariadb") == mariadb) && (mariadb || engine == "InnoDB" || !strings.Contains(k.columns, "DESC"))
 }
 
 var keyTables = []keyTable{
@@ -67,7 +69,7 @@ var keyTables = []keyTable{
 	{"addresses", "k inet4, m inet6, PRIMARY KEY (k, m)", "('0.0.0.0', '::'), ('1.2.3.0', '::1'), ('1.2.3.0', 'fe80::'), ('127.0.0.1', '::'), ('128.0.0.1', '::'), ('255.255.255.255', 'ffff::')", cdc.KeyOrder, "mariadb"},
 	{"odd_dates", "k date, m datetime(3), PRIMARY KEY (k, m)", "('2024-02-30', '0000-00-00'), ('2024-02-30', '2023-02-31 12:00:00.5'), ('2024-04-31', '0000-01-01'), ('0000-05-06', '2024-00-00'), ('2024-02-28', '0001-01-01')", cdc.ServerOrder, ""},
 	{"short_decimals", "k decimal(10,5), PRIMARY KEY (k)", "(-99999.99999), (-1.5), (-1.50001), (-0.00001), (0), (0.00001), (9), (10), (10.5), (99999)", cdc.KeyOrder, ""},
-	{"long_decimals", "k decimal(65,0) PRIMARY KEY", "(-1" + "0000000000000000000000000000000000000000" + "), (1" + "0000000000000000000000000000000000000000" + "), (1), (99999999999999999999999999999999999999999999999999999999999999999)", cdc.KeyOrder, ""},
+	{"long_decimals", "k decimal(65,0) PRIMARY KEY", "(-10000000000000000000000000000000000000000), (10000000000000000000000000000000000000000), (1), (99999999999999999999999999999999999999999999999999999999999999999)", cdc.KeyOrder, ""},
 	{"tiny_decimals", "k decimal(30,30) PRIMARY KEY", "(0.000000000000000000000000000001), (-0.000000000000000000000000000001), (0), (0.1)", cdc.KeyOrder, ""},
 	{"enums", "k enum('z', 'a', 'm') PRIMARY KEY", "('z'), ('a'), ('m')", cdc.Unordered, ""},
 	{"sets", "k set('z', 'a') PRIMARY KEY", "(''), ('z'), ('a'), ('z,a')", cdc.Unordered, ""},
@@ -81,7 +83,7 @@ func makeKeyTables(t *testing.T, server *dbtest.MySQLServer, schema, engine stri
 	t.Helper()
 	run(t, server, "CREATE DATABASE "+schema)
 	for _, k := range keyTables {
-		if k.has(server) {
+		if k.has(server, engine) {
 			run(t, server, "SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = 'ALLOW_INVALID_DATES'",
 				fmt.Sprintf("CREATE TABLE %s.%s (%s) ENGINE = %s", schema, k.name, k.columns, engine), fmt.Sprintf("INSERT INTO %s.%s VALUES %s", schema, k.name, k.rows))
 		}
@@ -100,7 +102,7 @@ func everyKey(t *testing.T, server *dbtest.MySQLServer) {
 	s.chunk = time.Nanosecond // chunks stay as small as they are
 	tables := catalog(t, s, "keyed")
 	for _, k := range keyTables {
-		if !k.has(server) {
+		if !k.has(server, engine) {
 			continue
 		}
 		t.Run(k.name, func(t *testing.T) {
