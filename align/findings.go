@@ -129,8 +129,11 @@ func (l *Ledger) leave(number uint64) {
 	}
 }
 
-// rangesEvery is how often the ranges of a divergence that keeps changing are found anew.
-const rangesEvery = time.Second
+// rangesEvery is how often the ranges of a divergence that keeps changing are found anew: each second, and less often
+// the more there are, since every range costs two looks into the store.
+func rangesEvery(d *Divergence) time.Duration {
+	return time.Second + time.Duration(len(d.Ranges))*10*time.Millisecond
+}
 
 // Tick lets time pass: findings older than their budget become divergences, ones with no key left are resolved.
 func (l *Ledger) Tick() error {
@@ -169,7 +172,7 @@ func (l *Ledger) step(f *Finding) error {
 			return err
 		}
 		return l.announce(f)
-	case f.Confirmed && f.changed && l.now.Sub(f.written) >= rangesEvery:
+	case f.Confirmed && f.changed && l.now.Sub(f.written) >= rangesEvery(&f.Divergence):
 		if err := l.describe(f); err != nil {
 			return err
 		}

@@ -138,6 +138,9 @@ func (l *Ledger) staleKeys(f *Finding, r *ranger) error {
 			continue
 		}
 		f.live++
+		if r.full {
+			continue // counted only
+		}
 		if _, err := r.add(digest.Key(key), kindOf(after, before)); err != nil {
 			return err
 		}

@@ -52,7 +52,7 @@ func killed(t *testing.T, c servers, yaml, dsn, address, table string, kills int
 	if err := load.Fill(ctx, dsn); err != nil {
 		t.Fatal(err)
 	}
-	writing := load.Start(ctx, dsn, load.Options{Clients: 3, Pause: 3 * time.Millisecond, Seed: 1})
+	writing := load.Start(ctx, dsn, load.Options{Clients: 2, Pause: 5 * time.Millisecond, Seed: 1})
 	file := filepath.Join(t.TempDir(), "lockstep.yaml")
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)

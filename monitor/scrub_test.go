@@ -79,7 +79,7 @@ func TestScrubsUnderLoadHoldNothingToDiffer(t *testing.T) {
 		}
 		w.start()
 		w.inStep()
-		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 3, Pause: time.Millisecond, Seed: 3})
+		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 5 * time.Millisecond, Seed: 3})
 		for range 3 {
 			w.scrub()
 		}
@@ -131,7 +131,7 @@ func TestScrubsOfPostgreSQLUnderLoadHoldNothingToDiffer(t *testing.T) {
 	}
 	w := startWatch(t, c)
 	w.inStep()
-	writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 3, Pause: time.Millisecond, Seed: 3})
+	writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 5 * time.Millisecond, Seed: 3})
 	for range 3 {
 		w.scrub()
 	}

@@ -57,7 +57,7 @@ func TestStandbyIsScannedUnderLoadWithoutAFalseAlarmAndItsDamagedRowIsFound(t *t
 	onStandby(t, func(t *testing.T, w *watch, c *cluster.Cluster, standby *dbtest.Server) {
 		w.start()
 		w.inStep()
-		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 2 * time.Millisecond, Seed: 5})
+		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 5 * time.Millisecond, Seed: 5})
 		for range 2 {
 			w.scrub()
 		}

@@ -110,9 +110,8 @@ func WaitFor(ctx context.Context, what string, condition func(context.Context) (
 		ctx, cancel = context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 	}
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
 	for {
+		began := time.Now()
 		met, err := condition(ctx)
 		if err != nil {
 			return fmt.Errorf("waited for %s: %w", what, err)
@@ -123,7 +122,7 @@ func WaitFor(ctx context.Context, what string, condition func(context.Context) (
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waited for %s: %w", what, ctx.Err())
-		case <-tick.C:
+		case <-time.After(max(10*time.Millisecond, 9*time.Since(began))): // at most a tenth of the time goes into asking
 		}
 	}
 }
