@@ -127,7 +127,7 @@ func (l *Ledger) pile(t *table, c *coverage, m *member, tx *cdc.Transaction, ch 
 		t.record.Unjournaled.Add(tx.ID)
 		t.dirty = true
 	}
-	if c.Phase == Waiting || tx.Commit < c.cut {
+	if c.Phase == Waiting || tx.Commit < c.Scan.Cut {
 		return nil
 	}
 	return l.state.AppendPending(c.space, &Pending{Commit: tx.Commit, Change: *ch})
@@ -140,7 +140,7 @@ func (l *Ledger) touch(t *table, c *coverage, m *member, tx *cdc.Transaction, re
 		t.record.Unjournaled.Add(tx.ID)
 		t.dirty = true
 	}
-	if c.Phase == Waiting || c.Phase == Scanning && (c.cut == 0 || tx.Commit < c.cut) {
+	if c.Phase == Waiting || c.Phase == Scanning && (c.Scan.Cut == 0 || tx.Commit < c.Scan.Cut) {
 		return nil
 	}
 	if reason == "" {

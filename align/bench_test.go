@@ -62,9 +62,9 @@ func (g *benchGroup) live(rows int) {
 		must(g.b, g.ledger.Unverify(id, cdc.Position{LSN: g.end, Shown: cdc.Everything(g.end)}, cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
 		lanes := []cdc.Lane{{Name: "pg_1", Slot: "s", Enabled: true, Tables: map[string]string{"public.t1": ""}}}
 		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.TxSet{"pg_1": cdc.Everything(g.end)}, Lanes: lanes}, map[string]cdc.TxSet{"s": cdc.Everything(g.end)}))
-		at := g.ledger.Wanted(id)[0]
+		at := g.ledger.Wanted(id)[0].At
 		g.ledger.Scanning(at)
-		loader, err := g.group.Loader(at)
+		loader, err := g.group.Loader(at, false)
 		must(g.b, err)
 		var row []byte
 		for n := range rows {

@@ -9,7 +9,7 @@ import (
 	"lockstep/align"
 )
 
-func runHistory(t *rapid.T, faults bool) {
+func runHistory(t *rapid.T, faults bool) *world {
 	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), faults)
 	all := []align.MemberID{refID, oneLane, twoLane}
 	any := func() *server { return w.servers[all[rapid.IntRange(0, 2).Draw(t, "server")]] }
@@ -74,12 +74,17 @@ func runHistory(t *rapid.T, faults bool) {
 	w.check()
 	w.must(w.group.Close())
 	w.must(w.store.Close())
+	return w
 }
 
 // Whatever the batching, the order in which the streams arrive, and the restarts in between: the incremental range
 // digests are those of the final rows, and the divergent keys are those that differ.
 func TestAnyHistoryEndsWithTheDigestsOfItsRowsAndExactKeys(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { runHistory(t, true) })
+	resumed := 0
+	rapid.Check(t, func(t *rapid.T) { resumed += runHistory(t, true).resumed })
+	if resumed == 0 {
+		t.Error("no scan went on after an interruption")
+	}
 }
 
 // Without a fault nothing may ever be held to differ, at no step.

@@ -126,10 +126,7 @@ type table struct {
 type coverage struct {
 	*CoverageRecord
 	space Space
-	cut   cdc.LSN // of the running scan; 0 until known
-	// settled is where the view of the scan that has ended ends.
-	settled cdc.LSN
-	tree    *merkle.Tree
+	tree  *merkle.Tree
 	// problem is what keeps the member's table from being watched, found in its definition; empty if nothing does.
 	problem string
 	// frozen is set while the running scan sums up by the ranges as they are.
@@ -141,8 +138,8 @@ type coverage struct {
 	keys      int64 // that differ
 	watches   []*Watch
 	verified  verifiedSpans
-	// scanBegan is when the scan began that runs, or whose changes are being replayed.
-	scanBegan time.Time
+	// paused is set while nobody goes on with the scan that Scan tells of, and whole if the next scan must be of one view.
+	paused, whole bool
 }
 
 // share is a part of a range's residual, and the number of row changes or keys that make it up.
@@ -156,7 +153,8 @@ type touchedRange struct {
 	start string
 }
 
-// Load returns the ledger as it was when saved was written. A table whose scan had not ended begins it anew.
+// Load returns the ledger as it was when saved was written. A scan that was running goes on if it reads parts, or else
+// begins anew.
 func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	if opt.RangeRows == 0 {
 		opt.RangeRows = 1000
@@ -225,7 +223,7 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 	}
 	// One range has no boundary, so a live table tells as well that there are ranges.
 	for _, c := range t.coverage {
-		if c.Phase == Live || len(boundaries) > 0 {
+		if c.tells() || len(boundaries) > 0 {
 			t.ranges = merkle.NewPartition(boundaries)
 			break
 		}
@@ -234,19 +232,24 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 		if c.verified, err = loadVerified(saved, id, c.space.Table); err != nil {
 			return err
 		}
-		if c.Phase != Live {
-			if err := l.state.DropSpace(c.space); err != nil {
-				return err
-			}
-			c.Phase, c.Compared = Waiting, false
-			continue
+		switch {
+		case c.tells():
+			err = l.loadTree(t, c, saved)
+		case c.Phase == Scanning && c.Scan.Through != nil:
+			c.paused = true
+		default:
+			c.Phase, c.Compared, c.Scan = Waiting, false, nil
+			err = l.state.DropSpace(c.space)
 		}
-		if err := l.loadTree(t, c, saved); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// tells reports whether the table's ranges are known on the member.
+func (c *coverage) tells() bool { return c.Phase == Live || c.Phase == Replaying }
 
 func (l *Ledger) loadTree(t *table, c *coverage, saved Saved) error {
 	sums := make([]merkle.Sum, t.ranges.Len())

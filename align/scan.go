@@ -1,14 +1,11 @@
 package align
 
 import (
-	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"lockstep/cdc"
 	"lockstep/digest"
-	"lockstep/merkle"
 )
 
 // SetEpoch begins a new epoch of a table: with the first definition, or when a member's definition has changed. All
@@ -173,7 +170,7 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 	}
 	c.breakWatches()
 	c.Suspects = nil
-	c.Phase, c.Reason, c.tree, c.cut, c.settled, c.frozen, t.dirty = Waiting, reason, nil, 0, 0, false, true
+	c.Phase, c.Reason, c.Scan, c.tree, c.frozen, c.paused, t.dirty = Waiting, reason, nil, nil, false, false, true
 	return nil
 }
 
@@ -218,158 +215,4 @@ func (l *Ledger) forgetLanes() error {
 func (l *Ledger) Opened(id MemberID, server cdc.Server) {
 	m := l.members[id]
 	m.record.Server, m.dirty = server, true
-}
-
-// Wanted lists the spaces of a member that wait for a scan and can have one now.
-func (l *Ledger) Wanted(id MemberID) []Space {
-	var wanted []Space
-	for _, t := range l.sortedTables() {
-		if c := t.coverage[id]; c.Phase == Waiting && !l.members[id].scanOnly && l.hold(t, l.members[id]) == "" {
-			wanted = append(wanted, Space{Member: id, Table: c.space.Table, Generation: c.Generation + 1})
-		}
-	}
-	return wanted
-}
-
-// hold says what a member's table has to wait for before its scan, or nothing.
-func (l *Ledger) hold(t *table, m *member) string {
-	c := t.coverage[m.id]
-	ln := m.lanes[c.Lane]
-	switch {
-	case c.problem != "":
-		return c.problem
-	case m == l.ref:
-		return ""
-	case ln == nil:
-		return l.noLane(m)
-	case ln.Tables[t.name()] != "":
-		return ln.Tables[t.name()]
-	case !ln.known:
-		return fmt.Sprintf("it is not known yet how far %s is", ln.Title)
-	case !ln.lost.IsZero():
-		return c.Reason
-	case t.ranges == nil:
-		return "the reference is read first"
-	}
-	return ""
-}
-
-func (l *Ledger) noLane(m *member) string {
-	return fmt.Sprintf("nothing on %s replicates it from %s", m.name, l.ref.name)
-}
-
-// Scanning says that a space that was wanted is about to be filled: changes that the stream shows from now on pile up.
-func (l *Ledger) Scanning(at Space) {
-	t := l.tables[at.Table]
-	c := t.coverage[at.Member]
-	c.space, c.Generation, c.Phase, c.cut, c.tree, t.dirty = at, at.Generation, Scanning, 0, nil, true
-	c.scanBegan = l.now
-}
-
-// current reports whether a scan is still wanted: nothing has put its table back to Waiting since it began.
-func (l *Ledger) current(at Space, phase Phase) (*table, *coverage) {
-	t := l.tables[at.Table]
-	if c := t.coverage[at.Member]; c.Phase == phase && c.space == at {
-		return t, c
-	}
-	return nil, nil
-}
-
-// Cut says at which position of the member's log the rows of a running scan are.
-func (l *Ledger) Cut(at Space, cut cdc.LSN) {
-	if _, c := l.current(at, Scanning); c != nil {
-		c.cut = cut
-	}
-}
-
-// Freeze returns the ranges to sum a scan's rows by; until Loaded or a failure of the scan they stay as they are. It
-// returns nil, not an empty list, for the scan that is to cut the ranges. The second result is false if the scan is not
-// wanted any more.
-func (l *Ledger) Freeze(at Space) ([]digest.Key, bool) {
-	t, c := l.current(at, Scanning)
-	if c == nil {
-		return nil, false
-	}
-	c.frozen = true
-	if t.ranges == nil {
-		return nil, true
-	}
-	boundaries := make([]digest.Key, 0, t.ranges.Len()-1)
-	for i := 1; i < t.ranges.Len(); i++ {
-		boundaries = append(boundaries, slices.Clone(t.ranges.Start(i)))
-	}
-	return boundaries, true
-}
-
-// Failed says that a scan has ended without its rows.
-func (l *Ledger) Failed(at Space, reason string) error {
-	t, c := l.current(at, Scanning)
-	if c == nil {
-		return nil
-	}
-	return l.wait(t, c, reason)
-}
-
-// Loaded says that a space holds all rows of the scan, of a view that ends at settled, with their range digests by
-// boundaries.
-func (l *Ledger) Loaded(at Space, settled cdc.LSN, boundaries []digest.Key, sums []merkle.Sum) error {
-	t, c := l.current(at, Scanning)
-	if c == nil {
-		return l.state.DropSpace(at)
-	}
-	c.frozen, c.settled = false, settled
-	if t.ranges == nil {
-		t.ranges = merkle.NewPartition(boundaries)
-		for _, b := range boundaries {
-			if err := l.state.SetBoundary(at.Table, b); err != nil {
-				return err
-			}
-		}
-	}
-	for i, s := range sums {
-		if err := l.state.SetSum(at, t.ranges.Start(i), s); err != nil {
-			return err
-		}
-	}
-	c.tree = merkle.NewTree(t.ranges, sums)
-	c.Phase, c.Reason, t.dirty = Replaying, "changes since its scan are being applied", true
-	return nil
-}
-
-// replayChunk is how many changes that piled up are applied before the streams get their turn again.
-const replayChunk = 5000
-
-// Replay applies changes that piled up during scans; more says that some are left.
-func (l *Ledger) Replay() (more bool, err error) {
-	for _, t := range l.sortedTables() {
-		for _, id := range slices.Sorted(maps.Keys(t.coverage)) {
-			c := t.coverage[id]
-			if c.Phase != Replaying {
-				continue
-			}
-			left, err := l.replayPending(t, c, l.members[id])
-			if err != nil {
-				return false, fmt.Errorf("replay changes of table %s of %s: %w", t.name(), l.members[id].name, err)
-			}
-			more = more || left
-		}
-	}
-	return more, nil
-}
-
-func (l *Ledger) replayPending(t *table, c *coverage, m *member) (bool, error) {
-	at := c.space
-	more, err := l.state.TakePending(at, replayChunk, func(p *Pending) error {
-		if p.Commit < c.cut || p.Change.Epoch != t.record.Epoch.Number || c.Phase != Replaying {
-			return nil
-		}
-		var fx effects
-		return l.changeOrDoubt(t, c, m, &p.Change, &fx)
-	})
-	// Until the stream has passed the end of the view it shows changes that the scan has already seen.
-	if err != nil || more || c.Phase != Replaying || m.record.Position.LSN < max(c.cut, c.settled) {
-		return more, err
-	}
-	c.Phase, c.Reason, t.dirty = Live, "compared once the member has caught up", true
-	return false, l.Verified(at.Table, at.Member, Verified{At: c.scanBegan, Position: c.cut}, nil)
 }

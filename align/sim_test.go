@@ -1,6 +1,7 @@
 package align_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -32,6 +33,9 @@ const (
 )
 
 var tables = []cdc.TableID{1, 2}
+
+// maxKey is the last key that a row can have; the first is 1.
+const maxKey = 24
 
 // row is a row of the simulation: its value; 0 is no row.
 type rows map[cdc.TableID]map[int]int
@@ -95,6 +99,7 @@ type world struct {
 	scans   []*simScan
 	reads   []*simRead
 	scanned int                     // reads that came to their end
+	resumed int                     // scans in parts that went on after an interruption
 	silent  bool                    // rows are changed without a trace
 	only    map[align.MemberID]bool // members that are only scanned
 	values  int
@@ -106,6 +111,10 @@ type world struct {
 type simScan struct {
 	at   align.Space
 	rows map[int]int // nil: they are read at the end
+	// A scan in parts has stored the rows of up to through.
+	parts   bool
+	through int
+	loader  *store.Loader
 }
 
 type simClaim struct {
@@ -328,12 +337,12 @@ func (w *world) draw(s *server) []change {
 	for range rapid.IntRange(1, 5).Draw(w.t, "changes") {
 		t := tables[rapid.IntRange(0, 1).Draw(w.t, "table")]
 		w.values++
-		c := change{table: t, key: rapid.IntRange(1, 24).Draw(w.t, "key"), to: w.values}
+		c := change{table: t, key: rapid.IntRange(1, maxKey).Draw(w.t, "key"), to: w.values}
 		switch rapid.IntRange(0, 19).Draw(w.t, "op") {
 		case 0, 1, 2, 3:
 			c.to = 0
 		case 4, 5, 6:
-			from := rapid.IntRange(1, 24).Draw(w.t, "from")
+			from := rapid.IntRange(1, maxKey).Draw(w.t, "from")
 			if from != c.key && scratch.rows[t][c.key] == 0 {
 				c.from = from
 			}
@@ -456,7 +465,7 @@ func (w *world) replay(s *server, lane string, faulty bool) bool {
 			mine = mine[1:]
 		case 2:
 			w.values++
-			mine = append(mine, change{table: mine[0].table, key: rapid.IntRange(1, 24).Draw(w.t, "wrong"), to: w.values})
+			mine = append(mine, change{table: mine[0].table, key: rapid.IntRange(1, maxKey).Draw(w.t, "wrong"), to: w.values})
 		}
 	}
 	s.write(tx.Through, lane, commitTime, mine)
@@ -539,6 +548,9 @@ func (w *world) claim(s *server) {
 func (w *world) scanStep(s *server) {
 	for i, sc := range w.scans {
 		if sc.at.Member == s.id {
+			if sc.parts && w.readPart(s, sc) {
+				return
+			}
 			w.finish(sc)
 			w.scans = slices.Delete(w.scans, i, i+1)
 			return
@@ -548,15 +560,57 @@ func (w *world) scanStep(s *server) {
 	if len(wanted) == 0 {
 		return
 	}
-	at := wanted[0]
+	at, record := wanted[0].At, wanted[0].Scan
 	w.ledger.Scanning(at)
-	w.ledger.Cut(at, s.end)
-	w.t.Logf("scan %v cut %v", at, s.end)
 	sc := &simScan{at: at}
-	if s.engine != "mysql" {
-		sc.rows = maps.Clone(s.rows[at.Table])
+	if sc.parts = record.Through != nil || rapid.Bool().Draw(w.t, "scan in parts"); sc.parts {
+		w.goOn(sc, record)
+	} else {
+		w.ledger.Cut(at, s.end)
+		w.t.Logf("scan %v cut %v", at, s.end)
+		if s.engine != "mysql" {
+			sc.rows = maps.Clone(s.rows[at.Table])
+		}
 	}
 	w.scans = append(w.scans, sc)
+}
+
+// goOn begins a scan in parts, or goes on with one.
+func (w *world) goOn(sc *simScan, record align.ScanRecord) {
+	sc.through = -1
+	for n := range maxKey + 1 {
+		if bytes.Equal(record.Through, keyOf(sc.at.Table, n)) {
+			sc.through = n
+			w.resumed++
+		}
+	}
+	w.t.Logf("scan %v in parts after %d", sc.at, sc.through)
+	var err error
+	sc.loader, err = w.group.Loader(sc.at, record.Through != nil)
+	w.must(err)
+}
+
+// readPart reads the next rows of a scan in parts, in a view that is of now and may begin as early as what the stream has
+// shown. It returns false at the end.
+func (w *world) readPart(s *server, sc *simScan) bool {
+	if sc.through >= maxKey {
+		return false
+	}
+	first, rows := sc.through+1, int64(0)
+	sc.through = min(first+rapid.IntRange(2, 12).Draw(w.t, "keys of part"), maxKey)
+	for n := first; n <= sc.through; n++ {
+		if value := s.rows[sc.at.Table][n]; value != 0 {
+			row := digest.AppendRow(nil, &digest.Row{Digest: digestOf(sc.at.Table, n, value)})
+			w.must(sc.loader.Add(keyOf(sc.at.Table, n), row))
+			rows++
+		}
+	}
+	w.must(sc.loader.Flush())
+	cut := w.ledger.Position(s.id)
+	cut += cdc.LSN(rapid.IntRange(0, int(s.end-cut)).Draw(w.t, "cut"))
+	w.t.Logf("part %v %d..%d of %v..%v", sc.at, first, sc.through, cut, s.end)
+	w.ledger.Reached(sc.at, cdc.View{Cut: cut, Settled: s.end}, keyOf(sc.at.Table, sc.through), rows)
+	return true
 }
 
 func (w *world) finish(sc *simScan) {
@@ -565,24 +619,33 @@ func (w *world) finish(sc *simScan) {
 		return
 	}
 	settled := cdc.LSN(0)
-	if sc.rows == nil { // of a later moment than the cut
-		sc.rows, settled = w.servers[sc.at.Member].rows[sc.at.Table], w.servers[sc.at.Member].end
+	if !sc.parts {
+		settled = w.loadWhole(sc)
 	}
-	loader, err := w.group.Loader(sc.at)
-	w.must(err)
-	for n, value := range sc.rows {
-		row := digest.AppendRow(nil, &digest.Row{Digest: digestOf(sc.at.Table, n, value)})
-		w.must(loader.Add(keyOf(sc.at.Table, n), row))
-	}
-	w.must(loader.Close())
+	w.must(sc.loader.Close())
 	bounds, wanted := w.ledger.Freeze(sc.at)
 	if !wanted {
+		w.must(w.ledger.Failed(sc.at, ""))
 		return
 	}
-	bounds, sums, err := loader.Sum(bounds, bounds == nil, w.ledger.RangeRows())
+	bounds, sums, err := sc.loader.Sum(bounds, bounds == nil, w.ledger.RangeRows())
 	w.must(err)
 	w.must(w.ledger.Loaded(sc.at, settled, bounds, sums))
 	w.t.Logf("loaded %v", sc.at)
+}
+
+func (w *world) loadWhole(sc *simScan) (settled cdc.LSN) {
+	if sc.rows == nil { // of a later moment than the cut
+		sc.rows, settled = w.servers[sc.at.Member].rows[sc.at.Table], w.servers[sc.at.Member].end
+	}
+	var err error
+	sc.loader, err = w.group.Loader(sc.at, false)
+	w.must(err)
+	for n, value := range sc.rows {
+		row := digest.AppendRow(nil, &digest.Row{Digest: digestOf(sc.at.Table, n, value)})
+		w.must(sc.loader.Add(keyOf(sc.at.Table, n), row))
+	}
+	return settled
 }
 
 func (w *world) divergent() map[string]bool {

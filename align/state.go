@@ -115,10 +115,24 @@ type CoverageRecord struct {
 	Lane       string    `json:"lane,omitempty"`
 	Compared   bool      `json:"compared"`
 	ComparedAt time.Time `json:"compared_at,omitzero"`
+	// Scan tells of the scan whose rows are being read or brought up to date; nil in other phases.
+	Scan *ScanRecord `json:"scan,omitempty"`
 	// Suspects are keys of rows that were read and are not what the stream says, ascending; not settled yet.
 	Suspects []digest.Key `json:"suspects,omitempty"`
 	// Silent counts the rows that were found to have been changed without a trace in the log.
 	Silent int64 `json:"silent,omitempty"`
+}
+
+// ScanRecord is how far a scan of all rows of a table is.
+type ScanRecord struct {
+	Began time.Time `json:"began"`
+	// Cut and Settled are where the views of the member's log begin and end that rows were read in; 0 until known.
+	Cut     cdc.LSN `json:"cut,omitempty"`
+	Settled cdc.LSN `json:"settled,omitempty"`
+	// Through is the last key that is stored, in the server's order, of a scan that reads parts.
+	Through digest.Key `json:"through,omitempty"`
+	Rows    int64      `json:"rows,omitempty"`
+	Whole   bool       `json:"whole,omitempty"` // all rows must be read in one view
 }
 
 // InFlight is one transaction of the reference that some lane has not replayed yet.

@@ -27,7 +27,6 @@ type GroupStatus struct {
 	At        time.Time
 	Members   []MemberStatus
 	Scans     []ScanProgress // tables that are being read now
-	Scrubs    []ScrubRequest // that were asked for
 }
 
 // ScanProgress is how far the reading of one table is.

@@ -7,6 +7,13 @@ import (
 	"lockstep/merkle"
 )
 
+// ReadInParts has all tables read in parts. It is to be called before Run.
+func (d *Daemon) ReadInParts() {
+	for _, g := range d.groups {
+		g.partsFrom = -1 // also of tables of which the server does not know how many rows they have
+	}
+}
+
 // Digests are the range digests of one table on one member, as the ledger has them.
 type Digests struct {
 	Epoch  cdc.Epoch

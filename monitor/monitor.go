@@ -66,6 +66,8 @@ type Group struct {
 	status atomic.Pointer[align.GroupStatus]
 	scans  scans
 	rows   map[align.MemberID]*atomic.Int64 // changes applied
+	// partsFrom is how many rows of a table are too many for one snapshot.
+	partsFrom int64
 	// scanned counts the rows that scrubs have read.
 	scanned  map[align.MemberID]*atomic.Int64
 	requests requests

@@ -96,7 +96,8 @@ func TestMySQLDifferencesAreFoundWithTheirKeysAndCauses(t *testing.T) {
 // Restarts, rotations, connections that are cut in the middle of a transaction, another server id, and a switch of roles
 // are no difference; and one that is made afterwards is found.
 func TestMySQLServersThatRestartRotateAndSwitchRolesKeepStep(t *testing.T) {
-	onMySQL(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+	// A replica asks its primary again after a second.
+	onMySQL(t, cluster.Options{Schema: mysqlTable, LagBudget: 5 * time.Second}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		ctx := t.Context()
 		check := func(err error) {
 			t.Helper()

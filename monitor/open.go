@@ -46,6 +46,7 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		rows:      make(map[align.MemberID]*atomic.Int64),
 		scanned:   make(map[align.MemberID]*atomic.Int64),
 		broken:    make(chan error, 1),
+		partsFrom: partsFrom,
 	}
 	names := make(map[align.MemberID]string)
 	for _, m := range opt.Members {

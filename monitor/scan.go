@@ -3,8 +3,6 @@ package monitor
 import (
 	"context"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"lockstep/align"
@@ -18,6 +16,8 @@ const (
 	scanTables = 16
 	scanAge    = time.Minute
 	scanEvery  = 200 * time.Millisecond
+	// partsFrom is how many rows of a table are too many for one snapshot.
+	partsFrom = 2_000_000
 	// sayEvery is how often the log tells how far a table is.
 	sayEvery = 10 * time.Second
 )
@@ -39,7 +39,12 @@ func (g *Group) scan(ctx context.Context, f *feed) error {
 		if len(jobs) == 0 {
 			continue
 		}
-		if err := g.scanJobs(ctx, f, jobs); err != nil && ctx.Err() == nil {
+		if jobs[0].inParts(g.partsFrom) {
+			err = g.scanInParts(ctx, f, jobs[0])
+		} else {
+			err = g.scanJobs(ctx, f, jobs)
+		}
+		if err != nil && ctx.Err() == nil {
 			g.log.Warn("reading tables was interrupted; lockstep tries again", "member", f.Name, "err", err.Error())
 			wait = lastRetry / 5
 		}
@@ -51,21 +56,32 @@ type job struct {
 	at    align.Space
 	epoch cdc.Epoch
 	table cdc.Table
+	scan  align.ScanRecord
 }
 
-// wanted takes the next tables to be read. From here on the ledger lets their changes pile up, so it comes before the
-// snapshot.
+// inParts reports whether the table is to be read in parts, or was begun so. A snapshot that is held for long keeps the
+// server from cleaning up, and what was read of it is lost with the connection.
+func (j *job) inParts(from int64) bool {
+	return j.scan.Through != nil || !j.scan.Whole && j.table.Order != cdc.Unordered && j.table.Rows >= from
+}
+
+// wanted takes the next tables to be read: several for one snapshot, or one that is read in parts. From here on the
+// ledger lets their changes pile up, so it comes before any of their rows is read.
 func (g *Group) wanted(ctx context.Context, f *feed) ([]job, error) {
 	var jobs []job
 	err := g.do(ctx, func() error {
-		for _, at := range g.ledger.Wanted(f.id) {
-			epoch := g.ledger.Epochs()[at.Table]
+		for _, due := range g.ledger.Wanted(f.id) {
+			epoch := g.ledger.Epochs()[due.At.Table]
 			table, ok := f.defined[epoch.Shape.Table]
-			if !ok || len(jobs) == scanTables {
+			j := job{due.At, epoch, table, due.Scan}
+			alone := j.inParts(g.partsFrom)
+			if !ok || alone && len(jobs) > 0 {
 				continue
 			}
-			g.ledger.Scanning(at)
-			jobs = append(jobs, job{at, epoch, table})
+			g.ledger.Scanning(due.At)
+			if jobs = append(jobs, j); alone || len(jobs) == scanTables {
+				break
+			}
 		}
 		return nil
 	})
@@ -127,17 +143,13 @@ func (g *Group) scanTable(ctx context.Context, f *feed, snapshot cdc.Snapshot, j
 	progress := g.scans.begin(f.Name, name, j.table.Rows)
 	defer g.scans.end(progress)
 	g.log.Info("reading table", "member", f.Name, "table", name, "position", snapshot.Cut().String())
-	loader, err := g.state.Loader(j.at)
+	loader, err := g.state.Loader(j.at, false)
 	if err != nil {
 		return err
 	}
 	var row []byte
-	said := began
 	err = snapshot.Rows(ctx, j.table, j.epoch, func(k digest.Key, r *digest.Row) error {
-		if n := progress.done.Add(1); n%8192 == 0 && time.Since(said) > sayEvery {
-			said = time.Now()
-			g.log.Info("still reading table", "member", f.Name, "table", name, "rows", n, "of_about", j.table.Rows)
-		}
+		progress.row(g.log)
 		row = digest.AppendRow(row[:0], r)
 		return loader.Add(k, row)
 	})
@@ -154,8 +166,7 @@ func (g *Group) scanTable(ctx context.Context, f *feed, snapshot cdc.Snapshot, j
 	if err := g.sumUp(ctx, j, settled, loader); err != nil {
 		return fmt.Errorf("table %s: %w", name, err)
 	}
-	rows, took := progress.done.Load(), time.Since(began)
-	g.log.Info("table was read", "member", f.Name, "table", name, "rows", rows, "took", took.Round(time.Millisecond).String())
+	g.log.Info("table was read", "member", f.Name, "table", name, "rows", progress.done.Load(), "took", time.Since(began).Round(time.Millisecond).String())
 	return nil
 }
 
@@ -166,7 +177,9 @@ func (g *Group) sumUp(ctx context.Context, j job, settled cdc.LSN, loader *store
 	wanted := false
 	err := g.do(ctx, func() error {
 		rangeRows = g.ledger.RangeRows()
-		boundaries, wanted = g.ledger.Freeze(j.at)
+		if boundaries, wanted = g.ledger.Freeze(j.at); !wanted {
+			return g.ledger.Failed(j.at, "")
+		}
 		return nil
 	})
 	if err != nil || !wanted {
@@ -177,47 +190,4 @@ func (g *Group) sumUp(ctx context.Context, j job, settled cdc.LSN, loader *store
 		return err
 	}
 	return g.do(ctx, func() error { return g.ledger.Loaded(j.at, settled, boundaries, sums) })
-}
-
-// scans are the tables that are being read now, for progress bars.
-type scans struct {
-	mu   sync.Mutex
-	list []*scanning // guarded by mu
-}
-
-type scanning struct {
-	member, table string
-	of            int64
-	done          atomic.Int64
-	began         time.Time
-}
-
-func (s *scans) begin(member, table string, of int64) *scanning {
-	p := &scanning{member: member, table: table, of: of, began: time.Now()}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.list = append(s.list, p)
-	return p
-}
-
-func (s *scans) end(p *scanning) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, other := range s.list {
-		if other == p {
-			s.list = append(s.list[:i:i], s.list[i+1:]...)
-			return
-		}
-	}
-}
-
-// Scans returns the tables that are being read now. It may be called from any goroutine.
-func (g *Group) Scans() []align.ScanProgress {
-	g.scans.mu.Lock()
-	defer g.scans.mu.Unlock()
-	list := make([]align.ScanProgress, len(g.scans.list))
-	for i, p := range g.scans.list {
-		list[i] = align.ScanProgress{Member: p.member, Table: p.table, Rows: p.done.Load(), OfRows: p.of, Started: p.began}
-	}
-	return list
 }

@@ -72,7 +72,7 @@ func TestRowsChangedWithoutATraceInTheLogAreFoundByAScrub(t *testing.T) {
 }
 
 func TestScrubsUnderLoadHoldNothingToDiffer(t *testing.T) {
-	o := cluster.Options{Schema: load.MySQLSchema}
+	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 10 * time.Second}
 	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		if err := load.Fill(t.Context(), c.DSN("eu-1")); err != nil {
 			t.Fatal(err)
@@ -125,7 +125,7 @@ func TestRowsThatACascadeDeletedOnAllMembersDoNotDiffer(t *testing.T) {
 }
 
 func TestScrubsOfPostgreSQLUnderLoadHoldNothingToDiffer(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: load.Schema})
+	c := startCluster(t, cluster.Options{Schema: load.Schema, LagBudget: 10 * time.Second})
 	if err := load.Fill(t.Context(), c.DSN("eu-1")); err != nil {
 		t.Fatal(err)
 	}

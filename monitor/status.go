@@ -22,7 +22,6 @@ func (g *Group) publish() {
 		Scans:     g.Scans(),
 	}
 	g.followRequests()
-	s.Scrubs = g.ScrubRequests()
 	for i := range s.Members {
 		m := &s.Members[i]
 		for _, name := range slices.Sorted(maps.Keys(g.unwatched)) {

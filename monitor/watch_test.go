@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,9 @@ type watch struct {
 	c      servers
 	daemon *monitor.Daemon
 	stop   func()
+	// inParts has all tables read in parts, and resumed counts the scans that went on after an interruption.
+	inParts bool
+	resumed atomic.Int64
 }
 
 // servers is a cluster of any engine.
@@ -68,10 +72,13 @@ func startWatch(t *testing.T, c servers) *watch {
 
 func (w *watch) start() {
 	w.t.Helper()
-	log := slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	log := slog.New(slog.NewTextHandler(testLog{w}, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	d, err := monitor.Start(w.t.Context(), w.c.Configuration(), monitor.DaemonOptions{Version: "test", Logger: log})
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if w.inParts {
+		d.ReadInParts()
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	done := make(chan error, 1)
@@ -92,9 +99,12 @@ func (w *watch) start() {
 }
 
 // testLog shows lockstep's log if the test fails.
-type testLog struct{ t *testing.T }
+type testLog struct{ *watch }
 
 func (l testLog) Write(b []byte) (int, error) {
+	if line := string(b); strings.Contains(line, "in parts") && !strings.Contains(line, "after_rows=0") {
+		l.resumed.Add(1)
+	}
 	if l.t.Context().Err() == nil {
 		l.t.Log(strings.TrimSpace(string(b)))
 	}

@@ -23,9 +23,12 @@ type Loader struct {
 // loaderBatch is the size in bytes at which a Loader hands rows to Pebble.
 const loaderBatch = 4 << 20
 
-// Loader returns a Loader for a space. What an earlier Loader left there before a crash is dropped.
-func (g *Group) Loader(at align.Space) (*Loader, error) {
+// Loader returns a Loader for a space. What an earlier Loader left there is dropped, unless this one goes on with it.
+func (g *Group) Loader(at align.Space, goOn bool) (*Loader, error) {
 	l := &Loader{group: g, at: at, batch: g.store.db.NewBatch()}
+	if goOn {
+		return l, nil
+	}
 	prefix := spaceKey(nil, kindRow, g.id, at)
 	return l, l.batch.DeleteRange(prefix, after(prefix), nil)
 }
@@ -52,6 +55,9 @@ func (l *Loader) write(sync *pebble.WriteOptions) error {
 	l.batch = l.group.store.db.NewBatch()
 	return nil
 }
+
+// Flush hands over the rows so far: they are durable once a later commit of the group is.
+func (l *Loader) Flush() error { return l.write(pebble.NoSync) }
 
 // Close makes the rows durable.
 func (l *Loader) Close() error {

@@ -13,7 +13,7 @@ import (
 
 func fill(t *testing.T, g *store.Group, numbers ...int) *store.Loader {
 	t.Helper()
-	l, err := g.Loader(space)
+	l, err := g.Loader(space, false)
 	must(t, err)
 	for _, n := range numbers {
 		must(t, l.Add(key(n), row(n)))
@@ -55,7 +55,7 @@ func TestLoadedRowsAreDurableOnceClosed(t *testing.T) {
 func TestLoaderTakesMoreThanABatchHolds(t *testing.T) {
 	reopened(t, vfs.NewMem(), func(_ *store.Store, g *store.Group) {
 		const n = 70_000
-		l, err := g.Loader(space)
+		l, err := g.Loader(space, false)
 		must(t, err)
 		for i := range n {
 			must(t, l.Add(key(i), row(i)))

@@ -23,7 +23,7 @@ const maxRequest = 1 << 20
 func (s *Server) listScrubs(w http.ResponseWriter, _ *http.Request) {
 	list := []align.ScrubRequest{}
 	for _, g := range s.groups {
-		list = append(list, g.Status().Scrubs...)
+		list = append(list, g.ScrubRequests()...)
 	}
 	s.reply(w, list)
 }

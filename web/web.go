@@ -27,6 +27,8 @@ type Group interface {
 	Divergences(yield func(*align.Divergence) bool) error
 	// RequestScrub has rows of tables on members read again; none stands for all.
 	RequestScrub(tables, members []string) (align.ScrubRequest, error)
+	// ScrubRequests lists them, from the moment at which they were asked for.
+	ScrubRequests() []align.ScrubRequest
 }
 
 // Health is what is served of lockstep itself.

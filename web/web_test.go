@@ -35,6 +35,7 @@ type watched struct {
 	divergences []*align.Divergence
 	err         error
 	asked       []string // tables and members of scrubs that were asked for
+	scrubs      []align.ScrubRequest
 }
 
 func (w *watched) RequestScrub(tables, members []string) (align.ScrubRequest, error) {
@@ -43,9 +44,11 @@ func (w *watched) RequestScrub(tables, members []string) (align.ScrubRequest, er
 	}
 	w.asked = append(w.asked, fmt.Sprint(tables, members))
 	r := align.ScrubRequest{ID: "01K", Group: w.status.Group, Tables: tables, Members: members, Requested: noon}
-	w.status.Scrubs = append(w.status.Scrubs, r)
+	w.scrubs = append(w.scrubs, r)
 	return r, nil
 }
+
+func (w *watched) ScrubRequests() []align.ScrubRequest { return w.scrubs }
 
 func (w *watched) Status() *align.GroupStatus { return &w.status }
 

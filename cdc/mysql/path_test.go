@@ -197,7 +197,8 @@ func (c *stretch) group(b *testing.B, members int) (*store.Group, *align.Ledger,
 		fatal(b, l.Unverify(id, c.from.Clone(), cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
 		said := cdc.Progress{Applied: map[string]cdc.TxSet{cdc.GTIDLane: c.from.Shown}, Lanes: []cdc.Lane{lane}}
 		fatal(b, l.Progress(id, time.Now(), said, map[string]cdc.TxSet{}))
-		for _, at := range l.Wanted(id) {
+		for _, due := range l.Wanted(id) {
+			at := due.At
 			l.Scanning(at)
 			c.fill(b, g, l, at)
 		}
@@ -215,7 +216,7 @@ func (c *stretch) group(b *testing.B, members int) (*store.Group, *align.Ledger,
 }
 
 func (c *stretch) fill(b *testing.B, g *store.Group, l *align.Ledger, at align.Space) {
-	loader, err := g.Loader(at)
+	loader, err := g.Loader(at, false)
 	fatal(b, err)
 	for _, row := range c.rows[at.Table] {
 		fatal(b, loader.Add(row[0], row[1]))

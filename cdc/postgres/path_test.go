@@ -130,7 +130,8 @@ func (c *stretch) group(b *testing.B) (*store.Group, *align.Ledger, func()) {
 		fatal(b, l.Unverify(id, at(1), cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
 		said := cdc.Progress{Applied: map[string]cdc.TxSet{"pg_1": cdc.Everything(1)}, Lanes: []cdc.Lane{lane}}
 		fatal(b, l.Progress(id, time.Now(), said, map[string]cdc.TxSet{"s": cdc.Everything(1)}))
-		for _, space := range l.Wanted(id) {
+		for _, due := range l.Wanted(id) {
+			space := due.At
 			l.Scanning(space)
 			c.fill(b, g, l, space)
 		}
@@ -147,7 +148,7 @@ func (c *stretch) group(b *testing.B) (*store.Group, *align.Ledger, func()) {
 }
 
 func (c *stretch) fill(b *testing.B, g *store.Group, l *align.Ledger, at align.Space) {
-	loader, err := g.Loader(at)
+	loader, err := g.Loader(at, false)
 	fatal(b, err)
 	for _, row := range c.rows[at.Table] {
 		fatal(b, loader.Add(row[0], row[1]))

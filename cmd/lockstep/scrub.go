@@ -100,6 +100,5 @@ func findScrub(ctx context.Context, api *apiFlags, id string) (align.ScrubReques
 			return r, nil
 		}
 	}
-	// It was taken in at most half a second ago, or lockstep was restarted since.
 	return align.ScrubRequest{}, undeterminedError(errors.New("lockstep does not know of the scrub any more: was it restarted?"))
 }

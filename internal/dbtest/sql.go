@@ -122,7 +122,7 @@ func WaitFor(ctx context.Context, what string, condition func(context.Context) (
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waited for %s: %w", what, ctx.Err())
-		case <-time.After(max(10*time.Millisecond, 9*time.Since(began))): // at most a tenth of the time goes into asking
+		case <-time.After(min(max(10*time.Millisecond, 9*time.Since(began)), time.Second)): // a tenth of the time goes into asking
 		}
 	}
 }
