@@ -158,6 +158,10 @@ func (l *Ledger) unjournaled(t *table) {
 // change applies one change to the rows of a live table.
 func (l *Ledger) change(t *table, c *coverage, ch *cdc.Change, fx *effects) error {
 	switch {
+	case t.record.Sparse && c.Phase == Live && ch.Op == cdc.Truncate:
+		return errTruncated
+	case t.record.Sparse && c.Phase == Live && !ch.HasBefore:
+		return errNoBefore
 	case ch.Op == cdc.Truncate:
 		return l.truncate(t, c, fx)
 	case ch.Op == cdc.Delete:
@@ -236,12 +240,16 @@ func (l *Ledger) complete(c *coverage, row *digest.Row, from digest.Key) (*diges
 func (l *Ledger) replaceRow(t *table, c *coverage, key digest.Key, before digest.Digest, row []byte, fx *effects) error {
 	var after digest.Digest
 	var err error
-	if row == nil {
-		err = l.state.DeleteRow(c.space, key)
-	} else {
+	if row != nil {
 		if after, err = digest.RowDigest(row); err != nil {
 			return err
 		}
+	}
+	switch {
+	case !t.knows(c, string(t.startOf(key))):
+	case row == nil:
+		err = l.state.DeleteRow(c.space, key)
+	default:
 		err = l.state.SetRow(c.space, key, row)
 	}
 	if err != nil {

@@ -206,6 +206,11 @@ func (l *Ledger) replayPending(t *table, c *coverage, m *member) (bool, error) {
 		return more, err
 	}
 	c.Phase, c.Reason, c.Scan, c.whole, t.dirty = Live, "compared once the member has caught up", nil, false, true
+	if t.record.Sparse {
+		if err := l.sparsen(c); err != nil {
+			return false, err
+		}
+	}
 	return false, l.Verified(at.Table, at.Member, Verified{At: scan.Began, Position: scan.Cut}, nil)
 }
 

@@ -310,6 +310,12 @@ func (r *Range) extend(last json.RawMessage, kind Kind) {
 
 // neighbours reports whether neither the reference nor the member has a row between a and b.
 func (r *ranger) neighbours(a, b digest.Key) (bool, error) {
+	if t := r.table; t.record.Sparse {
+		start := string(t.startOf(a))
+		if start != string(t.startOf(b)) || !r.ledger.know(t, t.coverage[r.member], start) {
+			return false, nil // it is not known
+		}
+	}
 	after := append(slices.Clone(a), 0)
 	for _, id := range []MemberID{r.ledger.ref.id, r.member} {
 		if r.ledger.members[id].scanOnly {

@@ -39,6 +39,8 @@ type Options struct {
 	// ScrubEvery is how often all rows of a table are to be read again; 0: never. Rows that were not for twice as long
 	// are not vouched for. nil: never.
 	ScrubEvery func(table string) time.Duration
+	// Sparse reports whether a table's rows are not to be kept. nil: all are.
+	Sparse func(table string) bool
 	// RangeRows is the number of rows a range aims at; 0 means 1,000.
 	RangeRows int64
 	// MaxInFlight bounds the row changes that are kept because a lane has not replayed them; 0 means 1,000,000.
@@ -73,6 +75,7 @@ type Ledger struct {
 	staleAt  time.Time // when lateness was last looked at
 
 	touched map[touchedRange]struct{} // ranges whose digests changed since the last Flush
+	drills  map[touchedRange]struct{} // ranges of sparse tables whose rows are wanted
 	scratch []byte
 	notices []Notice
 }
@@ -137,7 +140,11 @@ type coverage struct {
 	divergent map[string]share
 	keys      int64 // that differ
 	watches   []*Watch
-	verified  verifiedSpans
+	// Of a sparse table: the ranges, by start, whose rows are kept, and who is to blame for rows of ranges that cannot be
+	// judged yet, by start and key.
+	drilled  map[string]struct{}
+	blames   map[string]map[string]blame
+	verified verifiedSpans
 	// paused is set while nobody goes on with the scan that Scan tells of, and whole if the next scan must be of one view.
 	paused, whole bool
 }
@@ -170,6 +177,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		findings: make(map[findingKey]*Finding),
 		byNumber: make(map[uint64]*Finding),
 		touched:  make(map[touchedRange]struct{}),
+		drills:   make(map[touchedRange]struct{}),
 	}
 	for id, name := range opt.Members {
 		l.members[id] = newMember(id, name, saved.Members[id])
@@ -194,6 +202,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	if err := l.loadDivergentKeys(); err != nil {
 		return nil, fmt.Errorf("load ledger: %w", err)
 	}
+	l.loadDrills()
 	return l, nil
 }
 
@@ -221,6 +230,9 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 	for id := range l.members {
 		l.cover(t, id)
 	}
+	if err := l.loadSparse(t); err != nil {
+		return err
+	}
 	// One range has no boundary, so a live table tells as well that there are ranges.
 	for _, c := range t.coverage {
 		if c.tells() || len(boundaries) > 0 {
@@ -241,6 +253,9 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 			c.Phase, c.Compared, c.Scan = Waiting, false, nil
 			err = l.state.DropSpace(c.space)
 		}
+		if err == nil && c.Phase == Live && r.Sparse {
+			err = l.sparsen(c)
+		}
 		if err != nil {
 			return err
 		}
@@ -248,8 +263,27 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 	return nil
 }
 
+// loadSparse has a table read anew whose rows are to be kept from now on.
+func (l *Ledger) loadSparse(t *table) error {
+	sparse := l.opt.Sparse != nil && l.opt.Sparse(t.name())
+	if sparse == t.record.Sparse {
+		return nil
+	}
+	t.record.Sparse, t.dirty = sparse, true
+	for _, c := range t.coverage {
+		if c.Phase != Live || sparse {
+			continue
+		}
+		c.Compared, c.Reason = false, "row_index was switched on: its rows are read anew"
+		if err := l.wait(t, c, c.Reason); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // tells reports whether the table's ranges are known on the member.
-func (c *coverage) tells() bool { return c.Phase == Live || c.Phase == Replaying }
+func (c *coverage) tells() bool { return c.Phase == Live || c.Phase == Replaying && c.Scan != nil }
 
 func (l *Ledger) loadTree(t *table, c *coverage, saved Saved) error {
 	sums := make([]merkle.Sum, t.ranges.Len())

@@ -43,6 +43,8 @@ func (l *Ledger) recut() error {
 		i := t.ranges.Find(digest.Key(at.start))
 		var err error
 		switch rows := ref.tree.Sum(i).Rows; {
+		case t.record.Sparse:
+			err = l.splitSparse(t, ref, i)
 		case rows > 2*l.opt.RangeRows:
 			err = l.split(t, ref, i)
 		case rows < l.opt.RangeRows/4:

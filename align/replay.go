@@ -244,6 +244,10 @@ func (l *Ledger) pass(m *member, ln *lane, f *inFlight, fx []RowChange, why blam
 			continue // what became of the row is seen when it is read
 		}
 		actual, found := next.take(ch.RowChange)
+		if start := string(t.startOf(ch.Key)); t.record.Sparse && !l.know(t, c, start) {
+			l.passSparse(ln, c, start, ch, actual, found, why)
+			continue
+		}
 		if !found {
 			var err error
 			if actual, err = l.rowDigest(c.space, ch.Key); err != nil {
@@ -269,6 +273,12 @@ func (l *Ledger) judgeEffects(m *member, fx []RowChange, why blame) error {
 		t := l.tables[fx[i].Table]
 		c := t.coverage[m.id]
 		if !c.Compared {
+			continue
+		}
+		if start := string(t.startOf(fx[i].Key)); t.record.Sparse && !l.know(t, c, start) {
+			if fx[i].Before != fx[i].After {
+				c.suspicion(start, fx[i].Key, why)
+			}
 			continue
 		}
 		if err := l.judgeRow(m, t, c, fx[i].Key, fx[i].After, why); err != nil {

@@ -1,7 +1,9 @@
 package align
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -78,7 +80,13 @@ func (l *Ledger) begin(t *table, m *member, c *coverage) error {
 		return err
 	}
 	for i := range t.ranges.Len() {
-		if _, suspect := c.divergent[string(t.ranges.Start(i))]; !suspect && l.unexplained(t, c, i).IsZero() {
+		start := string(t.ranges.Start(i))
+		if _, suspect := c.divergent[start]; !suspect && l.unexplained(t, c, i).IsZero() {
+			continue
+		}
+		if !l.know(t, c, start) {
+			c.suspicion(start, nil, why)
+			l.drill(t, start)
 			continue
 		}
 		if err := l.resolve(t, m, c, i, why); err != nil || !c.Compared {
@@ -113,7 +121,7 @@ func (l *Ledger) walk(t *table, m *member, c *coverage, i int, why blame) error 
 		if err != nil {
 			return err
 		}
-		if err := l.judge(m, t, c, key, expected, actual, why); err != nil {
+		if err := l.judge(m, t, c, key, expected, actual, c.blameOf(string(t.ranges.Start(i)), key, why)); err != nil {
 			return err
 		}
 	}
@@ -158,14 +166,26 @@ func (l *Ledger) check() error {
 		}
 		i := t.ranges.Find(digest.Key(at.start))
 		for _, m := range l.sortedMembers() {
-			if c := t.coverage[m.id]; c.Compared && !m.scanOnly && !l.unexplained(t, c, i).IsZero() {
+			if c := t.coverage[m.id]; c.Compared && !m.scanOnly && l.know(t, c, at.start) && !l.unexplained(t, c, i).IsZero() {
 				if err := l.resolve(t, m, c, i, blame{cause: CauseUnknown}); err != nil {
 					return err
 				}
 			}
 		}
+		if t.record.Sparse && t.ranges != nil && t.coverage[l.ref.id].Phase == Live {
+			if err := l.settleDrill(t, t.ranges.Find(digest.Key(at.start))); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+func (at touchedRange) compare(other touchedRange) int {
+	if at.table != other.table {
+		return cmp.Compare(at.table, other.table)
+	}
+	return strings.Compare(at.start, other.start)
 }
 
 // resolve finds the keys that differ in a range. If they do not explain its residual, the sums of its rows are made anew:
@@ -195,15 +215,5 @@ func (l *Ledger) resolve(t *table, m *member, c *coverage, i int, why blame) err
 }
 
 func (l *Ledger) sortedTouched() []touchedRange {
-	list := make([]touchedRange, 0, len(l.touched))
-	for at := range l.touched {
-		list = append(list, at)
-	}
-	slices.SortFunc(list, func(a, b touchedRange) int {
-		if a.table != b.table {
-			return int(a.table) - int(b.table)
-		}
-		return strings.Compare(a.start, b.start)
-	})
-	return list
+	return slices.SortedFunc(maps.Keys(l.touched), touchedRange.compare)
 }

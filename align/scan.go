@@ -17,6 +17,8 @@ func (l *Ledger) SetEpoch(e cdc.Epoch, versions map[MemberID]string, reason stri
 		l.tables[e.Table] = t
 	}
 	sameKey := slices.Equal(keyNames(t.record.Epoch.Shape), keyNames(e.Shape))
+	t.record.Sparse = l.opt.Sparse != nil && l.opt.Sparse(e.Shape.Table)
+	l.forgetDrills(e.Table)
 	t.record.Epoch, t.record.Versions, t.ranges, t.dirty = e, versions, nil, true
 	if err := l.state.DropBoundaries(e.Table); err != nil {
 		return err
@@ -108,6 +110,7 @@ func (l *Ledger) Drop(id cdc.TableID) error {
 			delete(l.touched, at)
 		}
 	}
+	l.forgetDrills(id)
 	delete(l.tables, id)
 	if err := l.state.DropBoundaries(id); err != nil {
 		return err
@@ -169,7 +172,7 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 		return err
 	}
 	c.breakWatches()
-	c.Suspects = nil
+	c.Suspects, c.drilled, c.blames = nil, nil, nil
 	c.Phase, c.Reason, c.Scan, c.tree, c.frozen, c.paused, t.dirty = Waiting, reason, nil, nil, false, false, true
 	return nil
 }

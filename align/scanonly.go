@@ -23,7 +23,7 @@ func (l *Ledger) Scannable(id cdc.TableID, on MemberID) bool {
 }
 
 func (l *Ledger) scannable(t *table, m *member) bool {
-	return m.scanOnly && t.coverage[l.ref.id].Phase == Live && l.hold(t, m) == ""
+	return m.scanOnly && !t.record.Sparse && t.coverage[l.ref.id].Phase == Live && l.hold(t, m) == ""
 }
 
 // beginScanned begins to count what is in flight to a member that is only scanned.

@@ -98,7 +98,11 @@ type world struct {
 	history []written // by position in the reference's log
 	scans   []*simScan
 	reads   []*simRead
-	scanned int                     // reads that came to their end
+	scanned int // reads that came to their end
+	// sparse says that of table 1 no rows are kept.
+	sparse  bool
+	drills  []*simDrill
+	drilled int                     // drills that came to their end
 	resumed int                     // scans in parts that went on after an interruption
 	silent  bool                    // rows are changed without a trace
 	only    map[align.MemberID]bool // members that are only scanned
@@ -167,8 +171,12 @@ func digestOf(t cdc.TableID, n, value int) digest.Digest {
 }
 
 func newWorld(t *rapid.T, engine string, faults bool, only ...align.MemberID) *world {
+	return newWorldOf(t, engine, faults, false, only...)
+}
+
+func newWorldOf(t *rapid.T, engine string, faults, sparse bool, only ...align.MemberID) *world {
 	w := &world{
-		t: t, engine: engine, faults: faults, only: make(map[align.MemberID]bool), fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
+		t: t, engine: engine, faults: faults, sparse: sparse, only: make(map[align.MemberID]bool), fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
 		servers: make(map[align.MemberID]*server), claims: make(map[align.MemberID]*simClaim),
 	}
 	for _, id := range only {
@@ -224,6 +232,7 @@ func (w *world) open() {
 		Budget: func(string) time.Duration { return 10 * time.Second }, Hasher: digest.NewHasher([32]byte{}),
 		NewID: func(time.Time) string { w.ids++; return fmt.Sprintf("%06d", w.ids) }, RangeRows: 4,
 		MaxInFlight: w.maxInFlight, ScanOnly: w.only,
+		Sparse: func(table string) bool { return w.sparse && table == "public.t1" },
 	}, w.group, saved)
 	w.must(err)
 	w.ledger.At(w.now)
@@ -237,7 +246,7 @@ func (w *world) crash() {
 	w.must(w.store.Close())
 	w.fs = clone
 	clear(w.claims)
-	w.scans, w.reads = nil, nil
+	w.scans, w.reads, w.drills = nil, nil, nil
 	w.open()
 	for id, s := range w.servers {
 		s.read = 0
@@ -702,6 +711,9 @@ func (w *world) settle(rounds int) {
 			w.ask(s)
 			w.claim(s)
 			w.scanStep(s)
+			for range 6 {
+				w.drillStep(s)
+			}
 			w.ledger.Defined(id, w.now)
 		}
 		_, err := w.ledger.Replay()

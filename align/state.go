@@ -30,6 +30,8 @@ type State interface {
 	// Rows yields the rows from from up to, not including, to in the order of their keys until yield returns false.
 	// A nil to means the end. Slices are valid during the call only; yield must not write rows.
 	Rows(at Space, from, to digest.Key, yield func(digest.Key, []byte) (bool, error)) error
+	// DropRows forgets the rows of a space, and keeps the rest.
+	DropRows(at Space) error
 	// DropSpace forgets the rows, range digests and pending changes of a space.
 	DropSpace(at Space) error
 
@@ -100,6 +102,8 @@ type TableRecord struct {
 	// Unjournaled holds transactions of the reference that touched the table, or may have, without its row changes
 	// being journaled: a member can be compared only after it has replayed them.
 	Unjournaled cdc.TxSet `json:"unjournaled"`
+	// Sparse says that the rows are not kept, but for those of ranges in which some differ.
+	Sparse bool `json:"sparse,omitempty"`
 	// Forgotten is the end, in the reference's log, of the last transaction whose changes of this table were taken out
 	// of the journal, because the reference's rows are read anew.
 	Forgotten cdc.LSN                      `json:"forgotten"`

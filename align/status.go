@@ -167,6 +167,8 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
 	switch hold := l.hold(t, m); {
 	case c.Phase == Waiting && hold != "":
 		return hold
+	case m.scanOnly && t.record.Sparse:
+		return "its rows are only scanned, and with row_index off there are none of the reference to hold them against"
 	case m.scanOnly && t.coverage[l.ref.id].Phase != Live:
 		return "the reference is being read"
 	case m.scanOnly && c.verified.oldest().At.IsZero():
@@ -185,6 +187,9 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
 
 // unread says why the rows of a table on a member are not vouched for although its stream is, or nothing.
 func (l *Ledger) unread(t *table, c *coverage) string {
+	if l.drilling(t, c) {
+		return "some of its rows differ; which ones is being read from the servers"
+	}
 	if n := len(c.Suspects) + len(t.coverage[l.ref.id].Suspects); n > 0 {
 		return "rows were read that are not what the log says; they are being read again"
 	}

@@ -184,6 +184,14 @@ func (g *Group) span(r pebble.Reader, prefix []byte, from, to digest.Key, yield 
 	return readError(g.store.dir, errors.Join(it.Error(), it.Close()))
 }
 
+// DropRows implements [align.State].
+func (g *Group) DropRows(at align.Space) error {
+	if err := g.spill(); err != nil {
+		return err
+	}
+	return g.deletePrefix(spaceKey(nil, kindRow, g.id, at))
+}
+
 // DropSpace implements [align.State].
 func (g *Group) DropSpace(at align.Space) error {
 	delete(g.pending, at)
