@@ -63,12 +63,10 @@ func (c *coverage) cleared(start string, key digest.Key) {
 
 // blameOf returns who is to blame for a row that differs, if somebody else than why is known.
 func (c *coverage) blameOf(start string, key digest.Key, why blame) blame {
-	byKey := c.blames[start]
-	if b, known := byKey[string(key)]; known {
-		return b
-	}
-	if b, known := byKey[""]; known {
-		return b
+	for _, k := range []string{string(key), ""} {
+		if b, known := c.blames[start][k]; known {
+			return b
+		}
 	}
 	return why
 }

@@ -104,6 +104,12 @@ func (g Group) LagBudget(table string) time.Duration {
 	return g.Budget
 }
 
+// RowIndex reports whether a digest of each row of table, a qualified name, is kept, or only sums over ranges of rows.
+func (g Group) RowIndex(table string) bool {
+	o := g.Tables.override(table)
+	return o == nil || !o.NoRowIndex
+}
+
 // ExcludeColumns lists the columns of table, a qualified name, that are not compared.
 func (g Group) ExcludeColumns(table string) []string {
 	if o := g.Tables.override(table); o != nil {

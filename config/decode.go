@@ -89,7 +89,7 @@ func decodeGroup(n node, names unique, c *Config) Group {
 		Engine:    engine,
 		Budget:    f["lag_budget"].duration(c.LagBudget),
 		Reference: f["reference"].text(),
-		Tables:    decodeTables(f["tables"]),
+		Tables:    decodeTables(f["tables"], engine),
 	}
 	f["members"].require("list the servers of the group")
 	members := unique{}
@@ -148,7 +148,7 @@ func decodeMember(n node, names unique, engine string) Member {
 	return m
 }
 
-func decodeTables(n node) Tables {
+func decodeTables(n node, engine string) Tables {
 	n.require(`say which tables to watch, such as include: ["public.*"]`)
 	f := n.fields("include", "exclude", "overrides")
 	t := Tables{Include: decodePatterns(f["include"]), Exclude: decodePatterns(f["exclude"])}
@@ -160,7 +160,7 @@ func decodeTables(n node) Tables {
 	}
 	names := unique{}
 	for _, item := range f["overrides"].items() {
-		t.Overrides = append(t.Overrides, decodeOverride(item, names, t))
+		t.Overrides = append(t.Overrides, decodeOverride(item, names, t, engine))
 	}
 	return t
 }
@@ -183,13 +183,14 @@ func decodePatterns(n node) []string {
 	return patterns
 }
 
-func decodeOverride(n node, names unique, t Tables) Override {
-	f := n.fields("table", "exclude_columns", "lag_budget", "scrub_every")
+func decodeOverride(n node, names unique, t Tables, engine string) Override {
+	f := n.fields("table", "exclude_columns", "lag_budget", "scrub_every", "row_index")
 	o := Override{
 		Table:          f["table"].text(),
 		ExcludeColumns: f["exclude_columns"].texts(),
 		LagBudget:      f["lag_budget"].duration(0),
 		ScrubEvery:     decodeEvery(f["scrub_every"], 0),
+		NoRowIndex:     decodeRowIndex(f["row_index"], engine),
 	}
 	f["table"].require("write schema.table")
 	switch {
@@ -202,6 +203,19 @@ func decodeOverride(n node, names unique, t Tables) Override {
 		names.check(f["table"], o.Table)
 	}
 	return o
+}
+
+func decodeRowIndex(n node, engine string) (off bool) {
+	if !n.present() {
+		return false
+	}
+	switch text := n.text(); {
+	case text == "off" && engine == "postgres":
+		n.fail("is off", "PostgreSQL's log does not say what a row was before a change, so the index has to be kept: remove the key")
+	case text != "on" && text != "off":
+		n.fail(fmt.Sprintf("%q is neither on nor off", text), "write on or off")
+	}
+	return n.text() == "off"
 }
 
 func decodeAlerts(n node) Alerts {

@@ -17,6 +17,7 @@ type Override struct {
 	ExcludeColumns []string
 	LagBudget      time.Duration // zero: the group's
 	ScrubEvery     time.Duration // zero: the group's; negative: never
+	NoRowIndex     bool          // a digest of each row is not kept
 }
 
 // Match reports whether the table of that qualified name is watched: some include pattern fits, no exclude pattern does.

@@ -84,7 +84,7 @@ func (g *Group) readCatalogs(ctx context.Context) bool {
 // earlier, for what it shows of a table without an epoch is passed over.
 func (g *Group) take(f *feed, tables map[string]cdc.Table) {
 	for name, t := range tables {
-		tables[name] = judgeHidden(t, g.scrubEvery(name))
+		tables[name] = judgeSparse(judgeHidden(t, g.scrubEvery(name)), g.sparse(name))
 	}
 	first := f.defined == nil
 	f.defined = tables
@@ -103,6 +103,15 @@ func (g *Group) take(f *feed, tables map[string]cdc.Table) {
 func judgeHidden(t cdc.Table, every time.Duration) cdc.Table {
 	if t.Problem == "" && t.Hides != "" && every == 0 {
 		t.Problem, t.Hint = "its log leaves out "+t.Hides, "turn scrub on, so that its rows are read again, or exclude the table"
+	}
+	return t
+}
+
+// judgeSparse refuses a table without a row index of which ranges cannot be read.
+func judgeSparse(t cdc.Table, sparse bool) cdc.Table {
+	if t.Problem == "" && sparse && t.Order != cdc.KeyOrder {
+		t.Problem = "its row_index is off, but ranges of its rows cannot be read: the server does not order its primary key by its bytes"
+		t.Hint = "remove row_index"
 	}
 	return t
 }

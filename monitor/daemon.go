@@ -132,6 +132,7 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions
 		Exclude:     c.ExcludeColumns,
 		Budget:      c.LagBudget,
 		MaxInFlight: int(d.config.MaxInFlightRows),
+		RowIndex:    c.RowIndex,
 		Scrub:       ScrubPlan{Every: c.ScrubEvery, ChunkTime: c.Scrub.ChunkTime, Settings: c.Scrub.Settings()},
 		Receivers:   len(d.config.Alerts.Webhook) > 0,
 		Logger:      d.log,
@@ -263,7 +264,7 @@ func fitTables(ctx context.Context, c *config.Group, m Member) error {
 	}
 	var problems []error
 	for _, t := range tables {
-		if t = judgeHidden(t, c.ScrubEvery(t.Name)); t.Problem != "" {
+		if t = judgeSparse(judgeHidden(t, c.ScrubEvery(t.Name)), !c.RowIndex(t.Name)); t.Problem != "" {
 			problems = append(problems, &StartError{Err: fmt.Errorf("member %s: table %s: %s", m.Name, t.Name, t.WhyNot())})
 		}
 	}

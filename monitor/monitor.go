@@ -26,9 +26,11 @@ type Options struct {
 	Budget      func(table string) time.Duration
 	MaxInFlight int
 	RangeRows   int64 // 0: the ledger's default
-	Scrub       ScrubPlan
-	Receivers   bool // somebody takes notifications out of the store's outbox
-	Logger      *slog.Logger
+	// RowIndex reports whether a digest of each row of a table is kept. nil: of all.
+	RowIndex  func(table string) bool
+	Scrub     ScrubPlan
+	Receivers bool // somebody takes notifications out of the store's outbox
+	Logger    *slog.Logger
 	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
 	OnNotice func(align.Divergence)
 }

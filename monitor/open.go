@@ -87,6 +87,7 @@ func (g *Group) load(names map[align.MemberID]string, hasher *digest.Hasher) err
 		MaxInFlight: g.opt.MaxInFlight,
 		ScanOnly:    g.scanOnly(),
 		ScrubEvery:  g.scrubEvery,
+		Sparse:      g.sparse,
 	}, g.state, saved)
 	if err != nil {
 		return err
@@ -114,6 +115,9 @@ func (g *Group) scrubEvery(table string) time.Duration {
 	}
 	return g.opt.Scrub.Every(table)
 }
+
+// sparse reports whether no digests of a table's rows are kept.
+func (g *Group) sparse(table string) bool { return g.opt.RowIndex != nil && !g.opt.RowIndex(table) }
 
 // Close gives up what was not committed.
 func (g *Group) Close() error { return g.state.Close() }

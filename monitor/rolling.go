@@ -192,6 +192,9 @@ func (s *scrubber) due(table string, at, now time.Time) bool {
 
 // readPart reads the next part of a table.
 func (s *scrubber) readPart(ctx context.Context, p part) (rows int, took time.Duration, err error) {
+	if s.group.sparse(p.table.Name) {
+		return s.group.scrubRange(ctx, s.feed, p)
+	}
 	if p.table.Order == cdc.Unordered && p.table.Rows > maxWhole {
 		return 0, 0, fmt.Errorf("it has about %d rows and its key cannot be read in parts; %d is the most that is read at once", p.table.Rows, maxWhole)
 	}

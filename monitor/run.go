@@ -20,6 +20,7 @@ import (
 //	follow             1 a member    the member's stream      ctx ends
 //	askProgress        1 a member    –                        ctx ends
 //	scan               1 a member    the member's snapshot    ctx ends
+//	drill              1 a member whose log is read           ctx ends
 //	scrub              2 a member    its walks over tables    ctx ends
 //	recheck            1 a member that is only scanned        ctx ends
 //	settle             1             –                        ctx ends
@@ -34,6 +35,7 @@ func (g *Group) Run(ctx context.Context) error {
 			workers.Go(func() error { return g.recheck(ctx, f) })
 		} else {
 			workers.Go(func() error { return g.follow(ctx, f) })
+			workers.Go(func() error { return g.drill(ctx, f) })
 		}
 		for _, u := range []scan.Urgency{scan.Rolling, scan.Urgent} {
 			workers.Go(func() error { return g.scrub(ctx, f, u) })
