@@ -63,8 +63,8 @@ func (c *coverage) cleared(start string, key digest.Key) {
 
 // blameOf returns who is to blame for a row that differs, if somebody else than why is known.
 func (c *coverage) blameOf(start string, key digest.Key, why blame) blame {
-	for _, k := range []string{string(key), ""} {
-		if b, known := c.blames[start][k]; known {
+	for _, k := range []digest.Key{key, nil} {
+		if b, known := c.blames[start][string(k)]; known {
 			return b
 		}
 	}
