@@ -93,13 +93,12 @@ func (l *Ledger) drill(t *table, start string) {
 // needed reports whether the rows of a range are wanted: rows of it differ on some member, or it has grown so much that
 // it is to be split.
 func (l *Ledger) needed(t *table, i int) bool {
-	start := string(t.ranges.Start(i))
 	for _, m := range l.members {
 		c := t.coverage[m.id]
 		if !c.Compared || m.scanOnly || m == l.ref {
 			continue
 		}
-		if _, differ := c.divergent[start]; differ || !l.unexplained(t, c, i).IsZero() {
+		if _, differ := c.divergent[string(t.ranges.Start(i))]; differ || !l.unexplained(t, c, i).IsZero() {
 			return true
 		}
 	}
