@@ -19,7 +19,7 @@ RUN      ?= Soak#  pattern of the tests of `make soak`
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-deps: ## install what is missing: PostgreSQL 15 and 18, MariaDB 10.11, MySQL 9.7, a C compiler, npm
+deps: ## install what is missing: PostgreSQL 15 and 18, MariaDB 10.11, MySQL 9.7, Prometheus, a C compiler, npm
 	@scripts/deps
 
 build: ## build bin/lockstep

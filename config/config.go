@@ -58,7 +58,9 @@ type Member struct {
 
 // Alerts says who is told of divergences.
 type Alerts struct {
-	Webhook []Webhook // none or one
+	Webhook      []Webhook      // none or one
+	Alertmanager []Alertmanager // every instance of a cluster
+	ExternalURL  string         // where people reach lockstep, for links; may be empty
 }
 
 // Webhook is an HTTP endpoint that is told of divergences.

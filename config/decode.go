@@ -219,13 +219,20 @@ func decodeRowIndex(n node, engine string) (off bool) {
 }
 
 func decodeAlerts(n node) Alerts {
-	f := n.fields("webhook")
+	f := n.fields("webhook", "alertmanager", "external_url")
 	var a Alerts
 	for _, item := range f["webhook"].items() {
 		a.Webhook = append(a.Webhook, decodeWebhook(item))
 	}
 	if len(a.Webhook) > 1 {
 		f["webhook"].fail(fmt.Sprintf("lists %d", len(a.Webhook)), "this version of lockstep tells one; remove the others")
+	}
+	urls := unique{}
+	for _, item := range f["alertmanager"].items() {
+		a.Alertmanager = append(a.Alertmanager, decodeAlertmanager(item, urls))
+	}
+	if a.ExternalURL = f["external_url"].text(); a.ExternalURL != "" {
+		checkHTTP(f["external_url"], a.ExternalURL, "write it like https://lockstep.example")
 	}
 	return a
 }

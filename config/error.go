@@ -51,7 +51,7 @@ func (p *problems) err() error {
 }
 
 // later are the keys that the documentation plans, so that their absence is not taken for a typing error.
-var later = []string{"max_retained_wal", "alertmanager", "pagerduty", "slack", "audit"}
+var later = []string{"max_retained_wal", "pagerduty", "slack", "audit"}
 
 // unknownKeyRemedy suggests the nearest of the known keys.
 func unknownKeyRemedy(key string, known []string) string {

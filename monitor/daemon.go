@@ -21,13 +21,14 @@ import (
 
 // Daemon is all of lockstep: the groups of a configuration, their store, the HTTP API and the receivers.
 type Daemon struct {
-	config *config.Config
-	log    *slog.Logger
-	store  *store.Store
-	groups []*Group
-	api    *web.Server
-	listen net.Listener
-	hook   *alerts.Webhook
+	config       *config.Config
+	log          *slog.Logger
+	store        *store.Store
+	groups       []*Group
+	api          *web.Server
+	listen       net.Listener
+	hook         *alerts.Webhook
+	alertmanager *alerts.Alertmanager // nil: none
 }
 
 // DaemonOptions say how a Daemon is run.
@@ -72,12 +73,46 @@ func (d *Daemon) open(ctx context.Context, o DaemonOptions) error {
 			}
 		}
 	}
+	if list := d.config.Alerts.Alertmanager; len(list) > 0 {
+		d.alertmanager = d.tellAlertmanager(list)
+	}
 	var listener net.ListenConfig
 	var err error
 	if d.listen, err = listener.Listen(ctx, "tcp", d.config.Listen); err != nil {
 		return fmt.Errorf("listen on %s: %w: set listen to another host:port", d.config.Listen, err)
 	}
 	d.api = web.New(apis, d.store, o.Version, d.log)
+	return nil
+}
+
+func (d *Daemon) tellAlertmanager(list []config.Alertmanager) *alerts.Alertmanager {
+	a := &alerts.Alertmanager{
+		Divergences: d.divergences, News: d.store.News, ExternalURL: d.config.Alerts.ExternalURL, Logger: d.log,
+	}
+	for i := range list {
+		a.Instances = append(a.Instances, alerts.Instance{
+			URL: list[i].URL, User: list[i].Username,
+			Password: func() (string, error) {
+				password, err := list[i].Password()
+				return password.Reveal(), err
+			},
+		})
+	}
+	return a
+}
+
+// divergences yields those of all groups.
+func (d *Daemon) divergences(yield func(*align.Divergence) bool) error {
+	more := true
+	for _, g := range d.groups {
+		err := g.Divergences(func(v *align.Divergence) bool {
+			more = yield(v)
+			return more
+		})
+		if err != nil || !more {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -96,6 +131,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	work.Go(func() error { return d.api.Serve(ctx, d.listen) })
 	if d.hook != nil {
 		work.Go(func() error { return d.hook.Run(ctx) })
+	}
+	if d.alertmanager != nil {
+		work.Go(func() error { return d.alertmanager.Run(ctx) })
 	}
 	err := work.Wait()
 	if errors.Is(err, context.Canceled) {

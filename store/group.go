@@ -31,6 +31,7 @@ type Group struct {
 	findings map[uint64]string
 	// Receivers says that somebody takes notifications out of the outbox; without, none are put in.
 	Receivers bool
+	news      bool // divergences opened or resolved since the last commit
 }
 
 var _ align.State = (*Group)(nil)
@@ -76,6 +77,10 @@ func (g *Group) Commit() error {
 		return err
 	}
 	g.batch = g.store.db.NewIndexedBatch()
+	if g.news {
+		g.news = false
+		g.store.news.Add(1)
+	}
 	return nil
 }
 

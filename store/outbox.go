@@ -20,6 +20,7 @@ type Notification struct {
 
 // Notify implements [align.State]: the news becomes part of the batch that makes the divergence durable.
 func (g *Group) Notify(f *align.Finding) error {
+	g.news = true
 	if !g.Receivers {
 		return nil
 	}
@@ -32,6 +33,9 @@ func (g *Group) Notify(f *align.Finding) error {
 }
 
 func outboxKey(n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{kindOutbox}, n) }
+
+// News counts the commits since the start that opened or resolved divergences. It may be called from any goroutine.
+func (s *Store) News() uint64 { return s.news.Load() }
 
 // NextNotification returns the oldest notification that was not delivered, or nil.
 func (s *Store) NextNotification() (*Notification, error) {

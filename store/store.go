@@ -30,6 +30,7 @@ type Store struct {
 	dir    string
 	secret [32]byte
 	outbox atomic.Uint64 // number of the newest notification
+	news   atomic.Uint64 // commits that opened or resolved divergences
 }
 
 // Options say how a Store is opened. The zero value keeps it on disk with a 64 MiB cache and half that to gather writes.

@@ -1,0 +1,291 @@
+package alerts
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"lockstep/align"
+)
+
+// The alerts that lockstep raises by itself.
+const (
+	DivergedAlert = "LockstepDiverged" // rows differ
+	StaleAlert    = "LockstepStale"    // transactions have not arrived within the lag budget
+	MoreAlert     = "LockstepDivergedMore"
+)
+
+// Bounds on what one alert says: receivers take a message whole, and people read the first lines.
+const (
+	maxAlertRanges = 20
+	maxAlertBytes  = 8 << 10
+	// maxTables is how many tables of one member have alerts of their own; the others share one.
+	maxTables = 50
+)
+
+// alert is all that is open of one table on one member, or was until a moment ago.
+type alert struct {
+	name, group, member, table string
+	open                       []*align.Divergence // the oldest first
+	resolved                   []*align.Divergence
+}
+
+// alertKey is what makes two alerts the same one.
+type alertKey struct{ group, member, table, name string }
+
+// gather makes one alert of all divergences of a table on a member. Of those that are resolved it takes in the ones that
+// were since the given time.
+func gather(each func(func(*align.Divergence) bool) error, since time.Time) ([]*alert, error) {
+	byKey := make(map[alertKey]*alert)
+	err := each(func(d *align.Divergence) bool {
+		if d.ResolvedAt != nil && d.ResolvedAt.Before(since) {
+			return true
+		}
+		k := alertKey{d.Group, d.Member, d.Table, DivergedAlert}
+		if d.Kind == align.Stale {
+			k.name = StaleAlert
+		}
+		a := byKey[k]
+		if a == nil {
+			a = &alert{name: k.name, group: k.group, member: k.member, table: k.table}
+			byKey[k] = a
+		}
+		if d.State == align.Open {
+			a.open = append(a.open, d)
+		} else {
+			a.resolved = append(a.resolved, d)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := slices.Collect(maps.Values(byKey))
+	for _, a := range list {
+		oldestFirst(a.open)
+		oldestFirst(a.resolved)
+	}
+	slices.SortFunc(list, func(x, y *alert) int {
+		return cmp.Or(x.starts().Compare(y.starts()), strings.Compare(x.group, y.group), strings.Compare(x.member, y.member), strings.Compare(x.table, y.table))
+	})
+	return list, nil
+}
+
+func oldestFirst(list []*align.Divergence) {
+	slices.SortFunc(list, func(x, y *align.Divergence) int {
+		return cmp.Or(x.ConfirmedAt.Compare(y.ConfirmedAt), strings.Compare(x.ID, y.ID))
+	})
+}
+
+// firing reports whether something is open.
+func (a *alert) firing() bool { return len(a.open) > 0 }
+
+func (a *alert) starts() time.Time {
+	if a.firing() {
+		return a.open[0].ConfirmedAt
+	}
+	return a.resolved[0].ConfirmedAt
+}
+
+// ended is when the last divergence of an alert that does not fire was resolved.
+func (a *alert) ended() (at time.Time) {
+	for _, d := range a.resolved {
+		if d.ResolvedAt.After(at) {
+			at = *d.ResolvedAt
+		}
+	}
+	return at
+}
+
+// about lists what the alert tells of.
+func (a *alert) about() []*align.Divergence {
+	if a.firing() {
+		return a.open
+	}
+	return a.resolved
+}
+
+// Told is one alert in the terms of Alertmanager.
+type told struct {
+	labels, annotations map[string]string
+	starts, ends        time.Time // ends is zero while it fires
+	url                 string
+}
+
+func (t *told) key() string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(t.labels)) {
+		fmt.Fprintf(&b, "%q=%q,", k, t.labels[k])
+	}
+	return b.String()
+}
+
+// tell words alerts. If more than maxTables tables of a member differ at once, those that came last share one alert.
+func tell(list []*alert, external string) []*told {
+	var out []*told
+	type member struct{ group, member, name string }
+	tables := make(map[member]int)
+	more := make(map[member][]*alert)
+	for _, a := range list {
+		m := member{a.group, a.member, a.name}
+		if a.firing() {
+			if tables[m]++; tables[m] > maxTables {
+				more[m] = append(more[m], a)
+				continue
+			}
+		}
+		out = append(out, a.told(external))
+	}
+	for _, m := range slices.SortedFunc(maps.Keys(more), func(x, y member) int {
+		return cmp.Or(strings.Compare(x.group, y.group), strings.Compare(x.member, y.member), strings.Compare(x.name, y.name))
+	}) {
+		out = append(out, toldOfMore(more[m], external))
+	}
+	return out
+}
+
+func severity(name string) string {
+	if name == StaleAlert {
+		return "warning"
+	}
+	return "critical"
+}
+
+func (a *alert) told(external string) *told {
+	t := &told{
+		labels: map[string]string{
+			"alertname": a.name, "severity": severity(a.name), "group": a.group, "member": a.member, "table": a.table,
+		},
+		starts: a.starts(),
+		url:    pageOf(external, a.group),
+	}
+	if !a.firing() {
+		t.ends = a.ended()
+	}
+	about := a.about()
+	first := about[0]
+	t.annotations = map[string]string{
+		"summary":     "Rows of a replica differ from its reference.",
+		"description": describe(a, about),
+		"key_ranges":  keyRanges(about),
+		"first_seen":  first.FirstSeen.UTC().Format(time.RFC3339),
+		"divergences": bounded(ids(about), " "),
+		"positions":   positions(first.Positions),
+	}
+	if a.name == StaleAlert {
+		t.annotations["summary"] = "A replica has not replayed transactions within the lag budget."
+	}
+	if tx := transactions(about); len(tx) > 0 {
+		t.annotations["transactions"] = bounded(tx, " ")
+	}
+	return t
+}
+
+// describe says in one sentence a kind what differs.
+func describe(a *alert, about []*align.Divergence) string {
+	var lines []string
+	for _, d := range about {
+		line := fmt.Sprintf("%s: %d rows of %s on %s, cause %s", d.Kind, d.Keys, a.table, a.member, d.Cause)
+		if d.Detail != "" {
+			line += " (" + d.Detail + ")"
+		}
+		lines = append(lines, line)
+	}
+	return bounded(lines, "\n")
+}
+
+// keyRanges lists the exact keys that differ, as far as there is room.
+func keyRanges(about []*align.Divergence) string {
+	var lines []string
+	size, left := 0, int64(0)
+	for _, d := range about {
+		for _, r := range d.Ranges {
+			line := fmt.Sprintf("%s %s..%s", d.Kind, r.First, r.Last)
+			if len(lines) == maxAlertRanges || size+len(line) > maxAlertBytes-100 {
+				left++
+				continue
+			}
+			size += len(line) + 1
+			lines = append(lines, line)
+		}
+		if d.Truncated {
+			left++
+		}
+	}
+	if left > 0 {
+		lines = append(lines, fmt.Sprintf("and at least %d more ranges", left))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func ids(about []*align.Divergence) (list []string) {
+	for _, d := range about {
+		list = append(list, d.ID)
+	}
+	return list
+}
+
+func transactions(about []*align.Divergence) (list []string) {
+	for _, d := range about {
+		if d.IntroducedBy != nil && d.IntroducedBy.Transaction != "" && !slices.Contains(list, d.IntroducedBy.Transaction) {
+			list = append(list, d.IntroducedBy.Transaction)
+		}
+	}
+	return list
+}
+
+func positions(at map[string]string) string {
+	var list []string
+	for _, m := range slices.Sorted(maps.Keys(at)) {
+		list = append(list, m+" "+at[m])
+	}
+	return bounded(list, ", ")
+}
+
+// bounded joins as many of the items as there is room for.
+func bounded(items []string, by string) string {
+	var b strings.Builder
+	for i, item := range items {
+		if i == maxAlertRanges || b.Len()+len(item) > maxAlertBytes-100 {
+			fmt.Fprintf(&b, "%s+%d more", by, len(items)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(by)
+		}
+		b.WriteString(item)
+	}
+	return b.String()
+}
+
+func toldOfMore(list []*alert, external string) *told {
+	first := list[0]
+	var names []string
+	for _, a := range list {
+		names = append(names, a.table)
+	}
+	return &told{
+		labels: map[string]string{
+			"alertname": MoreAlert, "severity": severity(first.name), "group": first.group, "member": first.member, "of": first.name,
+		},
+		annotations: map[string]string{
+			"summary":     "Many tables of a replica differ from its reference at once.",
+			"description": fmt.Sprintf("%d more tables of %s differ, beside the %d that have alerts of their own", len(list), first.member, maxTables),
+			"tables":      bounded(names, " "),
+		},
+		starts: first.starts(),
+		url:    pageOf(external, first.group),
+	}
+}
+
+// pageOf is where all of a group's divergences are listed.
+func pageOf(external, group string) string {
+	if external == "" {
+		return ""
+	}
+	return strings.TrimSuffix(external, "/") + "/api/v1/divergences?group=" + url.QueryEscape(group)
+}

@@ -1,0 +1,53 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+)
+
+// Alertmanager is one instance of Prometheus' Alertmanager.
+type Alertmanager struct {
+	URL          string
+	Username     string // empty: no authentication
+	PasswordFile string
+}
+
+// Password reads the password of an instance that asks for one.
+func (a *Alertmanager) Password() (Secret, error) {
+	password, err := readSecret(a.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("password for Alertmanager: %w", err)
+	}
+	return password, nil
+}
+
+func decodeAlertmanager(n node, urls unique) Alertmanager {
+	f := n.fields("url", "username", "password_file")
+	const remedy = "write it like http://alertmanager:9093"
+	f["url"].require(remedy)
+	a := Alertmanager{URL: f["url"].expanded(), Username: f["username"].text(), PasswordFile: f["password_file"].expanded()}
+	if a.URL != "" {
+		checkHTTP(f["url"], a.URL, remedy)
+		urls.check(f["url"], a.URL)
+	}
+	switch {
+	case a.Username != "" && a.PasswordFile == "":
+		f["username"].fail("has no password_file beside it", "name the file that holds the password, or remove username")
+	case a.Username == "" && a.PasswordFile != "":
+		f["password_file"].fail("has no username beside it", "say whose password it is, or remove it")
+	}
+	return a
+}
+
+// checkHTTP refuses what is no plain HTTP address; credentials in it would show in logs.
+func checkHTTP(n node, text, remedy string) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		n.fail("is not an HTTP address", remedy)
+	case u.User != nil:
+		n.fail("holds a password or a user name", "write username and password_file beside it")
+	case u.RawQuery != "" || u.Fragment != "":
+		n.fail("has a query or a fragment", remedy)
+	}
+}
