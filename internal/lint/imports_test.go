@@ -41,7 +41,9 @@ var owners = map[string]string{
 	"github.com/jackc/":             "cdc/postgres internal/dbtest internal/cluster internal/demo internal/load",
 	"github.com/go-mysql-org/":      "cdc/mysql internal/dbtest internal/cluster internal/demo internal/load",
 	"github.com/klauspost/compress": "cdc/mysql",
-	"github.com/prometheus/":        "web monitor",
+	"github.com/prometheus/client":  "web monitor",
+	"github.com/prometheus/alert":   "alerts",
+	"github.com/go-openapi/":        "alerts",
 	"github.com/goccy/go-yaml":      "config",
 	"github.com/spf13/cobra":        "cmd/lockstep",
 }
