@@ -14,6 +14,8 @@ type ScrubRequest struct {
 	Requested time.Time  `json:"requested_at"`
 	Done      float64    `json:"done"` // share of the rows, about, that were read since
 	Finished  *time.Time `json:"finished_at"`
+	// Waits says what keeps it from going on now, by member; empty if nothing does.
+	Waits map[string]string `json:"waits_for,omitempty"`
 }
 
 // Covers reports whether the request is about a table of a member.

@@ -55,6 +55,10 @@ type MemberStatus struct {
 	Applied  int64  // row changes of its stream that were applied since the start
 	Scanned  int64  // rows that scrubs have read since the start
 	ScanOnly bool
+	// ScrubWaited is how long scrubs of the member have waited since the start, by reason, and ScrubWaits says what they wait
+	// for now, empty if for nothing.
+	ScrubWaited map[string]time.Duration
+	ScrubWaits  string
 	// Replicating says that nothing is known to keep the member from replaying.
 	Replicating bool
 	Open        map[Kind]int // open divergences

@@ -59,8 +59,27 @@ func (g *Group) ScrubRequests() []align.ScrubRequest {
 	list := make([]align.ScrubRequest, len(g.requests.list))
 	for i, r := range g.requests.list {
 		list[i] = *r
+		if r.Finished == nil {
+			list[i].Waits = g.waits(r)
+		}
 	}
 	return list
+}
+
+// waits says what keeps a scrub from going on, by member.
+func (g *Group) waits(r *align.ScrubRequest) map[string]string {
+	waits := make(map[string]string)
+	for _, f := range g.feeds {
+		if len(r.Members) > 0 && !slices.Contains(r.Members, f.Name) {
+			continue
+		}
+		if trouble := f.trouble.Load(); trouble != nil {
+			waits[f.Name] = *trouble
+		} else if _, why := f.scrubWaits(); why != "" {
+			waits[f.Name] = why
+		}
+	}
+	return waits
 }
 
 // followRequests brings the progress of the scrubs that were asked for up to date. It runs on the ledger's goroutine.

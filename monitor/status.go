@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"lockstep/align"
+	"lockstep/scan"
 )
 
 // publish makes the state of now visible to other goroutines, not more often than they need it.
@@ -27,12 +28,26 @@ func (g *Group) publish() {
 		for _, name := range slices.Sorted(maps.Keys(g.unwatched)) {
 			m.Tables = append(m.Tables, align.TableStatus{Table: name, Verdict: align.Unverified, Reason: g.unwatched[name]})
 		}
+		m.ScrubWaited, m.ScrubWaits = g.feeds[m.ID].scrubWaits()
 		m.Applied, m.Scanned = g.rows[m.ID].Load(), g.scanned[m.ID].Load()
 		if text := g.feeds[m.ID].trouble.Load(); text != nil {
 			m.Trouble = *text
 		}
 	}
 	g.status.Store(s)
+}
+
+// scrubWaits tells how long scrubs of a member have waited, by reason, and what they wait for now.
+func (f *feed) scrubWaits() (waited map[string]time.Duration, now string) {
+	s := f.pacer.Status()
+	waited = make(map[string]time.Duration)
+	for _, r := range scan.Reasons() {
+		waited[r.String()] = s.Waited[r]
+	}
+	if s.Pause.Reason > scan.Rate {
+		now = s.Pause.Detail
+	}
+	return waited, now
 }
 
 // Status returns the state as of at most half a second ago. It may be called from any goroutine.

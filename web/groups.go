@@ -28,6 +28,7 @@ type memberJSON struct {
 	Lag      float64       `json:"lag_seconds"`
 	InFlight int64         `json:"in_flight_rows"`
 	ScanOnly bool          `json:"scan_only,omitempty"`           // its rows are read again and again, its log is not
+	Waits    string        `json:"scrub_waits_for,omitempty"`     // what keeps scrubs of it from going on
 	Errant   string        `json:"errant_transactions,omitempty"` // GTIDs that it has and the reference has not
 	Trouble  string        `json:"trouble,omitempty"`
 	Tables   []tableJSON   `json:"tables"`
@@ -68,7 +69,7 @@ func describe(g *align.GroupStatus) groupJSON {
 	for _, m := range g.Members {
 		mj := memberJSON{
 			Name: m.Name, Role: m.Role, State: worst(m.Tables), Position: m.Position.String(), Version: m.Server.Version,
-			ProvenAt: orNull(m.ProvenAt), Lag: m.Behind.Seconds(), InFlight: m.InFlight, ScanOnly: m.ScanOnly, Errant: m.Errant.String(), Trouble: m.Trouble, Tables: []tableJSON{},
+			ProvenAt: orNull(m.ProvenAt), Lag: m.Behind.Seconds(), InFlight: m.InFlight, ScanOnly: m.ScanOnly, Waits: m.ScrubWaits, Errant: m.Errant.String(), Trouble: m.Trouble, Tables: []tableJSON{},
 		}
 		for _, t := range m.Tables {
 			mj.Tables = append(mj.Tables, tableJSON{

@@ -17,7 +17,7 @@ type collector struct {
 
 	build, up, position, proven, lag, inFlight, changes *prometheus.Desc
 	keys, ranges, rows, open, waiting, disk             *prometheus.Desc
-	verified, fresh, silent, scanned                    *prometheus.Desc
+	verified, fresh, silent, scanned, waited            *prometheus.Desc
 }
 
 func newCollector(groups []Group, health Health, version string) *collector {
@@ -41,6 +41,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		fresh:    desc("scrub_fresh_ratio", "Share of the table's ranges, about, whose rows were read within scrub.every; 0 where nothing is scrubbed.", "group", "member", "table"),
 		silent:   desc("silent_changes_total", "Rows that were found to have changed without a trace in the member's log.", "group", "member", "table"),
 		scanned:  desc("scrub_rows_total", "Rows that were read again since the start.", "group", "member"),
+		waited:   desc("scrub_waited_seconds_total", "How long scrubs of the member have waited, by reason.", "group", "member", "reason"),
 		waiting:  desc("notifications_waiting", "Notifications in the outbox that were not delivered."),
 		disk:     desc("store_disk_bytes", "Disk space that the store takes."),
 	}
@@ -48,7 +49,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.disk, c.verified, c.fresh, c.silent, c.scanned} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -71,6 +72,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			c.member(gauge, status.Group, m)
 			out <- prometheus.MustNewConstMetric(c.changes, prometheus.CounterValue, float64(m.Applied), status.Group, m.Name)
 			out <- prometheus.MustNewConstMetric(c.scanned, prometheus.CounterValue, float64(m.Scanned), status.Group, m.Name)
+			for reason, waited := range m.ScrubWaited {
+				out <- prometheus.MustNewConstMetric(c.waited, prometheus.CounterValue, waited.Seconds(), status.Group, m.Name, reason)
+			}
 			for _, t := range m.Tables {
 				out <- prometheus.MustNewConstMetric(c.silent, prometheus.CounterValue, float64(t.Silent), status.Group, m.Name, t.Table)
 			}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,10 +69,13 @@ const scrubAsk = 500 * time.Millisecond
 // followScrub shows how far a scrub is until it has ended.
 func followScrub(cmd *cobra.Command, api *apiFlags, request align.ScrubRequest) error {
 	progress := mpb.NewWithContext(cmd.Context(), mpb.WithOutput(io.Discard), mpb.WithWidth(40))
-	if out := cmd.ErrOrStderr(); isTerminal(out) {
-		progress = mpb.NewWithContext(cmd.Context(), mpb.WithOutput(out), mpb.WithWidth(40))
+	hints := cmd.ErrOrStderr()
+	if isTerminal(hints) {
+		progress = mpb.NewWithContext(cmd.Context(), mpb.WithOutput(hints), mpb.WithWidth(40))
+		hints = progress // above the bar
 	}
 	defer progress.Shutdown()
+	said := make(map[string]string)
 	drawn := progress.AddBar(1000, mpb.PrependDecorators(decor.Name("reading rows again ")), mpb.AppendDecorators(decor.Percentage()))
 	for {
 		now, err := findScrub(cmd.Context(), api, request.ID)
@@ -82,10 +87,21 @@ func followScrub(cmd *cobra.Command, api *apiFlags, request align.ScrubRequest) 
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "All rows were read again in %s.\n", now.Finished.Sub(now.Requested).Round(100*time.Millisecond))
 			return err
 		}
+		sayWaits(hints, said, now.Waits)
 		select {
 		case <-cmd.Context().Done():
 			return cmd.Context().Err()
 		case <-time.After(scrubAsk):
+		}
+	}
+}
+
+// sayWaits says what keeps the scrub from going on, if that was not the last that was said of the member.
+func sayWaits(out io.Writer, said, waits map[string]string) {
+	for _, member := range slices.Sorted(maps.Keys(waits)) {
+		if said[member] != waits[member] {
+			said[member] = waits[member]
+			fmt.Fprintf(out, "%s waits: %s\n", member, waits[member])
 		}
 	}
 }
