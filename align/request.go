@@ -1,19 +1,29 @@
 package align
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
+
+	"lockstep/cdc"
+	"lockstep/digest"
 )
 
 // ScrubRequest is a scrub that somebody has asked for.
 type ScrubRequest struct {
-	ID        string     `json:"id"`
-	Group     string     `json:"group"`
-	Tables    []string   `json:"tables"`  // empty: all
-	Members   []string   `json:"members"` // empty: all
-	Requested time.Time  `json:"requested_at"`
-	Done      float64    `json:"done"` // share of the rows, about, that were read since
-	Finished  *time.Time `json:"finished_at"`
+	ID      string   `json:"id"`
+	Group   string   `json:"group"`
+	Tables  []string `json:"tables"`  // empty: all
+	Members []string `json:"members"` // empty: all
+	// FirstKey and LastKey, if given, bound the rows of the one table. After and Through are the bounds to read by, a range
+	// or two wider.
+	FirstKey  json.RawMessage `json:"first_key,omitempty"`
+	LastKey   json.RawMessage `json:"last_key,omitempty"`
+	After     digest.Key      `json:"-"`
+	Through   digest.Key      `json:"-"`
+	Requested time.Time       `json:"requested_at"`
+	Done      float64         `json:"done"` // share of the rows, about, that were read since
+	Finished  *time.Time      `json:"finished_at"`
 	// Waits says what keeps it from going on now, by member; empty if nothing does.
 	Waits map[string]string `json:"waits_for,omitempty"`
 }
@@ -31,10 +41,10 @@ func (l *Ledger) ScrubDone(r *ScrubRequest) float64 {
 			if !r.Covers(t.name(), m.name) {
 				continue
 			}
-			c := t.coverage[m.id]
+			spans := t.coverage[m.id].verified.within(r.After, r.Through)
 			shares++
-			sum += t.freshShare(c, r.Requested)
-			all = all && !c.verified.oldest().At.Before(r.Requested)
+			sum += t.freshShare(spans, r.Through, r.Requested)
+			all = all && !spans.oldest().At.Before(r.Requested)
 		}
 	}
 	switch {
@@ -44,4 +54,32 @@ func (l *Ledger) ScrubDone(r *ScrubRequest) float64 {
 		return 0
 	}
 	return min(sum/float64(shares), 0.999)
+}
+
+// Bounds returns what to read of a table, behind a key and through one, to have read all rows from first to last, either of
+// which may be nil. What is read begins where a range does, and ends so.
+func (l *Ledger) Bounds(id cdc.TableID, first, last digest.Key) (after, through digest.Key) {
+	t := l.tables[id]
+	if t == nil || t.ranges == nil {
+		return nil, nil
+	}
+	if first != nil {
+		i := t.ranges.Find(first)
+		if i > 0 && t.ranges.Start(i).Compare(first) == 0 {
+			i-- // the row at which a range starts is not behind its start
+		}
+		after = slices.Clone(t.ranges.Start(i))
+	}
+	if last != nil {
+		through = slices.Clone(t.ranges.End(t.ranges.Find(last)))
+	}
+	return after, through
+}
+
+// StalestOf returns the span of a table on a member that was verified longest ago, among those that the request is about.
+func (l *Ledger) StalestOf(r *ScrubRequest, id cdc.TableID, on MemberID) Verified {
+	if t := l.tables[id]; t != nil {
+		return t.coverage[on].verified.within(r.After, r.Through).oldest()
+	}
+	return Verified{}
 }

@@ -263,8 +263,37 @@ func TestVerifiedSpansTellWhenEachKeyWasVerified(t *testing.T) {
 			if got := w.ledger.Stalest(1, oneLane); !got.At.Equal(oldest) {
 				t.Fatalf("the stalest key was verified at %v, told is %v (%s)", oldest, got.At, fmt.Sprint(want))
 			}
+			w.checkStalestOf(want, rapid.IntRange(0, 20).Draw(t, "behind"), rapid.IntRange(1, 21).Draw(t, "up to"))
 		}
 	})
+}
+
+// checkStalestOf holds what is told of the keys behind one up to another against when each was verified.
+func (w *world) checkStalestOf(verified map[int]time.Time, after, through int) {
+	if through <= after {
+		return
+	}
+	request, oldest := &align.ScrubRequest{Requested: w.now}, w.now
+	if after > 0 {
+		request.After = keyOf(1, after)
+	}
+	if through < 21 {
+		request.Through = keyOf(1, through)
+	}
+	first := after + 1 // of the oldest
+	for n := after + 1; n <= through; n++ {
+		if verified[n].Before(oldest) {
+			first, oldest = n, verified[n]
+		}
+	}
+	got := w.ledger.StalestOf(request, 1, oneLane)
+	behind := digest.Key(nil)
+	if first > 1 {
+		behind = keyOf(1, first-1)
+	}
+	if !got.At.Equal(oldest) || !bytes.Equal(got.After, behind) {
+		w.t.Fatalf("of %d to %d the stalest are behind %x, verified at %v; told is %x, %v (%v)", after+1, through, behind, oldest, got.After, got.At, verified)
+	}
 }
 
 // comparison is rows of a member that is only scanned on their way to be held against the reference's.

@@ -144,7 +144,7 @@ func (l *Ledger) tableStatus(t *table, m *member, open map[findingKey]bool, root
 	}
 	s.VerifiedAt, s.Silent = c.verified.oldest().At, c.Silent
 	if every := l.scrubEvery(t); every > 0 {
-		s.Fresh = t.freshShare(c, l.now.Add(-every))
+		s.Fresh = t.freshShare(c.verified, nil, l.now.Add(-every))
 	}
 	doubt := l.doubt(t, m, c)
 	s.Verdict = InStep

@@ -136,19 +136,36 @@ func (l *Ledger) FreshShare(id cdc.TableID, on MemberID, since time.Time) float6
 	if t == nil {
 		return 0
 	}
-	return t.freshShare(t.coverage[on], since)
+	return t.freshShare(t.coverage[on].verified, nil, since)
 }
 
-// freshShare returns which share of a table's ranges, about, was verified since the time.
-func (t *table) freshShare(c *coverage, since time.Time) float64 {
+// within returns the spans that hold keys behind after up to through, or to the end if that is nil.
+func (s verifiedSpans) within(after, through digest.Key) verifiedSpans {
+	i, j := s.find(after), len(s)
+	if through != nil {
+		if j = s.find(through); j == i || !bytes.Equal(s[j].After, through) {
+			j++
+		}
+	}
+	inside := slices.Clone(s[i:j])
+	inside[0].After = after
+	return inside
+}
+
+// freshShare returns which share of a table's ranges, about, was verified since the time: of those that the spans cover, up
+// to through, or to the end if that is nil.
+func (t *table) freshShare(spans verifiedSpans, through digest.Key, since time.Time) float64 {
 	if t.ranges == nil {
 		return 0
 	}
 	fresh, all := 0, 0
-	for i, v := range c.verified {
+	for i, v := range spans {
 		end := t.ranges.Len()
-		if i+1 < len(c.verified) {
-			end = t.ranges.Find(c.verified[i+1].After)
+		switch {
+		case i+1 < len(spans):
+			end = t.ranges.Find(spans[i+1].After)
+		case through != nil:
+			end = t.ranges.Find(through) + 1
 		}
 		weight := max(end-t.ranges.Find(v.After), 1)
 		all += weight

@@ -32,21 +32,20 @@ const kills = 20
 // The real program is killed with SIGKILL at random moments under load, with differences made in between. Afterwards
 // every difference is there once, and every range digest is what the servers' rows give.
 func TestKilledAtAnyMomentNothingIsWrongLostOrDoubled(t *testing.T) {
-	address := freeAddress(t)
-	c := startCluster(t, cluster.Options{Schema: load.Schema, Listen: address, LagBudget: 500 * time.Millisecond})
-	killed(t, c, c.YAML, c.DSN("eu-1"), address, "public.accounts", kills)
+	c := startCluster(t, cluster.Options{Schema: load.Schema, LagBudget: 500 * time.Millisecond})
+	killed(t, c, c.YAML, c.DSN("eu-1"), "public.accounts", kills)
 }
 
 func TestKilledAtAnyMomentOnMySQLNothingIsWrongLostOrDoubled(t *testing.T) {
-	address := freeAddress(t)
-	o := cluster.Options{Schema: load.MySQLSchema, Listen: address, LagBudget: 500 * time.Millisecond}
+	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 500 * time.Millisecond}
 	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
-		own := freeAddress(t)
-		killed(t, c, strings.Replace(c.YAML, address, own, 1), c.DSN("eu-1"), own, "app.accounts", kills/2)
+		killed(t, c, c.YAML, c.DSN("eu-1"), "app.accounts", kills/2)
 	})
 }
 
-func killed(t *testing.T, c servers, yaml, dsn, address, table string, kills int) {
+func killed(t *testing.T, c servers, yaml, dsn, table string, kills int) {
+	address := freeAddress(t)
+	yaml = strings.Replace(yaml, "127.0.0.1:0", address, 1)
 	binary := buildBinary(t)
 	ctx := t.Context()
 	if err := load.Fill(ctx, dsn); err != nil {

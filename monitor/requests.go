@@ -1,12 +1,18 @@
 package monitor
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"lockstep/align"
+	"lockstep/cdc"
+	"lockstep/digest"
 )
 
 // requests are scrubs that somebody has asked for. They may be reached from any goroutine.
@@ -19,21 +25,28 @@ type requests struct {
 const keptRequests = 100
 
 // RequestScrub has rows read again, now and as fast as max_rows_per_second allows: those of the tables that are named, or
-// of all, on the members that are named, or on all. It may be called from any goroutine.
-func (g *Group) RequestScrub(tables, members []string) (align.ScrubRequest, error) {
+// of all, on the members that are named, or on all; of a single table perhaps only those from one key to another. It may be
+// called from any goroutine.
+func (g *Group) RequestScrub(ctx context.Context, want align.ScrubRequest) (align.ScrubRequest, error) {
 	status := g.status.Load()
-	for _, name := range members {
+	for _, name := range want.Members {
 		if !slices.ContainsFunc(status.Members, func(m align.MemberStatus) bool { return m.Name == name }) {
 			return align.ScrubRequest{}, fmt.Errorf("group %s has no member %q", g.opt.Name, name)
 		}
 	}
-	for _, name := range tables {
+	for _, name := range want.Tables {
 		if !slices.ContainsFunc(status.Members[0].Tables, func(t align.TableStatus) bool { return t.Table == name }) {
 			return align.ScrubRequest{}, fmt.Errorf("group %s watches no table %q", g.opt.Name, name)
 		}
 	}
 	now := time.Now()
-	r := &align.ScrubRequest{ID: NewID(now), Group: g.opt.Name, Tables: tables, Members: members, Requested: now}
+	r := &align.ScrubRequest{
+		ID: NewID(now), Group: g.opt.Name, Tables: want.Tables, Members: want.Members,
+		FirstKey: want.FirstKey, LastKey: want.LastKey, Requested: now,
+	}
+	if err := g.do(ctx, func() error { return g.bound(r) }); err != nil {
+		return align.ScrubRequest{}, err
+	}
 	g.requests.mu.Lock()
 	defer g.requests.mu.Unlock()
 	g.requests.list = append(g.requests.list, r)
@@ -43,13 +56,68 @@ func (g *Group) RequestScrub(tables, members []string) (align.ScrubRequest, erro
 	return *r, nil
 }
 
-// requested reports whether rows of a table on a member that were last read at that time are asked for.
-func (g *Group) requested(table, member string, at time.Time) bool {
+// bound sets what a request is to read, from the keys that it names. It runs on the ledger's goroutine.
+func (g *Group) bound(r *align.ScrubRequest) error {
+	if r.FirstKey == nil && r.LastKey == nil {
+		return nil
+	}
+	if len(r.Tables) != 1 {
+		return errors.New("keys bound the rows of one table: name that, and no other")
+	}
+	for id, epoch := range g.ledger.Epochs() {
+		if epoch.Shape.Table != r.Tables[0] {
+			continue
+		}
+		first, err := parseBound(epoch.Shape, r.FirstKey)
+		if err != nil {
+			return err
+		}
+		last, err := parseBound(epoch.Shape, r.LastKey)
+		if err != nil {
+			return err
+		}
+		if first != nil && last != nil && last.Compare(first) < 0 {
+			return fmt.Errorf("table %s: the last key comes before the first", epoch.Shape.Table)
+		}
+		r.After, r.Through = g.ledger.Bounds(id, first, last)
+		return nil
+	}
+	return fmt.Errorf("table %s was not read yet: ask again once it is verified", r.Tables[0])
+}
+
+// parseBound returns the key that JSON describes: an object of all its columns or, of a key of one column, its value.
+func parseBound(s digest.Shape, data json.RawMessage) (digest.Key, error) {
+	if data == nil {
+		return nil, nil
+	}
+	if len(s.Key) != 1 || data[0] == '{' {
+		return s.ParseKey(data)
+	}
+	column := s.Columns[s.Key[0]]
+	if data[0] != '"' && (column.Class == digest.Text || column.Class == digest.Verbatim) {
+		data = json.RawMessage(strconv.Quote(string(data))) // 7 as a text
+	}
+	object, err := json.Marshal(map[string]json.RawMessage{column.Name: data})
+	if err != nil {
+		return nil, fmt.Errorf("table %s: key: %w", s.Table, err)
+	}
+	return s.ParseKey(object)
+}
+
+// asked returns the part of a table on a member that was read longest ago among what is asked for and was not read since,
+// and when that was. It runs on the ledger's goroutine.
+func (g *Group) asked(id cdc.TableID, table string, f *feed) (part cdc.Part, at time.Time, found bool) {
 	g.requests.mu.Lock()
 	defer g.requests.mu.Unlock()
-	return slices.ContainsFunc(g.requests.list, func(r *align.ScrubRequest) bool {
-		return r.Finished == nil && at.Before(r.Requested) && r.Covers(table, member)
-	})
+	for _, r := range g.requests.list {
+		if r.Finished != nil || !r.Covers(table, f.Name) {
+			continue
+		}
+		if v := g.ledger.StalestOf(r, id, f.id); v.At.Before(r.Requested) && (!found || v.At.Before(at)) {
+			part, at, found = cdc.Part{After: v.After, Through: r.Through}, v.At, true
+		}
+	}
+	return part, at, found
 }
 
 // ScrubRequests returns the scrubs that were asked for, with how far they are. It may be called from any goroutine.

@@ -166,28 +166,34 @@ func (g *Group) goal(id cdc.TableID, f *feed, t cdc.Table, now, oldest time.Time
 func (s *scrubber) candidate(id cdc.TableID, epoch cdc.Epoch, now time.Time) (*part, time.Time) {
 	g, f := s.group, s.feed
 	table, defined := f.defined[epoch.Shape.Table]
-	stalest := g.ledger.Stalest(id, f.id)
 	switch {
 	case !defined || table.Problem != "" || len(g.ledger.Suspects(id)) > 0 || now.Sub(s.trouble[id]) < troubleWait:
-		return nil, stalest.At
+		return nil, time.Time{}
 	case f.ScanOnly && !g.ledger.Scannable(id, f.id), !f.ScanOnly && !g.ledger.Live(id, f.id):
 		delete(s.walks, id)
-		return nil, stalest.At
-	case !s.due(table.Name, stalest.At, now):
-		return nil, stalest.At
+		return nil, time.Time{}
 	}
-	return &part{table: table, epoch: epoch, Part: cdc.Part{After: stalest.After}}, stalest.At
+	over, at, due := s.stalest(id, table.Name, now)
+	if !due {
+		return nil, at
+	}
+	return &part{table: table, epoch: epoch, Part: over}, at
 }
 
-// due reports whether rows of a table that were read at that time are to be read again.
-func (s *scrubber) due(table string, at, now time.Time) bool {
-	if s.urgency == scan.Urgent {
-		// Of a member that is only scanned nothing is known before all was read once.
-		return s.group.requested(table, s.feed.Name, at) || s.feed.ScanOnly && at.IsZero()
+// stalest returns the rows of a table that were read longest ago, when that was, and whether they are to be read again. It
+// runs on the ledger's goroutine.
+func (s *scrubber) stalest(id cdc.TableID, table string, now time.Time) (over cdc.Part, at time.Time, due bool) {
+	v := s.group.ledger.Stalest(id, s.feed.id)
+	over = cdc.Part{After: v.After}
+	if s.urgency == scan.Rolling {
+		// The first half of the time rows are left alone; in the second they are read again, at the pace that takes.
+		every := s.group.scrubEvery(table)
+		return over, v.At, every > 0 && now.Sub(v.At) >= every/2
 	}
-	// The first half of the time rows are left alone; in the second they are read again, at the pace that takes.
-	every := s.group.scrubEvery(table)
-	return every > 0 && now.Sub(at) >= every/2
+	if s.feed.ScanOnly && v.At.IsZero() {
+		return over, v.At, true // nothing is known of it before all was read once
+	}
+	return s.group.asked(id, table, s.feed)
 }
 
 // readPart reads the next part of a table.
@@ -241,12 +247,12 @@ func (s *scrubber) walkOver(p part) (*walk, error) {
 	id := p.epoch.Table
 	run := s.walks[id]
 	byKey := p.table.Order == cdc.KeyOrder
-	if run != nil && (run.seen != nil || string(run.Passed()) == string(p.After)) {
+	if run != nil && (run.seen != nil || run.GoesOn(p.Part)) {
 		return run, nil
 	}
 	over := cdc.Part{}
 	if byKey {
-		over.After = p.After
+		over = p.Part
 	}
 	run = &walk{Walk: scan.NewWalk(p.table.Order, over, s.group.opt.Scrub.ChunkTime), began: time.Now()}
 	if p.table.Order == cdc.ServerOrder {

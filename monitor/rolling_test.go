@@ -55,6 +55,28 @@ func TestRollingScrubFindsADamagedPageOfAStandby(t *testing.T) {
 	})
 }
 
+// No log shows what becomes of a page on disk, on a publisher or on a subscriber.
+func TestScrubFindsRowsThatChangedOnDisk(t *testing.T) {
+	o := cluster.Options{Schema: load.Schema, Subscribers: 1}
+	o.Server.Conf = map[string]string{"ignore_checksum_failure": "on", "max_slot_wal_keep_size": "2GB"}
+	c := startCluster(t, o)
+	if err := load.Fill(t.Context(), c.DSN("eu-1")); err != nil {
+		t.Fatal(err)
+	}
+	w := startWatch(t, c)
+	w.inStep()
+	want := "us-1 public.accounts changed silent"
+	for n, member := range []string{"us-1", "eu-1"} {
+		id, owner := load.ReservedFrom+10*n, "to be damaged on "+member
+		w.exec("eu-1", fmt.Sprintf("UPDATE accounts SET owner = '%s' WHERE id = %d", owner, id))
+		w.replayed()
+		flip(t, c.Member(member), owner)
+		w.scrub()
+		want += fmt.Sprintf(` {"id":%d}..{"id":%d}`, id, id)
+		w.finds(want)
+	}
+}
+
 // A replica that writes no log of what it replays shows nothing but its rows.
 func TestReplicaWithoutABinlogIsScanned(t *testing.T) {
 	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 5 * time.Second}

@@ -112,7 +112,7 @@ func (w *watched) readRows(ctx context.Context, f *feed, p part) (err error) {
 	w.scan.Keys = slices.Clone(p.Keys)
 	slices.SortFunc(w.scan.Keys, func(a, b digest.Key) int { return bytes.Compare(a, b) })
 	w.scan.Span = p.Keys == nil && (p.table.Order != cdc.ServerOrder)
-	w.scan.After = p.After
+	w.scan.After, w.scan.Through = p.After, p.Through
 	if p.Keys == nil && p.table.Order == cdc.KeyOrder && p.Limit > 0 && w.rows == p.Limit {
 		w.scan.Through = w.last
 	}

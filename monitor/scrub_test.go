@@ -1,6 +1,8 @@
 package monitor_test
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,8 +14,13 @@ import (
 // scrub has all rows read again and waits for the end.
 func (w *watch) scrub(tables ...string) {
 	w.t.Helper()
+	w.scrubOf(align.ScrubRequest{Tables: tables})
+}
+
+func (w *watch) scrubOf(want align.ScrubRequest) {
+	w.t.Helper()
 	g := w.daemon.Groups()[0]
-	request, err := g.RequestScrub(tables, nil)
+	request, err := g.RequestScrub(w.t.Context(), want)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -68,6 +75,38 @@ func TestRowsChangedWithoutATraceInTheLogAreFoundByAScrub(t *testing.T) {
 		w.finds()
 		w.inStep()
 		w.checkDigests()
+	})
+}
+
+func TestAScrubOfARangeReadsThatRangeOnly(t *testing.T) {
+	onMySQL(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+		w.exec("eu-1", rowsOf(1, 3000))
+		w.replayed()
+		w.start()
+		w.inStep()
+		w.silently("us-1", "UPDATE items SET name = 'other' WHERE id IN (10, 1500, 2990)")
+		between := func(first, last string) align.ScrubRequest {
+			return align.ScrubRequest{Tables: []string{"app.items"}, FirstKey: json.RawMessage(first), LastKey: json.RawMessage(last)}
+		}
+		w.scrubOf(between(`1500`, `{"id":1500}`))
+		w.finds(`us-1 app.items changed silent {"id":1500}..{"id":1500}`)
+		w.scrubOf(align.ScrubRequest{Tables: []string{"app.items"}, FirstKey: json.RawMessage(`2990`), Members: []string{"us-1"}})
+		w.finds(`us-1 app.items changed silent {"id":1500}..{"id":1500} {"id":2990}..{"id":2990}`)
+		w.scrub()
+		w.finds(`us-1 app.items changed silent {"id":10}..{"id":10} {"id":1500}..{"id":1500} {"id":2990}..{"id":2990}`)
+
+		two := between(`1`, `2`)
+		two.Tables = append(two.Tables, "app.items")
+		for want, request := range map[string]align.ScrubRequest{
+			"the last key comes before the first": between(`20`, `10`),
+			"is not an integer":                   between(`"abc"`, `10`),
+			"key lacks column":                    between(`{"nosuch":1}`, `10`),
+			"name that, and no other":             two,
+		} {
+			if _, err := w.daemon.Groups()[0].RequestScrub(t.Context(), request); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v to %v: %v, want: %s", string(request.FirstKey), string(request.LastKey), err, want)
+			}
+		}
 	})
 }
 

@@ -86,25 +86,31 @@ func TestStandbyIsScannedUnderLoadWithoutAFalseAlarmAndItsDamagedRowIsFound(t *t
 	})
 }
 
-// damage changes a byte of the owner of an account in the standby's file of the table. The table is vacuumed first: a primary
-// that reads a page cleans it up, and would send the whole page to the standby.
+// damage changes a byte of an account on a standby. The table is vacuumed first: a primary that reads a page cleans it up,
+// and would send the whole page to the standby.
 func damage(t *testing.T, primary, standby *dbtest.Server, id int) {
 	t.Helper()
-	ctx := t.Context()
 	dbtest.ExecT(t, primary, fmt.Sprintf("UPDATE accounts SET owner = 'to be damaged' WHERE id = %d", id), "VACUUM (FREEZE) accounts", "CHECKPOINT")
-	if err := dbtest.WaitReplayed(ctx, primary, standby.StandbyName()); err != nil {
+	if err := dbtest.WaitReplayed(t.Context(), primary, standby.StandbyName()); err != nil {
 		t.Fatal(err)
 	}
-	dbtest.ExecT(t, standby, "CHECKPOINT") // so that a restart does not write the page anew
-	path := filepath.Join(value(t, standby, "SHOW data_directory"), value(t, standby, "SELECT pg_relation_filepath('accounts')"))
-	if err := standby.Stop(ctx); err != nil {
+	flip(t, standby, "to be damaged")
+}
+
+// flip changes a byte of an account, which it knows by its owner, in a server's file of the accounts while it is stopped.
+func flip(t *testing.T, s *dbtest.Server, owner string) {
+	t.Helper()
+	ctx := t.Context()
+	dbtest.ExecT(t, s, "CHECKPOINT") // so that a restart does not write the page anew
+	path := filepath.Join(value(t, s, "SHOW data_directory"), value(t, s, "SELECT pg_relation_filepath('accounts')"))
+	if err := s.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
 	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := bytes.LastIndex(page, []byte("to be damaged"))
+	at := bytes.LastIndex(page, []byte(owner))
 	if at < 0 {
 		t.Fatalf("the row is not in %s", path)
 	}
@@ -112,7 +118,7 @@ func damage(t *testing.T, primary, standby *dbtest.Server, id int) {
 	if err := os.WriteFile(path, page, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := standby.Restart(ctx); err != nil {
+	if err := s.Restart(ctx); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -25,6 +25,9 @@ const (
 	// spread is the longest wait between two chunks for the sake of a goal. Chunks are small enough that it is not
 	// reached, but for tables that can be read whole only.
 	spread = 10 * time.Second
+	// burst is the time in which the highest rate gives the rows of a chunk. A chunk is read as fast as the server can;
+	// whoever else works there notices many short ones less than a few long ones.
+	burst = 50 * time.Millisecond
 	// least is what a chunk counts for, in rows, if it has fewer: a statement costs something too.
 	least = 20
 )
@@ -82,7 +85,8 @@ func (p *Pacer) Await(ctx context.Context, u Urgency, look func(context.Context)
 func (p *Pacer) Most(u Urgency) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return min(max(int(p.rate(time.Now(), u)*spread.Seconds()), minChunk), maxChunk)
+	most := min(p.rate(time.Now(), u)*spread.Seconds(), p.settings.maxRate()*burst.Seconds())
+	return min(max(int(most), minChunk), maxChunk)
 }
 
 // Read says that a chunk was read, how many rows it had and how long it took.

@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"bytes"
 	"slices"
 	"time"
 
@@ -37,6 +38,11 @@ func (w *Walk) Done() bool { return w.ended }
 // Passed is the last key that the walk has passed, nil if there is none. A walk that begins after it goes on where this
 // one, if it is not done, would.
 func (w *Walk) Passed() digest.Key { return w.over.After }
+
+// GoesOn reports whether over is what is left of the walk.
+func (w *Walk) GoesOn(over cdc.Part) bool {
+	return bytes.Equal(w.over.After, over.After) && bytes.Equal(w.over.Through, over.Through)
+}
 
 // Next is the chunk to read now, of not more than most rows, if that is positive. Asked again before [Walk.Read], it is
 // the same chunk: one that could not be read is read again.

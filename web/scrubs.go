@@ -15,6 +15,9 @@ type scrubJSON struct {
 	Group   string   `json:"group"`   // may be left out if there is only one
 	Tables  []string `json:"tables"`  // none: all
 	Members []string `json:"members"` // none: all
+	// FirstKey and LastKey bound the rows of a single table, if they are given.
+	FirstKey json.RawMessage `json:"first_key"`
+	LastKey  json.RawMessage `json:"last_key"`
 }
 
 // maxRequest bounds the body of a request.
@@ -46,14 +49,24 @@ func (s *Server) requestScrub(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusNotFound, "there is no group %q: name one", want.Group)
 		return
 	}
-	request, err := g.RequestScrub(want.Tables, want.Members)
+	request, err := g.RequestScrub(r.Context(), align.ScrubRequest{
+		Tables: want.Tables, Members: want.Members, FirstKey: given(want.FirstKey), LastKey: given(want.LastKey),
+	})
 	if err != nil {
-		s.fail(w, http.StatusNotFound, "%v", err)
+		s.fail(w, http.StatusBadRequest, "%v", err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
 	s.reply(w, request)
+}
+
+// given returns nothing for null.
+func given(key json.RawMessage) json.RawMessage {
+	if string(key) == "null" {
+		return nil
+	}
+	return key
 }
 
 // only returns the group of that name, or for an empty name the only one.

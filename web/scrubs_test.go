@@ -30,9 +30,10 @@ func TestScrubsAreAskedForAndListed(t *testing.T) {
 	}{
 		{"all of the only group", "application/json", `{}`, 202, `"group":"shop"`},
 		{"one table on one member", "application/json; charset=utf-8", `{"group":"shop","tables":["public.orders"],"members":["us-1"]}`, 202, `"tables":["public.orders"]`},
+		{"a range of a table", "application/json", `{"tables":["public.orders"],"first_key":{"id":7},"last_key":null}`, 202, `"first_key":{"id":7}`},
 		{"a form of another site", "text/plain", `{}`, 415, "application/json"},
 		{"an unknown group", "application/json", `{"group":"ship"}`, 404, `no group \"ship\"`},
-		{"an unknown table", "application/json", `{"tables":["public.unknown"]}`, 404, "watches no table"},
+		{"an unknown table", "application/json", `{"tables":["public.unknown"]}`, 400, "watches no table"},
 		{"a misspelt field", "application/json", `{"table":"public.orders"}`, 400, "unknown field"},
 		{"no JSON", "application/json", `scrub`, 400, "cannot be read"},
 	} {
@@ -41,13 +42,13 @@ func TestScrubsAreAskedForAndListed(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d and %q", c.name, w.Code, w.Body, c.code, c.says)
 		}
 	}
-	if want := []string{"[] []", "[public.orders] [us-1]"}; !slices.Equal(g.asked, want) {
+	if want := []string{"[][]..", "[public.orders][us-1]..", `[public.orders][]{"id":7}..`}; !slices.Equal(g.asked, want) {
 		t.Errorf("asked for were %q, want %q", g.asked, want)
 	}
 	w := httptest.NewRecorder()
 	server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/scrubs", nil))
 	var list []align.ScrubRequest
-	if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list) != 2 || list[1].Finished != nil {
+	if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list) != 3 || list[1].Finished != nil {
 		t.Errorf("listed are %s (%v)", w.Body, err)
 	}
 }

@@ -25,8 +25,8 @@ import (
 type Group interface {
 	Status() *align.GroupStatus
 	Divergences(yield func(*align.Divergence) bool) error
-	// RequestScrub has rows of tables on members read again; none stands for all.
-	RequestScrub(tables, members []string) (align.ScrubRequest, error)
+	// RequestScrub has rows of tables on members read again; none stands for all. Of one table the rows may be bounded.
+	RequestScrub(ctx context.Context, want align.ScrubRequest) (align.ScrubRequest, error)
 	// ScrubRequests lists them, from the moment at which they were asked for.
 	ScrubRequests() []align.ScrubRequest
 }

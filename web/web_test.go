@@ -38,12 +38,12 @@ type watched struct {
 	scrubs      []align.ScrubRequest
 }
 
-func (w *watched) RequestScrub(tables, members []string) (align.ScrubRequest, error) {
-	if slices.Contains(tables, "public.unknown") {
+func (w *watched) RequestScrub(_ context.Context, r align.ScrubRequest) (align.ScrubRequest, error) {
+	if slices.Contains(r.Tables, "public.unknown") {
 		return align.ScrubRequest{}, errors.New(`group shop watches no table "public.unknown"`)
 	}
-	w.asked = append(w.asked, fmt.Sprint(tables, members))
-	r := align.ScrubRequest{ID: "01K", Group: w.status.Group, Tables: tables, Members: members, Requested: noon}
+	w.asked = append(w.asked, fmt.Sprintf("%v%v%s..%s", r.Tables, r.Members, r.FirstKey, r.LastKey))
+	r.ID, r.Group, r.Requested = "01K", w.status.Group, noon
 	w.scrubs = append(w.scrubs, r)
 	return r, nil
 }

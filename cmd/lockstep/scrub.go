@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,19 +25,29 @@ func newScrubCommand() *cobra.Command {
 	var members []string
 	var wait bool
 	c := &cobra.Command{
-		Use:   "scrub [TABLE...]",
+		Use:   "scrub [TABLE[:FIRST..LAST]...]",
 		Short: "Have a running lockstep read rows again and hold them against what it keeps",
 		Long: `Have a running lockstep read all rows of the tables again, now, and hold them against what
 the change streams say they must be. That finds what no stream shows: rows changed with
 sql_log_bin=0, a restored data directory, a damaged page. Rows are read in parts, at the pace
 that scrub.max_rows_per_second allows, and without locks.
 
+Of a single table the rows may be bounded by their keys, as lockstep divergences prints them; either may be
+left out. A key of one column may be written as its value. What is read is a little more: it begins and ends
+where a range does. Where rows cannot be read in the order of their keys, the table is read whole.
+
 Waits for the end and then exits as lockstep status does: 0 in step, 1 diverged, 3 cannot say.`,
 		Example: `  lockstep scrub                                 # all tables on all members
-  lockstep scrub public.orders --member us-1`,
-		RunE: func(cmd *cobra.Command, tables []string) error {
+  lockstep scrub public.orders --member us-1
+  lockstep scrub public.orders:1000..2000
+  lockstep scrub 'public.lines:{"order":7,"line":1}..{"order":7,"line":99}'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			body, err := scrubOf(args)
+			if err != nil {
+				return err
+			}
+			body["group"], body["members"] = group, members
 			var request align.ScrubRequest
-			body := map[string]any{"group": group, "tables": tables, "members": members}
 			if err := api.send(cmd.Context(), http.MethodPost, "api/v1/scrubs", body, &request); err != nil {
 				return err
 			}
@@ -61,6 +73,49 @@ Waits for the end and then exits as lockstep status does: 0 in step, 1 diverged,
 	c.Flags().StringSliceVar(&members, "member", nil, "on this `MEMBER` only; may be given several times")
 	c.Flags().BoolVar(&wait, "wait", true, "wait for the end")
 	return c
+}
+
+// scrubOf returns what a request says of the tables that are named, with the keys that bound the rows of one.
+func scrubOf(args []string) (map[string]any, error) {
+	var tables []string
+	body := make(map[string]any)
+	for _, arg := range args {
+		table, bounds, bounded := strings.Cut(arg, ":")
+		tables = append(tables, table)
+		if !bounded {
+			continue
+		}
+		if len(args) > 1 {
+			return nil, usageError(fmt.Errorf("%s: rows can be bounded if a single table is named; run lockstep scrub once for each", arg))
+		}
+		first, last, ok := cutBounds(bounds)
+		if !ok || first == "" && last == "" {
+			return nil, usageError(fmt.Errorf("%s: bounds of rows are FIRST..LAST, of which one may be left out: %s:1000..2000", arg, table))
+		}
+		for name, key := range map[string]string{"first_key": first, "last_key": last} {
+			if json.Valid([]byte(key)) {
+				body[name] = json.RawMessage(key)
+			} else if key != "" {
+				body[name] = key
+			}
+		}
+	}
+	body["tables"] = tables
+	return body, nil
+}
+
+// cutBounds cuts FIRST..LAST. Dots that are part of a key in JSON do not count.
+func cutBounds(s string) (first, last string, ok bool) {
+	if first, last, ok = strings.Cut(s, ".."); !strings.HasPrefix(s, "{") {
+		return first, last, ok
+	}
+	object := json.NewDecoder(strings.NewReader(s))
+	var key json.RawMessage
+	if object.Decode(&key) != nil {
+		return "", "", false
+	}
+	last, ok = strings.CutPrefix(s[object.InputOffset():], "..")
+	return string(key), last, ok
 }
 
 // scrubAsk is how often a scrub's progress is asked for.

@@ -73,6 +73,18 @@ func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
 	if code, _, stderr := lockstep(t, "scrub", "--url", url, "public.nosuch"); code != exitUsage || !strings.Contains(stderr, `watches no table "public.nosuch"`) {
 		t.Errorf("of an unknown table: exit code %d, %q", code, stderr)
 	}
+	if out := waitCode(exitInStep, "scrub", "--url", url, "public.items:100..{\"id\":200}"); !strings.Contains(out, "All rows were read again in") {
+		t.Errorf("scrub says %q", out)
+	}
+	for arg, want := range map[string]string{
+		"public.items:7": "bounds of rows are FIRST..LAST", "public.items:..": "bounds of rows are FIRST..LAST",
+		"public.items:20..10": "the last key comes before the first", "public.items:a..b": "is not an integer",
+		`public.items:{"id":1}-{"id":2}`: "bounds of rows are FIRST..LAST",
+	} {
+		if code, _, stderr := lockstep(t, "scrub", "--url", url, arg); code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d, %q, want: %s", arg, code, stderr, want)
+		}
+	}
 	dbtest.ExecT(t, c.Member("us-1"), "UPDATE items SET name = 'other' WHERE id = 7")
 	waitCode(exitDiverged, "divergences", "--url", url)
 	waitCode(exitDiverged, "scrub", "--url", url)
