@@ -3,6 +3,7 @@ package mysql
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -14,7 +15,18 @@ import (
 	"lockstep/internal/dbtest"
 )
 
-func TestPartsAgreeWithTheStream(t *testing.T) {
+func TestPartsAgreeWithTheStream(t *testing.T) { partsAgree(t) }
+
+func TestSoakOfPartsAgreeWithTheStream(t *testing.T) {
+	if os.Getenv("LOCKSTEP_SOAK") == "" {
+		t.Skip("make soak runs it: it takes minutes")
+	}
+	for n := range 25 {
+		t.Run(fmt.Sprint(n), partsAgree)
+	}
+}
+
+func partsAgree(t *testing.T) {
 	onServers(t, map[string]func(*testing.T, *dbtest.MySQLServer){
 		"a part shows what is before its cut and nothing after it has settled": partsDivide,
 		"so it does of distributed transactions":                               partsDivideXA,

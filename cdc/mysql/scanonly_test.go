@@ -14,18 +14,15 @@ import (
 	"lockstep/internal/dbtest"
 )
 
-// unlogged are settings by which a replica has all, or nothing, of what it replays in a log of its own; one server can have
-// them in this order.
+// unlogged are settings by which a replica has nothing of what it replays in a log of its own.
 var unlogged = []struct {
 	name           string
 	mariadb, mysql map[string]string
 }{
-	{"a log of all", map[string]string{"log_slave_updates": "ON"}, map[string]string{"log_replica_updates": "ON"}},
+	{"no log", map[string]string{"skip_log_bin": "1"}, map[string]string{"skip_log_bin": "1"}},
 	{"a log of its own writes only", map[string]string{"log_slave_updates": "OFF"}, map[string]string{"log_replica_updates": "OFF"}},
-	{"no log", withoutLog, withoutLog},
+	{"a log of all", map[string]string{"log_slave_updates": "ON"}, map[string]string{"log_replica_updates": "ON"}},
 }
-
-var withoutLog = map[string]string{"skip_log_bin": "1"}
 
 // scannedReplica is a replica whose log is not read, and its primary. Several workers apply, each as soon as it can.
 func scannedReplica(t *testing.T, install dbtest.MySQLInstall, mariadb, mysql map[string]string, schema string) (*dbtest.MySQLGroup, *Source) {
@@ -40,48 +37,34 @@ func scannedReplica(t *testing.T, install dbtest.MySQLInstall, mariadb, mysql ma
 		conf = map[string]string{"slave_parallel_threads": "4", "slave_parallel_mode": "optimistic"}
 		maps.Copy(conf, mariadb)
 	}
-	restartReplica(t, g, conf)
-	s := probe(t, g.Replicas[0], "")
+	replica := g.Replicas[0]
+	if err := replica.RestartWith(t.Context(), conf); err != nil {
+		t.Fatal(err)
+	}
+	if err := replica.WaitReplicating(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := probe(t, replica, "")
 	s.options.ScanOnly = true
 	return g, s
-}
-
-func restartReplica(t *testing.T, g *dbtest.MySQLGroup, conf map[string]string) {
-	t.Helper()
-	if err := g.Replicas[0].RestartWith(t.Context(), conf); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.Replicas[0].WaitReplicating(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestReplicaWithoutLogShowsWhatItSaysItHasApplied reads the rows of replicas again and again while they apply. What a
 // replica had applied before a read, the read must show.
 func TestReplicaWithoutLogShowsWhatItSaysItHasApplied(t *testing.T) {
-	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
-		g, s := scannedReplica(t, install, unlogged[0].mariadb, unlogged[0].mysql, "")
-		for i, u := range unlogged {
-			t.Run(u.name, func(t *testing.T) {
-				if conf := u.mysql; i > 0 {
-					if install.Flavour.MariaDB() {
-						conf = u.mariadb
-					}
-					restartReplica(t, g, conf)
-				}
-				showsApplied(t, g, s, fmt.Sprintf("inserted_%d", i))
+	for _, f := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+		for _, u := range unlogged {
+			t.Run(fmt.Sprintf("%v with %s", f, u.name), func(t *testing.T) {
+				g, s := scannedReplica(t, dbtest.NeedMySQL(t, f), u.mariadb, u.mysql, "CREATE TABLE inserted (k int PRIMARY KEY, n int)")
+				showsApplied(t, g, s)
 			})
 		}
-	})
+	}
 }
 
-func showsApplied(t *testing.T, g *dbtest.MySQLGroup, s *Source, name string) {
-	run(t, g.Primary, "CREATE TABLE app."+name+" (k int PRIMARY KEY, n int)")
-	if err := g.WaitCaughtUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	f, in := follow(t, g.Primary, "app", name), &inserts{table: name}
-	table := catalog(t, s, "app")[name]
+func showsApplied(t *testing.T, g *dbtest.MySQLGroup, s *Source) {
+	f, in := follow(t, g.Primary, "app", "inserted"), &inserts{table: "inserted"}
+	table := catalog(t, s, "app")["inserted"]
 	type read struct {
 		applied cdc.TxSet
 		rows    map[string]bool
@@ -138,7 +121,7 @@ func showsApplied(t *testing.T, g *dbtest.MySQLGroup, s *Source, name string) {
 func TestReplicaWithoutLogIsFitToBeScanned(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
 		mariadb := install.Flavour.MariaDB()
-		g, s := scannedReplica(t, install, withoutLog, withoutLog, "CREATE TABLE orders (id INT PRIMARY KEY)")
+		g, s := scannedReplica(t, install, unlogged[0].mariadb, unlogged[0].mysql, "CREATE TABLE orders (id INT PRIMARY KEY)")
 		replica, sees := g.Replicas[0], "REPLICATION CLIENT"
 		if mariadb {
 			sees = "SLAVE MONITOR"
