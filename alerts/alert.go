@@ -17,6 +17,8 @@ const (
 	DivergedAlert = "LockstepDiverged" // rows differ
 	StaleAlert    = "LockstepStale"    // transactions have not arrived within the lag budget
 	MoreAlert     = "LockstepDivergedMore"
+	// WatchdogAlert always fires. Who is not told of it any more knows that alerts do not arrive.
+	WatchdogAlert = "LockstepWatchdog"
 )
 
 // Bounds on what one alert says: receivers take a message whole, and people read the first lines.
@@ -109,24 +111,31 @@ func (a *alert) about() []*align.Divergence {
 	return a.resolved
 }
 
-// Told is one alert in the terms of Alertmanager.
-type told struct {
-	labels, annotations map[string]string
-	starts, ends        time.Time // ends is zero while it fires
-	url                 string
+// Alert is what receivers are told, in the terms of Alertmanager.
+type Alert struct {
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+	Starts      time.Time         `json:"starts"`
+	Ends        time.Time         `json:"ends,omitzero"` // zero while it fires
+	URL         string            `json:"url,omitempty"`
+	About       []string          `json:"about"` // ids of divergences
 }
 
-func (t *told) key() string {
+// Firing reports whether what the alert is about is still open.
+func (a *Alert) Firing() bool { return a.Ends.IsZero() }
+
+// key is what makes two alerts the same one: their labels.
+func (a *Alert) key() string {
 	var b strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(t.labels)) {
-		fmt.Fprintf(&b, "%q=%q,", k, t.labels[k])
+	for _, k := range slices.Sorted(maps.Keys(a.Labels)) {
+		fmt.Fprintf(&b, "%q=%q,", k, a.Labels[k])
 	}
 	return b.String()
 }
 
 // tell words alerts. If more than maxTables tables of a member differ at once, those that came last share one alert.
-func tell(list []*alert, external string) []*told {
-	var out []*told
+func tell(list []*alert, external string) []*Alert {
+	var out []*Alert
 	type member struct{ group, member, name string }
 	tables := make(map[member]int)
 	more := make(map[member][]*alert)
@@ -155,32 +164,33 @@ func severity(name string) string {
 	return "critical"
 }
 
-func (a *alert) told(external string) *told {
-	t := &told{
-		labels: map[string]string{
+func (a *alert) told(external string) *Alert {
+	about := a.about()
+	t := &Alert{
+		Labels: map[string]string{
 			"alertname": a.name, "severity": severity(a.name), "group": a.group, "member": a.member, "table": a.table,
 		},
-		starts: a.starts(),
-		url:    pageOf(external, a.group),
+		Starts: a.starts(),
+		URL:    pageOf(external, a.group),
+		About:  ids(about),
 	}
 	if !a.firing() {
-		t.ends = a.ended()
+		t.Ends = a.ended()
 	}
-	about := a.about()
 	first := about[0]
-	t.annotations = map[string]string{
+	t.Annotations = map[string]string{
 		"summary":     "Rows of a replica differ from its reference.",
 		"description": describe(a, about),
 		"key_ranges":  keyRanges(about),
 		"first_seen":  first.FirstSeen.UTC().Format(time.RFC3339),
-		"divergences": bounded(ids(about), " "),
+		"divergences": bounded(t.About, " "),
 		"positions":   positions(first.Positions),
 	}
 	if a.name == StaleAlert {
-		t.annotations["summary"] = "A replica has not replayed transactions within the lag budget."
+		t.Annotations["summary"] = "A replica has not replayed transactions within the lag budget."
 	}
 	if tx := transactions(about); len(tx) > 0 {
-		t.annotations["transactions"] = bounded(tx, " ")
+		t.Annotations["transactions"] = bounded(tx, " ")
 	}
 	return t
 }
@@ -262,23 +272,23 @@ func bounded(items []string, by string) string {
 	return b.String()
 }
 
-func toldOfMore(list []*alert, external string) *told {
+func toldOfMore(list []*alert, external string) *Alert {
 	first := list[0]
 	var names []string
 	for _, a := range list {
 		names = append(names, a.table)
 	}
-	return &told{
-		labels: map[string]string{
+	return &Alert{
+		Labels: map[string]string{
 			"alertname": MoreAlert, "severity": severity(first.name), "group": first.group, "member": first.member, "of": first.name,
 		},
-		annotations: map[string]string{
+		Annotations: map[string]string{
 			"summary":     "Many tables of a replica differ from its reference at once.",
 			"description": fmt.Sprintf("%d more tables of %s differ, beside the %d that have alerts of their own", len(list), first.member, maxTables),
 			"tables":      bounded(names, " "),
 		},
-		starts: first.starts(),
-		url:    pageOf(external, first.group),
+		Starts: first.starts(),
+		URL:    pageOf(external, first.group),
 	}
 }
 

@@ -1,11 +1,8 @@
 package alerts_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -45,51 +42,26 @@ func desk(t *testing.T, answer func(n int) int) (url string, messages chan []pos
 
 func always(int) int { return http.StatusOK }
 
-// tells runs an Alertmanager receiver over divergences; news is to be counted up when they change.
-func tells(t *testing.T, url string, list func() []*align.Divergence, news func() uint64, logger *slog.Logger) {
-	a := &alerts.Alertmanager{
-		Instances: []alerts.Instance{{URL: url}}, News: news, ExternalURL: "https://lockstep.example",
-		Divergences: func(yield func(*align.Divergence) bool) error {
-			for _, d := range list() {
-				if !yield(d) {
-					break
-				}
-			}
-			return nil
-		},
-		Logger: logger, Poll: time.Millisecond, Resend: 50 * time.Millisecond,
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- a.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run ends with %v", err)
-		}
-	})
+// tells runs an Alertmanager over the divergences of a world.
+func (w *world) tells(url string) {
+	w.t.Cleanup(w.run(w.notifier(&alerts.Alertmanager{URL: url, Logger: w.logger(), Resend: 50 * time.Millisecond})))
 }
 
-func nothingNew() uint64 { return 1 }
-
-func divergence(n int, member, table string) *align.Divergence {
-	at := time.Now().Add(-time.Minute).Add(time.Duration(n) * time.Millisecond).Truncate(time.Millisecond)
-	return &align.Divergence{
-		ID: fmt.Sprintf("01%06d", n), Group: "shop", Member: member, Table: table, Reference: "eu-1", State: align.Open,
-		Kind: align.Changed, Cause: align.CauseApply, Keys: 1, FirstSeen: at, ConfirmedAt: at,
-		Ranges:       []align.Range{{First: json.RawMessage(fmt.Sprintf(`{"id":%d}`, n)), Last: json.RawMessage(fmt.Sprintf(`{"id":%d}`, n))}},
-		IntroducedBy: &align.Introduced{Transaction: fmt.Sprintf("0/%X", n)},
+// storm makes so many divergences in a thousand tables.
+func (w *world) storm(n int) {
+	var list []*align.Divergence
+	for i := range n {
+		list = append(list, divergence(i, "us-1", fmt.Sprintf("public.t%d", i%1000)))
 	}
+	w.set(list...)
 }
 
 // A storm of divergences is a bounded number of alerts, each of bounded size.
 func TestTenThousandDivergencesAreFewAlertsOfBoundedSize(t *testing.T) {
-	var list []*align.Divergence
-	for n := range 10_000 {
-		list = append(list, divergence(n, "us-1", fmt.Sprintf("public.t%d", n%1000)))
-	}
+	w := newWorld(t)
+	w.storm(10_000)
 	url, messages := desk(t, always)
-	tells(t, url, func() []*align.Divergence { return list }, nothingNew, slog.New(slog.DiscardHandler))
+	w.tells(url)
 	byName := make(map[string]int)
 	for got := 0; got < 51; {
 		message := <-messages
@@ -118,7 +90,9 @@ func TestAlertNamesTheFirstRangesAndCountsTheRest(t *testing.T) {
 		d.Ranges = append(d.Ranges, align.Range{First: k, Last: k})
 	}
 	url, messages := desk(t, always)
-	tells(t, url, func() []*align.Divergence { return []*align.Divergence{d} }, nothingNew, slog.New(slog.DiscardHandler))
+	w := newWorld(t)
+	w.set(d)
+	w.tells(url)
 	a := (<-messages)[0]
 	lines := strings.Split(a.Annotations["key_ranges"], "\n")
 	if lines[0] != `changed {"id":1}..{"id":1}` || len(lines) != 21 || lines[20] != "and at least 481 more ranges" {
@@ -133,27 +107,19 @@ func TestAlertNamesTheFirstRangesAndCountsTheRest(t *testing.T) {
 // resolved with the end that it had.
 func TestAlertIsSentAgainWhileItFiresAndWhenItIsResolved(t *testing.T) {
 	open := divergence(1, "us-1", "public.orders")
-	resolved := *open
-	at := time.Now().Add(-time.Second).Truncate(time.Millisecond)
-	resolved.State, resolved.ResolvedAt = align.Resolved, &at
-	state := make(chan *align.Divergence, 1)
-	state <- open
-	current := func() []*align.Divergence {
-		d := <-state
-		state <- d
-		return []*align.Divergence{d}
-	}
+	w := newWorld(t)
+	w.set(open)
 	url, messages := desk(t, always)
-	tells(t, url, current, nothingNew, slog.New(slog.DiscardHandler))
+	w.tells(url)
 	for range 3 {
 		if a := (<-messages)[0]; !a.EndsAt.After(time.Now()) || !a.StartsAt.Equal(open.ConfirmedAt) {
 			t.Errorf("a firing alert starts at %v and ends at %v", a.StartsAt, a.EndsAt)
 		}
 	}
-	<-state
-	state <- &resolved
+	over := resolved(open)
+	w.set(over)
 	for range 100 {
-		if a := (<-messages)[0]; a.EndsAt.Equal(at) {
+		if a := (<-messages)[0]; a.EndsAt.Equal(*over.ResolvedAt) {
 			return
 		}
 	}
@@ -161,18 +127,32 @@ func TestAlertIsSentAgainWhileItFiresAndWhenItIsResolved(t *testing.T) {
 }
 
 func TestAlertsThatAreNotTakenAreSentAgainAndTheReasonIsLogged(t *testing.T) {
-	logged := &log{}
 	url, messages := desk(t, func(n int) int {
 		if n == 1 {
 			return http.StatusBadRequest
 		}
 		return http.StatusOK
 	})
-	tells(t, url, func() []*align.Divergence { return []*align.Divergence{divergence(1, "us-1", "public.orders")} }, nothingNew, slog.New(slog.NewTextHandler(logged, nil)))
+	w := newWorld(t)
+	w.set(divergence(1, "us-1", "public.orders"))
+	w.tells(url)
 	if got := <-messages; len(got) != 1 {
 		t.Errorf("%d alerts were sent", len(got))
 	}
-	if text := logged.String(); !strings.Contains(text, "400 Bad Request: not now") {
+	if text := w.logged.String(); !strings.Contains(text, "400 Bad Request: not now") {
 		t.Errorf("the log says %q", text)
+	}
+}
+
+func TestTheWatchdogAlwaysFires(t *testing.T) {
+	w := newWorld(t)
+	url, messages := desk(t, always)
+	n := w.notifier(&alerts.Alertmanager{URL: url, Logger: w.logger(), Resend: 50 * time.Millisecond})
+	n.Watchdog = true
+	defer w.run(n)()
+	for range 3 {
+		if a := (<-messages)[0]; a.Labels["alertname"] != alerts.WatchdogAlert || !a.EndsAt.After(time.Now()) {
+			t.Errorf("the watchdog is %+v", a)
+		}
 	}
 }

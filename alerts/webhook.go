@@ -1,127 +1,111 @@
-// Package alerts tells receivers of divergences, from the store's outbox, at least once and in order.
 package alerts
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
-
-	"lockstep/store"
 )
 
-// Outbox holds what is to be delivered. The news stay in it, over restarts too, until Delivered is called.
-type Outbox interface {
-	// NextNotification returns the oldest notification, or nil.
-	NextNotification() (*store.Notification, error)
-	Delivered(*store.Notification) error
-}
-
-// Webhook posts each divergence that opens or resolves to one URL, as the JSON of the API. Any answer of 2xx takes it
-// off the outbox; anything else is tried again, with longer and longer pauses, and holds up what comes after.
+// Webhook posts news to one URL, in the JSON that Alertmanager sends to webhooks (version 4,
+// https://prometheus.io/docs/alerting/latest/configuration/#webhook_config), so that what takes its messages takes ours.
 //
 // Requests carry
 //
-//	Idempotency-Key:      ID-STATE, the same whenever the same news is sent again
+//	Idempotency-Key:      the same whenever the same news is sent again
 //	X-Lockstep-Timestamp: seconds since 1970
 //	X-Lockstep-Signature: sha256=HEX, the HMAC-SHA256 of TIMESTAMP.BODY, if there is a secret
 type Webhook struct {
-	URL    string
-	Secret func() ([]byte, error) // read anew for each request; nil: unsigned
-	Outbox Outbox
-	Logger *slog.Logger
-
-	Timeout    time.Duration // of one request; 0: 10 s
-	Poll       time.Duration // pause between looks into the outbox; 0: 250 ms
-	FirstRetry time.Duration // pause after a failure, doubled by each further one; 0: 1 s
-	LastRetry  time.Duration // longest pause; 0: 5 min
+	URL         string
+	Secret      func() ([]byte, error) // read anew for each request; nil: unsigned
+	Name        string                 // of the receiver, for the message
+	ExternalURL string
+	Timeout     time.Duration // of one request; 0: 10 s
 }
 
-// Run delivers until ctx ends.
-func (h *Webhook) Run(ctx context.Context) error {
-	poll, firstRetry, lastRetry := cmp.Or(h.Poll, 250*time.Millisecond), cmp.Or(h.FirstRetry, time.Second), cmp.Or(h.LastRetry, 5*time.Minute)
-	client := h.client()
-	defer client.CloseIdleConnections()
-	wait, retry := time.Duration(0), firstRetry
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		n, err := h.Outbox.NextNotification()
-		switch {
-		case err != nil:
-			return err
-		case n == nil:
-			wait = poll
-			continue
-		}
-		if err := h.post(ctx, client, n); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			wait = retry
-			retry = min(2*retry, lastRetry)
-			h.Logger.Warn("webhook did not take a notification; lockstep keeps it and tries again", "divergence", n.Divergence.ID, "err", err.Error(), "retry_in", wait.String())
-			continue
-		}
-		if err := h.Outbox.Delivered(n); err != nil {
-			return err
-		}
-		wait, retry = 0, firstRetry
+// Kind implements [Channel].
+func (h *Webhook) Kind() string { return "webhook" }
+
+// Past implements [Channel].
+func (h *Webhook) Past() bool { return true }
+
+// Most implements [Channel].
+func (h *Webhook) Most() int { return alertsPerBatch }
+
+// webhookMessage is the data of a message as Alertmanager writes it.
+type webhookMessage struct {
+	Version           string            `json:"version"`
+	GroupKey          string            `json:"groupKey"`
+	TruncatedAlerts   int               `json:"truncatedAlerts"`
+	Status            string            `json:"status"`
+	Receiver          string            `json:"receiver"`
+	GroupLabels       map[string]string `json:"groupLabels"`
+	CommonLabels      map[string]string `json:"commonLabels"`
+	CommonAnnotations map[string]string `json:"commonAnnotations"`
+	ExternalURL       string            `json:"externalURL"`
+	Alerts            []webhookAlert    `json:"alerts"`
+}
+
+type webhookAlert struct {
+	Status       string            `json:"status"`
+	Labels       map[string]string `json:"labels"`
+	Annotations  map[string]string `json:"annotations"`
+	StartsAt     time.Time         `json:"startsAt"`
+	EndsAt       time.Time         `json:"endsAt"` // year 1 while it fires
+	GeneratorURL string            `json:"generatorURL"`
+	Fingerprint  string            `json:"fingerprint"`
+}
+
+// Tell implements [Channel].
+func (h *Webhook) Tell(ctx context.Context, news []News) error {
+	group := news[0].Labels["group"]
+	m := webhookMessage{
+		Version: "4", GroupKey: "lockstep:" + group, Status: "resolved", Receiver: h.Name, ExternalURL: h.ExternalURL,
+		GroupLabels:  map[string]string{"group": group},
+		CommonLabels: common(news, func(n News) map[string]string { return n.Labels }), CommonAnnotations: common(news, func(n News) map[string]string { return n.Annotations }),
 	}
-}
-
-// client follows no redirects: http.Client would turn the POST into a GET without the news and take its 200 for a
-// delivery, or carry the news and its signature to another host.
-func (h *Webhook) client() *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	return &http.Client{
-		Transport:     transport,
-		Timeout:       cmp.Or(h.Timeout, 10*time.Second),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	ids := sha256.New()
+	for _, n := range news {
+		if n.Firing() {
+			m.Status = "firing"
+		}
+		io.WriteString(ids, n.ID) // never fails: hash.Hash
+		print := sha256.Sum256([]byte(n.key()))
+		m.Alerts = append(m.Alerts, webhookAlert{
+			Status: n.Status(), Labels: n.Labels, Annotations: n.Annotations, StartsAt: n.Starts.UTC(), EndsAt: n.Ends.UTC(),
+			GeneratorURL: n.URL, Fingerprint: hex.EncodeToString(print[:8]),
+		})
 	}
-}
-
-func (h *Webhook) post(ctx context.Context, client *http.Client, n *store.Notification) error {
-	body, err := json.Marshal(n.Divergence)
+	body, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("the URL cannot be used: check alerts.webhook.url")
+	return poster{"alerts.webhook[].url", h.Timeout}.post(ctx, h.URL, body, func(req *http.Request) error {
+		req.Header.Set("Idempotency-Key", hex.EncodeToString(ids.Sum(nil)[:16]))
+		return h.sign(req, body)
+	})
+}
+
+// common returns the pairs that all news share.
+func common(news []News, of func(News) map[string]string) map[string]string {
+	shared := make(map[string]string)
+	for k, v := range of(news[0]) {
+		all := true
+		for _, n := range news[1:] {
+			other, has := of(n)[k]
+			all = all && has && other == v
+		}
+		if all {
+			shared[k] = v
+		}
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", n.Divergence.ID+"-"+n.Divergence.State)
-	if err := h.sign(req, body); err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return withoutURL(err)
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)); err != nil {
-		return withoutURL(err)
-	}
-	if resp.StatusCode/100 == 3 {
-		return fmt.Errorf("it answered %s, which lockstep does not follow: set alerts.webhook.url to where it points", resp.Status)
-	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("it answered %s", resp.Status)
-	}
-	return nil
+	return shared
 }
 
 func (h *Webhook) sign(req *http.Request, body []byte) error {
@@ -144,4 +128,16 @@ func Signature(secret []byte, timestamp string, body []byte) []byte {
 	io.WriteString(mac, timestamp+".") // never fails: hash.Hash
 	mac.Write(body)
 	return mac.Sum(nil)
+}
+
+// headline says in one line what an alert is about.
+func (n News) headline() string {
+	parts := []string{n.Labels["alertname"]}
+	if !n.Firing() {
+		parts[0] = "Resolved: " + parts[0]
+	}
+	if table := n.Labels["table"]; table != "" {
+		parts = append(parts, table)
+	}
+	return strings.Join(parts, " ") + " on " + n.Labels["member"] + " of group " + n.Labels["group"]
 }

@@ -221,7 +221,8 @@ func (l *Ledger) announce(f *Finding) error {
 		return err
 	}
 	l.notices = append(l.notices, Notice{f.Divergence})
-	return l.state.Notify(f)
+	l.state.Notify()
+	return nil
 }
 
 // Notices returns the news since it was last called. It is durable once the state is committed.

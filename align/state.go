@@ -65,8 +65,8 @@ type State interface {
 	DeleteTable(t cdc.TableID) error
 	SetFinding(f *Finding) error
 	DeleteFinding(number uint64) error
-	// Notify queues the news of a divergence for the receivers, to be delivered at least once.
-	Notify(f *Finding) error
+	// Notify says that with the next commit there is something new to tell receivers.
+	Notify()
 }
 
 // Saved is what a ledger is loaded from.

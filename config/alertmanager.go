@@ -41,13 +41,22 @@ func decodeAlertmanager(n node, urls unique) Alertmanager {
 
 // checkHTTP refuses what is no plain HTTP address; credentials in it would show in logs.
 func checkHTTP(n node, text, remedy string) {
-	u, err := url.Parse(text)
+	u := checkURL(n, text, remedy)
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		n.fail("is not an HTTP address", remedy)
+	case u == nil:
 	case u.User != nil:
 		n.fail("holds a password or a user name", "write username and password_file beside it")
 	case u.RawQuery != "" || u.Fragment != "":
 		n.fail("has a query or a fragment", remedy)
 	}
+}
+
+// checkURL returns the URL, or nil if it is none of HTTP.
+func checkURL(n node, text, remedy string) *url.URL {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		n.fail("is not an HTTP address", remedy)
+		return nil
+	}
+	return u
 }

@@ -45,6 +45,7 @@ type Group struct {
 	Members   []Member
 	Tables    Tables
 	Scrub     Scrub
+	Expected  []Expected
 }
 
 // Member is one server of a group.
@@ -58,15 +59,10 @@ type Member struct {
 
 // Alerts says who is told of divergences.
 type Alerts struct {
-	Webhook      []Webhook      // none or one
+	Receivers    []Receiver
 	Alertmanager []Alertmanager // every instance of a cluster
 	ExternalURL  string         // where people reach lockstep, for links; may be empty
-}
-
-// Webhook is an HTTP endpoint that is told of divergences.
-type Webhook struct {
-	URL        Secret // hooks often carry their token in the path
-	SecretFile string // holds the key that signs what is sent; empty: unsigned
+	Watchdog     bool           // Alertmanager is told of an alert that always fires
 }
 
 // Load reads and checks the file at path. Its error joins one [*Error] a problem.

@@ -98,13 +98,26 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 		{"external_url", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {external_url: lockstep}",
 			`f:2: alerts.external_url: is not an HTTP address: write it like https://lockstep.example`},
 		{"pagerduty", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  pagerduty: [{url: x}]",
-			`f:3: alerts: unknown key "pagerduty": this version of lockstep does not have it; remove it`},
+			"f:3: alerts.pagerduty[0].routing_key_file: is missing: name the file that holds the integration's routing key\n" +
+				`f:3: alerts.pagerduty[0].url: is not an HTTP address: write it like https://hooks.example/lockstep`},
+		{"slack with its secret in the file", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {slack: [{url: https://hooks.slack.com/T0}]}",
+			`f:2: alerts.slack[0]: unknown key "url": known here are name, url_file, match` + "\n" +
+				`f:2: alerts.slack[0].url_file: is missing: name the file that holds the URL of the incoming webhook`},
+		{"the same receiver twice", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {slack: [{url_file: a, name: ops}], pagerduty: [{routing_key_file: b, name: ops}]}",
+			`f:2: alerts.slack[0].name: "ops" is already on line 2: every one needs its own`},
+		{"a severity", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {slack: [{url_file: a, match: {severity: [page]}}]}",
+			`f:2: alerts.slack[0].match.severity: "page" is no severity: write critical or warning`},
+		{"a watchdog that nobody hears", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {watchdog: true}",
+			`f:2: alerts.watchdog: is on without alertmanager: list the Alertmanagers that are to be told, or remove it`},
+		{"expected writes of a stranger", "    engine: postgres", "    engine: postgres\n    expected_writes: [{tables: [public.a], members: [c], kinds: [new]}]",
+			`f:5: groups[0].expected_writes[0].members: "c" is no member of the group: name its members, or leave the key out` + "\n" +
+				`f:5: groups[0].expected_writes[0].kinds: "new" is no kind of divergence: use changed, missing, extra, stale`},
 		{"row_index", "        - public.*", "        - public.*\n      overrides: [{table: public.a, row_index: off}]",
 			`f:13: groups[0].tables.overrides[0].row_index: is off: PostgreSQL's log does not say what a row was before a change, so the index has to be kept: remove the key`},
 		{"row_index misspelled", "        - public.*", "        - public.*\n      overrides: [{table: public.a, row_index: of}]",
 			`f:13: groups[0].tables.overrides[0].row_index: "of" is neither on nor off: write on or off`},
 		{"a foreign key", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {nonsense: 1}",
-			`f:2: alerts: unknown key "nonsense": known here are webhook, alertmanager, external_url`},
+			`f:2: alerts: unknown key "nonsense": known here are webhook, alertmanager, pagerduty, slack, external_url, watchdog`},
 		{"key twice", "    engine: postgres", "    engine: postgres\n    engine: postgres",
 			`f:5: groups[0].engine: is set a second time, first on line 4: keep one`},
 		{"no value", "data_dir: /tmp/x", "data_dir:",
@@ -169,14 +182,12 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 			`f:13: groups[0].tables.overrides[0].table: "sales.x" is not among the watched tables: include it, or remove the override`},
 		{"override of a pattern", "        - public.*", "        - public.*\n      overrides: [{table: public.*}]",
 			`f:13: groups[0].tables.overrides[0].table: "public.*" is not one table: write schema.table without * and ?`},
-		{"two webhooks", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {webhook: [{url: http://a/}, {url: http://b/}]}",
-			`f:2: alerts.webhook: lists 2: this version of lockstep tells one; remove the others`},
 		{"webhook address", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {webhook: [{url: ftp://a/token}]}",
 			`f:2: alerts.webhook[0].url: is not an HTTP address: write it like https://hooks.example/lockstep`},
 		{"mapping for a list", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {webhook: {url: http://a/}}",
 			`f:2: alerts.webhook: a mapping where a list belongs: write it as [...] or as lines that start with -`},
 		{"list for a mapping", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: [1]",
-			`f:2: alerts: a list where a mapping belongs: its keys are webhook, alertmanager, external_url`},
+			`f:2: alerts: a list where a mapping belongs: its keys are webhook, alertmanager, pagerduty, slack, external_url, watchdog`},
 		{"number for text", "name: shop", "name: 2024",
 			`f:3: groups[0].name: a number where text belongs: put it in quotes`},
 		{"alias", "data_dir: /tmp/x", "data_dir: &d /tmp/x",
@@ -295,7 +306,7 @@ func TestPasswordFileIsReadAnew(t *testing.T) {
 
 func TestSecretNeverShows(t *testing.T) {
 	s := Secret("hunter2")
-	encoded, err := json.Marshal(Webhook{URL: s})
+	encoded, err := json.Marshal(Receiver{URL: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,4 +362,44 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("config %v, error %v", c, err)
 		}
 	})
+}
+
+func TestReceiversAndExpectedWritesAreMatched(t *testing.T) {
+	c, err := Parse("f", []byte(strings.Replace(minimal, "    engine: postgres\n", `    engine: postgres
+    expected_writes: [{tables: ["public.local_*"], members: [b], kinds: [extra]}, {tables: [public.notes]}]
+`, 1)+`alerts:
+  webhook: [{url: "http://a/", match: {severity: [critical], groups: [shop], members: [b], tables: ["public.o*"]}}, {url: "http://b/"}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := c.Alerts.Receivers[0], c.Alerts.Receivers[1]
+	if first.Name == second.Name || !strings.HasPrefix(first.Name, "webhook-") {
+		t.Errorf("receivers are called %s and %s", first.Name, second.Name)
+	}
+	labels := func(severity, group, member, table string) map[string]string {
+		return map[string]string{"severity": severity, "group": group, "member": member, "table": table}
+	}
+	for _, c := range []struct {
+		labels map[string]string
+		fits   bool
+	}{
+		{labels("critical", "shop", "b", "public.orders"), true}, {labels("warning", "shop", "b", "public.orders"), false},
+		{labels("critical", "crm", "b", "public.orders"), false}, {labels("critical", "shop", "a", "public.orders"), false},
+		{labels("critical", "shop", "b", "public.items"), false},
+	} {
+		if first.Match.Fits(c.labels) != c.fits || !second.Match.Fits(c.labels) {
+			t.Errorf("%v fits: %v, %v", c.labels, first.Match.Fits(c.labels), second.Match.Fits(c.labels))
+		}
+	}
+	g := c.Group("shop")
+	for text, want := range map[string]bool{
+		"b public.local_x extra": true, "b public.local_x changed": false, "a public.local_x extra": false,
+		"a public.notes stale": true, "b public.orders extra": false,
+	} {
+		f := strings.Fields(text)
+		if g.ExpectedWrite(f[0], f[1], f[2]) != want {
+			t.Errorf("%s is expected: %v", text, !want)
+		}
+	}
 }

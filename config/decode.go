@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -82,7 +81,7 @@ func decodeListen(n node) string {
 }
 
 func decodeGroup(n node, names unique, c *Config) Group {
-	f := n.fields("name", "engine", "lag_budget", "reference", "members", "tables", "scrub")
+	f := n.fields("name", "engine", "lag_budget", "reference", "members", "tables", "scrub", "expected_writes")
 	engine := decodeEngine(f["engine"])
 	g := Group{
 		Name:      decodeName(f["name"], names, groupName, "use 1 to 40 of a-z, 0-9 and _: it becomes part of slot names"),
@@ -103,6 +102,9 @@ func decodeGroup(n node, names unique, c *Config) Group {
 		f["reference"].fail(fmt.Sprintf("%q is no member of the group", g.Reference), "name one of its members, or leave the key out")
 	}
 	g.Scrub = decodeScrub(f["scrub"], g.Budget)
+	for _, item := range f["expected_writes"].items() {
+		g.Expected = append(g.Expected, decodeExpected(item, &g))
+	}
 	checkScanOnly(f, g)
 	return g
 }
@@ -219,13 +221,13 @@ func decodeRowIndex(n node, engine string) (off bool) {
 }
 
 func decodeAlerts(n node) Alerts {
-	f := n.fields("webhook", "alertmanager", "external_url")
+	f := n.fields("webhook", "alertmanager", "pagerduty", "slack", "external_url", "watchdog")
 	var a Alerts
-	for _, item := range f["webhook"].items() {
-		a.Webhook = append(a.Webhook, decodeWebhook(item))
-	}
-	if len(a.Webhook) > 1 {
-		f["webhook"].fail(fmt.Sprintf("lists %d", len(a.Webhook)), "this version of lockstep tells one; remove the others")
+	names := unique{}
+	for _, kind := range []string{WebhookKind, PagerDutyKind, SlackKind} {
+		for _, item := range f[kind].items() {
+			a.Receivers = append(a.Receivers, decodeReceiver(item, kind, names))
+		}
 	}
 	urls := unique{}
 	for _, item := range f["alertmanager"].items() {
@@ -234,19 +236,8 @@ func decodeAlerts(n node) Alerts {
 	if a.ExternalURL = f["external_url"].text(); a.ExternalURL != "" {
 		checkHTTP(f["external_url"], a.ExternalURL, "write it like https://lockstep.example")
 	}
+	if a.Watchdog = f["watchdog"].claim(); a.Watchdog && len(a.Alertmanager) == 0 {
+		f["watchdog"].fail("is on without alertmanager", "list the Alertmanagers that are to be told, or remove it")
+	}
 	return a
-}
-
-func decodeWebhook(n node) Webhook {
-	f := n.fields("url", "secret_file")
-	f["url"].require("write it like https://hooks.example/lockstep")
-	w := Webhook{URL: Secret(f["url"].expanded()), SecretFile: f["secret_file"].expanded()}
-	if w.URL == "" {
-		return w
-	}
-	u, err := url.Parse(w.URL.Reveal())
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		f["url"].fail("is not an HTTP address", "write it like https://hooks.example/lockstep")
-	}
-	return w
 }

@@ -46,18 +46,6 @@ func (m *Member) PasswordFunc() func() (string, error) {
 	return m.Password
 }
 
-// Secret reads the key that signs the webhook's messages anew. Empty: messages are not signed.
-func (w *Webhook) Secret() (Secret, error) {
-	if w.SecretFile == "" {
-		return "", nil
-	}
-	secret, err := readSecret(w.SecretFile)
-	if err != nil {
-		return "", fmt.Errorf("secret of the webhook: %w", err)
-	}
-	return secret, nil
-}
-
 // readSecret reads a file that holds nothing but a secret, less the one newline that editors put at its end.
 func readSecret(path string) (Secret, error) {
 	data, err := os.ReadFile(path)

@@ -21,14 +21,13 @@ import (
 
 // Daemon is all of lockstep: the groups of a configuration, their store, the HTTP API and the receivers.
 type Daemon struct {
-	config       *config.Config
-	log          *slog.Logger
-	store        *store.Store
-	groups       []*Group
-	api          *web.Server
-	listen       net.Listener
-	hook         *alerts.Webhook
-	alertmanager *alerts.Alertmanager // nil: none
+	config   *config.Config
+	log      *slog.Logger
+	store    *store.Store
+	groups   []*Group
+	api      *web.Server
+	listen   net.Listener
+	notifier *alerts.Notifier
 }
 
 // DaemonOptions say how a Daemon is run.
@@ -64,55 +63,13 @@ func (d *Daemon) open(ctx context.Context, o DaemonOptions) error {
 		}
 		d.groups, apis = append(d.groups, g), append(apis, g)
 	}
-	if hooks := d.config.Alerts.Webhook; len(hooks) > 0 {
-		d.hook = &alerts.Webhook{URL: hooks[0].URL.Reveal(), Outbox: d.store, Logger: d.log}
-		if hooks[0].SecretFile != "" {
-			d.hook.Secret = func() ([]byte, error) {
-				s, err := hooks[0].Secret()
-				return []byte(s.Reveal()), err
-			}
-		}
-	}
-	if list := d.config.Alerts.Alertmanager; len(list) > 0 {
-		d.alertmanager = d.tellAlertmanager(list)
-	}
+	d.notifier = d.tell()
 	var listener net.ListenConfig
 	var err error
 	if d.listen, err = listener.Listen(ctx, "tcp", d.config.Listen); err != nil {
 		return fmt.Errorf("listen on %s: %w: set listen to another host:port", d.config.Listen, err)
 	}
-	d.api = web.New(apis, d.store, o.Version, d.log)
-	return nil
-}
-
-func (d *Daemon) tellAlertmanager(list []config.Alertmanager) *alerts.Alertmanager {
-	a := &alerts.Alertmanager{
-		Divergences: d.divergences, News: d.store.News, ExternalURL: d.config.Alerts.ExternalURL, Logger: d.log,
-	}
-	for i := range list {
-		a.Instances = append(a.Instances, alerts.Instance{
-			URL: list[i].URL, User: list[i].Username,
-			Password: func() (string, error) {
-				password, err := list[i].Password()
-				return password.Reveal(), err
-			},
-		})
-	}
-	return a
-}
-
-// divergences yields those of all groups.
-func (d *Daemon) divergences(yield func(*align.Divergence) bool) error {
-	more := true
-	for _, g := range d.groups {
-		err := g.Divergences(func(v *align.Divergence) bool {
-			more = yield(v)
-			return more
-		})
-		if err != nil || !more {
-			return err
-		}
-	}
+	d.api = web.New(apis, d, o.Version, d.log)
 	return nil
 }
 
@@ -129,12 +86,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		work.Go(func() error { return g.Run(ctx) })
 	}
 	work.Go(func() error { return d.api.Serve(ctx, d.listen) })
-	if d.hook != nil {
-		work.Go(func() error { return d.hook.Run(ctx) })
-	}
-	if d.alertmanager != nil {
-		work.Go(func() error { return d.alertmanager.Run(ctx) })
-	}
+	work.Go(func() error { return d.notifier.Run(ctx) })
 	err := work.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
@@ -172,7 +124,6 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions
 		MaxInFlight: int(d.config.MaxInFlightRows),
 		RowIndex:    c.RowIndex,
 		Scrub:       ScrubPlan{Every: c.ScrubEvery, ChunkTime: c.Scrub.ChunkTime, Settings: c.Scrub.Settings()},
-		Receivers:   len(d.config.Alerts.Webhook) > 0,
 		Logger:      d.log,
 		OnNotice:    o.OnNotice,
 	}

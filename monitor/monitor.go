@@ -27,10 +27,9 @@ type Options struct {
 	MaxInFlight int
 	RangeRows   int64 // 0: the ledger's default
 	// RowIndex reports whether a digest of each row of a table is kept. nil: of all.
-	RowIndex  func(table string) bool
-	Scrub     ScrubPlan
-	Receivers bool // somebody takes notifications out of the store's outbox
-	Logger    *slog.Logger
+	RowIndex func(table string) bool
+	Scrub    ScrubPlan
+	Logger   *slog.Logger
 	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
 	OnNotice func(align.Divergence)
 }

@@ -22,7 +22,6 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	state.Receivers = opt.Receivers
 	err = state.SetReference(opt.Reference, func(f *align.Finding) {
 		at := time.Now()
 		f.Divergence.State, f.Divergence.ResolvedAt = align.Resolved, &at

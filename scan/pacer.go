@@ -27,7 +27,7 @@ const (
 	spread = 10 * time.Second
 	// burst is the time in which the highest rate gives the rows of a chunk. A chunk is read as fast as the server can;
 	// whoever else works there notices many short ones less than a few long ones.
-	burst = 50 * time.Millisecond
+	burst = 10 * time.Millisecond
 	// least is what a chunk counts for, in rows, if it has fewer: a statement costs something too.
 	least = 20
 )

@@ -105,7 +105,6 @@ func TestAnotherReferenceForgetsWhatWasHeldAgainstTheFirst(t *testing.T) {
 	suspected := finding(2, align.Open)
 	suspected.Confirmed = false
 	later(t, func(g *store.Group) {
-		g.Receivers = true
 		must(t, g.SetReference("eu", nil))
 		must(t, g.SetMember(1, memberAt(5)))
 		must(t, g.SetRow(space, key(1), row(1)))
@@ -116,7 +115,6 @@ func TestAnotherReferenceForgetsWhatWasHeldAgainstTheFirst(t *testing.T) {
 			must(t, g.SetFinding(f))
 		}
 	}, func(g *store.Group) {
-		g.Receivers = true
 		must(t, g.SetReference("eu", func(*align.Finding) { t.Error("the same reference resolves a divergence") }))
 		must(t, g.SetReference("us", func(f *align.Finding) { f.Divergence.State = align.Resolved }))
 		if name, err := g.Reference(); err != nil || name != "us" {

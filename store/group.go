@@ -29,9 +29,7 @@ type Group struct {
 	// findings names the findings that are not resolved, by number. The ledger counts anew after a restart, so numbers
 	// cannot be the names of what is kept for good.
 	findings map[uint64]string
-	// Receivers says that somebody takes notifications out of the outbox; without, none are put in.
-	Receivers bool
-	news      bool // divergences opened or resolved since the last commit
+	news     bool // divergences opened or resolved since the last commit
 }
 
 var _ align.State = (*Group)(nil)

@@ -25,7 +25,7 @@ import (
 //	S  group(2) member(2) table(4) generation(4) start…  range digest                      merkle.Sum
 //	Q  group(2) member(2) table(4) generation(4) seq(8)  change that waits for a scan      layout in journal.go
 //	Y  group(2) member(2) table(4) which(1) key…    key seen by a running scrub            empty
-//	O  seq(8)                                       notification to be delivered           JSON
+//	A  length(2) receiver… alert…                   what a receiver was told of an alert   JSON
 const (
 	kindFormat   = 'F'
 	kindName     = 'N'
@@ -41,7 +41,7 @@ const (
 	kindSum      = 'S'
 	kindPending  = 'Q'
 	kindSeen     = 'Y'
-	kindOutbox   = 'O'
+	kindTold     = 'A'
 
 	kindGroupName  = 'g'
 	kindMemberName = 'm'

@@ -70,9 +70,10 @@ func (g *Group) forget(resolve func(*align.Finding)) error {
 			continue
 		}
 		resolve(f)
-		if err := errors.Join(g.SetFinding(f), g.Notify(f)); err != nil {
+		if err := g.SetFinding(f); err != nil {
 			return err
 		}
+		g.Notify()
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-// Package store keeps positions, row and range digests, the in-flight journal, divergences and the outbox in Pebble.
+// Package store keeps positions, row and range digests, the in-flight journal, divergences and what receivers were told in Pebble.
 //
 // What a group's stream has changed and how far the stream was read become durable in one batch, so that after a crash
 // every stream goes on exactly where the digests are.
@@ -29,7 +29,6 @@ type Store struct {
 	db     *pebble.DB
 	dir    string
 	secret [32]byte
-	outbox atomic.Uint64 // number of the newest notification
 	news   atomic.Uint64 // commits that opened or resolved divergences
 }
 
@@ -59,7 +58,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, openError(dir, err)
 	}
 	s := &Store{db: db, dir: dir}
-	for _, load := range []func(vfs.FS) error{s.checkFormat, s.loadSecret, s.loadOutbox} {
+	for _, load := range []func(vfs.FS) error{s.checkFormat, s.loadSecret} {
 		if err := load(o.FS); err != nil {
 			return nil, errors.Join(err, db.Close())
 		}

@@ -16,7 +16,8 @@ type collector struct {
 	version string
 
 	build, up, position, proven, lag, inFlight, changes *prometheus.Desc
-	keys, ranges, rows, open, waiting, disk             *prometheus.Desc
+	keys, ranges, rows, open, disk                      *prometheus.Desc
+	waiting, told, refused, lastTold                    *prometheus.Desc
 	verified, fresh, silent, scanned, waited            *prometheus.Desc
 }
 
@@ -42,14 +43,17 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		silent:   desc("silent_changes_total", "Rows that were found to have changed without a trace in the member's log.", "group", "member", "table"),
 		scanned:  desc("scrub_rows_total", "Rows that were read again since the start.", "group", "member"),
 		waited:   desc("scrub_waited_seconds_total", "How long scrubs of the member have waited, by reason.", "group", "member", "reason"),
-		waiting:  desc("notifications_waiting", "Notifications in the outbox that were not delivered."),
+		waiting:  desc("notifications_waiting", "Alerts that the receiver has still to be told of.", "receiver", "kind"),
+		told:     desc("notifications_total", "Messages that the receiver has taken.", "receiver", "kind"),
+		refused:  desc("notifications_failed_total", "Messages that the receiver has not taken; they are sent again.", "receiver", "kind"),
+		lastTold: desc("notifications_last_success_timestamp_seconds", "When the receiver last took a message; 0 if never since the start.", "receiver", "kind"),
 		disk:     desc("store_disk_bytes", "Disk space that the store takes."),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.told, c.refused, c.lastTold, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -61,10 +65,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(c.build, 1, c.version, runtime.Version())
 	gauge(c.disk, float64(c.health.DiskBytes()))
-	if n, err := c.health.Waiting(); err != nil {
-		out <- prometheus.NewInvalidMetric(c.waiting, err)
-	} else {
-		gauge(c.waiting, float64(n))
+	for _, r := range c.health.Receivers() {
+		gauge(c.waiting, float64(r.Waiting), r.Name, r.Kind)
+		gauge(c.lastTold, seconds(r.LastSuccess), r.Name, r.Kind)
+		out <- prometheus.MustNewConstMetric(c.told, prometheus.CounterValue, float64(r.Sent), r.Name, r.Kind)
+		out <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(r.Failed), r.Name, r.Kind)
 	}
 	for _, g := range c.groups {
 		status := g.Status()

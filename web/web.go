@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"lockstep/alerts"
 	"lockstep/align"
 )
 
@@ -33,8 +34,8 @@ type Group interface {
 
 // Health is what is served of lockstep itself.
 type Health interface {
-	// Waiting counts notifications that were not delivered.
-	Waiting() (int, error)
+	// Receivers says how it goes with those that are told of divergences.
+	Receivers() []alerts.Status
 	DiskBytes() uint64
 }
 
@@ -59,6 +60,7 @@ func New(groups []Group, health Health, version string, log *slog.Logger) *Serve
 	s.mux.HandleFunc("GET /api/v1/divergences/{id}", s.oneDivergence)
 	s.mux.HandleFunc("GET /api/v1/scrubs", s.listScrubs)
 	s.mux.HandleFunc("POST /api/v1/scrubs", s.requestScrub)
+	s.mux.HandleFunc("GET /api/v1/receivers", func(w http.ResponseWriter, _ *http.Request) { s.reply(w, health.Receivers()) })
 	s.mux.HandleFunc("GET /api/v1/trust/{group}/{member}", s.trust)
 	return s
 }
@@ -93,6 +95,8 @@ func (s *Server) landing(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprint(w, `<!doctype html><title>lockstep</title><h1>lockstep</h1><ul>
 <li><a href="api/v1/groups">groups</a></li>
 <li><a href="api/v1/divergences?state=open">open divergences</a></li>
+<li><a href="api/v1/scrubs">scrubs that were asked for</a></li>
+<li><a href="api/v1/receivers">receivers of alerts</a></li>
 <li><a href="metrics">metrics</a></li>
 </ul>
 `)

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"lockstep/alerts"
 	"lockstep/align"
 	"lockstep/cdc"
 	"lockstep/web"
@@ -62,13 +63,10 @@ func (w *watched) Divergences(yield func(*align.Divergence) bool) error {
 }
 
 // health is what lockstep says of itself.
-type health struct {
-	waiting int
-	err     error
-}
+type health []alerts.Status
 
-func (h health) Waiting() (int, error) { return h.waiting, h.err }
-func (h health) DiskBytes() uint64     { return 4096 }
+func (h health) Receivers() []alerts.Status { return h }
+func (h health) DiskBytes() uint64          { return 4096 }
 
 func divergence(n int, change func(*align.Divergence)) *align.Divergence {
 	d := &align.Divergence{

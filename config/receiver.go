@@ -1,0 +1,137 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The kinds of receivers.
+const (
+	WebhookKind   = "webhook"
+	PagerDutyKind = "pagerduty"
+	SlackKind     = "slack"
+)
+
+// Receiver is somewhere news of alerts go.
+type Receiver struct {
+	Kind string // one of the kinds
+	Name string // what it was told is kept under it
+	URL  Secret // hooks often carry their token in the path; may be empty but for a webhook
+	// SecretFile holds the key that signs what a webhook is sent, PagerDuty's routing key, or the URL of a Slack hook. Empty
+	// only for a webhook: unsigned.
+	SecretFile string
+	Match      Match
+}
+
+// Secret reads SecretFile anew. It is empty if there is none.
+func (r *Receiver) Secret() (Secret, error) {
+	if r.SecretFile == "" {
+		return "", nil
+	}
+	secret, err := readSecret(r.SecretFile)
+	if err != nil {
+		return "", fmt.Errorf("secret of receiver %s: %w", r.Name, err)
+	}
+	return secret, nil
+}
+
+// Match says of which alerts a receiver is told. What is left out does not matter.
+type Match struct {
+	Severities, Groups, Members []string
+	Tables                      []string // patterns, as in [Tables]
+}
+
+// Fits reports whether an alert with these labels is told.
+func (m Match) Fits(labels map[string]string) bool {
+	among := func(list []string, s string) bool { return len(list) == 0 || slices.Contains(list, s) }
+	return among(m.Severities, labels["severity"]) && among(m.Groups, labels["group"]) && among(m.Members, labels["member"]) &&
+		(len(m.Tables) == 0 || slices.ContainsFunc(m.Tables, func(pattern string) bool { return glob(pattern, labels["table"]) }))
+}
+
+// Expected are writes of a member's own that are known: what differs because of them is shown, but raises no alert.
+type Expected struct {
+	Members []string // empty: all but the reference
+	Tables  []string // patterns, as in [Tables]
+	Kinds   []string // of divergences; empty: all
+}
+
+// ExpectedWrite reports whether a divergence of a table on a member is one of the expected ones.
+func (g *Group) ExpectedWrite(member, table, kind string) bool {
+	return slices.ContainsFunc(g.Expected, func(e Expected) bool {
+		return (len(e.Members) == 0 || slices.Contains(e.Members, member)) && (len(e.Kinds) == 0 || slices.Contains(e.Kinds, kind)) &&
+			slices.ContainsFunc(e.Tables, func(pattern string) bool { return glob(pattern, table) })
+	})
+}
+
+// secretKey is the key that names each kind's secret.
+var secretKey = map[string]string{WebhookKind: "secret_file", PagerDutyKind: "routing_key_file", SlackKind: "url_file"}
+
+func decodeReceiver(n node, kind string, names unique) Receiver {
+	const remedy = "write it like https://hooks.example/lockstep"
+	known := []string{"name", "url", secretKey[kind], "match"}
+	if kind == SlackKind {
+		known = slices.Delete(known, 1, 2)
+	}
+	f := n.fields(known...)
+	r := Receiver{Kind: kind, SecretFile: f[secretKey[kind]].expanded(), Match: decodeMatch(f["match"])}
+	switch kind {
+	case WebhookKind:
+		f["url"].require(remedy)
+	case PagerDutyKind:
+		f["routing_key_file"].require("name the file that holds the integration's routing key")
+	case SlackKind:
+		f["url_file"].require("name the file that holds the URL of the incoming webhook")
+	}
+	if kind != SlackKind {
+		r.URL = Secret(f["url"].expanded())
+	}
+	if r.URL != "" {
+		checkURL(f["url"], r.URL.Reveal(), remedy)
+	}
+	r.Name = f["name"].text()
+	switch {
+	case r.Name == "":
+		// The same place has the same name after a restart.
+		sum := sha256.Sum256([]byte(r.URL.Reveal() + "\n" + r.SecretFile))
+		r.Name = kind + "-" + hex.EncodeToString(sum[:4])
+		names.check(n, r.Name)
+	case !memberName.MatchString(r.Name):
+		f["name"].fail(fmt.Sprintf("%q is not a usable name", r.Name), "use letters, digits, dot, hyphen and _")
+	default:
+		names.check(f["name"], r.Name)
+	}
+	return r
+}
+
+func decodeMatch(n node) Match {
+	f := n.fields("severity", "groups", "members", "tables")
+	m := Match{Severities: f["severity"].texts(), Groups: f["groups"].texts(), Members: f["members"].texts(), Tables: f["tables"].texts()}
+	for _, s := range m.Severities {
+		if s != "critical" && s != "warning" {
+			f["severity"].fail(fmt.Sprintf("%q is no severity", s), "write critical or warning")
+		}
+	}
+	return m
+}
+
+var kinds = []string{"changed", "missing", "extra", "stale"}
+
+func decodeExpected(n node, g *Group) Expected {
+	f := n.fields("tables", "members", "kinds")
+	f["tables"].require(`list patterns of schema.table, such as ["public.local_*"]`)
+	e := Expected{Tables: f["tables"].texts(), Members: f["members"].texts(), Kinds: f["kinds"].texts()}
+	for _, m := range e.Members {
+		if g.Member(m) == nil {
+			f["members"].fail(fmt.Sprintf("%q is no member of the group", m), "name its members, or leave the key out")
+		}
+	}
+	for _, k := range e.Kinds {
+		if !slices.Contains(kinds, k) {
+			f["kinds"].fail(fmt.Sprintf("%q is no kind of divergence", k), "use "+strings.Join(kinds, ", "))
+		}
+	}
+	return e
+}
