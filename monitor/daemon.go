@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,15 +19,15 @@ import (
 	"lockstep/web"
 )
 
-// Daemon is all of lockstep: the groups of a configuration, their store, the HTTP API and the receivers.
+// Daemon is all of lockstep by one configuration: groups, their store, the API and the receivers.
 type Daemon struct {
-	config   *config.Config
-	log      *slog.Logger
-	store    *store.Store
-	groups   []*Group
-	api      *web.Server
-	listen   net.Listener
-	notifier *alerts.Notifier
+	config     *config.Config
+	log        *slog.Logger
+	store      *store.Store
+	groups     []*Group
+	api        *web.Server
+	notifier   *alerts.Notifier
+	lastReload func() Reload
 }
 
 // DaemonOptions say how a Daemon is run.
@@ -35,12 +35,18 @@ type DaemonOptions struct {
 	Version  string
 	Logger   *slog.Logger
 	OnNotice func(align.Divergence)
+	// LastReload is how it went when the configuration was last read; nil: it was, once, at the start.
+	LastReload func() Reload
 }
 
-// Start opens the store, asks every member who it is, and listens. A member that cannot be watched as it is set up is
+// Start opens the store and asks every member who it is. A member that cannot be watched as it is set up is
 // an error here; one that was watched before and does not answer now is not.
 func Start(ctx context.Context, c *config.Config, o DaemonOptions) (*Daemon, error) {
-	d := &Daemon{config: c, log: o.Logger}
+	d := &Daemon{config: c, log: o.Logger, lastReload: o.LastReload}
+	if d.lastReload == nil {
+		started := time.Now()
+		d.lastReload = func() Reload { return Reload{started, true} }
+	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -64,17 +70,12 @@ func (d *Daemon) open(ctx context.Context, o DaemonOptions) error {
 		d.groups, apis = append(d.groups, g), append(apis, g)
 	}
 	d.notifier = d.tell()
-	var listener net.ListenConfig
-	var err error
-	if d.listen, err = listener.Listen(ctx, "tcp", d.config.Listen); err != nil {
-		return fmt.Errorf("listen on %s: %w: set listen to another host:port", d.config.Listen, err)
-	}
 	d.api = web.New(apis, d, o.Version, d.log)
 	return nil
 }
 
-// Addr is where the API listens.
-func (d *Daemon) Addr() string { return d.listen.Addr().String() }
+// API answers HTTP requests; once Run has ended, that there is nobody to ask.
+func (d *Daemon) API() *web.Server { return d.api }
 
 // Groups returns the groups, as configured.
 func (d *Daemon) Groups() []*Group { return d.groups }
@@ -85,7 +86,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for _, g := range d.groups {
 		work.Go(func() error { return g.Run(ctx) })
 	}
-	work.Go(func() error { return d.api.Serve(ctx, d.listen) })
 	work.Go(func() error { return d.notifier.Run(ctx) })
 	err := work.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -95,16 +95,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 }
 
 func (d *Daemon) close() error {
+	if d.api != nil {
+		d.api.Close()
+	}
 	var errs []error
 	for _, g := range d.groups {
 		errs = append(errs, g.Close())
 		for _, f := range g.feeds {
 			f.Source.Close()
-		}
-	}
-	if d.listen != nil {
-		if err := d.listen.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
 		}
 	}
 	return errors.Join(append(errs, d.store.Close())...)

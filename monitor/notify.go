@@ -1,6 +1,8 @@
 package monitor
 
 import (
+	"time"
+
 	"lockstep/alerts"
 	"lockstep/align"
 	"lockstep/config"
@@ -78,3 +80,9 @@ func (d *Daemon) Receivers() []alerts.Status {
 
 // DiskBytes is how much disk space the store takes. It may be called from any goroutine.
 func (d *Daemon) DiskBytes() uint64 { return d.store.DiskBytes() }
+
+// LastReload says when the configuration was last read and whether it could be used. It may be called from any goroutine.
+func (d *Daemon) LastReload() (at time.Time, ok bool) {
+	r := d.lastReload()
+	return r.At, r.OK
+}

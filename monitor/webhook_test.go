@@ -73,7 +73,9 @@ func TestReceiverAndMetricsHearOfADivergence(t *testing.T) {
 
 func scrape(t *testing.T, w *watch) string {
 	t.Helper()
-	resp, err := http.Get("http://" + w.daemon.Addr() + "/metrics")
+	server := httptest.NewServer(w.daemon.API())
+	defer server.Close()
+	resp, err := http.Get(server.URL + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ type collector struct {
 
 	build, up, position, proven, lag, inFlight, changes *prometheus.Desc
 	keys, ranges, rows, open, disk                      *prometheus.Desc
-	waiting, told, refused, lastTold                    *prometheus.Desc
+	waiting, told, refused, lastTold, reload, reloaded  *prometheus.Desc
 	verified, fresh, silent, scanned, waited            *prometheus.Desc
 }
 
@@ -47,13 +47,15 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		told:     desc("notifications_total", "Messages that the receiver has taken.", "receiver", "kind"),
 		refused:  desc("notifications_failed_total", "Messages that the receiver has not taken; they are sent again.", "receiver", "kind"),
 		lastTold: desc("notifications_last_success_timestamp_seconds", "When the receiver last took a message; 0 if never since the start.", "receiver", "kind"),
+		reload:   desc("config_last_reload_successful", "1 if the configuration could be used when it was last read, 0 if not."),
+		reloaded: desc("config_last_reload_timestamp_seconds", "When the configuration was last read."),
 		disk:     desc("store_disk_bytes", "Disk space that the store takes."),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.told, c.refused, c.lastTold, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -65,6 +67,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(c.build, 1, c.version, runtime.Version())
 	gauge(c.disk, float64(c.health.DiskBytes()))
+	at, ok := c.health.LastReload()
+	gauge(c.reloaded, seconds(at))
+	gauge(c.reload, map[bool]float64{true: 1}[ok])
 	for _, r := range c.health.Receivers() {
 		gauge(c.waiting, float64(r.Waiting), r.Name, r.Kind)
 		gauge(c.lastTold, seconds(r.LastSuccess), r.Name, r.Kind)

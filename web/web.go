@@ -4,15 +4,14 @@ package web
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +36,8 @@ type Health interface {
 	// Receivers says how it goes with those that are told of divergences.
 	Receivers() []alerts.Status
 	DiskBytes() uint64
+	// LastReload is when the configuration was last read and whether it could be used.
+	LastReload() (at time.Time, ok bool)
 }
 
 // Server answers requests.
@@ -44,6 +45,9 @@ type Server struct {
 	groups []Group
 	mux    *http.ServeMux
 	log    *slog.Logger
+
+	answering sync.RWMutex // held for reading
+	closed    bool         // guarded by answering
 }
 
 // New returns a server for the groups.
@@ -53,8 +57,8 @@ func New(groups []Group, health Health, version string, log *slog.Logger) *Serve
 	registry.MustRegister(newCollector(groups, health, version))
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 10}))
 	s.mux.HandleFunc("GET /{$}", s.landing)
-	s.mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "lockstep is healthy.") })
 	s.mux.HandleFunc("GET /-/ready", s.ready)
+	s.mux.HandleFunc("GET /readyz", s.ready)
 	s.mux.HandleFunc("GET /api/v1/groups", s.listGroups)
 	s.mux.HandleFunc("GET /api/v1/divergences", s.listDivergences)
 	s.mux.HandleFunc("GET /api/v1/divergences/{id}", s.oneDivergence)
@@ -66,28 +70,21 @@ func New(groups []Group, health Health, version string, log *slog.Logger) *Serve
 }
 
 // ServeHTTP implements [http.Handler].
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.answering.RLock()
+	defer s.answering.RUnlock()
+	if s.closed {
+		notNow(w)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
 
-// Serve answers on l until ctx ends; requests that run then are given five seconds.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err := server.Shutdown(grace)
-	if err != nil {
-		err = errors.Join(err, server.Close())
-	}
-	if serveErr := <-failed; !errors.Is(serveErr, http.ErrServerClosed) {
-		err = errors.Join(err, serveErr)
-	}
-	return err
+// Close waits for requests that are being answered. Later ones are told to come again.
+func (s *Server) Close() {
+	s.answering.Lock()
+	defer s.answering.Unlock()
+	s.closed = true
 }
 
 func (s *Server) landing(w http.ResponseWriter, _ *http.Request) {

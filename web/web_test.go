@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -65,8 +63,9 @@ func (w *watched) Divergences(yield func(*align.Divergence) bool) error {
 // health is what lockstep says of itself.
 type health []alerts.Status
 
-func (h health) Receivers() []alerts.Status { return h }
-func (h health) DiskBytes() uint64          { return 4096 }
+func (h health) Receivers() []alerts.Status    { return h }
+func (h health) DiskBytes() uint64             { return 4096 }
+func (h health) LastReload() (time.Time, bool) { return noon, true }
 
 func divergence(n int, change func(*align.Divergence)) *align.Divergence {
 	d := &align.Divergence{
@@ -309,9 +308,6 @@ func TestReadyWaitsForEveryMember(t *testing.T) {
 	if code, body := get(s, "/-/ready"); code != 503 || !strings.Contains(body, "us-1 of group shop has not been heard from") {
 		t.Errorf("answers %d %s, want 503", code, body)
 	}
-	if code, body := get(s, "/-/healthy"); code != 200 {
-		t.Errorf("healthy answers %d %s", code, body)
-	}
 }
 
 func TestLandingPageLinksToPagesThatExist(t *testing.T) {
@@ -336,41 +332,5 @@ func TestNothingCanBeWritten(t *testing.T) {
 	server(health{}, shop()).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v1/divergences", nil))
 	if w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("POST answers %d, want 405", w.Code)
-	}
-}
-
-func TestServeEndsWithItsContext(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- server(health{}, shop()).Serve(ctx, l) }()
-	client := &http.Client{Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	resp, err := client.Get("http://" + l.Addr().String() + "/-/healthy")
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.Copy(io.Discard, resp.Body)
-	resp.Body.Close()
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("Serve ends with %v", err)
-	}
-	if _, err := client.Get("http://" + l.Addr().String() + "/-/healthy"); err == nil {
-		t.Error("it answers after its end")
-	}
-}
-
-func TestServeSaysWhyItCannotListen(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	if err := server(health{}).Serve(t.Context(), l); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Serve ends with %v, want that its listener is closed", err)
 	}
 }

@@ -7,40 +7,45 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"lockstep/align"
 	"lockstep/config"
 	"lockstep/monitor"
+	"lockstep/web"
 )
 
+// runFlags are those of lockstep run.
+type runFlags struct{ file, level, format, webConfig, debug string }
+
 func newRunCommand() *cobra.Command {
-	var file, level, format string
+	f := &runFlags{}
 	c := &cobra.Command{
 		Use:   "run -c FILE",
 		Short: "Watch the groups of a configuration until stopped",
 		Long: `Watch the groups of a configuration until stopped by SIGINT or SIGTERM.
 
 Reads every member's change stream, reads the tables once, and from then on says which
-keys differ: in the log, at /api/v1/divergences, in /metrics and to the webhook.`,
+keys differ: in the log, at /api/v1/divergences, in /metrics and to the receivers of alerts.
+
+SIGHUP, or POST /-/reload, has the configuration read anew. One that cannot be used changes nothing.
+--web.config.file is a file of Prometheus' exporter-toolkit, for TLS and passwords of the API:
+https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLogger(cmd.ErrOrStderr(), level, format)
-			if err != nil {
-				return usageError(err)
-			}
-			cfg, err := loadConfig(file)
-			if err != nil {
-				return err
-			}
-			return run(cmd.Context(), cfg, log, cmd.ErrOrStderr())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
-	configFlag(c, &file)
-	c.Flags().StringVar(&level, "log.level", "info", "debug, info, warn or error")
-	c.Flags().StringVar(&format, "log.format", "logfmt", "logfmt or json")
+	configFlag(c, &f.file)
+	c.Flags().StringVar(&f.level, "log.level", "info", "debug, info, warn or error")
+	c.Flags().StringVar(&f.format, "log.format", "logfmt", "logfmt or json")
+	c.Flags().StringVar(&f.webConfig, "web.config.file", "", "`FILE` with TLS and passwords of the API (default: plain HTTP, open to all who reach it)")
+	c.Flags().StringVar(&f.debug, "debug.listen-address", "", "serve Go's profiles at `HOST:PORT`/debug/pprof/, to whoever reaches it (default: not at all)")
 	return c
 }
 
@@ -59,23 +64,77 @@ func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 	return nil, fmt.Errorf("--log.format %q: want logfmt or json", format)
 }
 
-func run(ctx context.Context, cfg *config.Config, log *slog.Logger, stderr io.Writer) error {
-	d, err := monitor.Start(ctx, cfg, monitor.DaemonOptions{Version: version, Logger: log})
+func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
+	log, err := newLogger(stderr, f.level, f.format)
 	if err != nil {
-		return startError(err)
+		return usageError(err)
 	}
-	log.Info("lockstep watches", "listen", d.Addr(), "groups", len(d.Groups()), "version", version)
-	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	cfg, err := loadConfig(f.file)
+	if err != nil {
+		return err
+	}
+	front, err := web.Listen(ctx, cfg.Listen, f.webConfig, log)
+	if err != nil {
+		return usageError(err)
+	}
+	var current atomic.Pointer[monitor.Daemon]
+	load := func() (*config.Config, error) { return loadConfig(f.file) }
+	supervisor := monitor.NewSupervisor(load, monitor.DaemonOptions{Version: version, Logger: log}, func(d *monitor.Daemon) {
+		current.Store(d)
+		front.Use(d.API())
+		log.Info("lockstep watches", "listen", front.Addr(), "groups", len(d.Groups()), "version", version)
+		tellSystemd(log, daemon.SdNotifyReady)
+	})
+	front.Reload = supervisor.Reload
+	d, err := monitor.Start(ctx, cfg, supervisor.Options)
+	if err != nil {
+		return errors.Join(startError(err), front.Close())
+	}
+	current.Store(d)
+	if file, ok := stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		drawing, stop := context.WithCancel(ctx)
-		bars := showScans(drawing, f, func() []align.ScanProgress { return scansOf(d.Groups()) })
+		bars := showScans(drawing, file, func() []align.ScanProgress { return scansOf(current.Load().Groups()) })
 		defer bars.Wait()
 		defer stop()
 	}
-	if err := d.Run(ctx); err != nil {
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error {
+		err := supervisor.Run(ctx, cfg, d)
+		if err == nil {
+			err = context.Canceled // the rest is to end too
+		}
+		return err
+	})
+	work.Go(func() error { return front.Serve(ctx) })
+	work.Go(func() error { return reloadOnHangup(ctx, supervisor, log) })
+	if f.debug != "" {
+		work.Go(func() error { return serveProfiles(ctx, f.debug) })
+	}
+	if err := work.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	log.Info("lockstep stopped")
 	return nil
+}
+
+// reloadOnHangup has the configuration read anew on each SIGHUP. What is wrong with it is logged.
+func reloadOnHangup(ctx context.Context, s *monitor.Supervisor, log *slog.Logger) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			tellSystemd(log, daemon.SdNotifyStopping)
+			return ctx.Err()
+		case <-hangups:
+		}
+		tellSystemd(log, reloading())
+		if err := s.Reload(ctx); err == nil {
+			log.Info("the configuration was taken in")
+		}
+		tellSystemd(log, daemon.SdNotifyReady)
+	}
 }
 
 // startError gives an error of monitor.Start the exit code that it deserves.

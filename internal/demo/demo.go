@@ -14,11 +14,14 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"lockstep/align"
 	"lockstep/internal/cluster"
 	"lockstep/internal/dbtest"
 	"lockstep/internal/load"
 	"lockstep/monitor"
+	"lockstep/web"
 )
 
 // Options of a demo. Engine must be set; with nothing else it prints text for people.
@@ -68,6 +71,7 @@ type demo struct {
 	tables  map[string]table // of the load, by name
 	load    *load.Load
 	daemon  *monitor.Daemon
+	front   *web.Front
 	summary Summary
 	claimed map[string]bool // ids of divergences that an injection explains
 
@@ -127,16 +131,22 @@ func (d *demo) run(ctx context.Context) (err error) {
 // watch starts lockstep and plays the story.
 func (d *demo) watch(ctx context.Context) (err error) {
 	options := monitor.DaemonOptions{Version: "demo", Logger: d.opt.Logger, OnNotice: d.notice}
-	if d.daemon, err = monitor.Start(ctx, d.stage.Configuration(), options); err != nil {
+	c := d.stage.Configuration()
+	if d.front, err = web.Listen(ctx, c.Listen, "", d.opt.Logger); err != nil {
 		return err
 	}
-	d.out.step("lockstep watches all three under load: http://%s/api/v1/divergences", d.daemon.Addr())
+	if d.daemon, err = monitor.Start(ctx, c, options); err != nil {
+		return errors.Join(err, d.front.Close())
+	}
+	d.front.Use(d.daemon.API())
+	d.out.step("lockstep watches all three under load: http://%s/api/v1/divergences", d.front.Addr())
 	running, stop := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- d.daemon.Run(running) }()
+	work, running := errgroup.WithContext(running)
+	work.Go(func() error { return d.daemon.Run(running) })
+	work.Go(func() error { return d.front.Serve(running) })
 	defer func() {
 		stop()
-		err = errors.Join(err, <-done)
+		err = errors.Join(err, work.Wait())
 	}()
 	return d.play(ctx)
 }
@@ -172,7 +182,7 @@ func (d *demo) play(ctx context.Context) error {
 	d.countFalseAlarms()
 	d.summary.Transactions, d.summary.Rows = d.load.Counts().Transactions.Load(), d.load.Counts().Rows.Load()
 	if d.opt.Linger {
-		d.out.step("everything keeps running until you press Ctrl-C: curl http://%s/api/v1/groups", d.daemon.Addr())
+		d.out.step("everything keeps running until you press Ctrl-C: curl http://%s/api/v1/groups", d.front.Addr())
 		<-ctx.Done()
 	}
 	return nil

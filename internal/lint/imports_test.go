@@ -43,6 +43,8 @@ var owners = map[string]string{
 	"github.com/klauspost/compress": "cdc/mysql",
 	"github.com/prometheus/client":  "web monitor",
 	"github.com/prometheus/alert":   "alerts",
+	"github.com/prometheus/export":  "web",
+	"github.com/coreos/":            "cmd/lockstep",
 	"github.com/go-openapi/":        "alerts",
 	"github.com/goccy/go-yaml":      "config",
 	"github.com/spf13/cobra":        "cmd/lockstep",

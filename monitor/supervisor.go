@@ -1,0 +1,139 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"lockstep/config"
+)
+
+// Supervisor runs a [Daemon] and, when it is told to read the configuration anew, another one in its place. Nothing is lost
+// in between: all state is in the store. If the new one cannot start, the one before does again.
+type Supervisor struct {
+	Load    func() (*config.Config, error)
+	Options DaemonOptions
+	// Serve is told which Daemon there is now.
+	Serve func(*Daemon)
+
+	reloads chan reload
+	last    atomic.Pointer[Reload]
+}
+
+// Reload is how it went when the configuration was last read.
+type Reload struct {
+	At time.Time
+	OK bool
+}
+
+// reload is a wish to have the configuration read.
+type reload struct {
+	done chan error // nil: nobody waits
+}
+
+func (r reload) answer(err error) {
+	if r.done != nil {
+		r.done <- err
+	}
+}
+
+// NewSupervisor returns a Supervisor that was not started. Its Options.LastReload is set.
+func NewSupervisor(load func() (*config.Config, error), o DaemonOptions, serve func(*Daemon)) *Supervisor {
+	s := &Supervisor{Load: load, Options: o, Serve: serve, reloads: make(chan reload)}
+	s.Options.LastReload = func() Reload { return *s.last.Load() }
+	s.note(nil)
+	return s
+}
+
+func (s *Supervisor) note(err error) { s.last.Store(&Reload{At: time.Now(), OK: err == nil}) }
+
+// Reload has the configuration read anew and returns once it is in force, or why it is not.
+func (s *Supervisor) Reload(ctx context.Context) error {
+	r := reload{make(chan error, 1)} // the answer waits for nobody
+	select {
+	case s.reloads <- r:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Run runs d, which goes by c, and what comes after it, until ctx ends or something of lockstep's own fails.
+func (s *Supervisor) Run(ctx context.Context, c *config.Config, d *Daemon) error {
+	var asked reload // which is answered once what it led to is in force
+	var outcome error
+	for {
+		running, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- d.Run(running) }()
+		s.Serve(d)
+		asked.answer(outcome)
+		next, r, err := s.await(c, ended)
+		stop()
+		if next == nil {
+			return err
+		}
+		asked = r
+		if err := <-ended; err != nil || ctx.Err() != nil {
+			asked.answer(errors.Join(err, ctx.Err()))
+			return err
+		}
+		if c, d, outcome, err = s.replace(ctx, c, next); err != nil {
+			asked.answer(err)
+			return err
+		}
+		s.note(outcome)
+	}
+}
+
+// replace starts a Daemon by the next configuration or, if it cannot, by the one before; then refused says why.
+func (s *Supervisor) replace(ctx context.Context, before, next *config.Config) (c *config.Config, d *Daemon, refused, err error) {
+	if d, refused = Start(ctx, next, s.Options); refused == nil {
+		return next, d, nil, nil
+	}
+	s.Options.Logger.Error(goesOn, "err", refused.Error())
+	if d, err = Start(ctx, before, s.Options); err != nil {
+		return nil, nil, nil, errors.Join(refused, err)
+	}
+	return before, d, refused, nil
+}
+
+const goesOn = "the new configuration cannot be used; lockstep goes on by the one before"
+
+// await waits until a configuration is to take the place of c, and returns it, or until the Daemon ends by itself.
+func (s *Supervisor) await(c *config.Config, ended <-chan error) (*config.Config, reload, error) {
+	for {
+		select {
+		case err := <-ended:
+			return nil, reload{}, err
+		case r := <-s.reloads:
+			next, err := s.Load()
+			if err == nil {
+				err = replaces(c, next)
+			}
+			if err == nil {
+				return next, r, nil
+			}
+			s.Options.Logger.Error(goesOn, "err", err.Error())
+			s.note(err)
+			r.answer(err)
+		}
+	}
+}
+
+// replaces refuses changes that take a new process.
+func replaces(old, next *config.Config) error {
+	for _, v := range []struct{ key, old, next string }{{"data_dir", old.DataDir, next.DataDir}, {"listen", old.Listen, next.Listen}} {
+		if v.old != v.next {
+			return fmt.Errorf("%s was changed from %s to %s: restart lockstep for that, or change it back", v.key, v.old, v.next)
+		}
+	}
+	return nil
+}
