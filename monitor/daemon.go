@@ -123,7 +123,7 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions
 		RowIndex:    c.RowIndex,
 		Scrub:       ScrubPlan{Every: c.ScrubEvery, ChunkTime: c.Scrub.ChunkTime, Settings: c.Scrub.Settings()},
 		Logger:      d.log,
-		OnNotice:    o.OnNotice,
+		OnNotice:    func(v align.Divergence) { d.notice(v, o) },
 	}
 	if opt.Reference, err = d.preflight(ctx, c, members); err != nil {
 		closeAll(members)
@@ -134,6 +134,14 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions
 		closeAll(members)
 	}
 	return g, err
+}
+
+// notice tells of a divergence that was raised or resolved.
+func (d *Daemon) notice(v align.Divergence, o DaemonOptions) {
+	d.api.Observe(&v)
+	if o.OnNotice != nil {
+		o.OnNotice(v)
+	}
 }
 
 func closeAll(members []Member) {

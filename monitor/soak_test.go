@@ -60,7 +60,7 @@ func TestSoakOfScrubsUnderLoad(t *testing.T) {
 	needSoak(t)
 	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 10 * time.Second}
 	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
-		w.c = withoutRowIndex{c, []string{"app.stock"}}
+		w.c = withoutRowIndex{c, []string{"app.accounts"}}
 		if err := load.Fill(t.Context(), c.DSN("eu-1")); err != nil {
 			t.Fatal(err)
 		}

@@ -2,13 +2,16 @@ package web_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"lockstep/align"
+	"lockstep/web"
 )
 
 func scrape(t *testing.T, h health, groups ...*watched) string {
@@ -82,9 +85,45 @@ func TestMetricsShowTheState(t *testing.T) {
 	}
 }
 
+func TestDivergencesAreCountedWithTheirIDsAsExemplars(t *testing.T) {
+	s := server(health{}, shop())
+	before := scrapeAs(t, s, "")
+	for _, series := range []string{`lockstep_divergences_opened_total{group="shop",kind="extra",member="us-1"} 0`, `lockstep_divergence_detection_seconds_count{group="shop"} 0`} {
+		if !strings.Contains(before, series) {
+			t.Errorf("there is no %s", series)
+		}
+	}
+	at := noon.Add(time.Hour)
+	d := &align.Divergence{ID: "01J", Group: "shop", Member: "us-1", Kind: align.Extra, State: align.Open, FirstSeen: noon, ConfirmedAt: noon.Add(3 * time.Second)}
+	s.Observe(d)
+	over := *d
+	over.State, over.ResolvedAt = align.Resolved, &at
+	s.Observe(&over)
+	after := scrapeAs(t, s, "application/openmetrics-text; version=1.0.0")
+	for _, series := range []string{
+		`lockstep_divergences_opened_total{group="shop",kind="extra",member="us-1"} 1.0 # {divergence="01J"} 1.0`,
+		`lockstep_divergences_resolved_total{group="shop",kind="extra",member="us-1"} 1.0 # {divergence="01J"} 1.0`,
+		`lockstep_divergence_detection_seconds_bucket{group="shop",le="5.0"} 1 # {divergence="01J"} 3.0`,
+		`lockstep_divergence_open_seconds_bucket{group="shop",le="3600.0"} 1 # {divergence="01J"} 3597.0`,
+	} {
+		if !strings.Contains(after, series) {
+			t.Errorf("there is no %s", series)
+		}
+	}
+}
+
+// scrapeAs scrapes in a format.
+func scrapeAs(t *testing.T, s *web.Server, accept string) string {
+	t.Helper()
+	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", accept)
+	s.ServeHTTP(w, r)
+	return w.Body.String()
+}
+
 // Labels that never repeat would fill the memory of whoever scrapes.
 func TestLabelsHoldNoKeysPositionsOrIDs(t *testing.T) {
-	allowed := map[string]bool{"group": true, "member": true, "table": true, "state": true, "kind": true, "version": true, "receiver": true, "goversion": true}
+	allowed := map[string]bool{"group": true, "member": true, "table": true, "state": true, "kind": true, "version": true, "receiver": true, "le": true, "quantile": true, "goversion": true}
 	for _, label := range regexp.MustCompile(`[{,]([a-z_]+)="([^"]*)"`).FindAllStringSubmatch(scrape(t, health{}, shop()), -1) {
 		if !allowed[label[1]] || strings.Contains(label[2], "01J") || strings.Contains(label[2], "0/") || strings.Contains(label[2], "50000") {
 			t.Errorf("label %s has the value %s", label[1], label[2])

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"lockstep/alerts"
@@ -42,9 +43,10 @@ type Health interface {
 
 // Server answers requests.
 type Server struct {
-	groups []Group
-	mux    *http.ServeMux
-	log    *slog.Logger
+	groups  []Group
+	mux     *http.ServeMux
+	log     *slog.Logger
+	history *history
 
 	answering sync.RWMutex // held for reading
 	closed    bool         // guarded by answering
@@ -52,9 +54,10 @@ type Server struct {
 
 // New returns a server for the groups.
 func New(groups []Group, health Health, version string, log *slog.Logger) *Server {
-	s := &Server{groups: groups, mux: http.NewServeMux(), log: log}
+	s := &Server{groups: groups, mux: http.NewServeMux(), log: log, history: newHistory(groups)}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(newCollector(groups, health, version))
+	registry.MustRegister(newCollector(groups, health, version), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.history.register(registry)
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 10}))
 	s.mux.HandleFunc("GET /{$}", s.landing)
 	s.mux.HandleFunc("GET /-/ready", s.ready)

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -19,13 +22,46 @@ import (
 )
 
 // apiFlags say where a running lockstep answers.
-type apiFlags struct{ url, config string }
+type apiFlags struct{ url, config, user, passwordFile, caFile string }
 
 func addAPIFlags(cmd *cobra.Command) *apiFlags {
 	f := &apiFlags{}
 	cmd.Flags().StringVar(&f.url, "url", "", "`URL` of a running lockstep (default: where the configuration, or else the default one, listens)")
 	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration `FILE` to take the address from")
+	cmd.Flags().StringVar(&f.user, "username", "", "`NAME` to log in as, where lockstep asks for a password")
+	cmd.Flags().StringVar(&f.passwordFile, "password-file", "", "`FILE` with its password")
+	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "`FILE` with the certificates to trust (default: the system's)")
 	return f
+}
+
+// client is how lockstep is reached.
+func (f *apiFlags) client() (*http.Client, error) {
+	if f.caFile == "" {
+		return http.DefaultClient, nil
+	}
+	data, err := os.ReadFile(f.caFile)
+	if err != nil {
+		return nil, usageError(fmt.Errorf("--ca-file: %w", err))
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, usageError(fmt.Errorf("--ca-file %s: holds no certificate in PEM", f.caFile))
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	return &http.Client{Transport: transport}, nil
+}
+
+func (f *apiFlags) authenticate(req *http.Request) error {
+	if f.user == "" {
+		return nil
+	}
+	password, err := os.ReadFile(f.passwordFile)
+	if err != nil {
+		return usageError(fmt.Errorf("--password-file: %w", err))
+	}
+	req.SetBasicAuth(f.user, strings.TrimRight(string(password), "\r\n"))
+	return nil
 }
 
 func (f *apiFlags) base() (string, error) {
@@ -78,7 +114,14 @@ func (f *apiFlags) call(ctx context.Context, method, path string, send []byte, i
 	if send != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client, err := f.client()
+	if err == nil {
+		err = f.authenticate(req)
+	}
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return unreachableError(fmt.Errorf("no lockstep answers at %s: start one with lockstep run, or name another with --url (%w)", base, errors.Unwrap(err)))
 	}

@@ -73,9 +73,16 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	hangups := make(chan os.Signal, 1) // from the beginning: else one would end lockstep
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	front, err := web.Listen(ctx, cfg.Listen, f.webConfig, log)
 	if err != nil {
 		return usageError(err)
+	}
+	debug, err := listenForProfiles(ctx, f.debug)
+	if err != nil {
+		return errors.Join(usageError(err), front.Close())
 	}
 	var current atomic.Pointer[monitor.Daemon]
 	load := func() (*config.Config, error) { return loadConfig(f.file) }
@@ -106,10 +113,8 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	})
 	work.Go(func() error { return front.Serve(ctx) })
-	work.Go(func() error { return reloadOnHangup(ctx, supervisor, log) })
-	if f.debug != "" {
-		work.Go(func() error { return serveProfiles(ctx, f.debug) })
-	}
+	work.Go(func() error { return reloadOnHangup(ctx, hangups, supervisor, log) })
+	work.Go(func() error { return debug.serve(ctx) })
 	if err := work.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -118,10 +123,7 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 }
 
 // reloadOnHangup has the configuration read anew on each SIGHUP. What is wrong with it is logged.
-func reloadOnHangup(ctx context.Context, s *monitor.Supervisor, log *slog.Logger) error {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+func reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, s *monitor.Supervisor, log *slog.Logger) error {
 	for {
 		select {
 		case <-ctx.Done():

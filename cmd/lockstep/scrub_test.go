@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,12 +13,7 @@ import (
 )
 
 func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
-	listen, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listen.Addr().String()
-	listen.Close()
+	address := freeAddress(t)
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Install: dbtest.Need(t, dbtest.PG15), Schema: "CREATE TABLE items (id int PRIMARY KEY, name text);", DataDir: filepath.Join(t.TempDir(), "data"),
 		Listen: address, LagBudget: time.Second, Subscribers: 1, Server: dbtest.Options{Below: dbtest.MemoryDir()},

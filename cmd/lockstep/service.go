@@ -30,18 +30,36 @@ func reloading() string {
 	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000)
 }
 
-// serveProfiles serves Go's profiles on an address of its own, until ctx ends.
-func serveProfiles(ctx context.Context, address string) error {
+// profiles serves Go's profiles on an address of its own. An empty one: it does nothing.
+type profiles struct{ listener net.Listener }
+
+func listenForProfiles(ctx context.Context, address string) (profiles, error) {
+	if address == "" {
+		return profiles{}, nil
+	}
+	var listener net.ListenConfig
+	l, err := listener.Listen(ctx, "tcp", address)
+	if err != nil {
+		return profiles{}, fmt.Errorf("--debug.listen-address %s: %w: name another, or leave it out", address, err)
+	}
+	return profiles{l}, nil
+}
+
+// serve answers until ctx ends.
+func (p profiles) serve(ctx context.Context) error {
+	if p.listener == nil {
+		return nil
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("--debug.listen-address: %w", err)
+	if err := server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
 	return nil
 }
