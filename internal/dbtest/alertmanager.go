@@ -97,11 +97,16 @@ func (a *Alertmanager) Start(ctx context.Context) error {
 	if err := a.run(syscall.SIGKILL, a.program, a.arguments...); err != nil {
 		return err
 	}
-	return WaitFor(ctx, "Alertmanager to be ready", func(ctx context.Context) (bool, error) {
-		if !a.Running() {
-			return false, fmt.Errorf("it ended: %s", a.logTail(5))
+	return a.readyAt(ctx, "Alertmanager", a.URL)
+}
+
+// readyAt waits until a program of Prometheus' answers that it is ready.
+func (d *daemon) readyAt(ctx context.Context, name, url string) error {
+	return WaitFor(ctx, name+" to be ready", func(ctx context.Context) (bool, error) {
+		if !d.Running() {
+			return false, fmt.Errorf("it ended: %s", d.logTail(5))
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.URL+"/-/ready", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/-/ready", nil)
 		if err != nil {
 			return false, err
 		}

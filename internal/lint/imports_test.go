@@ -32,6 +32,7 @@ var allowed = map[string]string{
 	"internal/cluster": "config monitor preflight internal/dbtest",
 	"internal/demo":    below + " config monitor internal/cluster internal/dbtest internal/load",
 	"internal/lint":    "",
+	"deploy":           "",
 	"cmd/lockstep":     "config monitor diff align store cdc preflight web internal/demo internal/dbtest",
 }
 
