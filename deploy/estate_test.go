@@ -18,13 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"lockstep/config"
 	"lockstep/internal/cluster"
 	"lockstep/internal/dbtest"
 	"lockstep/monitor"
-	"lockstep/web"
 )
 
 // pages are what Alertmanager sends: to which address, and which alerts.
@@ -141,22 +138,23 @@ func (e *estate) start(c *config.Config) {
 	if err != nil {
 		e.Fatal(err)
 	}
-	front, err := web.Listen(e.Context(), "127.0.0.1:0", "", log)
-	if err != nil {
-		e.Fatal(err)
-	}
-	front.Use(d.API())
-	e.lockstep = "http://" + front.Addr()
+	e.lockstep = serve(e.T, d)
 	ctx, stop := context.WithCancel(context.WithoutCancel(e.Context()))
-	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return d.Run(ctx) })
-	work.Go(func() error { return front.Serve(ctx) })
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
 	e.Cleanup(func() {
 		stop()
-		if err := work.Wait(); err != nil {
+		if err := <-ended; err != nil {
 			e.Errorf("lockstep ends with %v", err)
 		}
 	})
+}
+
+// serve has lockstep answer HTTP, as long as it runs, and returns where.
+func serve(t *testing.T, d *monitor.Daemon) string {
+	s := httptest.NewServer(d.API())
+	t.Cleanup(s.Close)
+	return s.URL
 }
 
 func (e *estate) until(what string, reached func() (bool, error)) {

@@ -1,0 +1,10 @@
+CREATE USER repl@'%' IDENTIFIED BY 'compose';
+GRANT REPLICATION SLAVE ON *.* TO repl@'%';
+CREATE USER lockstep@'%' IDENTIFIED BY 'compose';
+GRANT REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR ON *.* TO lockstep@'%';
+CREATE DATABASE shop;
+GRANT SELECT ON shop.* TO lockstep@'%';
+CREATE TABLE shop.customers (id BIGINT PRIMARY KEY, name VARCHAR(100) NOT NULL, seen TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP);
+CREATE TABLE shop.orders (id BIGINT PRIMARY KEY, customer BIGINT NOT NULL, amount DECIMAL(12,2) NOT NULL, state VARCHAR(20) NOT NULL);
+INSERT INTO shop.customers (id, name) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) SELECT i, CONCAT('customer ', i) FROM n;
+INSERT INTO shop.orders SELECT a.id * 10 + b.id, a.id, 9.90, 'new' FROM shop.customers a JOIN shop.customers b ON b.id <= 10;
