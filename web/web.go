@@ -144,22 +144,23 @@ func (s *Server) listDivergences(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusBadRequest, "%v", err)
 		return
 	}
-	found := []*align.Divergence{}
+	found, total := []*align.Divergence{}, 0
 	for _, g := range s.groups {
-		if len(found) == limit {
-			break
-		}
 		err := g.Divergences(func(d *align.Divergence) bool {
-			if matches(q, d) {
+			if !matches(q, d) {
+				return true
+			}
+			if total++; total <= limit {
 				found = append(found, presentable(d))
 			}
-			return len(found) < limit
+			return true
 		})
 		if err != nil {
 			s.fail(w, http.StatusInternalServerError, "read divergences: %v", err)
 			return
 		}
 	}
+	w.Header().Set("X-Total-Count", strconv.Itoa(total))
 	s.reply(w, found)
 }
 

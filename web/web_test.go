@@ -219,6 +219,14 @@ func TestDivergencesAreFiltered(t *testing.T) {
 	}
 }
 
+func TestWhatALimitLeavesOutIsCounted(t *testing.T) {
+	w := httptest.NewRecorder()
+	server(health{}, shop()).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/divergences?state=open&limit=1", nil))
+	if total := w.Header().Get("X-Total-Count"); total != "2" || len(ids(t, w.Body.String())) != 1 {
+		t.Errorf("of two divergences %s and a total of %q are told", w.Body, total)
+	}
+}
+
 func TestParametersThatWouldBeOverlookedAreRefused(t *testing.T) {
 	s := server(health{}, shop())
 	for _, c := range []struct{ target, part string }{

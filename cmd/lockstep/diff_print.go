@@ -86,9 +86,17 @@ func printKeys(w io.Writer, r *diff.Report) error {
 
 func rangeText(g align.Range) string {
 	if string(g.First) == string(g.Last) {
+		return bounds(g)
+	}
+	return fmt.Sprintf("%s (%d keys)", bounds(g), g.Changed+g.Missing+g.Extra)
+}
+
+// bounds are the first and the last key of a range, or the only one.
+func bounds(g align.Range) string {
+	if string(g.First) == string(g.Last) {
 		return string(g.First)
 	}
-	return fmt.Sprintf("%s..%s (%d keys)", g.First, g.Last, g.Changed+g.Missing+g.Extra)
+	return string(g.First) + ".." + string(g.Last)
 }
 
 // printDiffRead tells auditors what was read, when and where, and sums it up in the last line.

@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,16 +20,23 @@ func newDivergencesCommand() *cobra.Command {
 	var api *apiFlags
 	var output *format
 	var state, group, table, member string
+	var limit int
 	c := &cobra.Command{
-		Use:   "divergences",
+		Use:   "divergences [ID]",
 		Short: "List what a running lockstep has found to differ",
-		Long: `List what a running lockstep has found to differ, newest first.
+		Long: `List what a running lockstep has found to differ, newest first, or show all that is known of one.
 
 Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say that there is none
 (lockstep status tells why), 4 if no lockstep answers, else 0.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			query := url.Values{}
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return showDivergence(cmd, api, output, args[0])
+			}
+			if limit < 1 {
+				return usageError(errors.New("--limit is 1 at least"))
+			}
+			query := url.Values{"limit": {fmt.Sprint(limit + 1)}} // one more tells whether there are more
 			for name, value := range map[string]string{"state": state, "group": group, "table": table, "member": member} {
 				if value != "" {
 					query.Set(name, value)
@@ -35,6 +45,10 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 			var raw []json.RawMessage
 			if err := api.get(cmd.Context(), "api/v1/divergences", query, &raw); err != nil {
 				return err
+			}
+			if len(raw) > limit {
+				raw = raw[:limit]
+				fmt.Fprintf(cmd.ErrOrStderr(), "There are more than these %d: raise --limit, or name a group, member or table.\n", limit)
 			}
 			list, err := parseDivergences(raw)
 			if err != nil {
@@ -70,7 +84,54 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 	c.Flags().StringVar(&group, "group", "", "of this `GROUP` only")
 	c.Flags().StringVar(&table, "table", "", "of this `TABLE` only, such as public.orders")
 	c.Flags().StringVar(&member, "member", "", "of this `MEMBER` only")
+	c.Flags().IntVar(&limit, "limit", 1000, "list no more than `N`")
 	return c
+}
+
+// showDivergence shows one divergence, all ranges included, and exits by its state.
+func showDivergence(cmd *cobra.Command, api *apiFlags, output *format, id string) error {
+	var raw json.RawMessage
+	if err := api.get(cmd.Context(), "api/v1/divergences/"+url.PathEscape(id), nil, &raw); err != nil {
+		return err
+	}
+	list, err := parseDivergences([]json.RawMessage{raw})
+	if err != nil {
+		return undeterminedError(err)
+	}
+	if output.value == "json" {
+		err = printJSON(cmd.OutOrStdout(), raw)
+	} else {
+		err = describeDivergence(cmd.OutOrStdout(), list[0])
+	}
+	if err == nil && list[0].State == align.Open {
+		err = exit(exitDiverged, nil)
+	}
+	return err
+}
+
+func describeDivergence(out io.Writer, d align.Divergence) error {
+	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	rows := [][]string{
+		{"Group", d.Group}, {"Table", d.Table}, {"Member", d.Member + ", held against " + d.Reference}, {"State", d.State},
+		{"Kind", string(d.Kind)}, {"Cause", string(d.Cause)}, {"Detail", d.Detail}, {"Keys", fmt.Sprint(d.Keys)},
+	}
+	if by := d.IntroducedBy; by != nil {
+		rows = append(rows, []string{"Transaction", by.Transaction})
+	}
+	for _, member := range slices.Sorted(maps.Keys(d.Positions)) {
+		rows = append(rows, []string{"Position", member + " " + d.Positions[member]})
+	}
+	rows = append(rows, []string{"First seen", at(d.FirstSeen)}, []string{"Raised", at(d.ConfirmedAt)})
+	if d.ResolvedAt != nil {
+		rows = append(rows, []string{"Resolved", at(*d.ResolvedAt)})
+	}
+	for _, r := range d.Ranges {
+		rows = append(rows, []string{"Range", rangeText(r)})
+	}
+	if d.Truncated {
+		rows = append(rows, []string{"Range", "and more"})
+	}
+	return printTable(out, []string{"ID", d.ID}, rows, nil)
 }
 
 func parseDivergences(raw []json.RawMessage) ([]align.Divergence, error) {
@@ -111,11 +172,7 @@ func rangesText(d align.Divergence) string {
 			parts = append(parts, fmt.Sprintf("+%d more", len(d.Ranges)-i))
 			break
 		}
-		text := string(r.First)
-		if string(r.Last) != text {
-			text += ".." + string(r.Last)
-		}
-		parts = append(parts, text)
+		parts = append(parts, bounds(r))
 	}
 	return strings.Join(parts, " ")
 }

@@ -82,4 +82,29 @@ func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
 	dbtest.ExecT(t, c.Member("us-1"), "UPDATE items SET name = 'other' WHERE id = 7")
 	waitCode(exitDiverged, "divergences", "--url", url)
 	waitCode(exitDiverged, "scrub", "--url", url)
+
+	dbtest.ExecT(t, c.Member("us-1"), "DELETE FROM items WHERE id = 9")
+	var list []string
+	err = dbtest.WaitFor(t.Context(), "two divergences", func(context.Context) (bool, error) {
+		_, out, _ := lockstep(t, "divergences", "--url", url)
+		list = strings.Split(strings.TrimSpace(out), "\n")
+		return len(list) == 3, nil
+	})
+	if err != nil {
+		t.Fatalf("%v: %q", err, list)
+	}
+	code, out, hint := lockstep(t, "divergences", "--url", url, "--limit", "1")
+	if code != exitDiverged || strings.Count(out, "\n") != 2 || !strings.Contains(hint, "more than these 1") {
+		t.Errorf("of two divergences: exit code %d, %q, %q", code, out, hint)
+	}
+	id, _, _ := strings.Cut(list[1], " ")
+	code, out, _ = lockstep(t, "divergences", "--url", url, id)
+	for _, want := range []string{id, "us-1, held against eu-1", "missing", `{"id":9}`, "errant_transaction"} {
+		if code != exitDiverged || !strings.Contains(out, want) {
+			t.Errorf("exit code %d, %s does not say %s", code, out, want)
+		}
+	}
+	if code, _, stderr := lockstep(t, "divergences", "--url", url, "01NOSUCH"); code != exitUsage || !strings.Contains(stderr, "there is no divergence") {
+		t.Errorf("of an unknown divergence: exit code %d, %q", code, stderr)
+	}
 }
