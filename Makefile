@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo lint test soak bench fuzz clean
+.PHONY: help deps build demo lint test soak bench fuzz packages clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  := $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
@@ -17,7 +17,7 @@ BENCH    ?= .#     pattern of benchmarks
 RUN      ?= Soak#  pattern of the tests of `make soak`
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 deps: ## install what is missing: PostgreSQL 15 and 18, MariaDB 10.11, MySQL 9.7, Prometheus, a C compiler, npm
 	@scripts/deps
@@ -45,5 +45,8 @@ bench: deps ## the benchmarks (BENCH=pattern)
 fuzz: ## every fuzz target for FUZZTIME
 	@scripts/fuzz $(FUZZTIME)
 
+packages: ## deb and rpm, into dist/
+	@scripts/packages
+
 clean: ## remove what was built; the servers' programs in the cache folder stay
-	rm -rf bin
+	rm -rf bin dist

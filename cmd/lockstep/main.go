@@ -36,7 +36,7 @@ func newRootCommand() *cobra.Command {
 		newRunCommand(),
 		newScrubCommand(),
 		newStatusCommand(),
-		newVersionCommand(),
+		newVersionCommand(), newManCommand(),
 	)
 	return root
 }
