@@ -20,8 +20,9 @@ type Loader struct {
 	key   []byte
 }
 
-// loaderBatch is the size in bytes at which a Loader hands rows to Pebble.
-const loaderBatch = 4 << 20
+// loaderBatch is the size in bytes at which a Loader hands rows to Pebble. A batch of more than half a memtable is sorted and
+// written as it is; smaller ones would go through the memtable row by row, which took a third of the time of a first read.
+const loaderBatch = 20 << 20
 
 // Loader returns a Loader for a space. What an earlier Loader left there is dropped, unless this one goes on with it.
 func (g *Group) Loader(at align.Space, goOn bool) (*Loader, error) {

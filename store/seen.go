@@ -20,6 +20,9 @@ type Seen struct {
 	key    []byte
 }
 
+// seenBatch is the size in bytes at which keys are handed to Pebble.
+const seenBatch = 4 << 20
+
 // Seen returns an empty set of keys of a table on a member; which tells sets apart that are used at the same time.
 func (g *Group) Seen(m align.MemberID, t cdc.TableID, which uint8) (*Seen, error) {
 	s := &Seen{store: g.store, prefix: append(coverageKey(nil, kindSeen, g.id, m, t), which), batch: g.store.db.NewBatch()}
@@ -32,7 +35,7 @@ func (s *Seen) Add(k digest.Key) error {
 	if err := s.batch.Set(s.key, nil, nil); err != nil {
 		return err
 	}
-	if s.batch.Len() < loaderBatch {
+	if s.batch.Len() < seenBatch {
 		return nil
 	}
 	return s.write()
