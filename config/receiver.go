@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,14 +57,19 @@ type Expected struct {
 	Members []string // empty: all but the reference
 	Tables  []string // patterns, as in [Tables]
 	Kinds   []string // of divergences; empty: all
+	// FirstKey and LastKey bound the keys of the one table, as JSON; nil: nothing does.
+	FirstKey, LastKey json.RawMessage
 }
 
-// ExpectedWrite reports whether a divergence of a table on a member is one of the expected ones.
-func (g *Group) ExpectedWrite(member, table, kind string) bool {
-	return slices.ContainsFunc(g.Expected, func(e Expected) bool {
-		return (len(e.Members) == 0 || slices.Contains(e.Members, member)) && (len(e.Kinds) == 0 || slices.Contains(e.Kinds, kind)) &&
-			slices.ContainsFunc(e.Tables, func(pattern string) bool { return glob(pattern, table) })
-	})
+// ExpectedWrites returns what is expected of a kind in a table on a member.
+func (g *Group) ExpectedWrites(member, table, kind string) (list []Expected) {
+	for _, e := range g.Expected {
+		if (len(e.Members) == 0 || slices.Contains(e.Members, member)) && (len(e.Kinds) == 0 || slices.Contains(e.Kinds, kind)) &&
+			slices.ContainsFunc(e.Tables, func(pattern string) bool { return glob(pattern, table) }) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // secretKey is the key that names each kind's secret.
@@ -120,9 +126,12 @@ func decodeMatch(n node) Match {
 var kinds = []string{"changed", "missing", "extra", "stale"}
 
 func decodeExpected(n node, g *Group) Expected {
-	f := n.fields("tables", "members", "kinds")
+	f := n.fields("tables", "members", "kinds", "first_key", "last_key")
 	f["tables"].require(`list patterns of schema.table, such as ["public.local_*"]`)
-	e := Expected{Tables: f["tables"].texts(), Members: f["members"].texts(), Kinds: f["kinds"].texts()}
+	e := Expected{Tables: f["tables"].texts(), Members: f["members"].texts(), Kinds: f["kinds"].texts(), FirstKey: decodeKey(f["first_key"]), LastKey: decodeKey(f["last_key"])}
+	if one := len(e.Tables) == 1 && !strings.ContainsAny(e.Tables[0], "*?"); !one && (e.FirstKey != nil || e.LastKey != nil) {
+		f["tables"].fail("is more than one table, and keys are those of one", "name one table without * and ?")
+	}
 	for _, m := range e.Members {
 		if g.Member(m) == nil {
 			f["members"].fail(fmt.Sprintf("%q is no member of the group", m), "name its members, or leave the key out")
@@ -134,4 +143,16 @@ func decodeExpected(n node, g *Group) Expected {
 		}
 	}
 	return e
+}
+
+// decodeKey reads a key that is written as JSON in quotes.
+func decodeKey(n node) json.RawMessage {
+	text := n.text()
+	if text == "" {
+		return nil
+	}
+	if !json.Valid([]byte(text)) {
+		n.fail("is not JSON", `write it like '{"id": 1000}' or, of a key of one column, like '1000'`)
+	}
+	return json.RawMessage(text)
 }

@@ -9,6 +9,7 @@ import (
 
 	"lockstep/align"
 	"lockstep/cdc"
+	"lockstep/digest"
 	"lockstep/scan"
 	"lockstep/store"
 )
@@ -65,6 +66,7 @@ type Group struct {
 	redefine chan struct{} // asks for the catalogs to be read now; holds one request
 
 	status atomic.Pointer[align.GroupStatus]
+	shapes atomic.Pointer[map[string]digest.Shape] // of the tables, by name
 	scans  scans
 	rows   map[align.MemberID]*atomic.Int64 // changes applied
 	// partsFrom is how many rows of a table are too many for one snapshot.

@@ -6,6 +6,7 @@ import (
 	"lockstep/alerts"
 	"lockstep/align"
 	"lockstep/config"
+	"lockstep/digest"
 )
 
 // tell makes what keeps the configured receivers informed.
@@ -59,7 +60,7 @@ func (d *Daemon) unexpected(yield func(*align.Divergence) bool) error {
 	for i, g := range d.groups {
 		c := &d.config.Groups[i]
 		err := g.Divergences(func(v *align.Divergence) bool {
-			more = c.ExpectedWrite(v.Member, v.Table, string(v.Kind)) || yield(v)
+			more = g.expected(c.ExpectedWrites(v.Member, v.Table, string(v.Kind)), v) || yield(v)
 			return more
 		})
 		if err != nil || !more {
@@ -67,6 +68,50 @@ func (d *Daemon) unexpected(yield func(*align.Divergence) bool) error {
 		}
 	}
 	return nil
+}
+
+// expected reports whether all of a divergence is among writes that are expected. What cannot be told is not.
+func (g *Group) expected(writes []config.Expected, d *align.Divergence) bool {
+	for _, e := range writes {
+		if e.FirstKey == nil && e.LastKey == nil {
+			return true
+		}
+		shape, known := (*g.shapes.Load())[d.Table]
+		if !known || d.Truncated {
+			continue
+		}
+		in, err := among(shape, e, d.Ranges)
+		if err != nil {
+			g.log.Warn("keys of expected_writes cannot be used; what they are about raises alerts", "err", err.Error())
+		}
+		if in {
+			return true
+		}
+	}
+	return false
+}
+
+// among reports whether all ranges lie between the keys of expected writes.
+func among(s digest.Shape, e config.Expected, ranges []align.Range) (bool, error) {
+	first, err := parseBound(s, e.FirstKey)
+	if err != nil {
+		return false, err
+	}
+	last, err := parseBound(s, e.LastKey)
+	if err != nil {
+		return false, err
+	}
+	for _, r := range ranges {
+		from, err := s.ParseKey(r.First)
+		if err != nil {
+			return false, err
+		}
+		to, err := s.ParseKey(r.Last)
+		if err != nil || first != nil && from.Compare(first) < 0 || last != nil && to.Compare(last) > 0 {
+			return false, err
+		}
+	}
+	return len(ranges) > 0, nil
 }
 
 // Receivers says how it goes with the receivers. It may be called from any goroutine.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"lockstep/align"
+	"lockstep/digest"
 	"lockstep/scan"
 )
 
@@ -35,6 +36,11 @@ func (g *Group) publish() {
 		}
 	}
 	g.status.Store(s)
+	shapes := make(map[string]digest.Shape)
+	for _, e := range g.ledger.Epochs() {
+		shapes[e.Shape.Table] = e.Shape
+	}
+	g.shapes.Store(&shapes)
 }
 
 // scrubWaits tells how long scrubs of a member have waited, by reason, and what they wait for now.

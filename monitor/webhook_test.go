@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"lockstep/config"
 	"lockstep/internal/cluster"
 )
 
@@ -85,4 +86,27 @@ func scrape(t *testing.T, w *watch) string {
 		t.Fatal(err)
 	}
 	return string(body)
+}
+
+// Rows that an application of the member's own is known to write differ, which is shown, and nobody is told; others are.
+func TestExpectedWritesAreShownAndAlertNobody(t *testing.T) {
+	receiver := &hook{requests: 1}
+	server := httptest.NewServer(receiver)
+	t.Cleanup(server.Close)
+	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1, Extra: fmt.Sprintf("alerts:\n  webhook:\n    - url: %q\n", server.URL)})
+	w := &watch{t: t, c: configured{c, func(g *config.Group) {
+		g.Expected = []config.Expected{{Tables: []string{"public.items"}, Members: []string{"us-1"}, FirstKey: json.RawMessage("1000"), LastKey: json.RawMessage(`{"id":1999}`)}}
+	}}}
+	w.start()
+	w.exec("eu-1", items(1, 10))
+	w.inStep()
+	w.exec("us-1", items(1000, 1002))
+	const known = `us-1 public.items extra errant_transaction {"id":1000}..{"id":1002}`
+	w.finds(known)
+	w.exec("us-1", items(2000, 2000))
+	w.finds(known, `us-1 public.items extra errant_transaction {"id":2000}..{"id":2000}`)
+	w.until("the other row to be told of", func() bool { return len(receiver.received()) > 0 })
+	if got, want := receiver.received(), []string{`firing us-1 public.items extra {"id":2000}..{"id":2000}`}; !slices.Equal(got, want) {
+		t.Errorf("told was %q, want %q", got, want)
+	}
 }
