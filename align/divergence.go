@@ -59,6 +59,8 @@ type Divergence struct {
 	ConfirmedAt  time.Time         `json:"confirmed_at"`
 	ResolvedAt   *time.Time        `json:"resolved_at"`
 	LagBudget    string            `json:"lag_budget"`
+	// Expected says that it is known to come about, and that nobody is to be alerted.
+	Expected bool `json:"expected,omitempty"`
 }
 
 // Range is a run of neighbouring keys that all differ: no key that is in step lies between First and Last, which are

@@ -259,7 +259,18 @@ func (l *Ledger) describe(f *Finding) error {
 		f.PeakRanges, f.PeakKeys = d.Ranges, d.Keys
 	}
 	f.changed, f.written = false, l.now
+	if l.expect(f) && f.Confirmed {
+		l.state.Notify()
+	}
 	return nil
+}
+
+// expect finds out whether a finding's ranges are all expected ones, and reports whether that is news.
+func (l *Ledger) expect(f *Finding) bool {
+	d, t := &f.Divergence, l.tables[f.Table]
+	was := d.Expected
+	d.Expected = l.opt.Expected != nil && t != nil && l.opt.Expected(d, t.record.Epoch.Shape)
+	return was != d.Expected
 }
 
 // ranger joins neighbouring keys to ranges.

@@ -61,7 +61,9 @@ type MemberStatus struct {
 	ScrubWaits  string
 	// Replicating says that nothing is known to keep the member from replaying.
 	Replicating bool
-	Open        map[Kind]int // open divergences
+	Open        map[Kind]int  // open divergences, but for expected ones
+	Expected    int           // open divergences that were expected
+	Canary      *CanaryStatus // nil: no canary is written into the member
 	Tables      []TableStatus
 }
 
@@ -99,7 +101,7 @@ func (l *Ledger) Status(roots bool) []MemberStatus {
 		}
 		for _, f := range l.byNumber {
 			if f.Confirmed && f.Member == m.id {
-				s.Open[f.Divergence.Kind]++
+				s.count(&f.Divergence)
 			}
 		}
 		if m == l.ref {
@@ -277,4 +279,20 @@ func (l *Ledger) RangeDigests(id cdc.TableID, on MemberID) (*merkle.Partition, [
 		sums[i] = c.tree.Sum(i)
 	}
 	return t.ranges, sums
+}
+
+// CanaryStatus is how it goes with rows that lockstep writes into a member to see how fast they are found.
+type CanaryStatus struct {
+	Every                 time.Duration
+	Found, Missed, Failed int64 // since the start; failed: could not be written
+	Last                  time.Duration
+	LastFound             time.Time // zero: none was yet
+}
+
+func (s *MemberStatus) count(d *Divergence) {
+	if d.Expected {
+		s.Expected++
+	} else {
+		s.Open[d.Kind]++
+	}
 }

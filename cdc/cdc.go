@@ -256,6 +256,8 @@ type Source interface {
 	SetEpoch(t Table, e Epoch)
 	// Durable says that everything at or before p is safe on our side, so that the server may forget it.
 	Durable(p LSN)
+	// Execute runs a statement that writes. It is for canaries, which are all that lockstep ever writes.
+	Execute(ctx context.Context, statement string) error
 	// Snapshot opens one consistent view of the member.
 	Snapshot(ctx context.Context) (Snapshot, error)
 }

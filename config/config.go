@@ -46,6 +46,7 @@ type Group struct {
 	Tables    Tables
 	Scrub     Scrub
 	Expected  []Expected
+	Canary    Canary
 }
 
 // Member is one server of a group.

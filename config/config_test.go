@@ -109,6 +109,12 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 			`f:2: alerts.slack[0].match.severity: "page" is no severity: write critical or warning`},
 		{"a watchdog that nobody hears", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {watchdog: true}",
 			`f:2: alerts.watchdog: is on without alertmanager: list the Alertmanagers that are to be told, or remove it`},
+		{"a canary that nobody watches", "    engine: postgres", "    engine: postgres\n    canary: {table: other.canary, every: 1s, members: [c]}",
+			`f:5: groups[0].canary.table: other.canary is not watched: add it to tables.include` + "\n" +
+				`f:5: groups[0].canary.every: 1s is too often: write at least 1m0s` + "\n" +
+				`f:5: groups[0].canary.members: "c" is no member of the group: name its members`},
+		{"a canary whose name needs quotes", "    engine: postgres", "    engine: postgres\n    canary: {table: 'public.x; DROP TABLE y'}",
+			`f:5: groups[0].canary.table: "public.x; DROP TABLE y" is not usable: write schema.table, of lower-case letters, digits and _`},
 		{"expected keys of many tables", "    engine: postgres", "    engine: postgres\n    expected_writes: [{tables: [\"public.*\"], first_key: '10'}]",
 			`f:5: groups[0].expected_writes[0].tables: is more than one table, and keys are those of one: name one table without * and ?`},
 		{"an expected key that is none", "    engine: postgres", "    engine: postgres\n    expected_writes: [{tables: [public.a], first_key: 'id=10'}]",

@@ -81,7 +81,7 @@ func decodeListen(n node) string {
 }
 
 func decodeGroup(n node, names unique, c *Config) Group {
-	f := n.fields("name", "engine", "lag_budget", "reference", "members", "tables", "scrub", "expected_writes")
+	f := n.fields("name", "engine", "lag_budget", "reference", "members", "tables", "scrub", "expected_writes", "canary")
 	engine := decodeEngine(f["engine"])
 	g := Group{
 		Name:      decodeName(f["name"], names, groupName, "use 1 to 40 of a-z, 0-9 and _: it becomes part of slot names"),
@@ -104,6 +104,9 @@ func decodeGroup(n node, names unique, c *Config) Group {
 	g.Scrub = decodeScrub(f["scrub"], g.Budget)
 	for _, item := range f["expected_writes"].items() {
 		g.Expected = append(g.Expected, decodeExpected(item, &g))
+	}
+	if g.Canary = decodeCanary(f["canary"], &g); g.Canary.Table != "" {
+		g.Expected = append(g.Expected, g.Canary.expected())
 	}
 	checkScanOnly(f, g)
 	return g

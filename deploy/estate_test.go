@@ -105,7 +105,8 @@ type estate struct {
 
 func newEstate(t *testing.T) *estate {
 	c, err := cluster.Start(t.Context(), cluster.Options{
-		Install: dbtest.Need(t, dbtest.PG15), Schema: "CREATE TABLE items (id int PRIMARY KEY, name text);", DataDir: filepath.Join(t.TempDir(), "data"),
+		Install: dbtest.Need(t, dbtest.PG15), Schema: "CREATE TABLE items (id int PRIMARY KEY, name text); CREATE TABLE lockstep_canary (id bigint PRIMARY KEY, note text);",
+		Extra: "    canary: {table: public.lockstep_canary}\n", DataDir: filepath.Join(t.TempDir(), "data"),
 		Subscribers: 1, LagBudget: time.Second, Server: dbtest.Options{Below: dbtest.MemoryDir()},
 	})
 	if err != nil {

@@ -122,8 +122,12 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions
 		MaxInFlight: int(d.config.MaxInFlightRows),
 		RowIndex:    c.RowIndex,
 		Scrub:       ScrubPlan{Every: c.ScrubEvery, ChunkTime: c.Scrub.ChunkTime, Settings: c.Scrub.Settings()},
-		Logger:      d.log,
-		OnNotice:    func(v align.Divergence) { d.notice(v, o) },
+		Expected:    d.expected(c),
+		Canary: CanaryPlan{
+			Table: c.Canary.Table, Every: c.Canary.Every, Into: func(member string) bool { return c.Canary.Into(*c.Member(member)) },
+		},
+		Logger:   d.log,
+		OnNotice: func(v align.Divergence) { d.notice(v, o) },
 	}
 	if opt.Reference, err = d.preflight(ctx, c, members); err != nil {
 		closeAll(members)

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"time"
 
 	"lockstep/cdc"
 	"lockstep/merkle"
@@ -11,6 +12,13 @@ import (
 func (d *Daemon) ReadInParts() {
 	for _, g := range d.groups {
 		g.partsFrom = -1 // also of tables of which the server does not know how many rows they have
+	}
+}
+
+// CanaryPatience sets how long after the lag budget a canary may be found. It is to be called before Run.
+func (d *Daemon) CanaryPatience(patience time.Duration) {
+	for _, g := range d.groups {
+		g.canaryPatience = patience
 	}
 }
 

@@ -31,6 +31,9 @@ type Options struct {
 	RowIndex func(table string) bool
 	Scrub    ScrubPlan
 	Logger   *slog.Logger
+	Canary   CanaryPlan
+	// Expected reports whether a divergence is one that nobody is to be alerted of. nil: none is.
+	Expected func(*align.Divergence, digest.Shape) bool
 	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
 	OnNotice func(align.Divergence)
 }
@@ -65,10 +68,10 @@ type Group struct {
 	commands chan command
 	redefine chan struct{} // asks for the catalogs to be read now; holds one request
 
-	status atomic.Pointer[align.GroupStatus]
-	shapes atomic.Pointer[map[string]digest.Shape] // of the tables, by name
-	scans  scans
-	rows   map[align.MemberID]*atomic.Int64 // changes applied
+	status         atomic.Pointer[align.GroupStatus]
+	scans          scans
+	rows           map[align.MemberID]*atomic.Int64 // changes applied
+	canaryPatience time.Duration
 	// partsFrom is how many rows of a table are too many for one snapshot.
 	partsFrom int64
 	// scanned counts the rows that scrubs have read.
@@ -95,6 +98,7 @@ type feed struct {
 	pacer   *scan.Pacer
 	// trouble is why the member cannot be read now; empty while it can.
 	trouble atomic.Pointer[string]
+	canary  *canary // nil: none is written into the member
 }
 
 // arrival is one event of a member's stream.

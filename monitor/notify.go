@@ -57,10 +57,9 @@ func channel(r *config.Receiver, external string) alerts.Channel {
 // unexpected yields the divergences of all groups but those of writes that are expected.
 func (d *Daemon) unexpected(yield func(*align.Divergence) bool) error {
 	more := true
-	for i, g := range d.groups {
-		c := &d.config.Groups[i]
+	for _, g := range d.groups {
 		err := g.Divergences(func(v *align.Divergence) bool {
-			more = g.expected(c.ExpectedWrites(v.Member, v.Table, string(v.Kind)), v) || yield(v)
+			more = v.Expected || yield(v)
 			return more
 		})
 		if err != nil || !more {
@@ -70,25 +69,23 @@ func (d *Daemon) unexpected(yield func(*align.Divergence) bool) error {
 	return nil
 }
 
-// expected reports whether all of a divergence is among writes that are expected. What cannot be told is not.
-func (g *Group) expected(writes []config.Expected, d *align.Divergence) bool {
-	for _, e := range writes {
-		if e.FirstKey == nil && e.LastKey == nil {
-			return true
+// expected reports whether all of a divergence is among the writes that a group expects. What cannot be told is not.
+func (d *Daemon) expected(c *config.Group) func(*align.Divergence, digest.Shape) bool {
+	return func(v *align.Divergence, s digest.Shape) bool {
+		for _, e := range c.ExpectedWrites(v.Member, v.Table, string(v.Kind)) {
+			if e.FirstKey == nil && e.LastKey == nil {
+				return true
+			}
+			in, err := among(s, e, v.Ranges)
+			if err != nil {
+				d.log.Warn("keys of expected_writes cannot be used; what they are about raises alerts", "group", c.Name, "err", err.Error())
+			}
+			if in && !v.Truncated {
+				return true
+			}
 		}
-		shape, known := (*g.shapes.Load())[d.Table]
-		if !known || d.Truncated {
-			continue
-		}
-		in, err := among(shape, e, d.Ranges)
-		if err != nil {
-			g.log.Warn("keys of expected_writes cannot be used; what they are about raises alerts", "err", err.Error())
-		}
-		if in {
-			return true
-		}
+		return false
 	}
-	return false
 }
 
 // among reports whether all ranges lie between the keys of expected writes.

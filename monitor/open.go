@@ -46,6 +46,8 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		scanned:   make(map[align.MemberID]*atomic.Int64),
 		broken:    make(chan error, 1),
 		partsFrom: partsFrom,
+
+		canaryPatience: canaryPatience,
 	}
 	names := make(map[align.MemberID]string)
 	for _, m := range opt.Members {
@@ -62,6 +64,8 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		}
 		if m.Name == opt.Reference {
 			g.ref = id
+		} else if opt.Canary.Table != "" && opt.Canary.Into(m.Name) {
+			g.feeds[id].canary = newCanary(opt.Canary.Every)
 		}
 	}
 	if err := g.load(names, digest.NewHasher(st.Secret())); err != nil {
@@ -87,6 +91,7 @@ func (g *Group) load(names map[align.MemberID]string, hasher *digest.Hasher) err
 		ScanOnly:    g.scanOnly(),
 		ScrubEvery:  g.scrubEvery,
 		Sparse:      g.sparse,
+		Expected:    g.opt.Expected,
 	}, g.state, saved)
 	if err != nil {
 		return err

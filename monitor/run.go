@@ -22,6 +22,7 @@ import (
 //	scan               1 a member    the member's snapshot    ctx ends
 //	drill              1 a member whose log is read           ctx ends
 //	scrub              2 a member    its walks over tables    ctx ends
+//	sing               1 a member with a canary    –          ctx ends
 //	recheck            1 a member that is only scanned        ctx ends
 //	settle             1             –                        ctx ends
 //	watchCatalogs      1             –                        ctx ends
@@ -39,6 +40,9 @@ func (g *Group) Run(ctx context.Context) error {
 		}
 		for _, u := range []scan.Urgency{scan.Rolling, scan.Urgent} {
 			workers.Go(func() error { return g.scrub(ctx, f, u) })
+		}
+		if f.canary != nil {
+			workers.Go(func() error { return g.sing(ctx, f) })
 		}
 		workers.Go(func() error { return g.askProgress(ctx, f) })
 		workers.Go(func() error { return g.scan(ctx, f) })
@@ -206,6 +210,7 @@ func (g *Group) commit() error {
 	}
 	for _, n := range g.ledger.Notices() {
 		g.tell(n.Divergence)
+		g.hear(n.Divergence)
 	}
 	return nil
 }
@@ -221,10 +226,13 @@ func (g *Group) tell(d align.Divergence) {
 	if d.Detail != "" {
 		attrs = append(attrs, "detail", d.Detail)
 	}
-	if d.State == align.Open {
-		g.log.Warn("divergence opened", attrs...)
-	} else {
+	switch {
+	case d.State != align.Open:
 		g.log.Info("divergence resolved", attrs...)
+	case d.Expected:
+		g.log.Info("expected divergence opened", attrs...)
+	default:
+		g.log.Warn("divergence opened", attrs...)
 	}
 	if g.opt.OnNotice != nil {
 		g.opt.OnNotice(d)

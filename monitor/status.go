@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"lockstep/align"
-	"lockstep/digest"
 	"lockstep/scan"
 )
 
@@ -30,17 +29,13 @@ func (g *Group) publish() {
 			m.Tables = append(m.Tables, align.TableStatus{Table: name, Verdict: align.Unverified, Reason: g.unwatched[name]})
 		}
 		m.ScrubWaited, m.ScrubWaits = g.feeds[m.ID].scrubWaits()
+		m.Canary = g.feeds[m.ID].canary.Status()
 		m.Applied, m.Scanned = g.rows[m.ID].Load(), g.scanned[m.ID].Load()
 		if text := g.feeds[m.ID].trouble.Load(); text != nil {
 			m.Trouble = *text
 		}
 	}
 	g.status.Store(s)
-	shapes := make(map[string]digest.Shape)
-	for _, e := range g.ledger.Epochs() {
-		shapes[e.Shape.Table] = e.Shape
-	}
-	g.shapes.Store(&shapes)
 }
 
 // scrubWaits tells how long scrubs of a member have waited, by reason, and what they wait for now.

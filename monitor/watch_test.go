@@ -26,7 +26,9 @@ type watch struct {
 	stop   func()
 	// inParts has all tables read in parts, and resumed counts the scans that went on after an interruption.
 	inParts bool
-	resumed atomic.Int64
+	// canaryPatience, if set, is how long after the lag budget a canary may be found.
+	canaryPatience time.Duration
+	resumed        atomic.Int64
 }
 
 // servers is a cluster of any engine.
@@ -76,6 +78,9 @@ func (w *watch) start() {
 	d, err := monitor.Start(w.t.Context(), w.c.Configuration(), monitor.DaemonOptions{Version: "test", Logger: log})
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if w.canaryPatience != 0 {
+		d.CanaryPatience(w.canaryPatience)
 	}
 	if w.inParts {
 		d.ReadInParts()

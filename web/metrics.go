@@ -16,9 +16,10 @@ type collector struct {
 	version string
 
 	build, up, position, proven, lag, inFlight, changes *prometheus.Desc
-	keys, ranges, rows, open, disk                      *prometheus.Desc
+	keys, ranges, rows, open, expected, disk            *prometheus.Desc
 	waiting, told, refused, lastTold, reload, reloaded  *prometheus.Desc
 	verified, fresh, silent, scanned, waited            *prometheus.Desc
+	canaries, canaryTook, canaryFound, canaryEvery      *prometheus.Desc
 }
 
 func newCollector(groups []Group, health Health, version string) *collector {
@@ -27,35 +28,40 @@ func newCollector(groups []Group, health Health, version string) *collector {
 	}
 	return &collector{
 		groups: groups, health: health, version: version,
-		build:    desc("build_info", "Always 1; the labels say which lockstep this is.", "version", "goversion"),
-		up:       desc("member_up", "1 if the member's change stream can be read, 0 if not.", "group", "member"),
-		position: desc("member_position_bytes", "Position in the member's own log up to which its stream was applied.", "group", "member"),
-		proven:   desc("member_proven_timestamp_seconds", "When the member was last known to have shown everything that it has; 0 if never since the start.", "group", "member"),
-		lag:      desc("member_lag_seconds", "For how long the oldest transaction that the member has not replayed has been known; 0 if it has replayed all.", "group", "member"),
-		inFlight: desc("member_in_flight_rows", "Row changes of the reference that the member has not replayed.", "group", "member"),
-		changes:  desc("member_row_changes_total", "Row changes of the member's stream that were applied.", "group", "member"),
-		keys:     desc("divergent_keys", "Keys whose row differs from what it must be, also ones younger than the lag budget.", "group", "member", "table"),
-		ranges:   desc("ranges", "Ranges of keys by state. Only in_step says that the rows are the same.", "group", "member", "table", "state"),
-		rows:     desc("rows", "Rows of the table as lockstep keeps them.", "group", "member", "table"),
-		open:     desc("divergences_open", "Open divergences.", "group", "member", "kind"),
-		verified: desc("scrub_oldest_verification_timestamp_seconds", "When of all rows of the table those were read from the server that were longest ago; 0 if not all were read.", "group", "member", "table"),
-		fresh:    desc("scrub_fresh_ratio", "Share of the table's ranges, about, whose rows were read within scrub.every; 0 where nothing is scrubbed.", "group", "member", "table"),
-		silent:   desc("silent_changes_total", "Rows that were found to have changed without a trace in the member's log.", "group", "member", "table"),
-		scanned:  desc("scrub_rows_total", "Rows that were read again since the start.", "group", "member"),
-		waited:   desc("scrub_waited_seconds_total", "How long scrubs of the member have waited, by reason.", "group", "member", "reason"),
-		waiting:  desc("notifications_waiting", "Alerts that the receiver has still to be told of.", "receiver", "kind"),
-		told:     desc("notifications_total", "Messages that the receiver has taken.", "receiver", "kind"),
-		refused:  desc("notifications_failed_total", "Messages that the receiver has not taken; they are sent again.", "receiver", "kind"),
-		lastTold: desc("notifications_last_success_timestamp_seconds", "When the receiver last took a message; 0 if never since the start.", "receiver", "kind"),
-		reload:   desc("config_last_reload_successful", "1 if the configuration could be used when it was last read, 0 if not."),
-		reloaded: desc("config_last_reload_timestamp_seconds", "When the configuration was last read."),
-		disk:     desc("store_disk_bytes", "Disk space that the store takes."),
+		build:       desc("build_info", "Always 1; the labels say which lockstep this is.", "version", "goversion"),
+		up:          desc("member_up", "1 if the member's change stream can be read, 0 if not.", "group", "member"),
+		position:    desc("member_position_bytes", "Position in the member's own log up to which its stream was applied.", "group", "member"),
+		proven:      desc("member_proven_timestamp_seconds", "When the member was last known to have shown everything that it has; 0 if never since the start.", "group", "member"),
+		lag:         desc("member_lag_seconds", "For how long the oldest transaction that the member has not replayed has been known; 0 if it has replayed all.", "group", "member"),
+		inFlight:    desc("member_in_flight_rows", "Row changes of the reference that the member has not replayed.", "group", "member"),
+		changes:     desc("member_row_changes_total", "Row changes of the member's stream that were applied.", "group", "member"),
+		keys:        desc("divergent_keys", "Keys whose row differs from what it must be, also ones younger than the lag budget.", "group", "member", "table"),
+		ranges:      desc("ranges", "Ranges of keys by state. Only in_step says that the rows are the same.", "group", "member", "table", "state"),
+		rows:        desc("rows", "Rows of the table as lockstep keeps them.", "group", "member", "table"),
+		open:        desc("divergences_open", "Open divergences, but for those that expected_writes tells of.", "group", "member", "kind"),
+		expected:    desc("divergences_expected", "Open divergences that expected_writes tells of.", "group", "member"),
+		verified:    desc("scrub_oldest_verification_timestamp_seconds", "When of all rows of the table those were read from the server that were longest ago; 0 if not all were read.", "group", "member", "table"),
+		fresh:       desc("scrub_fresh_ratio", "Share of the table's ranges, about, whose rows were read within scrub.every; 0 where nothing is scrubbed.", "group", "member", "table"),
+		silent:      desc("silent_changes_total", "Rows that were found to have changed without a trace in the member's log.", "group", "member", "table"),
+		scanned:     desc("scrub_rows_total", "Rows that were read again since the start.", "group", "member"),
+		waited:      desc("scrub_waited_seconds_total", "How long scrubs of the member have waited, by reason.", "group", "member", "reason"),
+		waiting:     desc("notifications_waiting", "Alerts that the receiver has still to be told of.", "receiver", "kind"),
+		told:        desc("notifications_total", "Messages that the receiver has taken.", "receiver", "kind"),
+		refused:     desc("notifications_failed_total", "Messages that the receiver has not taken; they are sent again.", "receiver", "kind"),
+		lastTold:    desc("notifications_last_success_timestamp_seconds", "When the receiver last took a message; 0 if never since the start.", "receiver", "kind"),
+		canaries:    desc("canaries_total", "Rows that lockstep wrote into the member to see how fast they are found, by what became of them.", "group", "member", "result"),
+		canaryTook:  desc("canary_detection_seconds", "How long after its commit the last canary was raised, which includes the lag budget; 0 if none was yet.", "group", "member"),
+		canaryFound: desc("canary_last_found_timestamp_seconds", "When the last canary was found; 0 if none was yet.", "group", "member"),
+		canaryEvery: desc("canary_interval_seconds", "Time between two canaries, by the configuration.", "group", "member"),
+		reload:      desc("config_last_reload_successful", "1 if the configuration could be used when it was last read, 0 if not."),
+		reloaded:    desc("config_last_reload_timestamp_seconds", "When the configuration was last read."),
+		disk:        desc("store_disk_bytes", "Disk space that the store takes."),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -82,6 +88,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			c.member(gauge, status.Group, m)
 			out <- prometheus.MustNewConstMetric(c.changes, prometheus.CounterValue, float64(m.Applied), status.Group, m.Name)
 			out <- prometheus.MustNewConstMetric(c.scanned, prometheus.CounterValue, float64(m.Scanned), status.Group, m.Name)
+			c.canary(out, gauge, status.Group, m)
 			for reason, waited := range m.ScrubWaited {
 				out <- prometheus.MustNewConstMetric(c.waited, prometheus.CounterValue, waited.Seconds(), status.Group, m.Name, reason)
 			}
@@ -90,6 +97,19 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			}
 		}
 	}
+}
+
+func (c *collector) canary(out chan<- prometheus.Metric, gauge gaugeFunc, group string, m align.MemberStatus) {
+	s := m.Canary
+	if s == nil {
+		return
+	}
+	for result, n := range map[string]int64{"found": s.Found, "missed": s.Missed, "failed": s.Failed} {
+		out <- prometheus.MustNewConstMetric(c.canaries, prometheus.CounterValue, float64(n), group, m.Name, result)
+	}
+	gauge(c.canaryTook, s.Last.Seconds(), group, m.Name)
+	gauge(c.canaryFound, seconds(s.LastFound), group, m.Name)
+	gauge(c.canaryEvery, s.Every.Seconds(), group, m.Name)
 }
 
 // kinds are all kinds of divergence, for series that begin at zero.
@@ -110,6 +130,7 @@ func (c *collector) member(gauge gaugeFunc, group string, m align.MemberStatus) 
 	for _, kind := range kinds {
 		gauge(c.open, float64(m.Open[kind]), group, m.Name, string(kind))
 	}
+	gauge(c.expected, float64(m.Expected), group, m.Name)
 	for _, t := range m.Tables {
 		gauge(c.keys, float64(t.DivergentKeys), group, m.Name, t.Table)
 		gauge(c.verified, seconds(t.VerifiedAt), group, m.Name, t.Table)

@@ -44,8 +44,11 @@ func (h *history) register(r *prometheus.Registry) {
 	r.MustRegister(h.opened, h.resolved, h.detection, h.open)
 }
 
-// Observe takes note of a divergence that was raised or resolved. It may be called from any goroutine.
+// Observe takes note of a divergence that was raised or resolved, unless it was expected. It may be called from any goroutine.
 func (s *Server) Observe(d *align.Divergence) {
+	if d.Expected {
+		return
+	}
 	h, id := s.history, prometheus.Labels{"divergence": d.ID}
 	if d.State == align.Open {
 		h.opened.WithLabelValues(d.Group, d.Member, string(d.Kind)).(prometheus.ExemplarAdder).AddWithExemplar(1, id)

@@ -75,7 +75,7 @@ func (c *session) pin(ctx context.Context) error {
 		assignments = append(assignments, "SESSION "+s.name+" = "+s.value)
 	}
 	err = c.exec(ctx, "SET NAMES utf8mb4", "SET "+strings.Join(assignments, ", "),
-		"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY") // we never write a row
+		"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY") // we write no row but a canary, see Execute
 	if err != nil {
 		return err
 	}

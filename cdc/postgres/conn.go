@@ -50,7 +50,7 @@ var pinned = map[string]string{
 	"idle_session_timeout":                "0",
 	"idle_in_transaction_session_timeout": "0",
 	"default_transaction_isolation":       "read committed",
-	"default_transaction_read_only":       "on",  // we never write a row
+	"default_transaction_read_only":       "on",  // we write no row but a canary, see Execute
 	"row_security":                        "off", // an error, rather than rows that are kept from us
 }
 

@@ -156,12 +156,19 @@ func printDivergences(cmd *cobra.Command, list []align.Divergence) error {
 			by = d.IntroducedBy.Transaction
 		}
 		rows = append(rows, []string{
-			d.ID, d.State, d.Member, d.Table, string(d.Kind), string(d.Cause), fmt.Sprint(d.Keys), by,
+			d.ID, stateText(d), d.Member, d.Table, string(d.Kind), string(d.Cause), fmt.Sprint(d.Keys), by,
 			time.Since(d.FirstSeen).Round(time.Second).String(), rangesText(d),
 		})
 	}
 	header := []string{"ID", "STATE", "MEMBER", "TABLE", "KIND", "CAUSE", "KEYS", "TRANSACTION", "AGE", "RANGES"}
 	return printTable(cmd.OutOrStdout(), header, rows, nil)
+}
+
+func stateText(d align.Divergence) string {
+	if d.Expected {
+		return d.State + " (expected)"
+	}
+	return d.State
 }
 
 // rangesText shows the first ranges of a divergence.

@@ -1,0 +1,17 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+)
+
+// Execute implements [cdc.Source].
+func (s *Source) Execute(ctx context.Context, statement string) error {
+	return s.ask(ctx, func(ctx context.Context, c *session) error {
+		err := c.exec(ctx, "START TRANSACTION READ WRITE", statement, "COMMIT")
+		if err != nil && !c.broken {
+			err = errors.Join(err, c.exec(ctx, "ROLLBACK"))
+		}
+		return err
+	})
+}

@@ -1,0 +1,198 @@
+package monitor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"lockstep/align"
+)
+
+// CanaryPlan says where lockstep writes rows that differ, to measure how long it takes until they are found.
+type CanaryPlan struct {
+	Table string // (id bigint primary key, note text), of a plain name; empty: there is none
+	Every time.Duration
+	Into  func(member string) bool
+}
+
+const (
+	canaryNote     = "written by lockstep to see how fast it is found"
+	canaryPatience = time.Minute     // after the lag budget
+	canaryLook     = 5 * time.Second // between two looks at whether a canary can be written
+)
+
+// canary is the one of a member.
+type canary struct {
+	notices chan align.Divergence
+
+	mu     sync.Mutex
+	status align.CanaryStatus
+}
+
+func newCanary(every time.Duration) *canary {
+	return &canary{notices: make(chan align.Divergence, 16), status: align.CanaryStatus{Every: every}}
+}
+
+// Status may be called from any goroutine.
+func (c *canary) Status() *align.CanaryStatus {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.status
+	return &s
+}
+
+// noticed is told of each divergence of the table on the member. It never blocks: a canary that looks at nothing needs none.
+func (c *canary) noticed(d align.Divergence) {
+	select {
+	case c.notices <- d:
+	default:
+	}
+}
+
+// hear tells a canary of a divergence of its table.
+func (g *Group) hear(d align.Divergence) {
+	if d.Table != g.opt.Canary.Table {
+		return
+	}
+	for _, f := range g.feeds {
+		if f.Name == d.Member && f.canary != nil {
+			f.canary.noticed(d)
+		}
+	}
+}
+
+// sing writes a row into the member from time to time, and measures how long it takes until it is found.
+func (g *Group) sing(ctx context.Context, f *feed) error {
+	c, plan := f.canary, g.opt.Canary
+	wait := min(canaryLook, plan.Every)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		wait = min(canaryLook, plan.Every)
+		if !g.inStep(f, plan.Table) {
+			continue // what is open on the member already, or cannot be known, says it all
+		}
+		took, err := g.singOnce(ctx, f)
+		if ctx.Err() != nil {
+			g.clearLater(ctx, f)
+			return ctx.Err()
+		}
+		c.record(took, err)
+		switch {
+		case err != nil:
+			g.log.Error("no canary could be written", "member", f.Name, "table", plan.Table, "err", err.Error(),
+				"hint", "the table is to have columns (id bigint PRIMARY KEY, note text), and lockstep's role the rights to SELECT, INSERT and DELETE")
+		case took == 0:
+			g.log.Error("a canary was not found", "member", f.Name, "table", plan.Table, "within", g.canaryTime().String())
+		default:
+			g.log.Info("a canary was found", "member", f.Name, "table", plan.Table, "after", took.Round(time.Millisecond).String())
+		}
+		wait = plan.Every
+	}
+}
+
+func (c *canary) record(took time.Duration, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err != nil:
+		c.status.Failed++
+	case took == 0:
+		c.status.Missed++
+	default:
+		c.status.Found++
+		c.status.Last, c.status.LastFound = took, time.Now()
+	}
+}
+
+// inStep reports whether the member is said to hold what it must in the table.
+func (g *Group) inStep(f *feed, table string) bool {
+	for _, m := range g.Status().Members {
+		if m.ID != f.id {
+			continue
+		}
+		i := slices.IndexFunc(m.Tables, func(t align.TableStatus) bool { return t.Table == table })
+		return m.Role == "replica" && i >= 0 && m.Tables[i].Verdict == align.InStep
+	}
+	return false
+}
+
+// canaryTime is how long after its commit a row may be found.
+func (g *Group) canaryTime() time.Duration {
+	return g.opt.Budget(g.opt.Canary.Table) + g.canaryPatience
+}
+
+// singOnce writes a row and takes it away again, once it was found or cannot be expected to be found any more: that took 0.
+func (g *Group) singOnce(ctx context.Context, f *feed) (took time.Duration, err error) {
+	table := g.opt.Canary.Table
+	if err := g.clearCanaries(ctx, f); err != nil {
+		return 0, err
+	}
+	for len(f.canary.notices) > 0 {
+		<-f.canary.notices
+	}
+	id := time.Now().UnixMilli()
+	err = f.Source.Execute(ctx, fmt.Sprintf("INSERT INTO %s (id, note) VALUES (%d, '%s')", table, id, canaryNote))
+	if err != nil {
+		return 0, err
+	}
+	written := time.Now()
+	if d := f.canary.await(ctx, g.canaryTime(), func(d align.Divergence) bool { return d.State == align.Open && holds(d, id) }); d != nil {
+		took = max(d.ConfirmedAt.Sub(written), time.Millisecond)
+	}
+	if err := g.clearCanaries(ctx, f); err != nil {
+		return took, err
+	}
+	if took > 0 { // the next one is to begin with no difference
+		f.canary.await(ctx, canaryPatience, func(d align.Divergence) bool { return d.State == align.Resolved && holds(d, id) })
+	}
+	return took, nil
+}
+
+// clearCanaries takes our own rows away, and no others.
+func (g *Group) clearCanaries(ctx context.Context, f *feed) error {
+	return f.Source.Execute(ctx, fmt.Sprintf("DELETE FROM %s WHERE note = '%s'", g.opt.Canary.Table, canaryNote))
+}
+
+// clearLater does so while lockstep ends. What it cannot is done before the next canary.
+func (g *Group) clearLater(ctx context.Context, f *feed) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := g.clearCanaries(ctx, f); err != nil {
+		g.log.Debug("a canary was left", "member", f.Name, "err", err.Error())
+	}
+}
+
+// await returns the first divergence that fits, or nil when time is up.
+func (c *canary) await(ctx context.Context, patience time.Duration, fits func(align.Divergence) bool) *align.Divergence {
+	late := time.After(patience)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-late:
+			return nil
+		case d := <-c.notices:
+			if fits(d) {
+				return &d
+			}
+		}
+	}
+}
+
+// holds reports whether the one range of a divergence is the row of that id.
+func holds(d align.Divergence, id int64) bool {
+	var key struct {
+		ID int64 `json:"id"`
+	}
+	return len(d.Ranges) > 0 && json.Unmarshal(d.Ranges[0].First, &key) == nil && key.ID == id
+}

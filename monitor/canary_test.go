@@ -1,0 +1,97 @@
+package monitor_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/align"
+	"lockstep/config"
+	"lockstep/internal/cluster"
+	"lockstep/internal/dbtest"
+)
+
+const canaryTable = "CREATE TABLE lockstep_canary (id bigint PRIMARY KEY, note varchar(100) NOT NULL);"
+
+const mayWrite = "GRANT INSERT, DELETE ON lockstep_canary TO " + dbtest.LockstepUser
+
+// canaryOf has canaries written into us-1 again and again.
+func canaryOf(c servers, table string) configured {
+	return configured{c, func(g *config.Group) {
+		g.Canary = config.Canary{Table: table, Every: time.Second, Members: []string{"us-1"}}
+		g.Expected = []config.Expected{{Members: []string{"us-1"}, Tables: []string{table}, Kinds: []string{"extra"}}}
+	}}
+}
+
+func (w *watch) canary() align.CanaryStatus {
+	for _, m := range w.daemon.Groups()[0].Status().Members {
+		if m.Canary != nil {
+			if m.Name != "us-1" {
+				w.t.Errorf("%s has a canary", m.Name)
+			}
+			return *m.Canary
+		}
+	}
+	w.t.Fatal("no member has a canary")
+	return align.CanaryStatus{}
+}
+
+func sings(t *testing.T, w *watch) {
+	w.until("two canaries to be found", func() bool { return w.canary().Found >= 2 })
+	s := w.canary()
+	if s.Missed+s.Failed != 0 || s.Last < 500*time.Millisecond || s.Last > time.Minute {
+		t.Errorf("canaries: %+v, want all found, after the lag budget of 500ms", s)
+	}
+	for _, d := range w.divergences() {
+		if !d.Expected {
+			t.Errorf("a canary is an unexpected divergence: %+v", d)
+		}
+	}
+	for _, series := range []string{
+		`lockstep_divergences_open{group="shop",kind="extra",member="us-1"} 0`,
+		`lockstep_divergences_opened_total{group="shop",kind="extra",member="us-1"} 0`,
+		`lockstep_canaries_total{group="shop",member="us-1",result="missed"} 0`,
+	} {
+		if !strings.Contains(scrape(t, w), series) {
+			t.Errorf("there is no %s", series)
+		}
+	}
+}
+
+// Rows that lockstep writes on purpose are found, measured, taken away, and alert nobody.
+func TestCanariesAreFoundAndAlertNobody(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: canaryTable, Subscribers: 1, LagBudget: 500 * time.Millisecond})
+	w := &watch{t: t, c: canaryOf(c, "public.lockstep_canary")}
+	w.exec("us-1", mayWrite)
+	w.start()
+	w.exec("eu-1", "INSERT INTO lockstep_canary VALUES (1, 'not of lockstep')")
+	sings(t, w)
+	w.stop()
+	w.exec("us-1", "DO $$ BEGIN IF (SELECT count(*) FROM lockstep_canary) <> 1 THEN RAISE 'canaries are left, or others are gone'; END IF; END $$")
+}
+
+func TestCanariesAreFoundOnMySQL(t *testing.T) {
+	o := cluster.Options{Schema: canaryTable, Subscribers: 1, LagBudget: 500 * time.Millisecond}
+	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+		w.c = canaryOf(c, "app.lockstep_canary")
+		w.exec("us-1", mayWrite)
+		w.exec("us-1", "SET GLOBAL read_only = 0")
+		w.start()
+		sings(t, w)
+	})
+}
+
+// A canary that cannot be written, or is not found, is counted as what it is.
+func TestCanariesThatFailAreCounted(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable + canaryTable, Subscribers: 1, LagBudget: 2 * time.Second})
+	w := &watch{t: t, c: canaryOf(c, "public.items")}
+	w.exec("us-1", mayWrite)
+	w.start()
+	w.until("canaries to fail in a table of other columns", func() bool { return w.canary().Failed >= 2 })
+	w.inStep()
+	w.stop()
+
+	w = &watch{t: t, c: canaryOf(c, "public.lockstep_canary"), canaryPatience: -time.Second}
+	w.start()
+	w.until("a canary not to be found within half of the lag budget", func() bool { return w.canary().Missed > 0 })
+}
