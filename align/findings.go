@@ -73,7 +73,7 @@ func (l *Ledger) finding(m *member, t *table, kind Kind, why blame) *Finding {
 	if f := l.findings[k]; f != nil {
 		return f
 	}
-	if why.tx != "" && l.alike(k) >= maxFindings {
+	if why.tx != "" && l.alike[k.alike()] >= maxFindings {
 		k.tx, why.detail = andLater, andLater
 		if f := l.findings[k]; f != nil {
 			return f
@@ -98,18 +98,18 @@ func (l *Ledger) finding(m *member, t *table, kind Kind, why blame) *Finding {
 		f.Divergence.IntroducedBy = &Introduced{Transaction: why.tx, CommittedAt: why.at.UTC()}
 	}
 	f.changed = true
-	l.findings[k], l.byNumber[f.Number] = f, f
+	l.list(k, f)
 	return f
 }
 
-func (l *Ledger) alike(k findingKey) int {
-	n := 0
-	for other := range l.findings {
-		if other.member == k.member && other.table == k.table && other.cause == k.cause {
-			n++
-		}
-	}
-	return n
+func (l *Ledger) list(k findingKey, f *Finding) {
+	l.findings[k], l.byNumber[f.Number] = f, f
+	l.alike[k.alike()]++
+}
+
+// alike is the key with what findings of one cause on one table of a member have in common.
+func (k findingKey) alike() findingKey {
+	return findingKey{member: k.member, table: k.table, cause: k.cause}
 }
 
 func (l *Ledger) keepFinding(f *Finding) {
@@ -118,7 +118,7 @@ func (l *Ledger) keepFinding(f *Finding) {
 		f.live = 1 // until the member is heard from
 	}
 	l.lastNum = max(l.lastNum, f.Number)
-	l.findings[f.key()], l.byNumber[f.Number] = f, f
+	l.list(f.key(), f)
 }
 
 // leave takes a key off its finding.
@@ -204,8 +204,12 @@ func (l *Ledger) Suspicious() bool {
 
 // close ends a finding: a divergence is resolved, a mere suspicion forgotten.
 func (l *Ledger) close(f *Finding) error {
-	delete(l.findings, f.key())
+	k := f.key()
+	delete(l.findings, k)
 	delete(l.byNumber, f.Number)
+	if l.alike[k.alike()]--; l.alike[k.alike()] == 0 {
+		delete(l.alike, k.alike())
+	}
 	if !f.Confirmed {
 		return l.state.DeleteFinding(f.Number)
 	}

@@ -72,6 +72,7 @@ type Ledger struct {
 	journal journal
 
 	findings map[findingKey]*Finding
+	alike    map[findingKey]int // findings by what is in common, see findingKey.alike
 	byNumber map[uint64]*Finding
 	lastNum  uint64
 	staleAt  time.Time // when lateness was last looked at
@@ -177,6 +178,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		tables:   make(map[cdc.TableID]*table),
 		journal:  newJournal(),
 		findings: make(map[findingKey]*Finding),
+		alike:    make(map[findingKey]int),
 		byNumber: make(map[uint64]*Finding),
 		touched:  make(map[touchedRange]struct{}),
 		drills:   make(map[touchedRange]struct{}),
