@@ -34,6 +34,8 @@ type Config struct {
 	Groups          []Group
 	MaxInFlightRows int64 // bound of each group's in-flight journal
 	Alerts          Alerts
+	Audit           Audit
+	SHA256          string // of the file
 }
 
 // Group is one replication group.

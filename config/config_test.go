@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,7 +64,8 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Config{DataDir: "/tmp/x", Listen: DefaultListen, LagBudget: DefaultLagBudget, MaxInFlightRows: DefaultMaxInFlightRows}
+	want := Config{DataDir: "/tmp/x", Listen: DefaultListen, LagBudget: DefaultLagBudget, MaxInFlightRows: DefaultMaxInFlightRows,
+		SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(minimal)))}
 	got := *c
 	got.Groups = nil
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -109,6 +111,9 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 			`f:2: alerts.slack[0].match.severity: "page" is no severity: write critical or warning`},
 		{"a watchdog that nobody hears", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {watchdog: true}",
 			`f:2: alerts.watchdog: is on without alertmanager: list the Alertmanagers that are to be told, or remove it`},
+		{"an audit log that nobody can name", "data_dir: /tmp/x", "data_dir: /tmp/x\naudit: {every: 5s, origin: 'https://example.org'}",
+			`f:2: audit.every: 5s is too often: write at least 1m0s` + "\n" +
+				`f:2: audit.origin: "https://example.org" is not usable: write a name that is yours, without a scheme, such as example.org/lockstep`},
 		{"a canary that nobody watches", "    engine: postgres", "    engine: postgres\n    canary: {table: other.canary, every: 1s, members: [c]}",
 			`f:5: groups[0].canary.table: other.canary is not watched: add it to tables.include` + "\n" +
 				`f:5: groups[0].canary.every: 1s is too often: write at least 1m0s` + "\n" +

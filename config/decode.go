@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"regexp"
@@ -22,6 +23,7 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, p.err()
 	}
 	c := decodeConfig(root)
+	c.SHA256 = fmt.Sprintf("%x", sha256.Sum256(data))
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -29,13 +31,14 @@ func Parse(name string, data []byte) (*Config, error) {
 }
 
 func decodeConfig(root node) *Config {
-	f := root.fields("data_dir", "listen", "lag_budget", "groups", "max_in_flight_rows", "alerts")
+	f := root.fields("data_dir", "listen", "lag_budget", "groups", "max_in_flight_rows", "alerts", "audit")
 	c := &Config{
 		DataDir:         f["data_dir"].expanded(),
 		Listen:          decodeListen(f["listen"]),
 		LagBudget:       f["lag_budget"].duration(DefaultLagBudget),
 		MaxInFlightRows: f["max_in_flight_rows"].count(DefaultMaxInFlightRows),
 		Alerts:          decodeAlerts(f["alerts"]),
+		Audit:           decodeAudit(f["audit"]),
 	}
 	f["data_dir"].require("say where lockstep keeps its store, such as /var/lib/lockstep")
 	f["groups"].require("list at least one group of servers that must hold the same rows")

@@ -106,7 +106,7 @@ type estate struct {
 func newEstate(t *testing.T) *estate {
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Install: dbtest.Need(t, dbtest.PG15), Schema: "CREATE TABLE items (id int PRIMARY KEY, name text); CREATE TABLE lockstep_canary (id bigint PRIMARY KEY, note text);",
-		Extra: "    canary: {table: public.lockstep_canary}\n", DataDir: filepath.Join(t.TempDir(), "data"),
+		Extra: "    canary: {table: public.lockstep_canary}\naudit: {}\n", DataDir: filepath.Join(t.TempDir(), "data"),
 		Subscribers: 1, LagBudget: time.Second, Server: dbtest.Options{Below: dbtest.MemoryDir()},
 	})
 	if err != nil {
@@ -117,6 +117,9 @@ func newEstate(t *testing.T) *estate {
 			t.Logf("close: %v", err)
 		}
 	})
+	if err := c.Exec(t.Context(), "us-1", "GRANT INSERT, DELETE ON lockstep_canary TO "+dbtest.LockstepUser); err != nil {
+		t.Fatal(err)
+	}
 	e := &estate{T: t, cluster: c, pages: newPages(t)}
 	am := dbtest.AlertmanagerT(t, string(read(t, "alertmanager/alertmanager.yaml", "http://127.0.0.1:8080", e.pages.URL, "  receiver: nobody\n", "  receiver: nobody\n  group_wait: 1s\n  group_interval: 1s\n")))
 	e.alertmanager = am.URL

@@ -12,6 +12,7 @@ import (
 
 	"lockstep/alerts"
 	"lockstep/align"
+	"lockstep/audit"
 	"lockstep/cdc"
 	"lockstep/config"
 	"lockstep/digest"
@@ -27,6 +28,7 @@ type Daemon struct {
 	groups     []*Group
 	api        *web.Server
 	notifier   *alerts.Notifier
+	audit      *audit.Log // nil: there is none
 	lastReload func() Reload
 }
 
@@ -61,6 +63,9 @@ func Start(ctx context.Context, c *config.Config, o DaemonOptions) (*Daemon, err
 }
 
 func (d *Daemon) open(ctx context.Context, o DaemonOptions) error {
+	if err := d.openAudit(ctx, o); err != nil {
+		return err
+	}
 	var apis []web.Group
 	for i := range d.config.Groups {
 		g, err := d.openGroup(ctx, &d.config.Groups[i], o)
@@ -71,7 +76,7 @@ func (d *Daemon) open(ctx context.Context, o DaemonOptions) error {
 	}
 	d.notifier = d.tell()
 	d.api = web.New(apis, d, o.Version, d.log)
-	return nil
+	return d.startEvidence(o.Version)
 }
 
 // API answers HTTP requests; once Run has ended, that there is nobody to ask.
@@ -87,6 +92,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		work.Go(func() error { return g.Run(ctx) })
 	}
 	work.Go(func() error { return d.notifier.Run(ctx) })
+	if d.audit != nil {
+		work.Go(func() error { return d.audit.Run(ctx) })
+	}
 	err := work.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
@@ -105,7 +113,7 @@ func (d *Daemon) close() error {
 			f.Source.Close()
 		}
 	}
-	return errors.Join(append(errs, d.store.Close())...)
+	return errors.Join(append(errs, d.closeAudit(), d.store.Close())...)
 }
 
 func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions) (*Group, error) {
@@ -123,6 +131,7 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions
 		RowIndex:    c.RowIndex,
 		Scrub:       ScrubPlan{Every: c.ScrubEvery, ChunkTime: c.Scrub.ChunkTime, Settings: c.Scrub.Settings()},
 		Expected:    d.expected(c),
+		Evidence:    EvidencePlan{Every: d.coverageEvery(), Key: d.keySpelling()},
 		Canary: CanaryPlan{
 			Table: c.Canary.Table, Every: c.Canary.Every, Into: func(member string) bool { return c.Canary.Into(*c.Member(member)) },
 		},

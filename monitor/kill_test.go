@@ -20,6 +20,7 @@ import (
 
 	"lockstep/align"
 	"lockstep/digest"
+	"lockstep/evidence"
 	"lockstep/internal/cluster"
 	"lockstep/internal/dbtest"
 	"lockstep/internal/load"
@@ -32,12 +33,12 @@ const kills = 20
 // The real program is killed with SIGKILL at random moments under load, with differences made in between. Afterwards
 // every difference is there once, and every range digest is what the servers' rows give.
 func TestKilledAtAnyMomentNothingIsWrongLostOrDoubled(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: load.Schema, LagBudget: 500 * time.Millisecond})
+	c := startCluster(t, cluster.Options{Schema: load.Schema, LagBudget: 500 * time.Millisecond, Extra: audited})
 	killed(t, c, c.YAML, c.DSN("eu-1"), "public.accounts", kills)
 }
 
 func TestKilledAtAnyMomentOnMySQLNothingIsWrongLostOrDoubled(t *testing.T) {
-	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 500 * time.Millisecond}
+	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 500 * time.Millisecond, Extra: audited}
 	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		killed(t, c, c.YAML, c.DSN("eu-1"), "app.accounts", kills/2)
 	})
@@ -85,6 +86,11 @@ func killed(t *testing.T, c servers, yaml, dsn, table string, kills int) {
 	}
 	w.replayed()
 	w.checkDigests()
+	w.stop()
+	// One that is killed at once has recorded no start.
+	if r, _ := verifyLog(t, c); r.Counts[evidence.DivergenceOpen] != uint(len(want)) || r.Counts[evidence.Start] > uint(kills)+2 || r.Counts[evidence.Stop] != 1 {
+		t.Errorf("recorded was %v after %d divergences and %d kills", r.Counts, len(want), kills)
+	}
 }
 
 // checkDigests reads all rows of all members again and holds the range digests against them. The servers must be quiet.

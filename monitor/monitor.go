@@ -32,6 +32,7 @@ type Options struct {
 	Scrub    ScrubPlan
 	Logger   *slog.Logger
 	Canary   CanaryPlan
+	Evidence EvidencePlan
 	// Expected reports whether a divergence is one that nobody is to be alerted of. nil: none is.
 	Expected func(*align.Divergence, digest.Shape) bool
 	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
@@ -72,6 +73,8 @@ type Group struct {
 	scans          scans
 	rows           map[align.MemberID]*atomic.Int64 // changes applied
 	canaryPatience time.Duration
+	opened         time.Time
+	recorder       recorder
 	// partsFrom is how many rows of a table are too many for one snapshot.
 	partsFrom int64
 	// scanned counts the rows that scrubs have read.

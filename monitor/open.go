@@ -26,6 +26,7 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		at := time.Now()
 		f.Divergence.State, f.Divergence.ResolvedAt = align.Resolved, &at
 		f.Divergence.Detail = "the reference changed; what still differs is found anew"
+		opt.Evidence.record(state, &f.Divergence)
 	})
 	if err != nil {
 		return nil, err
@@ -48,6 +49,8 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		partsFrom: partsFrom,
 
 		canaryPatience: canaryPatience,
+		opened:         time.Now(),
+		recorder:       recorder{plan: opt.Evidence, gaps: make(map[[2]string]*gap)},
 	}
 	names := make(map[align.MemberID]string)
 	for _, m := range opt.Members {

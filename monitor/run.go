@@ -202,13 +202,17 @@ func (g *Group) commit() error {
 	if err := g.ledger.Flush(); err != nil {
 		return err
 	}
+	notices := g.ledger.Notices()
+	for _, n := range notices {
+		g.opt.Evidence.record(g.state, &n.Divergence)
+	}
 	if err := g.state.Commit(); err != nil {
 		return err
 	}
 	for _, id := range g.order {
 		g.feeds[id].Source.Durable(g.ledger.Position(id))
 	}
-	for _, n := range g.ledger.Notices() {
+	for _, n := range notices {
 		g.tell(n.Divergence)
 		g.hear(n.Divergence)
 	}

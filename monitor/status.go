@@ -36,6 +36,7 @@ func (g *Group) publish() {
 		}
 	}
 	g.status.Store(s)
+	g.observe(s)
 }
 
 // scrubWaits tells how long scrubs of a member have waited, by reason, and what they wait for now.

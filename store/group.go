@@ -12,6 +12,7 @@ import (
 	"lockstep/align"
 	"lockstep/cdc"
 	"lockstep/digest"
+	"lockstep/evidence"
 	"lockstep/merkle"
 )
 
@@ -29,7 +30,8 @@ type Group struct {
 	// findings names the findings that are not resolved, by number. The ledger counts anew after a restart, so numbers
 	// cannot be the names of what is kept for good.
 	findings map[uint64]string
-	news     bool // divergences opened or resolved since the last commit
+	events   []evidence.Event // recorded with the next commit
+	news     bool             // divergences opened or resolved since the last commit
 }
 
 var _ align.State = (*Group)(nil)
@@ -60,13 +62,14 @@ func (g *Group) Commit() error {
 	if err := g.release(); err != nil {
 		return err
 	}
-	if g.batch.Empty() && g.rows.size() == 0 {
+	if g.batch.Empty() && g.rows.size() == 0 && len(g.events) == 0 {
 		return nil
 	}
 	all := g.store.db.NewBatchWithSize(g.Uncommitted() + 1024)
 	err := errors.Join(all.Apply(g.batch, nil), g.rows.writeTo(all))
 	if err == nil {
-		err = all.Commit(pebble.Sync)
+		err = g.store.commitWith(all, g.events)
+		g.events = nil
 	}
 	if err != nil {
 		return fmt.Errorf("commit to data_dir %s: %w", g.store.dir, errors.Join(err, all.Close()))

@@ -26,6 +26,8 @@ import (
 //	Q  group(2) member(2) table(4) generation(4) seq(8)  change that waits for a scan      layout in journal.go
 //	Y  group(2) member(2) table(4) which(1) key…    key seen by a running scrub            empty
 //	A  length(2) receiver… alert…                   what a receiver was told of an alert   JSON
+//	E  seq(8)                                       entry that the audit log has still to get      evidence.Entry
+//	H                                               where the next one goes                        JSON
 const (
 	kindFormat   = 'F'
 	kindName     = 'N'
@@ -42,6 +44,8 @@ const (
 	kindPending  = 'Q'
 	kindSeen     = 'Y'
 	kindTold     = 'A'
+	kindEntry    = 'E'
+	kindChain    = 'H'
 
 	kindGroupName  = 'g'
 	kindMemberName = 'm'

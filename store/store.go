@@ -29,6 +29,7 @@ type Store struct {
 	db     *pebble.DB
 	dir    string
 	secret [32]byte
+	chain  chain
 	news   atomic.Uint64 // commits that opened or resolved divergences
 }
 

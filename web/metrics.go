@@ -20,6 +20,7 @@ type collector struct {
 	waiting, told, refused, lastTold, reload, reloaded  *prometheus.Desc
 	verified, fresh, silent, scanned, waited            *prometheus.Desc
 	canaries, canaryTook, canaryFound, canaryEvery      *prometheus.Desc
+	logSize, logTime, logUp                             *prometheus.Desc
 }
 
 func newCollector(groups []Group, health Health, version string) *collector {
@@ -49,6 +50,9 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		told:        desc("notifications_total", "Messages that the receiver has taken.", "receiver", "kind"),
 		refused:     desc("notifications_failed_total", "Messages that the receiver has not taken; they are sent again.", "receiver", "kind"),
 		lastTold:    desc("notifications_last_success_timestamp_seconds", "When the receiver last took a message; 0 if never since the start.", "receiver", "kind"),
+		logSize:     desc("audit_log_entries", "Entries of the audit log."),
+		logTime:     desc("audit_log_checkpoint_timestamp_seconds", "When the last checkpoint of the audit log was signed; 0 if none was yet."),
+		logUp:       desc("audit_log_up", "1 if the audit log takes entries, 0 if they have to be kept for it."),
 		canaries:    desc("canaries_total", "Rows that lockstep wrote into the member to see how fast they are found, by what became of them.", "group", "member", "result"),
 		canaryTook:  desc("canary_detection_seconds", "How long after its commit the last canary was raised, which includes the lag budget; 0 if none was yet.", "group", "member"),
 		canaryFound: desc("canary_last_found_timestamp_seconds", "When the last canary was found; 0 if none was yet.", "group", "member"),
@@ -61,7 +65,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -76,6 +80,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	at, ok := c.health.LastReload()
 	gauge(c.reloaded, seconds(at))
 	gauge(c.reload, map[bool]float64{true: 1}[ok])
+	if s := c.health.Audit(); s != nil {
+		gauge(c.logSize, float64(s.Size))
+		gauge(c.logTime, seconds(s.CheckpointAt))
+		gauge(c.logUp, map[bool]float64{true: 1}[s.Failed == ""])
+	}
 	for _, r := range c.health.Receivers() {
 		gauge(c.waiting, float64(r.Waiting), r.Name, r.Kind)
 		gauge(c.lastTold, seconds(r.LastSuccess), r.Name, r.Kind)

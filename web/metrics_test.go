@@ -72,6 +72,8 @@ func TestMetricsShowTheState(t *testing.T) {
 	for _, series := range []string{
 		`lockstep_member_up{group="shop",member="eu-1"} 0`,
 		`lockstep_member_lag_seconds{group="shop",member="us-1"} 1.5`,
+		`lockstep_audit_log_entries 12`,
+		`lockstep_audit_log_up 0`,
 		`lockstep_member_row_changes_total{group="shop",member="us-1"} 7`,
 		`lockstep_ranges{group="shop",member="us-1",state="diverged",table="public.orders"} 1`,
 		`lockstep_divergences_open{group="shop",kind="changed",member="us-1"} 1`,

@@ -20,6 +20,7 @@ import (
 
 	"lockstep/alerts"
 	"lockstep/align"
+	"lockstep/audit"
 )
 
 // Group is what is served of one replication group. Its methods may be called from any goroutine.
@@ -37,6 +38,8 @@ type Health interface {
 	// Receivers says how it goes with those that are told of divergences.
 	Receivers() []alerts.Status
 	DiskBytes() uint64
+	// Audit says how it goes with the audit log; nil: there is none.
+	Audit() *audit.Status
 	// LastReload is when the configuration was last read and whether it could be used.
 	LastReload() (at time.Time, ok bool)
 }

@@ -20,6 +20,7 @@ import (
 
 	"lockstep/alerts"
 	"lockstep/align"
+	"lockstep/audit"
 	"lockstep/cdc"
 	"lockstep/web"
 )
@@ -63,8 +64,12 @@ func (w *watched) Divergences(yield func(*align.Divergence) bool) error {
 // health is what lockstep says of itself.
 type health []alerts.Status
 
-func (h health) Receivers() []alerts.Status    { return h }
-func (h health) DiskBytes() uint64             { return 4096 }
+func (h health) Receivers() []alerts.Status { return h }
+func (h health) DiskBytes() uint64          { return 4096 }
+func (h health) Audit() *audit.Status {
+	return &audit.Status{Size: 12, CheckpointAt: noon, Failed: "disk full"}
+}
+
 func (h health) LastReload() (time.Time, bool) { return noon, true }
 
 func divergence(n int, change func(*align.Divergence)) *align.Divergence {

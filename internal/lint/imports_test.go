@@ -9,7 +9,7 @@ import (
 const module = "lockstep/"
 
 // below is everything under monitor, in the order of the layers.
-const below = "digest merkle preflight cdc align store cdc/postgres cdc/mysql scan alerts web"
+const below = "digest merkle evidence preflight cdc align store cdc/postgres cdc/mysql scan alerts audit web"
 
 // allowed says what each package of ours may import of ours. Imports point down; a package that is not here fails.
 var allowed = map[string]string{
@@ -17,14 +17,17 @@ var allowed = map[string]string{
 	"merkle":           "digest",
 	"cdc":              "merkle digest",
 	"align":            "cdc merkle digest",
-	"store":            "align cdc merkle digest",
+	"evidence":         "",
+	"store":            "align cdc evidence merkle digest",
+	"audit":            "evidence",
+	"audit/verify":     "evidence",
 	"preflight":        "digest",
 	"scan":             "cdc merkle digest",
 	"diff":             "align cdc digest",
 	"cdc/postgres":     "cdc merkle digest preflight",
 	"cdc/mysql":        "cdc merkle digest preflight",
 	"alerts":           "align",
-	"web":              "alerts align store cdc merkle digest",
+	"web":              "alerts align audit store cdc merkle digest",
 	"config":           "scan",
 	"monitor":          below + " config",
 	"internal/dbtest":  "",
@@ -33,7 +36,7 @@ var allowed = map[string]string{
 	"internal/demo":    below + " config monitor internal/cluster internal/dbtest internal/load",
 	"internal/lint":    "",
 	"deploy":           "",
-	"cmd/lockstep":     "config monitor diff align store cdc preflight web internal/demo internal/dbtest",
+	"cmd/lockstep":     "audit audit/verify config evidence monitor diff align store cdc preflight web internal/demo internal/dbtest",
 }
 
 // owners says which packages may import a third-party module: the few that would have to change if it went away.
@@ -48,6 +51,10 @@ var owners = map[string]string{
 	"github.com/coreos/":            "cmd/lockstep",
 	"github.com/go-openapi/":        "alerts",
 	"github.com/goccy/go-yaml":      "config",
+	"github.com/transparency-dev/":  "audit audit/verify",
+	"github.com/gowebpki/jcs":       "evidence",
+	"golang.org/x/mod":              "audit audit/verify",
+	"k8s.io/klog":                   "audit",
 	"github.com/spf13/cobra":        "cmd/lockstep",
 }
 

@@ -1,0 +1,345 @@
+// Package audit keeps the record of what lockstep has watched and found so that it can be checked by somebody who trusts
+// neither lockstep nor who runs it: a transparency log, of which nothing can be changed or taken away without that showing.
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/client"
+	"github.com/transparency-dev/tessera/storage/posix"
+	"k8s.io/klog/v2"
+
+	"lockstep/evidence"
+)
+
+// Kept is where entries are until they are in the log.
+type Kept interface {
+	KeepEvidence() (evidence.Head, error)
+	Record(events ...evidence.Event) error
+	// Evidence yields the kept entries in their order.
+	Evidence(yield func(seq uint64, sealed []byte) bool) error
+	// ForgetEvidence drops the entries before seq.
+	ForgetEvidence(seq uint64) error
+	// Continue moves the chain to a head; first is recorded there, and then what is kept.
+	Continue(at evidence.Head, first evidence.Event) error
+}
+
+// Options say how a log is written.
+type Options struct {
+	Dir    string // made at the first start
+	Origin string // name of the log, part of its key; empty: that which it has, or by the host's name
+	// Interval is the time between two checkpoints, at least 100ms; 0: 5s. What it covers is on disk before.
+	Interval time.Duration
+	Version  string // of lockstep
+	Logger   *slog.Logger
+}
+
+// Log writes the audit log of one lockstep.
+type Log struct {
+	options  Options
+	key      *key
+	kept     Kept
+	base     context.Context // of Open, without its end: what is in hand is ended in order
+	add      tessera.AddFn
+	shutdown func(context.Context) error
+	reader   tessera.LogReader
+	cancel   context.CancelFunc
+
+	mu     sync.Mutex
+	next   uint64 // index of the entry that the log gets next
+	failed string // why it did not get it; empty: it did
+	fresh  bool   // it began when it was opened
+}
+
+// Status is how it goes with a log.
+type Status struct {
+	Origin       string
+	Size         uint64    // entries
+	CheckpointAt time.Time // when its last checkpoint was signed
+	Failed       string    // why the log does not get its entries; empty: it does
+}
+
+// batch is how many entries are added at once.
+const batch = 256
+
+// quiet keeps the library's own log lines off the standard error.
+var quiet sync.Once
+
+// Open opens the log, makes it at the first start, and has it go on where the kept entries do. A log that does not belong to
+// them is put aside, and a new one begins, of which the first entry says so.
+func Open(ctx context.Context, o Options, kept Kept) (*Log, error) {
+	quiet.Do(func() { klog.SetSlogLogger(slog.New(slog.DiscardHandler)) })
+	if o.Interval == 0 {
+		o.Interval = 5 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("audit log %s: %w", o.Dir, err)
+	}
+	k, err := loadKey(o.Dir, o.Origin)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{options: o, key: k, kept: kept, base: context.WithoutCancel(ctx)}
+	head, err := kept.KeepEvidence()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.open(); err != nil {
+		return nil, err
+	}
+	if err := l.meet(ctx, head); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	return l, nil
+}
+
+func (l *Log) open() error {
+	ctx, cancel := context.WithCancel(l.base)
+	driver, err := posix.New(ctx, posix.Config{Path: l.folder()})
+	if err != nil {
+		cancel()
+		return fmt.Errorf("audit log %s: %w", l.folder(), err)
+	}
+	options := tessera.NewAppendOptions().
+		WithCheckpointSigner(l.key.signer).
+		WithCheckpointInterval(l.options.Interval).
+		WithCheckpointRepublishInterval(max(5*time.Minute, l.options.Interval)).
+		WithBatching(batch, 20*time.Millisecond)
+	appender, shutdown, reader, err := tessera.NewAppender(ctx, driver, options)
+	if err != nil {
+		cancel()
+		return fmt.Errorf("audit log %s: %w", l.folder(), err)
+	}
+	l.add, l.shutdown, l.reader, l.cancel = appender.Add, shutdown, reader, cancel
+	return nil
+}
+
+func (l *Log) folder() string { return filepath.Join(l.options.Dir, tiles) }
+
+// close ends the log's writer; entries that were added are in a checkpoint then.
+func (l *Log) close() error {
+	ctx, cancel := context.WithTimeout(l.base, 10*time.Second+2*l.options.Interval)
+	defer cancel()
+	err := l.shutdown(ctx)
+	l.cancel()
+	if err != nil {
+		return fmt.Errorf("audit log %s: %w", l.folder(), err)
+	}
+	return nil
+}
+
+// end returns where the log ends.
+func (l *Log) end(ctx context.Context) (evidence.Head, error) {
+	size, err := l.reader.IntegratedSize(ctx)
+	if err != nil {
+		return evidence.Head{}, fmt.Errorf("audit log %s: %w", l.folder(), err)
+	}
+	if size == 0 {
+		return evidence.Head{}, nil
+	}
+	last, err := l.entry(ctx, size-1, size)
+	if err != nil {
+		return evidence.Head{}, err
+	}
+	e, err := evidence.Parse(last)
+	if err != nil {
+		return evidence.Head{}, fmt.Errorf("audit log %s: entry %d %w", l.folder(), size-1, err)
+	}
+	return evidence.Head{Next: size, Prev: sha256.Sum256(last), Time: e.Time}, nil
+}
+
+// bundleSize is how many entries a file of the log holds.
+const bundleSize = 256
+
+func (l *Log) entry(ctx context.Context, index, size uint64) ([]byte, error) {
+	b, err := client.GetEntryBundle(ctx, l.reader.ReadEntryBundle, index/bundleSize, size)
+	if err != nil {
+		return nil, fmt.Errorf("audit log %s: entry %d: %w", l.folder(), index, err)
+	}
+	if at := index % bundleSize; at < uint64(len(b.Entries)) {
+		return b.Entries[at], nil
+	}
+	return nil, fmt.Errorf("audit log %s: entry %d is not where it must be", l.folder(), index)
+}
+
+// meet has the kept entries go on where the log ends, in whichever way the two have come apart: a crash between adding and
+// forgetting, or one of them restored from a backup.
+func (l *Log) meet(ctx context.Context, head evidence.Head) error {
+	end, err := l.end(ctx)
+	if err != nil {
+		return l.begin("its end cannot be read: " + err.Error())
+	}
+	l.next = end.Next
+	if head.Next == 0 && end.Next == 0 {
+		l.fresh = true
+		return l.kept.Record(l.started(nil))
+	}
+	if head.Next < end.Next { // the store is older than the log, which goes on
+		return l.kept.Continue(end, l.started(map[string]any{"reason": "the store is older than the log", "store_next": head.Next}))
+	}
+	oldest, follows := head.Next, head.Next == end.Next && head.Prev == end.Prev
+	err = l.kept.Evidence(func(seq uint64, sealed []byte) bool {
+		oldest = min(oldest, seq)
+		if seq == end.Next {
+			_, _, err := end.Follow(sealed)
+			follows = err == nil
+		}
+		return true
+	})
+	switch {
+	case err != nil:
+		return err
+	case end.Next < oldest:
+		return l.begin(fmt.Sprintf("it ends before entry %d, and entries from there to %d were in it", end.Next, oldest-1))
+	case !follows:
+		return l.begin(fmt.Sprintf("its entry %d is not the one that was recorded", end.Next-1))
+	}
+	return l.kept.ForgetEvidence(end.Next)
+}
+
+// begin puts the log aside and starts a new one, which says so and names the last checkpoint of the one before.
+func (l *Log) begin(reason string) error {
+	last, err := os.ReadFile(filepath.Join(l.folder(), "checkpoint"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	l.cancel() // not a shutdown, which would write once more
+	aside := fmt.Sprintf("%s.%s", l.folder(), time.Now().UTC().Format("20060102T150405.000000"))
+	if err := os.Rename(l.folder(), aside); err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	l.options.Logger.Error("the audit log does not belong to the store; a new one begins", "reason", reason, "old", aside)
+	if err := l.open(); err != nil {
+		return err
+	}
+	l.next, l.fresh = 0, true
+	return l.kept.Continue(evidence.Head{}, l.started(map[string]any{"reason": reason, "checkpoint": string(last), "folder": filepath.Base(aside)}))
+}
+
+// started is the entry that tells where a log, or a part of it, comes from. previous is nil at the very first start.
+func (l *Log) started(previous map[string]any) evidence.Event {
+	data := map[string]any{"origin": l.key.signer.Name(), "key": l.key.public, "lockstep": l.options.Version}
+	if previous != nil {
+		data["previous"] = previous
+	}
+	return evidence.Event{Type: evidence.LogStart, Time: time.Now(), Data: data}
+}
+
+const (
+	look       = 100 * time.Millisecond // between two looks for entries
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = time.Minute
+)
+
+// Run brings kept entries into the log until ctx ends, and then those that are left.
+func (l *Log) Run(ctx context.Context) error {
+	retry := firstRetry
+	for {
+		err := l.copy(ctx)
+		wait := look
+		if err != nil && ctx.Err() == nil {
+			l.options.Logger.Error("the audit log does not take entries; they are kept", "err", err.Error(), "retry", retry.String())
+			wait, retry = retry, min(2*retry, lastRetry)
+		} else {
+			retry = firstRetry
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Close brings what is still kept into the log and closes it. What cannot be is kept for the next start.
+func (l *Log) Close() error {
+	ctx, cancel := context.WithTimeout(l.base, 10*time.Second)
+	defer cancel()
+	err := l.copy(ctx)
+	return errors.Join(err, l.close())
+}
+
+// copy adds all kept entries to the log and forgets them once they are in it.
+func (l *Log) copy(ctx context.Context) error {
+	for {
+		n, err := l.copySome(ctx)
+		l.mu.Lock()
+		l.failed = ""
+		if err != nil {
+			l.failed = err.Error()
+		}
+		l.mu.Unlock()
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+func (l *Log) copySome(ctx context.Context) (int, error) {
+	if l.Status().Failed != "" { // some of what was not taken may be there
+		size, err := l.reader.IntegratedSize(ctx)
+		if err != nil {
+			return 0, err
+		}
+		l.took(size)
+	}
+	next := l.next
+	var entries [][]byte
+	err := l.kept.Evidence(func(seq uint64, sealed []byte) bool {
+		if seq >= next {
+			entries = append(entries, sealed)
+		}
+		return len(entries) < batch
+	})
+	if err != nil || len(entries) == 0 {
+		return 0, err
+	}
+	futures := make([]tessera.IndexFuture, len(entries))
+	for i, e := range entries {
+		futures[i] = l.add(ctx, tessera.NewEntry(e))
+	}
+	for i, f := range futures {
+		index, err := f()
+		if err != nil {
+			return 0, err
+		}
+		if want := next + uint64(i); index.Index != want {
+			return 0, fmt.Errorf("entry %d became number %d of the log", want, index.Index)
+		}
+	}
+	l.took(next + uint64(len(entries)))
+	return len(entries), l.kept.ForgetEvidence(l.next)
+}
+
+func (l *Log) took(next uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next = next
+}
+
+// Fresh reports whether the log began when it was opened: nothing is in it of what was before.
+func (l *Log) Fresh() bool { return l.fresh }
+
+// Status may be called from any goroutine.
+func (l *Log) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := Status{Origin: l.key.signer.Name(), Size: l.next, Failed: l.failed}
+	if info, err := os.Stat(filepath.Join(l.folder(), "checkpoint")); err == nil {
+		s.CheckpointAt = info.ModTime()
+	}
+	return s
+}

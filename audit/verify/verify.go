@@ -1,0 +1,242 @@
+// Package verify checks an audit log with nothing but its files and its public key: no configuration, no database, no
+// network.
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/transparency-dev/formats/log"
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/tessera/api/layout"
+	"github.com/transparency-dev/tessera/client"
+	"golang.org/x/mod/sumdb/note"
+
+	"lockstep/evidence"
+)
+
+// Check is one thing that was looked at.
+type Check struct {
+	Name   string `json:"check"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"` // what was found; if not OK, what is wrong and where
+}
+
+// Result is what became of all checks of a log.
+type Result struct {
+	Origin string                 `json:"origin"`
+	Size   uint64                 `json:"size"` // entries that the checkpoint covers
+	Root   string                 `json:"root"`
+	From   time.Time              `json:"from"` // of the first entry
+	To     time.Time              `json:"to"`   // of the last one
+	Counts map[evidence.Type]uint `json:"counts"`
+	Checks []Check                `json:"checks"`
+}
+
+// OK reports whether nothing is wrong.
+func (r *Result) OK() bool {
+	for _, c := range r.Checks {
+		if !c.OK {
+			return false
+		}
+	}
+	return len(r.Checks) > 0
+}
+
+// check notes what one check has found. A nil error is what was looked for.
+func (r *Result) check(name, found string, err error) bool {
+	if err != nil {
+		found = err.Error()
+	}
+	r.Checks = append(r.Checks, Check{name, err == nil, found})
+	return err == nil
+}
+
+// Options say what a log is held against.
+type Options struct {
+	Key string // verifier key of the log, as in log.vkey
+	// Seen is a checkpoint of the same log that somebody has kept; the log must still hold all that it covers.
+	Seen []byte
+	// Each, if set, is given every entry that follows on the one before.
+	Each func(*evidence.Entry)
+}
+
+// Log checks the log in a folder. The error is for a key that is none; all that is wrong with the log is in the result.
+func Log(ctx context.Context, dir string, o Options) (*Result, error) {
+	verifier, err := note.NewVerifier(strings.TrimSpace(o.Key))
+	if err != nil {
+		return nil, fmt.Errorf("the key is no verifier key: give the content of log.vkey: %w", err)
+	}
+	v := &walk{
+		Result: &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)},
+		files:  client.FileFetcher{Root: dir}, verifier: verifier, each: o.Each,
+	}
+	v.all(ctx, o)
+	return v.Result, nil
+}
+
+// walk is a log that is read.
+type walk struct {
+	*Result
+	files    client.FileFetcher
+	verifier note.Verifier
+	hashes   [][]byte // of the leaves
+	story    story
+	each     func(*evidence.Entry)
+}
+
+func (v *walk) all(ctx context.Context, o Options) {
+	at, err := v.checkpoint(ctx)
+	if !v.check("checkpoint is signed by the key", fmt.Sprintf("%d entries of %s", v.Size, v.Origin), err) {
+		return
+	}
+	var seen *log.Checkpoint
+	if o.Seen != nil {
+		if seen, err = v.parse(o.Seen); err == nil && seen.Size > at.Size {
+			err = fmt.Errorf("the log has %d entries; the checkpoint that was kept covers %d: entries %d to %d are gone", at.Size, seen.Size, at.Size, seen.Size-1)
+		}
+		if err != nil {
+			v.check("log holds what was seen before", "", err)
+			return
+		}
+	}
+	chain, err := v.read(ctx, at.Size)
+	if !v.check("entries are all there", fmt.Sprintf("%d", at.Size), err) {
+		return
+	}
+	tiles := v.tiles(ctx)
+	if root := rootOf(v.hashes); bytes.Equal(root, at.Hash) {
+		v.check("entries are the ones that were signed", "root "+v.Root, nil)
+	} else {
+		v.check("entries are the ones that were signed", "", v.culprit(tiles))
+	}
+	v.check("tiles are those of the entries", "on all levels", tiles)
+	if seen != nil {
+		err = nil
+		if !bytes.Equal(rootOf(v.hashes[:seen.Size]), seen.Hash) {
+			err = fmt.Errorf("the first %d entries are other ones than in the checkpoint that was kept: the log has forked", seen.Size)
+		}
+		v.check("log holds what was seen before", fmt.Sprintf("%d entries", seen.Size), err)
+	}
+	v.check("entries follow on one another", fmt.Sprintf("0 to %d, each with the hash of the one before", at.Size-1), chain)
+	v.story.checks(v.Result, chain)
+}
+
+// culprit names the first entry that its tile tells to be another.
+func (v *walk) culprit(tiles error) error {
+	if tiles != nil {
+		return fmt.Errorf("the entries give another root: %w", tiles)
+	}
+	return errors.New("the entries give another root than the signed one, and their tiles go with them: entries were exchanged or taken out")
+}
+
+func (v *walk) checkpoint(ctx context.Context) (*log.Checkpoint, error) {
+	raw, err := v.files.ReadCheckpoint(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("there is none: %w", err)
+	}
+	at, err := v.parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	v.Size, v.Root = at.Size, fmt.Sprintf("%x", at.Hash)
+	if at.Size == 0 {
+		return nil, errors.New("it covers no entries")
+	}
+	return at, nil
+}
+
+func (v *walk) parse(raw []byte) (*log.Checkpoint, error) {
+	at, _, _, err := log.ParseCheckpoint(raw, v.verifier.Name(), v.verifier)
+	if err != nil {
+		return nil, fmt.Errorf("no checkpoint that %s has signed: %w", v.verifier.Name(), err)
+	}
+	return at, nil
+}
+
+// read reads all entries. Its first result is what is wrong with their chain.
+func (v *walk) read(ctx context.Context, size uint64) (chain, err error) {
+	var head evidence.Head
+	v.hashes = make([][]byte, 0, size)
+	for i := uint64(0); i*layout.EntryBundleWidth < size; i++ {
+		b, err := client.GetEntryBundle(ctx, v.files.ReadEntryBundle, i, size)
+		if err != nil {
+			return chain, fmt.Errorf("entries from %d on cannot be read: %w", i*layout.EntryBundleWidth, err)
+		}
+		if want := min(layout.EntryBundleWidth, size-i*layout.EntryBundleWidth); uint64(len(b.Entries)) < want {
+			return chain, fmt.Errorf("entry %d is missing: its file holds %d entries of %d", i*layout.EntryBundleWidth+uint64(len(b.Entries)), len(b.Entries), want)
+		}
+		for _, sealed := range b.Entries[:min(layout.EntryBundleWidth, size-i*layout.EntryBundleWidth)] {
+			v.hashes = append(v.hashes, rfc6962.DefaultHasher.HashLeaf(sealed))
+			if chain != nil {
+				continue
+			}
+			var e *evidence.Entry
+			if e, head, chain = head.Follow(sealed); chain == nil {
+				v.take(e)
+			}
+		}
+	}
+	return chain, nil
+}
+
+func (v *walk) take(e *evidence.Entry) {
+	if v.From.IsZero() {
+		v.From = e.Time
+	}
+	v.To = e.Time
+	v.Counts[e.Type]++
+	v.story.take(e)
+	if v.each != nil {
+		v.each(e)
+	}
+}
+
+// tiles holds the log's tiles against the hashes of its entries, level by level.
+func (v *walk) tiles(ctx context.Context) error {
+	const width = layout.TileWidth
+	size := uint64(len(v.hashes))
+	for level, hashes := uint64(0), v.hashes; len(hashes) > 0; level++ {
+		var above [][]byte
+		for n := 0; n*width < len(hashes); n++ {
+			want := hashes[n*width : min((n+1)*width, len(hashes))]
+			raw, err := v.files.ReadTile(ctx, level, uint64(n), layout.PartialTileSize(level, uint64(n), size))
+			if err != nil {
+				return fmt.Errorf("tile %d of level %d cannot be read: %w", n, level, err)
+			}
+			for i, h := range want {
+				if at := i * len(h); at+len(h) > len(raw) || !bytes.Equal(raw[at:at+len(h)], h) {
+					first := uint64(n*width+i) << (8 * level)
+					return fmt.Errorf("entry %d is not the one that tile %d of level %d is about", first, n, level)
+				}
+			}
+			if len(raw) > len(want)*rfc6962.DefaultHasher.Size() && len(want) < width {
+				return fmt.Errorf("tile %d of level %d is longer than it may be", n, level)
+			}
+			if len(want) == width {
+				above = append(above, rootOf(want))
+			}
+		}
+		hashes = above
+	}
+	return nil
+}
+
+// rootOf is the root of a tree over leaves (RFC 6962, section 2.1).
+func rootOf(hashes [][]byte) []byte {
+	factory := compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+	tree := factory.NewEmptyRange(0)
+	for _, h := range hashes {
+		_ = tree.Append(h, nil) // fails only for indexes that do not follow on one another
+	}
+	root, err := tree.GetRootHash(nil)
+	if err != nil || root == nil {
+		return rfc6962.DefaultHasher.EmptyRoot()
+	}
+	return root
+}

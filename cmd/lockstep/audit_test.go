@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/audit"
+	"lockstep/audit/verify"
+	"lockstep/evidence"
+	"lockstep/store"
+)
+
+// auditLog writes a small log into a data_dir and returns a configuration of it.
+func auditLog(t *testing.T) (dir, file string) {
+	t.Helper()
+	dir = t.TempDir()
+	s, err := store.Open(dir, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := audit.Open(t.Context(), audit.Options{Dir: filepath.Join(dir, "audit"), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Record(evidence.Event{Type: evidence.Stop, Time: time.Now(), Data: struct{}{}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Run(ended()); err != nil {
+		t.Fatal(err)
+	}
+	for _, close := range []func() error{l.Close, s.Close} {
+		if err := close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file = filepath.Join(t.TempDir(), "lockstep.yaml")
+	yaml := "data_dir: " + dir + "\naudit: {}\ngroups:\n  - name: shop\n    engine: postgres\n    members:\n" +
+		"      - {name: a, dsn: \"postgres://x@a/x\"}\n      - {name: b, dsn: \"postgres://x@b/x\"}\n    tables: {include: [\"public.*\"]}\n"
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir, file
+}
+
+func ended() context.Context {
+	ctx, end := context.WithCancel(context.Background())
+	end()
+	return ctx
+}
+
+func TestAuditLogIsVerifiedFromItsFilesAndItsKey(t *testing.T) {
+	dir, file := auditLog(t)
+	log := filepath.Join(dir, "audit", "log")
+	code, key, stderr := lockstep(t, "audit", "key", "-c", file)
+	if code != exitInStep || !strings.HasPrefix(key, "example.org/lockstep+") {
+		t.Fatalf("exit code %d, %q %q", code, key, stderr)
+	}
+	vkey := filepath.Join(t.TempDir(), "log.vkey")
+	if err := os.WriteFile(vkey, []byte(key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := lockstep(t, "audit", "verify", log, "--key", vkey, "--seen", filepath.Join(log, "checkpoint"))
+	if code != exitInStep || strings.Count(stdout, "PASS") != 8 || !strings.Contains(stdout, "example.org/lockstep, entries 0 to 1, ") {
+		t.Errorf("exit code %d, %q %q", code, stdout, stderr)
+	}
+	bundle := filepath.Join(log, "tile/entries/000.p/2")
+	b, err := os.ReadFile(bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bundle, []byte(strings.Replace(string(b), `"stop"`, `"stap"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, _ = lockstep(t, "audit", "verify", log, "--key", vkey, "-o", "json")
+	var r verify.Result
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != exitDiverged || r.OK() {
+		t.Errorf("exit code %d, %q %v", code, stdout, err)
+	}
+	if code, stdout, _ = lockstep(t, "audit", "verify", log, "--key", vkey); code != exitDiverged || !strings.Contains(stdout, "FAIL") || !strings.Contains(stdout, "entry 1 is not the one") {
+		t.Errorf("exit code %d, %q", code, stdout)
+	}
+}
+
+func TestAuditRefusesWhatItCannotUse(t *testing.T) {
+	dir, file := auditLog(t)
+	log := filepath.Join(dir, "audit", "log")
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"verify", log}, exitUsage, "--key is missing: name the file that holds what lockstep audit key prints"},
+		{[]string{"verify", log, "--key", "/nowhere"}, exitUnknown, "read the key: open /nowhere: no such file or directory"},
+		{[]string{"verify", log, "--key", file}, exitUsage, "the key is no verifier key: give the content of log.vkey"},
+		{[]string{"verify", file, "--key", file}, exitUnknown, "is no folder: name the folder log of an audit log"},
+		{[]string{"key", "-c", "/nowhere"}, exitUsage, "no such file"},
+	} {
+		code, stdout, stderr := lockstep(t, append([]string{"audit"}, c.args...)...)
+		if code != c.code || !strings.Contains(stderr, c.says) || stdout != "" || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%v: exit code %d, %q, %q", c.args, code, stdout, stderr)
+		}
+	}
+}

@@ -1,0 +1,36 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"time"
+)
+
+// DefaultAuditEvery is what a file gets that says nothing else.
+const DefaultAuditEvery = time.Hour
+
+// Audit says what is recorded for auditors.
+type Audit struct {
+	On          bool          // there is a log
+	Every       time.Duration // between two records of what each member was known to hold
+	IncludeKeys bool          // keys of rows that differ are recorded as they are
+	Origin      string        // name of the log; empty: by the host's name
+}
+
+// origin is what can be part of a key's name, see https://c2sp.org/signed-note.
+var origin = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9./_-]{0,99}$`)
+
+func decodeAudit(n node) Audit {
+	f := n.fields("every", "include_keys", "origin")
+	if !n.present() {
+		return Audit{}
+	}
+	a := Audit{On: true, Every: f["every"].duration(DefaultAuditEvery), IncludeKeys: f["include_keys"].claim(), Origin: f["origin"].text()}
+	if f["every"].present() && a.Every < leastEvery {
+		f["every"].fail(fmt.Sprintf("%v is too often", a.Every), fmt.Sprintf("write at least %v", leastEvery))
+	}
+	if a.Origin != "" && !origin.MatchString(a.Origin) {
+		f["origin"].fail(fmt.Sprintf("%q is not usable", a.Origin), "write a name that is yours, without a scheme, such as example.org/lockstep")
+	}
+	return a
+}

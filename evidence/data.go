@@ -1,0 +1,93 @@
+package evidence
+
+import "time"
+
+// StartData is what a start records: by which configuration what is watched from now on.
+type StartData struct {
+	Lockstep string      `json:"lockstep"`      // version
+	Config   string      `json:"config_sha256"` // of the configuration with its defaults, without secrets
+	Groups   []GroupData `json:"groups"`
+}
+
+// GroupData is the scope of a group.
+type GroupData struct {
+	Name      string       `json:"name"`
+	Engine    string       `json:"engine"`
+	Reference string       `json:"reference"`
+	Members   []MemberData `json:"members"`
+	Include   []string     `json:"include"` // patterns of tables
+	Exclude   []string     `json:"exclude,omitempty"`
+	LagBudget float64      `json:"lag_budget_seconds"`
+	Every     float64      `json:"coverage_every_seconds"`
+}
+
+// MemberData is a member of a group.
+type MemberData struct {
+	Name     string `json:"name"`
+	ScanOnly bool   `json:"scan_only,omitempty"`
+}
+
+// CoverageData is what one member of a group was known to hold. The tables of a member may take several entries.
+type CoverageData struct {
+	Member   string      `json:"member"`
+	Role     string      `json:"role"` // reference or replica
+	Position string      `json:"position"`
+	Lag      float64     `json:"lag_seconds"`
+	ProvenAt *time.Time  `json:"proven_at"` // null: never since the start
+	Every    float64     `json:"every_seconds"`
+	Part     int         `json:"part,omitempty"`
+	Parts    int         `json:"parts,omitempty"` // 0: the only one
+	Tables   []TableData `json:"tables"`
+}
+
+// TableData is what a member was known to hold of a table.
+type TableData struct {
+	Table      string         `json:"table"`
+	Verdict    string         `json:"verdict"`
+	Reason     string         `json:"reason,omitempty"`
+	Rows       int64          `json:"rows"`
+	Ranges     map[string]int `json:"ranges"`         // by verdict
+	Root       string         `json:"root,omitempty"` // of the Merkle tree over the ranges
+	VerifiedAt *time.Time     `json:"verified_at"`    // when the rows were read that were read longest ago; null: not all were
+}
+
+// GapData is a time for which lockstep cannot say whether a table of a member is the same.
+type GapData struct {
+	Member string    `json:"member"`
+	Table  string    `json:"table"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until,omitzero"` // of a closed one
+}
+
+// DivergenceData is a divergence, as the API tells of it, but for its keys.
+type DivergenceData struct {
+	ID           string            `json:"id"`
+	Table        string            `json:"table"`
+	Member       string            `json:"member"`
+	Reference    string            `json:"reference"`
+	Kind         string            `json:"kind"`
+	Cause        string            `json:"cause"`
+	Detail       string            `json:"detail,omitempty"`
+	Expected     bool              `json:"expected,omitempty"`
+	Keys         int64             `json:"keys"`
+	Ranges       []RangeData       `json:"ranges"`                  // the first of them
+	RangesTotal  int               `json:"ranges_total"`            // as many as were listed
+	RangesSHA256 string            `json:"ranges_sha256,omitempty"` // of all of them, where not all are here
+	Truncated    bool              `json:"truncated,omitempty"`     // there are more than lockstep lists
+	Transaction  string            `json:"transaction,omitempty"`
+	CommittedAt  *time.Time        `json:"committed_at,omitempty"`
+	Positions    map[string]string `json:"positions"`
+	FirstSeen    time.Time         `json:"first_seen"`
+	ConfirmedAt  time.Time         `json:"confirmed_at"`
+	ResolvedAt   *time.Time        `json:"resolved_at,omitempty"`
+}
+
+// RangeData is a range of keys that differ. Its bounds are keys as JSON, or their keyed hashes.
+type RangeData struct {
+	First   string `json:"first"`
+	Last    string `json:"last"`
+	Changed int64  `json:"changed,omitempty"`
+	Missing int64  `json:"missing,omitempty"`
+	Extra   int64  `json:"extra,omitempty"`
+}

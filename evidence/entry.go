@@ -1,0 +1,140 @@
+// Package evidence defines the entries of the audit log: their canonical form, and the chain that orders them.
+//
+// An entry is one line of canonical JSON (RFC 8785) under 64 KiB. It holds its own sequence number, which is its index in
+// the log, and the hash of the entry before, so that entries which are missing, added or moved show even without the
+// log's tree.
+package evidence
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/gowebpki/jcs"
+)
+
+// Version is that of the entries' form.
+const Version = 1
+
+// MaxSize is less than what an entry may take: bundles of the tiled log have lengths of 16 bits
+// (https://c2sp.org/tlog-tiles).
+const MaxSize = 1<<16 - 1
+
+// Type says what an entry records.
+type Type string
+
+// The types. What each one's data holds is in docs/audit.md.
+const (
+	LogStart          Type = "log_start"
+	Start             Type = "start"
+	Stop              Type = "stop"
+	Coverage          Type = "coverage"
+	GapOpen           Type = "gap_open"
+	GapClose          Type = "gap_close"
+	DivergenceOpen    Type = "divergence_open"
+	DivergenceResolve Type = "divergence_resolve"
+	Acknowledge       Type = "acknowledge"
+	ConfigChange      Type = "config_change"
+	ClockState        Type = "clock_state"
+)
+
+// Types are all of them, in the order of reports.
+var Types = []Type{LogStart, Start, Stop, ConfigChange, ClockState, Coverage, GapOpen, GapClose, DivergenceOpen, DivergenceResolve, Acknowledge}
+
+// Hash is the SHA-256 of an entry's bytes. The zero Hash stands before the first entry.
+type Hash [sha256.Size]byte
+
+// String spells a hash as entries do.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// Event is what is to be recorded, before it has its place in the log.
+type Event struct {
+	Type  Type
+	Group string // empty: of lockstep as a whole
+	Time  time.Time
+	Data  any // becomes a JSON object
+}
+
+// Entry is an entry of the log.
+type Entry struct {
+	Version int             `json:"v"`
+	Type    Type            `json:"type"`
+	Seq     uint64          `json:"seq"`
+	Time    time.Time       `json:"time"`
+	Group   string          `json:"group,omitempty"`
+	Prev    string          `json:"prev"`
+	Data    json.RawMessage `json:"data"`
+}
+
+// Head is the end of a chain: where the next entry goes.
+type Head struct {
+	Next uint64
+	Prev Hash
+	Time time.Time // of the last entry
+}
+
+// Skew is how far the clock may step back between two entries without that being recorded.
+const Skew = time.Second
+
+// Seal gives an event its place and returns the entry's bytes and the head behind it.
+func (h Head) Seal(e Event) ([]byte, Head, error) {
+	data, err := json.Marshal(e.Data)
+	if err != nil {
+		return nil, h, fmt.Errorf("%s entry: %w", e.Type, err)
+	}
+	entry := Entry{Version: Version, Type: e.Type, Seq: h.Next, Time: e.Time.UTC().Truncate(time.Microsecond), Group: e.Group, Prev: h.Prev.String(), Data: data}
+	plain, err := json.Marshal(entry)
+	if err != nil {
+		return nil, h, fmt.Errorf("%s entry: %w", e.Type, err)
+	}
+	sealed, err := jcs.Transform(plain)
+	if err != nil {
+		return nil, h, fmt.Errorf("%s entry: %w", e.Type, err)
+	}
+	if len(sealed) > MaxSize {
+		return nil, h, fmt.Errorf("%s entry has %d bytes, more than %d", e.Type, len(sealed), MaxSize)
+	}
+	return sealed, Head{Next: h.Next + 1, Prev: sha256.Sum256(sealed), Time: entry.Time}, nil
+}
+
+// Follow checks that an entry is the one that belongs at the head, in its canonical form, and returns it and the head
+// behind it.
+func (h Head) Follow(sealed []byte) (*Entry, Head, error) {
+	e, err := Parse(sealed)
+	switch {
+	case err != nil:
+		return nil, h, fmt.Errorf("entry %d: %w", h.Next, err)
+	case e.Seq != h.Next:
+		return nil, h, fmt.Errorf("entry %d says that it is number %d", h.Next, e.Seq)
+	case e.Prev != h.Prev.String():
+		return nil, h, fmt.Errorf("entry %d follows on one of hash %.16s…, but the one before has %.16s…", h.Next, e.Prev, h.Prev)
+	case e.Type != ClockState && e.Time.Before(h.Time.Add(-Skew)):
+		return nil, h, fmt.Errorf("entry %d is of %s, %v before the entry that it follows, and no clock_state tells of it",
+			h.Next, e.Time.Format(time.RFC3339), h.Time.Sub(e.Time).Round(time.Millisecond))
+	}
+	return e, Head{Next: h.Next + 1, Prev: sha256.Sum256(sealed), Time: e.Time}, nil
+}
+
+// Parse reads an entry, which must be in canonical form.
+func Parse(sealed []byte) (*Entry, error) {
+	var e Entry
+	strict := json.NewDecoder(bytes.NewReader(sealed))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&e); err != nil {
+		return nil, fmt.Errorf("is no entry: %w", err)
+	}
+	if e.Version != Version {
+		return nil, fmt.Errorf("is of version %d; this lockstep knows %d", e.Version, Version)
+	}
+	canonical, err := jcs.Transform(sealed)
+	if err != nil || !bytes.Equal(canonical, sealed) {
+		return nil, fmt.Errorf("is not in canonical form")
+	}
+	return &e, nil
+}
+
+// Event returns an entry without its place, to be sealed again elsewhere.
+func (e *Entry) Event() Event { return Event{Type: e.Type, Group: e.Group, Time: e.Time, Data: e.Data} }

@@ -1,0 +1,94 @@
+package monitor_test
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/audit"
+	"lockstep/audit/verify"
+	"lockstep/evidence"
+	"lockstep/internal/cluster"
+	"lockstep/monitor"
+)
+
+const audited = "audit: {every: 1m, origin: example.org/lockstep}\n"
+
+// verifyLog has the audit log pass, which nobody writes any more, and returns the result and all entries.
+func verifyLog(t *testing.T, c servers) (*verify.Result, []*evidence.Entry) {
+	t.Helper()
+	dir := monitor.AuditDir(c.Configuration())
+	public, err := audit.PublicKey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []*evidence.Entry
+	r, err := verify.Log(t.Context(), filepath.Join(dir, "log"), verify.Options{Key: public, Each: func(e *evidence.Entry) { entries = append(entries, e) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, check := range r.Checks {
+		if !check.OK {
+			t.Errorf("%s: %s", check.Name, check.Detail)
+		}
+	}
+	return r, entries
+}
+
+// What auditors need is recorded as it happens: what was covered, what was found and how long it lived, when it could not
+// be known, when lockstep ran.
+func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable, Extra: audited, LagBudget: time.Second})
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 10))
+	w.inStep()
+	w.exec("us-1", "UPDATE items SET price = 99 WHERE id IN (3, 4)")
+	w.finds(`us-1 public.items changed errant_transaction {"id":3}..{"id":4}`)
+	if err := c.Member("us-2").Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.until("us-2 to be unverified", func() bool { return w.table("us-2", "public.items").Verdict == "unverified" })
+	time.Sleep(12 * time.Second) // such a time is a gap from 10 seconds on
+	if err := c.Member("us-2").Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id IN (3, 4)")
+	w.finds()
+	w.inStep()
+	w.stop()
+	r, entries := verifyLog(t, c)
+	for kind, want := range map[evidence.Type]uint{
+		evidence.LogStart: 1, evidence.Start: 1, evidence.Stop: 1, evidence.DivergenceOpen: 1, evidence.DivergenceResolve: 1, evidence.GapOpen: 1, evidence.GapClose: 1,
+	} {
+		if r.Counts[kind] != want {
+			t.Errorf("%d entries of %s, want %d: %v", r.Counts[kind], kind, want, r.Counts)
+		}
+	}
+	if r.Counts[evidence.Coverage] < 3 {
+		t.Errorf("coverage of 3 members: %v", r.Counts)
+	}
+	for _, e := range entries {
+		switch e.Type {
+		case evidence.DivergenceOpen:
+			var d evidence.DivergenceData
+			if err := json.Unmarshal(e.Data, &d); err != nil {
+				t.Fatal(err)
+			}
+			if d.Keys != 2 || d.Member != "us-1" || d.Transaction == "" || len(d.Ranges) != 1 || !strings.HasPrefix(d.Ranges[0].First, "hmac-sha256:") || strings.Contains(string(e.Data), `"id\"`) {
+				t.Errorf("recorded was %s", e.Data)
+			}
+		case evidence.GapClose:
+			var d evidence.GapData
+			if err := json.Unmarshal(e.Data, &d); err != nil || d.Member != "us-2" || d.Until.Sub(d.Since) < 10*time.Second {
+				t.Errorf("recorded was %s (%v)", e.Data, err)
+			}
+		case evidence.Coverage:
+			var d evidence.CoverageData
+			if err := json.Unmarshal(e.Data, &d); err != nil || len(d.Tables) != 1 || d.Tables[0].Table != "public.items" {
+				t.Errorf("recorded was %s (%v)", e.Data, err)
+			}
+		}
+	}
+}

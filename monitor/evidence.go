@@ -1,0 +1,271 @@
+package monitor
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"lockstep/align"
+	"lockstep/audit"
+	"lockstep/config"
+	"lockstep/evidence"
+	"lockstep/store"
+)
+
+// EvidencePlan says what a group records for auditors.
+type EvidencePlan struct {
+	Every time.Duration // between two records of what each member was known to hold; 0: nothing is recorded
+	// Key spells a key that differs, given as JSON.
+	Key func(table string, key json.RawMessage) string
+}
+
+const (
+	inlineBytes = 48 << 10         // that the parts of an entry which have no bound may take
+	leastGap    = 10 * time.Second // shorter times of uncertainty are no gap
+)
+
+// gap is a time for which a table of a member has not been known to be the same.
+type gap struct {
+	evidence.GapData
+	recorded bool
+}
+
+// record gathers, on the goroutine that owns the ledger, what auditors are to know. It becomes durable with the next commit.
+type recorder struct {
+	plan    EvidencePlan
+	covered time.Time
+	gaps    map[[2]string]*gap // by member and table
+}
+
+// observe records coverage when it is due, and gaps.
+func (g *Group) observe(s *align.GroupStatus) {
+	r := &g.recorder
+	if r.plan.Every == 0 {
+		return
+	}
+	for _, m := range s.Members {
+		for _, t := range m.Tables {
+			g.observeGap(s.At, m, t)
+		}
+	}
+	if s.At.Sub(r.covered) < r.plan.Every {
+		return
+	}
+	if r.covered.IsZero() && s.At.Sub(g.opened) < min(r.plan.Every, time.Minute) && unknown(s) {
+		return // the first one is to have something to say
+	}
+	r.covered = s.At
+	for _, m := range s.Members {
+		g.cover(s.At, m)
+	}
+}
+
+// unknown reports whether there is a member of which nothing is known yet.
+func unknown(s *align.GroupStatus) bool {
+	return slices.ContainsFunc(s.Members, func(m align.MemberStatus) bool { return m.ProvenAt.IsZero() })
+}
+
+func (g *Group) observeGap(now time.Time, m align.MemberStatus, t align.TableStatus) {
+	key := [2]string{m.Name, t.Table}
+	open := g.recorder.gaps[key]
+	switch {
+	case m.Role == "reference" || t.Verdict != align.Unverified:
+		if open == nil {
+			return
+		}
+		delete(g.recorder.gaps, key)
+		if open.recorded {
+			open.Until = now.UTC()
+			g.state.Record(evidence.Event{Type: evidence.GapClose, Group: g.opt.Name, Time: now, Data: open.GapData})
+		}
+	case open == nil:
+		g.recorder.gaps[key] = &gap{GapData: evidence.GapData{Member: m.Name, Table: t.Table, Reason: t.Reason, Since: now.UTC()}}
+	case !open.recorded && now.Sub(open.Since) >= max(leastGap, g.opt.Budget(t.Table)):
+		open.recorded, open.Reason = true, t.Reason
+		g.state.Record(evidence.Event{Type: evidence.GapOpen, Group: g.opt.Name, Time: now, Data: open.GapData})
+	}
+}
+
+// cover records what a member is known to hold, in as many entries as that takes.
+func (g *Group) cover(now time.Time, m align.MemberStatus) {
+	d := evidence.CoverageData{
+		Member: m.Name, Role: m.Role, Position: m.Position.String(), Lag: m.Behind.Seconds(), ProvenAt: timeOrNull(m.ProvenAt),
+		Every: g.recorder.plan.Every.Seconds(), Tables: []evidence.TableData{},
+	}
+	parts := [][]evidence.TableData{nil}
+	size := 0
+	for _, t := range m.Tables {
+		ranges := make(map[string]int)
+		for verdict, n := range t.Ranges {
+			ranges[string(verdict)] = int(n)
+		}
+		data := evidence.TableData{
+			Table: t.Table, Verdict: string(t.Verdict), Reason: t.Reason, Rows: t.Rows, Ranges: ranges, Root: t.Root, VerifiedAt: timeOrNull(t.VerifiedAt),
+		}
+		text, _ := json.Marshal(data) // of strings, numbers and times
+		if size += len(text); size > inlineBytes {
+			parts, size = append(parts, nil), len(text)
+		}
+		parts[len(parts)-1] = append(parts[len(parts)-1], data)
+	}
+	for i, tables := range parts {
+		if d.Tables = tables; len(parts) > 1 {
+			d.Part, d.Parts = i+1, len(parts)
+		}
+		g.state.Record(evidence.Event{Type: evidence.Coverage, Group: g.opt.Name, Time: now, Data: d})
+	}
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Millisecond)
+	return &t
+}
+
+// record records that a divergence was opened or resolved.
+func (p EvidencePlan) record(state *store.Group, d *align.Divergence) {
+	if p.Every == 0 {
+		return
+	}
+	e := evidence.Event{Type: evidence.DivergenceOpen, Group: d.Group, Time: time.Now(), Data: p.divergence(d)}
+	if d.State != align.Open {
+		e.Type = evidence.DivergenceResolve
+	}
+	state.Record(e)
+}
+
+func (p EvidencePlan) divergence(d *align.Divergence) evidence.DivergenceData {
+	data := evidence.DivergenceData{
+		ID: d.ID, Table: d.Table, Member: d.Member, Reference: d.Reference, Kind: string(d.Kind), Cause: string(d.Cause), Detail: d.Detail, Expected: d.Expected,
+		Keys: d.Keys, Ranges: []evidence.RangeData{}, RangesTotal: len(d.Ranges), Truncated: d.Truncated,
+		Positions: d.Positions, FirstSeen: d.FirstSeen.UTC(), ConfirmedAt: d.ConfirmedAt.UTC(), ResolvedAt: d.ResolvedAt,
+	}
+	if by := d.IntroducedBy; by != nil {
+		data.Transaction, data.CommittedAt = by.Transaction, timeOrNull(by.CommittedAt)
+	}
+	all, size := sha256.New(), 0
+	for _, r := range d.Ranges {
+		data1 := evidence.RangeData{First: p.Key(d.Table, r.First), Last: p.Key(d.Table, r.Last), Changed: r.Changed, Missing: r.Missing, Extra: r.Extra}
+		text, _ := json.Marshal(data1) // of strings and numbers
+		all.Write(text)
+		if size += len(text); size <= inlineBytes {
+			data.Ranges = append(data.Ranges, data1)
+		}
+	}
+	if len(data.Ranges) < len(d.Ranges) {
+		data.RangesSHA256 = hex.EncodeToString(all.Sum(nil))
+	}
+	return data
+}
+
+// keySpelling returns how keys are spelled in evidence: as they are, or by a keyed hash, under which the same key is the
+// same, and which nobody can turn back without the store.
+func (d *Daemon) keySpelling() func(string, json.RawMessage) string {
+	if d.config.Audit.IncludeKeys {
+		return func(_ string, key json.RawMessage) string { return string(key) }
+	}
+	secret := d.store.Secret()
+	return func(table string, key json.RawMessage) string {
+		h := hmac.New(sha256.New, secret[:])
+		h.Write([]byte("evidence\x00" + table + "\x00"))
+		h.Write(key)
+		return "hmac-sha256:" + hex.EncodeToString(h.Sum(nil)[:16])
+	}
+}
+
+// startEvidence records by which configuration what is watched from now on. A log that has just begun is told of what is
+// open already.
+func (d *Daemon) startEvidence(version string) error {
+	if d.audit == nil {
+		return nil
+	}
+	data := evidence.StartData{Lockstep: version, Config: d.config.SHA256}
+	for i, g := range d.groups {
+		c := &d.config.Groups[i]
+		scope := evidence.GroupData{
+			Name: c.Name, Engine: c.Engine, Reference: g.opt.Reference, Include: c.Tables.Include, Exclude: c.Tables.Exclude,
+			LagBudget: c.Budget.Seconds(), Every: d.config.Audit.Every.Seconds(),
+		}
+		for _, m := range c.Members {
+			scope.Members = append(scope.Members, evidence.MemberData{Name: m.Name, ScanOnly: m.ScanOnly})
+		}
+		data.Groups = append(data.Groups, scope)
+	}
+	events := []evidence.Event{{Type: evidence.Start, Time: time.Now(), Data: data}}
+	if d.audit.Fresh() {
+		open, err := d.openDivergences()
+		if err != nil {
+			return err
+		}
+		events = append(events, open...)
+	}
+	return d.store.Record(events...)
+}
+
+// openDivergences are the events that tell of those which are open, as of now.
+func (d *Daemon) openDivergences() (events []evidence.Event, err error) {
+	now := time.Now()
+	for _, g := range d.groups {
+		err := g.Divergences(func(v *align.Divergence) bool {
+			if v.State == align.Open {
+				events = append(events, evidence.Event{Type: evidence.DivergenceOpen, Group: v.Group, Time: now, Data: g.recorder.plan.divergence(v)})
+			}
+			return true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.Reverse(events) // the oldest first
+	return events, nil
+}
+
+// openAudit opens the audit log if the configuration has one.
+func (d *Daemon) openAudit(ctx context.Context, o DaemonOptions) (err error) {
+	c := d.config.Audit
+	if !c.On {
+		return nil
+	}
+	options := audit.Options{Dir: AuditDir(d.config), Origin: c.Origin, Version: o.Version, Logger: d.log}
+	d.audit, err = audit.Open(ctx, options, d.store)
+	return err
+}
+
+// coverageEvery is the time between two records of coverage; 0: there are none.
+func (d *Daemon) coverageEvery() time.Duration {
+	if !d.config.Audit.On {
+		return 0
+	}
+	return d.config.Audit.Every
+}
+
+// Audit says how it goes with the audit log; nil: there is none. It may be called from any goroutine.
+func (d *Daemon) Audit() *audit.Status {
+	if d.audit == nil {
+		return nil
+	}
+	s := d.audit.Status()
+	return &s
+}
+
+// AuditDir is where the audit log of a configuration is.
+func AuditDir(c *config.Config) string { return filepath.Join(c.DataDir, "audit") }
+
+// closeAudit records the end and closes the log.
+func (d *Daemon) closeAudit() error {
+	if d.audit == nil {
+		return nil
+	}
+	err := d.store.Record(evidence.Event{Type: evidence.Stop, Time: time.Now(), Data: struct{}{}})
+	if err != nil {
+		return err
+	}
+	return d.audit.Close()
+}

@@ -1,0 +1,161 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"lockstep/evidence"
+)
+
+// chain gives events their place in the audit log. Whoever has it locked commits what it has placed before he lets go, so
+// that entries become durable in their order, and each with the change that it records.
+type chain struct {
+	mu   sync.Mutex
+	head evidence.Head
+	on   bool // events are kept
+}
+
+func entryKey(seq uint64) []byte { return binary.BigEndian.AppendUint64([]byte{kindEntry}, seq) }
+
+// KeepEvidence has events kept from now on, until they are forgotten, and returns where the chain goes on. It is to be
+// called before groups are opened.
+func (s *Store) KeepEvidence() (evidence.Head, error) {
+	s.chain.mu.Lock()
+	defer s.chain.mu.Unlock()
+	v, closer, err := s.db.Get([]byte{kindChain})
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+	case err != nil:
+		return evidence.Head{}, readError(s.dir, err)
+	default:
+		defer closer.Close()
+		if err := parseJSON("head of the evidence", v, &s.chain.head); err != nil {
+			return evidence.Head{}, damaged(s.dir, err)
+		}
+	}
+	s.chain.on = true
+	return s.chain.head, nil
+}
+
+// Record keeps an event with the group's next commit.
+func (g *Group) Record(e evidence.Event) { g.events = append(g.events, e) }
+
+// Record keeps events of lockstep as a whole.
+func (s *Store) Record(events ...evidence.Event) error {
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	return s.commitWith(batch, events)
+}
+
+// commitWith commits a batch with events that have happened.
+func (s *Store) commitWith(batch *pebble.Batch, events []evidence.Event) error {
+	if len(events) == 0 {
+		return batch.Commit(pebble.Sync)
+	}
+	s.chain.mu.Lock()
+	defer s.chain.mu.Unlock()
+	if !s.chain.on {
+		return batch.Commit(pebble.Sync)
+	}
+	head := s.chain.head
+	for _, e := range events {
+		var err error
+		if head, err = place(batch, head, e); err != nil {
+			return err
+		}
+	}
+	if err := s.advance(batch, head); err != nil {
+		return err
+	}
+	return nil
+}
+
+// place seals an event; a clock that has stepped back is recorded before it.
+func place(batch *pebble.Batch, head evidence.Head, e evidence.Event) (evidence.Head, error) {
+	events := []evidence.Event{e}
+	if back := head.Time.Sub(e.Time); back > evidence.Skew {
+		events = []evidence.Event{{Type: evidence.ClockState, Time: e.Time, Data: map[string]any{"stepped_back_ms": back.Milliseconds()}}, e}
+	}
+	for _, e := range events {
+		sealed, next, err := head.Seal(e)
+		if err == nil {
+			err = batch.Set(entryKey(head.Next), sealed, nil)
+		}
+		if err != nil {
+			return head, err
+		}
+		head = next
+	}
+	return head, nil
+}
+
+// advance commits a batch and the new end of the chain.
+func (s *Store) advance(batch *pebble.Batch, head evidence.Head) error {
+	v, err := json.Marshal(head)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(batch.Set([]byte{kindChain}, v, nil), batch.Commit(pebble.Sync)); err != nil {
+		return err
+	}
+	s.chain.head = head
+	return nil
+}
+
+// Evidence yields the kept entries in their order until yield returns false. It may be called from any goroutine.
+func (s *Store) Evidence(yield func(seq uint64, sealed []byte) bool) error {
+	err := s.each([]byte{kindEntry}, func(seq, sealed []byte) error {
+		if !yield(binary.BigEndian.Uint64(seq), bytes.Clone(sealed)) {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+var errEnough = errors.New("no more are wanted")
+
+// ForgetEvidence drops the entries before seq: they are in the log.
+func (s *Store) ForgetEvidence(seq uint64) error {
+	return s.db.DeleteRange(entryKey(0), entryKey(seq), pebble.NoSync)
+}
+
+// Continue moves the chain to where a log ends. First is recorded there, then what is kept already, anew.
+func (s *Store) Continue(at evidence.Head, first evidence.Event) error {
+	s.chain.mu.Lock()
+	defer s.chain.mu.Unlock()
+	events := []evidence.Event{first}
+	err := s.Evidence(func(_ uint64, sealed []byte) bool {
+		e, err := evidence.Parse(sealed)
+		if err != nil {
+			events = append(events, evidence.Event{Type: evidence.LogStart, Time: first.Time, Data: map[string]any{"lost": err.Error()}})
+			return true
+		}
+		events = append(events, e.Event())
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	if err := batch.DeleteRange([]byte{kindEntry}, after([]byte{kindEntry}), nil); err != nil {
+		return err
+	}
+	head := at
+	for _, e := range events {
+		if head, err = place(batch, head, e); err != nil {
+			return fmt.Errorf("continue the evidence: %w", err)
+		}
+	}
+	return s.advance(batch, head)
+}
