@@ -21,7 +21,7 @@ var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 // desk is a store with its log, both of which can be ended and opened again.
 type desk struct {
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	store *store.Store
 	log   *audit.Log
@@ -29,7 +29,7 @@ type desk struct {
 	end   context.CancelFunc
 }
 
-func newDesk(t *testing.T) *desk {
+func newDesk(t testing.TB) *desk {
 	d := &desk{t: t, dir: t.TempDir()}
 	t.Cleanup(d.close)
 	d.open()
@@ -125,9 +125,15 @@ func day(from time.Time) []evidence.Event {
 			Tables: []evidence.TableData{{Table: "public.orders", Verdict: "in_step", Rows: 10, Ranges: map[string]int{"in_step": 1}}},
 		}})
 		if hour == 7 {
-			d := evidence.DivergenceData{ID: "01J", Table: "public.orders", Member: "us-1", Kind: "changed", Keys: 1}
-			events = append(events, evidence.Event{Type: evidence.DivergenceOpen, Group: "shop", Time: at(60*hour + 10), Data: d},
-				evidence.Event{Type: evidence.DivergenceResolve, Group: "shop", Time: at(60*hour + 20), Data: d})
+			d := evidence.DivergenceData{
+				ID: "01J" + from.Format("0201"), Table: "public.orders", Member: "us-1", Kind: "changed", Cause: "apply", Keys: 1,
+				Ranges: []evidence.RangeData{{First: "hmac-sha256:00", Last: "hmac-sha256:01", Changed: 1}}, RangesTotal: 1,
+				Transaction: "0/1A2B3C", FirstSeen: at(60*hour + 9), ConfirmedAt: at(60*hour + 10),
+			}
+			events = append(events, evidence.Event{Type: evidence.DivergenceOpen, Group: "shop", Time: at(60*hour + 10), Data: d})
+			resolved := at(60*hour + 20)
+			d.ResolvedAt = &resolved
+			events = append(events, evidence.Event{Type: evidence.DivergenceResolve, Group: "shop", Time: resolved, Data: d})
 		}
 	}
 	return append(events, evidence.Event{Type: evidence.Stop, Time: at(23*60 + 30), Data: struct{}{}})
@@ -279,7 +285,7 @@ func TestAStoryThatDoesNotFitIsFound(t *testing.T) {
 	}{
 		"an interval of coverage is missing": {slices.Delete(day(noon), index(evidence.Coverage, 5), index(evidence.Coverage, 5)+1), "coverage is missing before it"},
 		"the last ones are missing":          {slices.Delete(day(noon), index(evidence.Coverage, 20), index(evidence.Coverage, 23)+1), "coverage is missing before it"},
-		"a divergence is resolved only":      {slices.Delete(day(noon), index(evidence.DivergenceOpen, 0), index(evidence.DivergenceOpen, 0)+1), "resolves divergence 01J, which is not open"},
+		"a divergence is resolved only":      {slices.Delete(day(noon), index(evidence.DivergenceOpen, 0), index(evidence.DivergenceOpen, 0)+1), "resolves divergence 01J0106, which is not open"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)

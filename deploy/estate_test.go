@@ -53,10 +53,12 @@ func newPages(t *testing.T) *pages {
 	return p
 }
 
-func (p *pages) got(page string) bool {
+func (p *pages) got(page string) bool { return slices.Contains(p.all(), page) }
+
+func (p *pages) all() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Contains(p.list, page)
+	return slices.Clone(p.list)
 }
 
 // read returns a file of this folder with texts replaced, each of which has to be there.
@@ -166,7 +168,7 @@ func (e *estate) until(what string, reached func() (bool, error)) {
 	if err := dbtest.WaitFor(e.Context(), what, func(context.Context) (bool, error) { return reached() }); err != nil {
 		e.pages.mu.Lock()
 		defer e.pages.mu.Unlock()
-		e.Fatalf("%v; pages are %q", err, e.pages.list)
+		e.Fatalf("%v; pages are %q", err, e.pages.all())
 	}
 }
 
@@ -235,7 +237,7 @@ func TestADifferencePagesThroughARealEstateAndTheDashboardsShowIt(t *testing.T) 
 		list, err := e.firing()
 		return len(list) == 0, err
 	})
-	for _, p := range e.pages.list {
+	for _, p := range e.pages.all() {
 		if strings.HasPrefix(p, "/page") && strings.Contains(p, "LockstepRowsDiffer") {
 			t.Errorf("somebody is paged a second time: %s", p)
 		}

@@ -136,5 +136,16 @@ func Parse(sealed []byte) (*Entry, error) {
 	return &e, nil
 }
 
+// Before is the head at which an entry belongs, of a chain that is not known before it.
+func (e *Entry) Before() (Head, error) {
+	h := Head{Next: e.Seq, Time: e.Time}
+	prev, err := hex.DecodeString(e.Prev)
+	if err != nil || len(prev) != len(h.Prev) {
+		return h, fmt.Errorf("entry %d names no hash of the one before", e.Seq)
+	}
+	copy(h.Prev[:], prev)
+	return h, nil
+}
+
 // Event returns an entry without its place, to be sealed again elsewhere.
 func (e *Entry) Event() Event { return Event{Type: e.Type, Group: e.Group, Time: e.Time, Data: e.Data} }

@@ -25,7 +25,7 @@ func verifyLog(t *testing.T, c servers) (*verify.Result, []*evidence.Entry) {
 		t.Fatal(err)
 	}
 	var entries []*evidence.Entry
-	r, err := verify.Log(t.Context(), filepath.Join(dir, "log"), verify.Options{Key: public, Each: func(e *evidence.Entry) { entries = append(entries, e) }})
+	r, err := verify.Log(t.Context(), filepath.Join(dir, "log"), verify.Options{Key: public, Each: func(e *evidence.Entry, _ []byte) { entries = append(entries, e) }})
 	if err != nil {
 		t.Fatal(err)
 	}

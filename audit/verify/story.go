@@ -12,6 +12,8 @@ import (
 
 // story is what the entries tell, held against itself.
 type story struct {
+	partial   bool // it does not begin with the log
+	carried   int  // divergences that were opened before it
 	running   bool
 	covered   map[string]cover // by group, since the last start
 	intervals int
@@ -81,7 +83,7 @@ func (s *story) coverage(e *evidence.Entry) {
 	if s.unreadable(e, &d) {
 		return
 	}
-	if _, known := s.covered[e.Group]; !known && s.cadence == nil {
+	if _, known := s.covered[e.Group]; !known && !s.partial && s.cadence == nil {
 		s.cadence = fmt.Errorf("entry %d covers group %s, which no start tells of", e.Seq, e.Group)
 	}
 	s.due(e, e.Group)
@@ -103,7 +105,9 @@ func (s *story) divergence(e *evidence.Entry) {
 		s.total++
 		return
 	}
-	if !open {
+	if !open && s.partial {
+		s.carried++
+	} else if !open {
 		s.wrong(e, "resolves divergence %s, which is not open", d.ID)
 	}
 	delete(s.opened, d.ID)
@@ -124,7 +128,7 @@ func (s *story) gap(e *evidence.Entry) {
 		s.gaps[key] = e.Seq
 		return
 	}
-	if !open {
+	if !open && !s.partial {
 		s.wrong(e, "closes a gap of %s on %s that is not open", d.Table, d.Member)
 	}
 	delete(s.gaps, key)
@@ -144,6 +148,14 @@ func (s *story) wrong(e *evidence.Entry, format string, args ...any) {
 	}
 }
 
+func (s *story) sums() string {
+	opened := fmt.Sprintf("%d divergences opened", s.total)
+	if s.carried > 0 {
+		opened += fmt.Sprintf(" + %d before", s.carried)
+	}
+	return fmt.Sprintf("%s = %d resolved + %d open; %d gaps open", opened, s.resolved, len(s.opened), len(s.gaps))
+}
+
 // checks tells what was found in the entries, of which those behind a break in the chain were not looked at.
 func (s *story) checks(r *Result, chain error) {
 	if chain != nil {
@@ -151,5 +163,5 @@ func (s *story) checks(r *Result, chain error) {
 		s.cadence, s.counts = cmp.Or(s.cadence, unknown), cmp.Or(s.counts, unknown)
 	}
 	r.check("coverage has no holes while lockstep ran", fmt.Sprintf("%d entries of coverage", s.intervals), s.cadence)
-	r.check("counts agree", fmt.Sprintf("%d divergences opened = %d resolved + %d open; %d gaps open", s.total, s.resolved, len(s.opened), len(s.gaps)), s.counts)
+	r.check("counts agree", s.sums(), s.counts)
 }

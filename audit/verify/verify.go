@@ -36,6 +36,8 @@ type Result struct {
 	To     time.Time              `json:"to"`   // of the last one
 	Counts map[evidence.Type]uint `json:"counts"`
 	Checks []Check                `json:"checks"`
+
+	hashes [][]byte // of the leaves
 }
 
 // OK reports whether nothing is wrong.
@@ -62,8 +64,10 @@ type Options struct {
 	Key string // verifier key of the log, as in log.vkey
 	// Seen is a checkpoint of the same log that somebody has kept; the log must still hold all that it covers.
 	Seen []byte
+	// Checkpoint is by which the log is read; nil: by its own of now.
+	Checkpoint []byte
 	// Each, if set, is given every entry that follows on the one before.
-	Each func(*evidence.Entry)
+	Each func(e *evidence.Entry, sealed []byte)
 }
 
 // Log checks the log in a folder. The error is for a key that is none; all that is wrong with the log is in the result.
@@ -85,13 +89,12 @@ type walk struct {
 	*Result
 	files    client.FileFetcher
 	verifier note.Verifier
-	hashes   [][]byte // of the leaves
 	story    story
-	each     func(*evidence.Entry)
+	each     func(*evidence.Entry, []byte)
 }
 
 func (v *walk) all(ctx context.Context, o Options) {
-	at, err := v.checkpoint(ctx)
+	at, err := v.checkpoint(ctx, o.Checkpoint)
 	if !v.check("checkpoint is signed by the key", fmt.Sprintf("%d entries of %s", v.Size, v.Origin), err) {
 		return
 	}
@@ -135,10 +138,12 @@ func (v *walk) culprit(tiles error) error {
 	return errors.New("the entries give another root than the signed one, and their tiles go with them: entries were exchanged or taken out")
 }
 
-func (v *walk) checkpoint(ctx context.Context) (*log.Checkpoint, error) {
-	raw, err := v.files.ReadCheckpoint(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("there is none: %w", err)
+func (v *walk) checkpoint(ctx context.Context, raw []byte) (*log.Checkpoint, error) {
+	if raw == nil {
+		var err error
+		if raw, err = v.files.ReadCheckpoint(ctx); err != nil {
+			return nil, fmt.Errorf("there is none: %w", err)
+		}
 	}
 	at, err := v.parse(raw)
 	if err != nil {
@@ -178,23 +183,24 @@ func (v *walk) read(ctx context.Context, size uint64) (chain, err error) {
 			}
 			var e *evidence.Entry
 			if e, head, chain = head.Follow(sealed); chain == nil {
-				v.take(e)
+				v.take(e, &v.story)
+				if v.each != nil {
+					v.each(e, sealed)
+				}
 			}
 		}
 	}
 	return chain, nil
 }
 
-func (v *walk) take(e *evidence.Entry) {
-	if v.From.IsZero() {
-		v.From = e.Time
+// take notes what an entry tells.
+func (r *Result) take(e *evidence.Entry, tells *story) {
+	if r.From.IsZero() {
+		r.From = e.Time
 	}
-	v.To = e.Time
-	v.Counts[e.Type]++
-	v.story.take(e)
-	if v.each != nil {
-		v.each(e)
-	}
+	r.To = e.Time
+	r.Counts[e.Type]++
+	tells.take(e)
 }
 
 // tiles holds the log's tiles against the hashes of its entries, level by level.
@@ -227,12 +233,68 @@ func (v *walk) tiles(ctx context.Context) error {
 	return nil
 }
 
+// Proof shows that entries which follow on one another are in a log: the hashes that, with theirs, give its root.
+type Proof struct {
+	First uint64   `json:"first"`
+	Size  uint64   `json:"size"`  // of the log
+	Left  [][]byte `json:"left"`  // subtrees before the entries, from the left
+	Right [][]byte `json:"right"` // and after them
+}
+
+var trees = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+
+func treeOver(first uint64, hashes [][]byte) (*compact.Range, error) {
+	tree := trees.NewEmptyRange(first)
+	for _, h := range hashes {
+		if err := tree.Append(h, nil); err != nil {
+			return nil, err
+		}
+	}
+	return tree, nil
+}
+
+// Prove returns the proof of the entries from first on, up to but without end.
+func (r *Result) Prove(first, end uint64) (*Proof, error) {
+	left, err := treeOver(0, r.hashes[:first])
+	if err != nil {
+		return nil, err
+	}
+	right, err := treeOver(end, r.hashes[end:])
+	if err != nil {
+		return nil, err
+	}
+	return &Proof{First: first, Size: uint64(len(r.hashes)), Left: left.Hashes(), Right: right.Hashes()}, nil
+}
+
+// Root is that of the log in which the entries are.
+func (p *Proof) Root(entries [][]byte) ([]byte, error) {
+	tree, err := trees.NewRange(0, p.First, p.Left)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if err := tree.Append(rfc6962.DefaultHasher.HashLeaf(e), nil); err != nil {
+			return nil, err
+		}
+	}
+	if tree.End() > p.Size {
+		return nil, fmt.Errorf("there are entries up to %d, and the log has %d", tree.End(), p.Size)
+	}
+	right, err := trees.NewRange(tree.End(), p.Size, p.Right)
+	if err != nil {
+		return nil, err
+	}
+	if err := tree.AppendRange(right, nil); err != nil {
+		return nil, err
+	}
+	return tree.GetRootHash(nil)
+}
+
 // rootOf is the root of a tree over leaves (RFC 6962, section 2.1).
 func rootOf(hashes [][]byte) []byte {
-	factory := compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
-	tree := factory.NewEmptyRange(0)
-	for _, h := range hashes {
-		_ = tree.Append(h, nil) // fails only for indexes that do not follow on one another
+	tree, err := treeOver(0, hashes)
+	if err != nil {
+		return nil // which no root is
 	}
 	root, err := tree.GetRootHash(nil)
 	if err != nil || root == nil {

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"lockstep/audit"
+	auditreport "lockstep/audit/report"
 	"lockstep/audit/verify"
 	"lockstep/config"
 	"lockstep/monitor"
@@ -17,7 +21,7 @@ func newAuditCommand() *cobra.Command {
 		Use:   "audit",
 		Short: "Check the record of what was watched and found, and hand it to auditors",
 	}
-	cmd.AddCommand(newAuditKeyCommand(), newAuditVerifyCommand())
+	cmd.AddCommand(newAuditKeyCommand(), newAuditReportCommand(), newAuditVerifyCommand())
 	return cmd
 }
 
@@ -48,15 +52,17 @@ func newAuditKeyCommand() *cobra.Command {
 func newAuditVerifyCommand() *cobra.Command {
 	var keyPath, seenPath string
 	cmd := &cobra.Command{
-		Use:   "verify FOLDER",
-		Short: "Check an audit log",
+		Use:   "verify FOLDER|FILE.zip",
+		Short: "Check an audit log or a report",
 		Long: `Check an audit log with nothing but its files and its public key: that its checkpoint is signed by the key, that every entry
-is there, in order and unchanged, that coverage was recorded for as long as lockstep ran, and that the counts agree.
+is there, in order and unchanged, that coverage was recorded for as long as lockstep ran, and that the counts agree. Of a report,
+also that its entries are in the signed log, and that every file is what the entries say.
 
 It needs no configuration, no database and no network. The log is the folder audit/log in lockstep's data_dir, or a copy of it.
 
 Exit code 0: all checks pass. 1: one does not, and the table names the entry. 2: the command line is wrong. 3: a file cannot be read.`,
 		Example: `  lockstep audit verify /var/lib/lockstep/audit/log --key log.vkey
+  lockstep audit verify q3.zip --key log.vkey
   lockstep audit verify ./log --key log.vkey --seen checkpoint-of-last-year -o json`,
 		Args: cobra.ExactArgs(1),
 	}
@@ -84,7 +90,7 @@ Exit code 0: all checks pass. 1: one does not, and the table names the entry. 2:
 	return cmd
 }
 
-func verifyAudit(cmd *cobra.Command, folder, keyPath, seenPath string) (*verify.Result, error) {
+func verifyAudit(cmd *cobra.Command, path, keyPath, seenPath string) (*verify.Result, error) {
 	key, err := os.ReadFile(keyPath)
 	if err != nil {
 		return nil, undeterminedError(fmt.Errorf("read the key: %w", err))
@@ -95,12 +101,17 @@ func verifyAudit(cmd *cobra.Command, folder, keyPath, seenPath string) (*verify.
 			return nil, undeterminedError(fmt.Errorf("read the checkpoint that was kept: %w", err))
 		}
 	}
-	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return nil, undeterminedError(fmt.Errorf("%s is no folder: name the folder log of an audit log", folder))
-	}
-	r, err := verify.Log(cmd.Context(), folder, o)
+	info, err := os.Stat(path)
 	if err != nil {
-		return nil, usageError(fmt.Errorf("%s: %w", keyPath, err))
+		return nil, undeterminedError(fmt.Errorf("%w: name the folder of an audit log, or a report", err))
+	}
+	check := verify.Archive
+	if info.IsDir() {
+		check = verify.Log
+	}
+	r, err := check(cmd.Context(), path, o)
+	if err != nil {
+		return nil, usageError(err)
 	}
 	return r, nil
 }
@@ -125,4 +136,92 @@ func printChecks(cmd *cobra.Command, r *verify.Result) error {
 		fmt.Fprintf(out, "\n%s, entries 0 to %d, %s to %s\n", r.Origin, r.Size-1, r.From.Format("2006-01-02 15:04:05Z"), r.To.Format("2006-01-02 15:04:05Z"))
 	}
 	return nil
+}
+
+func newAuditReportCommand() *cobra.Command {
+	var configPath, out string
+	var from, to string
+	var p auditreport.Period
+	cmd := &cobra.Command{
+		Use:   "report",
+		Short: "Write a report of a period for auditors",
+		Long: `Write a report of a period for auditors: what was covered for how much of the time, what was found, how long it lived, when it
+could not be known. It is an archive with a page to read and print, tables for sampling, and the signed entries of the log
+that all of it is derived from; lockstep audit verify checks it offline.
+
+Run it where lockstep runs, as its user: the report is signed with the log's key. lockstep may go on meanwhile.`,
+		Example: `  lockstep audit report -c lockstep.yaml --from 2026-07-01 --to 2026-10-01 --output q3.zip`,
+		Args:    cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&from, "from", "", "begin of the period: a date, at 0:00 UTC, or a time like 2026-07-01T06:00:00Z")
+	cmd.Flags().StringVar(&to, "to", "", "end of the period, exclusive; now if it is left out")
+	cmd.Flags().StringVar(&p.Group, "group", "", "only this group")
+	cmd.Flags().StringVar(&out, "output", "", "file to write")
+	configFlag(cmd, &configPath)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if p.From, p.To, err = period(from, to); err != nil {
+			return usageError(err)
+		}
+		if out == "" {
+			return usageError(fmt.Errorf("--output is missing: name the file to write, such as report.zip"))
+		}
+		c, err := config.Load(configPath)
+		if err != nil {
+			return usageError(err)
+		}
+		if p.Group != "" && c.Group(p.Group) == nil {
+			return usageError(fmt.Errorf("--group %s: there is no such group in %s", p.Group, configPath))
+		}
+		r, err := writeReport(cmd, c, p, out)
+		if err != nil {
+			return undeterminedError(err)
+		}
+		t := r.Totals()
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: entries %d to %d; lockstep ran for %.2f %% of the period; %d divergences opened, %d resolved, %d open\n",
+			out, r.First, r.Last, 100*r.Availability(), t.Opened, t.Resolved, t.Open)
+		return err
+	}
+	return cmd
+}
+
+// writeReport leaves no half of a report behind.
+func writeReport(cmd *cobra.Command, c *config.Config, p auditreport.Period, out string) (*auditreport.Report, error) {
+	f, err := os.CreateTemp(filepath.Dir(out), ".report-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name()) // gone, if all went well
+	r, err := audit.Export(cmd.Context(), monitor.AuditDir(c), p, f)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return nil, err
+	}
+	return r, os.Rename(f.Name(), out)
+}
+
+func period(from, to string) (begin, end time.Time, err error) {
+	if from == "" {
+		return begin, end, fmt.Errorf("--from is missing: write a date such as 2026-07-01")
+	}
+	if begin, err = moment("--from", from); err != nil {
+		return begin, end, err
+	}
+	end = time.Now()
+	if to != "" {
+		if end, err = moment("--to", to); err != nil {
+			return begin, end, err
+		}
+	}
+	if !begin.Before(end) {
+		return begin, end, fmt.Errorf("--from %s is not before --to: exchange them", from)
+	}
+	return begin, end, nil
+}
+
+func moment(flag, text string) (time.Time, error) {
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%s %q is no time: write 2026-07-01 or 2026-07-01T06:00:00Z", flag, text)
 }

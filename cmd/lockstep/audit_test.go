@@ -68,6 +68,14 @@ func TestAuditLogIsVerifiedFromItsFilesAndItsKey(t *testing.T) {
 	if code != exitInStep || strings.Count(stdout, "PASS") != 8 || !strings.Contains(stdout, "example.org/lockstep, entries 0 to 1, ") {
 		t.Errorf("exit code %d, %q %q", code, stdout, stderr)
 	}
+	zip := filepath.Join(t.TempDir(), "report.zip")
+	code, stdout, stderr = lockstep(t, "audit", "report", "-c", file, "--from", time.Now().Add(-24*time.Hour).Format(time.DateOnly), "--output", zip)
+	if code != exitInStep || !strings.Contains(stdout, zip+": entries 0 to 1; lockstep ran for 0.00 % of the period; 0 divergences opened, 0 resolved, 0 open\n") {
+		t.Errorf("exit code %d, %q %q", code, stdout, stderr)
+	}
+	if code, stdout, stderr = lockstep(t, "audit", "verify", zip, "--key", vkey); code != exitInStep || strings.Count(stdout, "PASS") != 8 {
+		t.Errorf("exit code %d, %q %q", code, stdout, stderr)
+	}
 	bundle := filepath.Join(log, "tile/entries/000.p/2")
 	b, err := os.ReadFile(bundle)
 	if err != nil {
@@ -97,7 +105,15 @@ func TestAuditRefusesWhatItCannotUse(t *testing.T) {
 		{[]string{"verify", log}, exitUsage, "--key is missing: name the file that holds what lockstep audit key prints"},
 		{[]string{"verify", log, "--key", "/nowhere"}, exitUnknown, "read the key: open /nowhere: no such file or directory"},
 		{[]string{"verify", log, "--key", file}, exitUsage, "the key is no verifier key: give the content of log.vkey"},
-		{[]string{"verify", file, "--key", file}, exitUnknown, "is no folder: name the folder log of an audit log"},
+		{[]string{"verify", file, "--key", filepath.Join(dir, "audit", "log.vkey")}, exitUsage, "is no report: zip: not a valid zip file"},
+		{[]string{"verify", "/nowhere", "--key", filepath.Join(dir, "audit", "log.vkey")}, exitUnknown, "no such file or directory: name the folder of an audit log, or a report"},
+		{[]string{"report", "-c", file}, exitUsage, "--from is missing: write a date such as 2026-07-01"},
+		{[]string{"report", "-c", file, "--from", "July"}, exitUsage, `--from "July" is no time: write 2026-07-01 or 2026-07-01T06:00:00Z`},
+		{[]string{"report", "-c", file, "--from", "2026-07-01", "--to", "2026-06-01"}, exitUsage, "is not before --to: exchange them"},
+		{[]string{"report", "-c", file, "--from", "2026-07-01"}, exitUsage, "--output is missing: name the file to write, such as report.zip"},
+		{[]string{"report", "-c", file, "--from", "2026-07-01", "--group", "x", "--output", "/tmp/x.zip"}, exitUsage, "--group x: there is no such group in"},
+		{[]string{"report", "-c", file, "--from", "2020-01-01", "--to", "2020-02-01", "--output", filepath.Join(dir, "x.zip")}, exitUnknown, "has no entries from 2020-01-01T00:00:00Z up to 2020-02-01T00:00:00Z; it has some from"},
+		{[]string{"report", "-c", file, "--from", "2020-01-01", "--output", "/nowhere/x.zip"}, exitUnknown, "/nowhere"},
 		{[]string{"key", "-c", "/nowhere"}, exitUsage, "no such file"},
 	} {
 		code, stdout, stderr := lockstep(t, append([]string{"audit"}, c.args...)...)

@@ -19,8 +19,9 @@ var allowed = map[string]string{
 	"align":            "cdc merkle digest",
 	"evidence":         "",
 	"store":            "align cdc evidence merkle digest",
-	"audit":            "evidence",
-	"audit/verify":     "evidence",
+	"audit/report":     "evidence",
+	"audit/verify":     "evidence audit/report",
+	"audit":            "evidence audit/report audit/verify",
 	"preflight":        "digest",
 	"scan":             "cdc merkle digest",
 	"diff":             "align cdc digest",
@@ -36,7 +37,7 @@ var allowed = map[string]string{
 	"internal/demo":    below + " config monitor internal/cluster internal/dbtest internal/load",
 	"internal/lint":    "",
 	"deploy":           "",
-	"cmd/lockstep":     "audit audit/verify config evidence monitor diff align store cdc preflight web internal/demo internal/dbtest",
+	"cmd/lockstep":     "audit audit/report audit/verify config evidence monitor diff align store cdc preflight web internal/demo internal/dbtest",
 }
 
 // owners says which packages may import a third-party module: the few that would have to change if it went away.
@@ -52,6 +53,7 @@ var owners = map[string]string{
 	"github.com/go-openapi/":        "alerts",
 	"github.com/goccy/go-yaml":      "config",
 	"github.com/transparency-dev/":  "audit audit/verify",
+	"github.com/secure-systems-lab": "audit audit/verify",
 	"github.com/gowebpki/jcs":       "evidence",
 	"golang.org/x/mod":              "audit audit/verify",
 	"k8s.io/klog":                   "audit",

@@ -1,0 +1,197 @@
+package audit_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/json"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/audit"
+	"lockstep/audit/report"
+	"lockstep/audit/verify"
+)
+
+// export writes a report of the period and returns its files.
+func (d *desk) export(from, to time.Time) (*report.Report, map[string][]byte) {
+	d.t.Helper()
+	var b bytes.Buffer
+	r, err := audit.Export(d.t.Context(), d.folder(), report.Period{From: from, To: to}, &b)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	files := make(map[string][]byte)
+	for _, f := range z.File {
+		content, err := f.Open()
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		if files[f.Name], err = io.ReadAll(content); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	return r, files
+}
+
+// verifyArchive packs files and checks them.
+func (d *desk) verifyArchive(files map[string][]byte) *verify.Result {
+	d.t.Helper()
+	path := filepath.Join(d.t.TempDir(), "report.zip")
+	f, err := os.Create(path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	z := zip.NewWriter(f)
+	for name, content := range files {
+		w, err := z.Create(name)
+		if err == nil {
+			_, err = w.Write(content)
+		}
+		if err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		d.t.Fatal(err)
+	}
+	public, err := audit.PublicKey(d.folder())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	r, err := verify.Archive(d.t.Context(), path, verify.Options{Key: public})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return r
+}
+
+// A report of a part of a log stands for itself, and its figures are those of the entries.
+func TestAReportIsVerifiedByItselfAndSaysWhatTheEntriesSay(t *testing.T) {
+	d := newDesk(t)
+	begin := time.Now().UTC().Truncate(time.Hour).Add(time.Hour)
+	for n := range 5 {
+		d.record(day(begin.Add(time.Duration(n) * 24 * time.Hour))...)
+	}
+	d.close()
+	for name, c := range map[string]struct {
+		from, to               time.Time
+		opened, carried, count int
+		ran                    time.Duration
+	}{
+		"all of it":           {begin, begin.Add(5 * 24 * time.Hour), 5, 0, 140, 5 * (23*time.Hour + 30*time.Minute)},
+		"two days":            {begin.Add(24 * time.Hour), begin.Add(3 * 24 * time.Hour), 2, 0, 56, 2 * (23*time.Hour + 30*time.Minute)},
+		"inside of a day":     {begin.Add(7*time.Hour + 15*time.Minute), begin.Add(12 * time.Hour), 0, 1, 5, 3*time.Hour + 41*time.Minute},
+		"without the finding": {begin.Add(8 * time.Hour), begin.Add(12 * time.Hour), 0, 0, 4, 3 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, files := d.export(c.from, c.to)
+			totals := r.Totals()
+			if totals.Opened != c.opened || totals.Carried != c.carried || totals.Opened+totals.Carried != totals.Resolved+totals.Open || r.Size() != c.count || r.Ran() != c.ran {
+				t.Errorf("report says %+v, %d entries, ran for %v", totals, r.Size(), r.Ran())
+			}
+			for _, m := range r.Members {
+				if m.Expected != m.Intervals {
+					t.Errorf("%d records of coverage, %d are said to have been expected", m.Intervals, m.Expected)
+				}
+			}
+			if v := d.verifyArchive(files); !v.OK() {
+				t.Errorf("verification says %q", failures(v))
+			}
+			if lines := bytes.Count(files["coverage.csv"], []byte("\n")) - 1; lines != r.Members[0].Intervals {
+				t.Errorf("coverage.csv has %d rows, want %d", lines, r.Members[0].Intervals)
+			}
+		})
+	}
+	if _, err := audit.Export(t.Context(), d.folder(), report.Period{From: begin.Add(-48 * time.Hour), To: begin.Add(-24 * time.Hour)}, io.Discard); err == nil || !strings.Contains(err.Error(), "has no entries from") {
+		t.Errorf("a report of nothing: %v", err)
+	}
+}
+
+func TestEveryAttackOnAReportIsFound(t *testing.T) {
+	d := newDesk(t)
+	begin := time.Now().UTC()
+	d.record(day(begin)...)
+	d.record(day(begin.Add(24 * time.Hour))...)
+	d.close()
+	_, files := d.export(begin.Add(24*time.Hour), begin.Add(48*time.Hour))
+	_, earlier := d.export(begin, begin.Add(24*time.Hour))
+	lines := func(files map[string][]byte, name string, change func([][]byte) [][]byte) {
+		files[name] = bytes.Join(change(bytes.Split(files[name], []byte("\n"))), []byte("\n"))
+	}
+	for _, attack := range []struct {
+		name   string
+		change func(files map[string][]byte)
+		want   []string
+	}{
+		{"a row of a table", func(f map[string][]byte) {
+			f["divergences.csv"] = bytes.Replace(f["divergences.csv"], []byte("public.orders"), []byte("public.others"), 1)
+		}, []string{"divergences.csv was changed", "divergences.csv differs from what the entries say at line 2"}},
+		{"a row less", func(f map[string][]byte) {
+			lines(f, "coverage.csv", func(l [][]byte) [][]byte { return slices.Delete(l, 7, 8) })
+		}, []string{"coverage.csv was changed", "coverage.csv differs from what the entries say at line 8"}},
+		{"a figure in the page", func(f map[string][]byte) {
+			f["report.html"] = bytes.Replace(f["report.html"], []byte("<b>1</b>"), []byte("<b>0</b>"), 1)
+		}, []string{"report.html was changed", "report.html differs from what the entries say"}},
+		{"an interval of coverage", func(f map[string][]byte) {
+			lines(f, verify.EntriesFile, func(l [][]byte) [][]byte { return slices.Delete(l, 9, 10) })
+		}, []string{"entries.jsonl was changed", "proof.json does not fit the entries", "entry 38 says that it is number 39"}},
+		{"the last entries", func(f map[string][]byte) {
+			lines(f, verify.EntriesFile, func(l [][]byte) [][]byte { return append(l[:20:20], nil) })
+		}, []string{"entries.jsonl was changed", "proof.json does not fit the entries"}},
+		{"an entry", func(f map[string][]byte) {
+			f[verify.EntriesFile] = bytes.Replace(f[verify.EntriesFile], []byte(`"verdict":"in_step"`), []byte(`"verdict":"diverged"`), 1)
+		}, []string{"entries.jsonl was changed", "give another root than the signed one", "follows on one of hash"}},
+		{"entries of another time", func(f map[string][]byte) {
+			f[verify.EntriesFile] = earlier[verify.EntriesFile]
+		}, []string{"entries.jsonl was changed", "give another root than the signed one"}},
+		{"a file more", func(f map[string][]byte) { f["more.csv"] = []byte("x") }, []string{"more.csv is not of this report"}},
+		{"a file less", func(f map[string][]byte) { delete(f, "gaps.csv") }, []string{"gaps.csv is missing"}},
+		{"the statement", func(f map[string][]byte) {
+			var e map[string]any
+			if err := json.Unmarshal(f[verify.StatementFile], &e); err != nil {
+				t.Fatal(err)
+			}
+			e["payload"] = "e30="
+			f[verify.StatementFile], _ = json.Marshal(e)
+		}, []string{"statement.dsse.json has no signature of example.org/lockstep"}},
+		{"the checkpoint", func(f map[string][]byte) {
+			f[verify.CheckpointFile] = bytes.Replace(f[verify.CheckpointFile], []byte("\n57\n"), []byte("\n58\n"), 1)
+		}, []string{"checkpoint was changed", "no checkpoint that example.org/lockstep has signed"}},
+	} {
+		t.Run(attack.name, func(t *testing.T) {
+			changed := maps.Clone(files)
+			attack.change(changed)
+			got := failures(d.verifyArchive(changed))
+			for _, want := range attack.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("verification says %q, want %q", got, want)
+				}
+			}
+		})
+	}
+}
+
+// A log that somebody has changed is not reported on.
+func TestNoReportOfAChangedLog(t *testing.T) {
+	d := newDesk(t)
+	d.record(day(time.Now())...)
+	d.close()
+	edit(t, entryFile(t, d), `"us-1"`, `"us-2"`)
+	_, err := audit.Export(t.Context(), d.folder(), report.Period{From: time.Now().Add(-time.Hour), To: time.Now().Add(48 * time.Hour)}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "does not pass verification") {
+		t.Errorf("the report: %v", err)
+	}
+}

@@ -1,0 +1,129 @@
+package audit
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	"lockstep/audit/report"
+	"lockstep/audit/verify"
+	"lockstep/evidence"
+)
+
+// Export writes a report of a period from the log in dir, signed with its key, as a ZIP archive, and returns what it says. A
+// log that does not pass verification is not reported on.
+func Export(ctx context.Context, dir string, p report.Period, w io.Writer) (*report.Report, error) {
+	k, err := loadKey(dir, "")
+	if err != nil {
+		return nil, err
+	}
+	p.Origin, p.From, p.To = k.signer.Name(), p.From.UTC().Truncate(time.Microsecond), p.To.UTC().Truncate(time.Microsecond) // as entries have it
+	x, err := extract(ctx, dir, k, p)
+	if err != nil {
+		return nil, err
+	}
+	r, err := report.Derive(p, x.entries)
+	if err != nil {
+		return nil, err
+	}
+	files, err := r.Files()
+	if err != nil {
+		return nil, err
+	}
+	files[verify.EntriesFile], files[verify.CheckpointFile] = x.lines.Bytes(), x.checkpoint
+	if files[verify.ProofFile], err = json.MarshalIndent(x.proof, "", " "); err != nil {
+		return nil, err
+	}
+	if files[verify.StatementFile], err = k.statement(p, x.log, files); err != nil {
+		return nil, err
+	}
+	z := zip.NewWriter(w)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		f, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate, Modified: p.To})
+		if err == nil {
+			_, err = f.Write(files[name])
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return r, z.Close()
+}
+
+// extraction is the part of a log that a report is about.
+type extraction struct {
+	log        *verify.Result
+	checkpoint []byte
+	entries    []*evidence.Entry
+	lines      bytes.Buffer
+	proof      *verify.Proof
+}
+
+// extract reads and verifies the log as of its checkpoint of now.
+func extract(ctx context.Context, dir string, k *key, p report.Period) (*extraction, error) {
+	x := &extraction{}
+	folder := filepath.Join(dir, tiles)
+	var err error
+	if x.checkpoint, err = os.ReadFile(filepath.Join(folder, "checkpoint")); err != nil {
+		return nil, fmt.Errorf("there is no checkpoint of the audit log yet: %w", err)
+	}
+	x.log, err = verify.Log(ctx, folder, verify.Options{Key: k.public, Checkpoint: x.checkpoint, Each: func(e *evidence.Entry, sealed []byte) {
+		if !e.Time.Before(p.From) && e.Time.Before(p.To) || len(x.entries) > 0 && e.Time.Before(p.To) {
+			x.entries = append(x.entries, e)
+			x.lines.Write(sealed)
+			x.lines.WriteByte('\n')
+		}
+	}})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range x.log.Checks {
+		if !c.OK {
+			return nil, fmt.Errorf("the audit log does not pass verification: %s: %s", c.Name, c.Detail)
+		}
+	}
+	if len(x.entries) == 0 {
+		return nil, fmt.Errorf("the audit log has no entries from %s up to %s; it has some from %s to %s",
+			p.From.Format(time.RFC3339), p.To.Format(time.RFC3339), x.log.From.Format(time.RFC3339), x.log.To.Format(time.RFC3339))
+	}
+	first, last := x.entries[0].Seq, x.entries[len(x.entries)-1].Seq
+	if uint64(len(x.entries)) != last-first+1 {
+		return nil, errors.New("the clock has stepped back at an end of the period: choose it a little longer")
+	}
+	x.proof, err = x.log.Prove(first, last+1)
+	return x, err
+}
+
+// statement signs the digests of all files.
+func (k *key) statement(p report.Period, at *verify.Result, files map[string][]byte) ([]byte, error) {
+	s := verify.Statement{Type: verify.StatementType, PredicateType: verify.PredicateType, Predicate: verify.Predicate{
+		Origin: p.Origin, Group: p.Group, From: p.From, To: p.To, Size: at.Size, Root: at.Root,
+	}}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		s.Subject = append(s.Subject, verify.Subject{Name: name, Digest: verify.Digest(files[name])})
+	}
+	payload, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := k.signer.Sign(dsse.PAE(verify.PayloadType, payload))
+	if err != nil {
+		return nil, fmt.Errorf("sign the report: %w", err)
+	}
+	return json.MarshalIndent(dsse.Envelope{
+		PayloadType: verify.PayloadType, Payload: base64.StdEncoding.EncodeToString(payload),
+		Signatures: []dsse.Signature{{KeyID: fmt.Sprintf("%s+%08x", k.signer.Name(), k.signer.KeyHash()), Sig: base64.StdEncoding.EncodeToString(sig)}},
+	}, "", " ")
+}

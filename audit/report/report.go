@@ -1,0 +1,346 @@
+// Package report derives from the entries of an audit log what auditors read: how much of the time what was covered, what was
+// found, how long it lived. The same entries give the same bytes, so that a report can be derived again and compared.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"lockstep/evidence"
+)
+
+// Period is what a report is about.
+type Period struct {
+	Origin string    `json:"origin"`          // of the log
+	Group  string    `json:"group,omitempty"` // empty: all
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"` // exclusive
+}
+
+// Report is what entries tell of a period.
+type Report struct {
+	Period
+	First       uint64                `json:"first_entry"`
+	Last        uint64                `json:"last_entry"`
+	Counts      map[evidence.Type]int `json:"entries_by_type"`
+	Runs        []Run                 `json:"runs"`
+	Members     []*Member             `json:"members"`
+	Divergences []*Divergence         `json:"divergences"`
+	Gaps        []*Gap                `json:"gaps"`
+	Coverage    []Row                 `json:"-"`
+
+	members map[[2]string]*Member
+	byID    map[string]*Divergence
+	gaps    map[[3]string]*Gap
+	run     *Run
+	before  time.Time // of the entry before
+}
+
+// Run is a time for which lockstep ran.
+type Run struct {
+	Seq     uint64    `json:"entry"` // of its start; that of the first entry if it began before
+	From    time.Time `json:"from"`
+	To      time.Time `json:"to"`
+	Config  string    `json:"config_sha256,omitempty"`
+	Version string    `json:"lockstep,omitempty"`
+	Ended   string    `json:"ended"` // stopped; killed, if no stop was recorded; or running
+}
+
+// Member is what was covered of one member.
+type Member struct {
+	Group     string            `json:"group"`
+	Name      string            `json:"member"`
+	Role      string            `json:"role"`
+	Intervals int               `json:"intervals"` // records of coverage
+	Expected  int               `json:"expected"`  // as many as there were to be while lockstep ran
+	Tables    map[string]*Table `json:"tables"`
+	Every     time.Duration     `json:"-"`
+
+	last time.Time
+}
+
+// Table is what was known of one table on one member.
+type Table struct {
+	Seen    int           `json:"seen"`    // in records of coverage
+	InStep  int           `json:"in_step"` // or lagging within the budget
+	Unknown time.Duration `json:"unknown_ns"`
+	Last    string        `json:"last_verdict"`
+	Rows    int64         `json:"rows"`
+}
+
+// Row is a table in a record of coverage.
+type Row struct {
+	Seq    uint64
+	Time   time.Time
+	Group  string
+	Member evidence.CoverageData
+	Table  evidence.TableData
+}
+
+// Divergence is one that was opened or resolved in the period.
+type Divergence struct {
+	evidence.DivergenceData
+	Group    string `json:"group"`
+	Opened   uint64 `json:"opened_entry"` // only if OpenedIn
+	Resolved uint64 `json:"resolved_entry,omitempty"`
+	OpenedIn bool   `json:"opened_in_period"`
+}
+
+// Detected is how long after its commit, or else after it was first seen, a divergence was raised.
+func (d *Divergence) Detected() time.Duration {
+	from := d.FirstSeen
+	if d.CommittedAt != nil && d.CommittedAt.Before(from) {
+		from = *d.CommittedAt
+	}
+	return d.ConfirmedAt.Sub(from)
+}
+
+// Lived is how long a divergence was open; 0: it still is.
+func (d *Divergence) Lived() time.Duration {
+	if d.ResolvedAt == nil {
+		return 0
+	}
+	return d.ResolvedAt.Sub(d.ConfirmedAt)
+}
+
+// Gap is a time for which it could not be known whether a table is the same.
+type Gap struct {
+	evidence.GapData
+	Group  string `json:"group"`
+	Opened uint64 `json:"opened_entry"`
+	Closed uint64 `json:"closed_entry,omitempty"`
+	Ended  string `json:"ended"` // closed; with the run; or open
+}
+
+// Derive tells what entries, which follow on one another, say of a period.
+func Derive(p Period, entries []*evidence.Entry) (*Report, error) {
+	r := &Report{
+		Period: p, Counts: make(map[evidence.Type]int),
+		members: make(map[[2]string]*Member), byID: make(map[string]*Divergence), gaps: make(map[[3]string]*Gap),
+	}
+	for i, e := range entries {
+		if i == 0 {
+			r.First = e.Seq
+			r.running(Run{Seq: e.Seq, From: e.Time})
+		}
+		r.Last = e.Seq
+		r.Counts[e.Type]++
+		if err := r.take(e); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", e.Seq, err)
+		}
+		r.before = e.Time
+	}
+	r.ends(r.before, "running")
+	return r, nil
+}
+
+func (r *Report) running(run Run) {
+	r.Runs = append(r.Runs, run)
+	r.run = &r.Runs[len(r.Runs)-1]
+}
+
+// ends ends the run: what was a gap then is one up to there.
+func (r *Report) ends(at time.Time, how string) {
+	if r.run == nil {
+		return
+	}
+	r.run.To, r.run.Ended = at, how
+	r.run = nil
+	for _, g := range r.gaps {
+		g.Until, g.Ended = at, "with the run"
+		if how == "running" {
+			g.Ended = "open"
+		}
+		r.unknown(g)
+	}
+	clear(r.gaps)
+	for _, m := range r.Members {
+		m.until(at)
+		m.last = time.Time{}
+	}
+}
+
+// until counts the records that were to be there since the last one.
+func (m *Member) until(at time.Time) {
+	if m.Every > 0 && !m.last.IsZero() {
+		m.Expected += int((at.Sub(m.last) - m.Every/2) / m.Every)
+	}
+}
+
+func (r *Report) take(e *evidence.Entry) error {
+	if r.Group != "" && e.Group != "" && e.Group != r.Group {
+		return nil
+	}
+	switch e.Type {
+	case evidence.Start:
+		var d evidence.StartData
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			return err
+		}
+		if r.First == e.Seq {
+			r.Runs, r.run = nil, nil
+		}
+		r.ends(r.before, "killed")
+		r.running(Run{Seq: e.Seq, From: e.Time, Config: d.Config, Version: d.Lockstep})
+	case evidence.Stop:
+		r.ends(e.Time, "stopped")
+	case evidence.Coverage:
+		return r.cover(e)
+	case evidence.DivergenceOpen, evidence.DivergenceResolve:
+		return r.divergence(e)
+	case evidence.GapOpen, evidence.GapClose:
+		return r.gap(e)
+	}
+	return nil
+}
+
+func (r *Report) member(group, name string) *Member {
+	key := [2]string{group, name}
+	m := r.members[key]
+	if m == nil {
+		m = &Member{Group: group, Name: name, Tables: make(map[string]*Table)}
+		r.members[key], r.Members = m, append(r.Members, m)
+	}
+	return m
+}
+
+func (m *Member) table(name string) *Table {
+	t := m.Tables[name]
+	if t == nil {
+		t = &Table{}
+		m.Tables[name] = t
+	}
+	return t
+}
+
+func (r *Report) cover(e *evidence.Entry) error {
+	var d evidence.CoverageData
+	if err := json.Unmarshal(e.Data, &d); err != nil {
+		return err
+	}
+	m := r.member(e.Group, d.Member)
+	m.Role = d.Role
+	if d.Part <= 1 {
+		m.Intervals++
+		m.until(e.Time)
+		m.Expected++
+		m.Every, m.last = time.Duration(d.Every*float64(time.Second)), e.Time
+	}
+	for _, data := range d.Tables {
+		t := m.table(data.Table)
+		t.Seen++
+		if data.Verdict == "in_step" || data.Verdict == "lagging" {
+			t.InStep++
+		}
+		t.Last, t.Rows = data.Verdict, data.Rows
+		r.Coverage = append(r.Coverage, Row{e.Seq, e.Time, e.Group, d, data})
+	}
+	return nil
+}
+
+func (r *Report) divergence(e *evidence.Entry) error {
+	var data evidence.DivergenceData
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return err
+	}
+	d := r.byID[data.ID]
+	if d == nil {
+		d = &Divergence{Group: e.Group}
+		r.byID[data.ID], r.Divergences = d, append(r.Divergences, d)
+	}
+	d.DivergenceData = data
+	if e.Type == evidence.DivergenceOpen {
+		d.Opened, d.OpenedIn = e.Seq, true
+	} else {
+		d.Resolved = e.Seq
+	}
+	return nil
+}
+
+func (r *Report) gap(e *evidence.Entry) error {
+	var data evidence.GapData
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return err
+	}
+	key := [3]string{e.Group, data.Member, data.Table}
+	g := r.gaps[key]
+	if g == nil {
+		g = &Gap{GapData: data, Group: e.Group, Opened: e.Seq}
+		r.gaps[key], r.Gaps = g, append(r.Gaps, g)
+	}
+	if e.Type == evidence.GapClose {
+		g.Until, g.Closed, g.Ended = data.Until, e.Seq, "closed"
+		r.unknown(g)
+		delete(r.gaps, key)
+	}
+	return nil
+}
+
+// unknown adds the part of a gap that lies in the period to its table.
+func (r *Report) unknown(g *Gap) {
+	from := g.Since
+	if from.Before(r.From) {
+		from = r.From
+	}
+	t := r.member(g.Group, g.Member).table(g.Table)
+	t.Unknown += max(g.Until.Sub(from), 0)
+}
+
+// Ran is for how long of the period lockstep ran.
+func (r *Report) Ran() (d time.Duration) {
+	for _, run := range r.Runs {
+		d += run.To.Sub(run.From)
+	}
+	return d
+}
+
+// Times are the mean and the maximum of durations.
+type Times struct{ Mean, Max time.Duration }
+
+// Detection is how long it took to raise what was found, and Resolution how long what was resolved had been open.
+func (r *Report) Detection() Times {
+	return times(r.Divergences, func(d *Divergence) (time.Duration, bool) { return d.Detected(), d.OpenedIn })
+}
+
+// Resolution is how long what was resolved had been open.
+func (r *Report) Resolution() Times {
+	return times(r.Divergences, func(d *Divergence) (time.Duration, bool) { return d.Lived(), d.ResolvedAt != nil })
+}
+
+func times(list []*Divergence, of func(*Divergence) (time.Duration, bool)) (t Times) {
+	n := time.Duration(0)
+	for _, d := range list {
+		if took, counts := of(d); counts && !d.Expected {
+			t.Mean, t.Max, n = t.Mean+took, max(t.Max, took), n+1
+		}
+	}
+	if n > 0 {
+		t.Mean /= n
+	}
+	return t
+}
+
+// Totals count divergences.
+type Totals struct{ Opened, Resolved, Carried, Open int }
+
+// Totals counts the divergences that are no expected ones. Those opened in the period and those carried into it are as many as
+// those resolved and those still open.
+func (r *Report) Totals() (t Totals) {
+	for _, d := range r.Divergences {
+		switch {
+		case d.Expected:
+			continue
+		case d.OpenedIn:
+			t.Opened++
+		default:
+			t.Carried++
+		}
+		if d.ResolvedAt != nil {
+			t.Resolved++
+		} else {
+			t.Open++
+		}
+	}
+	return t
+}

@@ -1,0 +1,266 @@
+package verify
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	"github.com/transparency-dev/formats/log"
+	"golang.org/x/mod/sumdb/note"
+
+	"lockstep/audit/report"
+	"lockstep/evidence"
+)
+
+// The files of an archive beside those of the report.
+const (
+	EntriesFile    = "entries.jsonl"
+	ProofFile      = "proof.json"
+	CheckpointFile = "checkpoint"
+	StatementFile  = "statement.dsse.json"
+)
+
+// Types of the signed statement: https://in-toto.io/Statement/v1 in an envelope of https://github.com/secure-systems-lab/dsse.
+const (
+	PayloadType   = "application/vnd.in-toto+json"
+	StatementType = "https://in-toto.io/Statement/v1"
+	PredicateType = "urn:lockstep:replication-integrity:v1"
+)
+
+// Statement says what an archive holds.
+type Statement struct {
+	Type          string    `json:"_type"`
+	Subject       []Subject `json:"subject"`
+	PredicateType string    `json:"predicateType"`
+	Predicate     Predicate `json:"predicate"`
+}
+
+// Subject is a file.
+type Subject struct {
+	Name   string            `json:"name"`
+	Digest map[string]string `json:"digest"`
+}
+
+// Predicate says what the files are about.
+type Predicate struct {
+	Origin string    `json:"origin"`
+	Group  string    `json:"group,omitempty"`
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	Size   uint64    `json:"log_size"`
+	Root   string    `json:"log_root"`
+}
+
+// Digest spells the digest of a file's content.
+func Digest(content []byte) map[string]string {
+	sum := sha256.Sum256(content)
+	return map[string]string{"sha256": hex.EncodeToString(sum[:])}
+}
+
+// Archive checks a report. The error is for what is no archive, and for a key that is none.
+func Archive(_ context.Context, path string, o Options) (*Result, error) {
+	verifier, err := note.NewVerifier(strings.TrimSpace(o.Key))
+	if err != nil {
+		return nil, fmt.Errorf("the key is no verifier key: give the content of log.vkey: %w", err)
+	}
+	files, err := unzip(path)
+	if err != nil {
+		return nil, err
+	}
+	a := &archive{Result: &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)}, files: files, verifier: verifier}
+	a.all(o)
+	return a.Result, nil
+}
+
+func unzip(path string) (map[string][]byte, error) {
+	r, err := zip.OpenReader(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s is no report: %w", path, err)
+	}
+	defer r.Close()
+	files := make(map[string][]byte)
+	for _, f := range r.File {
+		content, err := f.Open()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", path, f.Name, err)
+		}
+		files[f.Name], err = io.ReadAll(content)
+		if err = errors.Join(err, content.Close()); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", path, f.Name, err)
+		}
+	}
+	return files, nil
+}
+
+// archive is a report that is checked.
+type archive struct {
+	*Result
+	files     map[string][]byte
+	verifier  note.Verifier
+	statement Statement
+	entries   []*evidence.Entry
+}
+
+func (a *archive) all(o Options) {
+	if !a.check("statement is signed by the key", a.Origin, a.signed()) {
+		return
+	}
+	a.check("files are those of the statement", fmt.Sprintf("%d files", len(a.statement.Subject)), a.same())
+	at, err := a.checkpoint(a.files[CheckpointFile])
+	if !a.check("checkpoint is signed by the key", fmt.Sprintf("%d entries of %s", a.Size, a.Origin), err) {
+		return
+	}
+	sealed := bytes.Split(bytes.TrimSuffix(a.files[EntriesFile], []byte("\n")), []byte("\n"))
+	a.check("entries are in the signed log", fmt.Sprintf("%d entries, root %s", len(sealed), a.Root), a.proven(at, sealed))
+	if o.Seen != nil {
+		a.check("log holds what was seen before", "", errors.New("a report cannot show it: verify the log itself with --seen"))
+	}
+	var tells story
+	chain := a.follow(sealed, &tells)
+	a.check("entries follow on one another", fmt.Sprintf("%d, each with the hash of the one before", len(sealed)), chain)
+	a.check("files are what the entries say", "derived again", a.derived(chain))
+	tells.checks(a.Result, chain)
+}
+
+// signed reads the statement.
+func (a *archive) signed() error {
+	var e dsse.Envelope
+	if err := json.Unmarshal(a.files[StatementFile], &e); err != nil {
+		return fmt.Errorf("%s cannot be read: %w", StatementFile, err)
+	}
+	payload, err := e.DecodeB64Payload()
+	if err != nil {
+		return fmt.Errorf("%s cannot be read: %w", StatementFile, err)
+	}
+	ours := slices.ContainsFunc(e.Signatures, func(s dsse.Signature) bool {
+		sig, err := base64.StdEncoding.DecodeString(s.Sig)
+		return err == nil && a.verifier.Verify(dsse.PAE(e.PayloadType, payload), sig)
+	})
+	if !ours || e.PayloadType != PayloadType {
+		return fmt.Errorf("%s has no signature of %s", StatementFile, a.Origin)
+	}
+	if err := json.Unmarshal(payload, &a.statement); err != nil {
+		return fmt.Errorf("%s cannot be read: %w", StatementFile, err)
+	}
+	if a.statement.PredicateType != PredicateType || a.statement.Predicate.Origin != a.Origin {
+		return fmt.Errorf("%s is about something else", StatementFile)
+	}
+	return nil
+}
+
+// same holds the files against their digests.
+func (a *archive) same() error {
+	told := map[string]bool{StatementFile: true}
+	for _, s := range a.statement.Subject {
+		told[s.Name] = true
+		content, there := a.files[s.Name]
+		if !there {
+			return fmt.Errorf("%s is missing", s.Name)
+		}
+		if Digest(content)["sha256"] != s.Digest["sha256"] {
+			return fmt.Errorf("%s was changed", s.Name)
+		}
+	}
+	for name := range a.files {
+		if !told[name] {
+			return fmt.Errorf("%s is not of this report", name)
+		}
+	}
+	return nil
+}
+
+func (a *archive) checkpoint(raw []byte) (*log.Checkpoint, error) {
+	at, _, _, err := log.ParseCheckpoint(raw, a.verifier.Name(), a.verifier)
+	if err != nil {
+		return nil, fmt.Errorf("no checkpoint that %s has signed: %w", a.verifier.Name(), err)
+	}
+	a.Size, a.Root = at.Size, fmt.Sprintf("%x", at.Hash)
+	return at, nil
+}
+
+func (a *archive) proven(at *log.Checkpoint, sealed [][]byte) error {
+	var p Proof
+	if err := json.Unmarshal(a.files[ProofFile], &p); err != nil {
+		return fmt.Errorf("%s cannot be read: %w", ProofFile, err)
+	}
+	if p.Size != at.Size {
+		return fmt.Errorf("%s is of a log of %d entries, the checkpoint of one of %d", ProofFile, p.Size, at.Size)
+	}
+	root, err := p.Root(sealed)
+	if err != nil {
+		return fmt.Errorf("%s does not fit the entries: %w", ProofFile, err)
+	}
+	if !bytes.Equal(root, at.Hash) {
+		return errors.New("with the proof, the entries give another root than the signed one: one was changed, left out or added")
+	}
+	return nil
+}
+
+// follow reads the entries, of which the first follows on one that is not here.
+func (a *archive) follow(sealed [][]byte, tells *story) error {
+	first, err := evidence.Parse(sealed[0])
+	if err != nil {
+		return fmt.Errorf("the first entry %w", err)
+	}
+	head, err := first.Before()
+	if err != nil {
+		return err
+	}
+	tells.partial = first.Seq > 0
+	for _, line := range sealed {
+		var e *evidence.Entry
+		if e, head, err = head.Follow(line); err != nil {
+			return err
+		}
+		a.entries = append(a.entries, e)
+		a.take(e, tells)
+	}
+	return nil
+}
+
+// derived makes the report again.
+func (a *archive) derived(chain error) error {
+	if chain != nil {
+		return errors.New("cannot be said of entries that do not follow on one another")
+	}
+	p := a.statement.Predicate
+	r, err := report.Derive(report.Period{Origin: p.Origin, Group: p.Group, From: p.From, To: p.To}, a.entries)
+	if err != nil {
+		return err
+	}
+	files, err := r.Files()
+	if err != nil {
+		return err
+	}
+	for name, want := range files {
+		if line := differsAt(a.files[name], want); line > 0 {
+			return fmt.Errorf("%s differs from what the entries say at line %d", name, line)
+		}
+	}
+	return nil
+}
+
+// differsAt is the first line in which two texts differ; 0: none.
+func differsAt(a, b []byte) int {
+	if bytes.Equal(a, b) {
+		return 0
+	}
+	as, bs := bytes.Split(a, []byte("\n")), bytes.Split(b, []byte("\n"))
+	for i := range min(len(as), len(bs)) {
+		if !bytes.Equal(as[i], bs[i]) {
+			return i + 1
+		}
+	}
+	return min(len(as), len(bs)) + 1
+}
