@@ -208,6 +208,23 @@ func (r *Report) Availability() float64 {
 	return 0
 }
 
+// Scope says in a sentence what was monitored.
+func (p page) Scope() string {
+	groups, tables, replicas := map[string]bool{}, map[[2]string]bool{}, map[[2]string]bool{}
+	for _, t := range p.Rows {
+		groups[t.Group], tables[[2]string{t.Group, t.Table}], replicas[[2]string{t.Group, t.Member}] = true, true, true
+	}
+	return fmt.Sprintf("Monitored: %s on %s of %s, each compared with its source at the same transaction.",
+		count(len(tables), "table"), count(len(replicas), "replica"), count(len(groups), "replication group"))
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
 // Known is the share of the period for which it was known of the tables of replicas, on average, whether they are the same.
 func (p page) Known() float64 {
 	sum := 0.0
