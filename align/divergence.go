@@ -61,6 +61,16 @@ type Divergence struct {
 	LagBudget    string            `json:"lag_budget"`
 	// Expected says that it is known to come about, and that nobody is to be alerted.
 	Expected bool `json:"expected,omitempty"`
+	// Acknowledged says who has taken it on; null: nobody has said so while it was open.
+	Acknowledged *Acknowledgement `json:"acknowledged,omitempty"`
+}
+
+// Acknowledgement says who has taken a divergence on.
+type Acknowledgement struct {
+	By     string    `json:"by"`
+	Ticket string    `json:"ticket,omitempty"`
+	Note   string    `json:"note,omitempty"`
+	At     time.Time `json:"at"`
 }
 
 // Range is a run of neighbouring keys that all differ: no key that is in step lies between First and Last, which are

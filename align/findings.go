@@ -229,6 +229,17 @@ func (l *Ledger) announce(f *Finding) error {
 	return nil
 }
 
+// Acknowledge notes with a divergence who has taken it on. One that is not open any more is left as it is.
+func (l *Ledger) Acknowledge(id string, a Acknowledgement) error {
+	for _, f := range l.byNumber {
+		if f.Confirmed && f.Divergence.ID == id {
+			f.Divergence.Acknowledged = &a
+			return l.state.SetFinding(f)
+		}
+	}
+	return nil
+}
+
 // Notices returns the news since it was last called. It is durable once the state is committed.
 func (l *Ledger) Notices() []Notice {
 	n := l.notices

@@ -83,6 +83,16 @@ type DivergenceData struct {
 	ResolvedAt   *time.Time        `json:"resolved_at,omitempty"`
 }
 
+// AcknowledgeData says who has taken a divergence on.
+type AcknowledgeData struct {
+	ID     string `json:"id"`
+	Table  string `json:"table"`
+	Member string `json:"member"`
+	By     string `json:"by"`
+	Ticket string `json:"ticket,omitempty"`
+	Note   string `json:"note,omitempty"`
+}
+
 // RangeData is a range of keys that differ. Its bounds are keys as JSON, or their keyed hashes.
 type RangeData struct {
 	First   string `json:"first"`

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/align"
 	"lockstep/audit"
 	"lockstep/audit/verify"
 	"lockstep/evidence"
@@ -46,6 +47,13 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	w.inStep()
 	w.exec("us-1", "UPDATE items SET price = 99 WHERE id IN (3, 4)")
 	w.finds(`us-1 public.items changed errant_transaction {"id":3}..{"id":4}`)
+	id := w.open()[0].ID
+	if d, err := w.daemon.Groups()[0].Acknowledge(t.Context(), id, align.Acknowledgement{By: "ann", Ticket: "OPS-1"}); err != nil || d == nil {
+		t.Fatal(d, err)
+	}
+	if d := w.open()[0]; d.Acknowledged == nil || d.Acknowledged.Ticket != "OPS-1" {
+		t.Errorf("the divergence is acknowledged by %+v", d.Acknowledged)
+	}
 	if err := c.Member("us-2").Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +69,7 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	r, entries := verifyLog(t, c)
 	for kind, want := range map[evidence.Type]uint{
 		evidence.LogStart: 1, evidence.Start: 1, evidence.Stop: 1, evidence.DivergenceOpen: 1, evidence.DivergenceResolve: 1, evidence.GapOpen: 1, evidence.GapClose: 1,
+		evidence.Acknowledge: 1,
 	} {
 		if r.Counts[kind] != want {
 			t.Errorf("%d entries of %s, want %d: %v", r.Counts[kind], kind, want, r.Counts)

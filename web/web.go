@@ -31,6 +31,8 @@ type Group interface {
 	RequestScrub(ctx context.Context, want align.ScrubRequest) (align.ScrubRequest, error)
 	// ScrubRequests lists them, from the moment at which they were asked for.
 	ScrubRequests() []align.ScrubRequest
+	// Acknowledge notes who has taken a divergence on and returns it; nil: the group has none of that id.
+	Acknowledge(ctx context.Context, id string, a align.Acknowledgement) (*align.Divergence, error)
 }
 
 // Health is what is served of lockstep itself.
@@ -68,6 +70,7 @@ func New(groups []Group, health Health, version string, log *slog.Logger) *Serve
 	s.mux.HandleFunc("GET /api/v1/groups", s.listGroups)
 	s.mux.HandleFunc("GET /api/v1/divergences", s.listDivergences)
 	s.mux.HandleFunc("GET /api/v1/divergences/{id}", s.oneDivergence)
+	s.mux.HandleFunc("POST /api/v1/divergences/{id}/acknowledge", s.acknowledge)
 	s.mux.HandleFunc("GET /api/v1/scrubs", s.listScrubs)
 	s.mux.HandleFunc("POST /api/v1/scrubs", s.requestScrub)
 	s.mux.HandleFunc("GET /api/v1/receivers", func(w http.ResponseWriter, _ *http.Request) { s.reply(w, health.Receivers()) })

@@ -48,6 +48,17 @@ func (w *watched) RequestScrub(_ context.Context, r align.ScrubRequest) (align.S
 	return r, nil
 }
 
+func (w *watched) Acknowledge(_ context.Context, id string, a align.Acknowledgement) (*align.Divergence, error) {
+	for _, d := range w.divergences {
+		if d.ID == id {
+			a.At = noon
+			d.Acknowledged = &a
+			return d, nil
+		}
+	}
+	return nil, w.err
+}
+
 func (w *watched) ScrubRequests() []align.ScrubRequest { return w.scrubs }
 
 func (w *watched) Status() *align.GroupStatus { return &w.status }

@@ -85,6 +85,9 @@ type Divergence struct {
 	Opened   uint64 `json:"opened_entry"` // only if OpenedIn
 	Resolved uint64 `json:"resolved_entry,omitempty"`
 	OpenedIn bool   `json:"opened_in_period"`
+	// Acknowledged is what was last said of who has taken it on.
+	Acknowledged      *evidence.AcknowledgeData `json:"acknowledged,omitempty"`
+	AcknowledgedEntry uint64                    `json:"acknowledged_entry,omitempty"`
 }
 
 // Detected is how long after its commit, or else after it was first seen, a divergence was raised.
@@ -191,6 +194,20 @@ func (r *Report) take(e *evidence.Entry) error {
 		return r.divergence(e)
 	case evidence.GapOpen, evidence.GapClose:
 		return r.gap(e)
+	case evidence.Acknowledge:
+		return r.acknowledge(e)
+	}
+	return nil
+}
+
+// acknowledge notes who has taken a divergence on, if it was opened or resolved in the period.
+func (r *Report) acknowledge(e *evidence.Entry) error {
+	var data evidence.AcknowledgeData
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return err
+	}
+	if d := r.byID[data.ID]; d != nil {
+		d.Acknowledged, d.AcknowledgedEntry = &data, e.Seq
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func showDivergence(cmd *cobra.Command, api *apiFlags, output *format, id string
 func describeDivergence(out io.Writer, d align.Divergence) error {
 	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	rows := [][]string{
-		{"Group", d.Group}, {"Table", d.Table}, {"Member", d.Member + ", held against " + d.Reference}, {"State", d.State},
+		{"Group", d.Group}, {"Table", d.Table}, {"Member", d.Member + ", held against " + d.Reference}, {"State", stateText(d)},
 		{"Kind", string(d.Kind)}, {"Cause", string(d.Cause)}, {"Detail", d.Detail}, {"Keys", fmt.Sprint(d.Keys)},
 	}
 	if by := d.IntroducedBy; by != nil {
@@ -124,6 +124,9 @@ func describeDivergence(out io.Writer, d align.Divergence) error {
 	rows = append(rows, []string{"First seen", at(d.FirstSeen)}, []string{"Raised", at(d.ConfirmedAt)})
 	if d.ResolvedAt != nil {
 		rows = append(rows, []string{"Resolved", at(*d.ResolvedAt)})
+	}
+	if a := d.Acknowledged; a != nil {
+		rows = append(rows, []string{"Acknowledged", strings.TrimSpace(strings.Join([]string{at(a.At), "by", a.By, a.Ticket, a.Note}, " "))})
 	}
 	for _, r := range d.Ranges {
 		rows = append(rows, []string{"Range", rangeText(r)})
@@ -167,6 +170,9 @@ func printDivergences(cmd *cobra.Command, list []align.Divergence) error {
 func stateText(d align.Divergence) string {
 	if d.Expected {
 		return d.State + " (expected)"
+	}
+	if d.Acknowledged != nil && d.State == align.Open {
+		return d.State + " (acknowledged)"
 	}
 	return d.State
 }

@@ -29,6 +29,7 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true, // execute prints them
 	}
 	root.AddCommand(
+		newAcknowledgeCommand(),
 		newAuditCommand(),
 		newCheckCommand(),
 		newDemoCommand(),

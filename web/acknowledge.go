@@ -1,0 +1,64 @@
+package web
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"lockstep/align"
+)
+
+// Bounds of what an acknowledgement may say, in characters.
+const (
+	maxName = 200
+	maxNote = 2000
+)
+
+// acknowledge takes note of who has taken a divergence on. Who asks with a password is who it is.
+func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		s.fail(w, http.StatusUnsupportedMediaType, "send application/json")
+		return
+	}
+	var a struct {
+		By     string `json:"by"`
+		Ticket string `json:"ticket"`
+		Note   string `json:"note"`
+	}
+	in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	in.DisallowUnknownFields()
+	if err := in.Decode(&a); err != nil {
+		s.fail(w, http.StatusBadRequest, "the body cannot be read: %v", err)
+		return
+	}
+	if user, _, ok := r.BasicAuth(); ok {
+		if a.By != "" && a.By != user {
+			s.fail(w, http.StatusForbidden, "you are %s: leave by out", user)
+			return
+		}
+		a.By = user
+	}
+	switch {
+	case a.By == "":
+		s.fail(w, http.StatusBadRequest, "by is missing: say who has taken the divergence on")
+		return
+	case utf8.RuneCountInString(a.By) > maxName || utf8.RuneCountInString(a.Ticket) > maxName || utf8.RuneCountInString(a.Note) > maxNote:
+		s.fail(w, http.StatusBadRequest, "that is too long: by and ticket may have %d characters, note %d", maxName, maxNote)
+		return
+	}
+	id := r.PathValue("id")
+	for _, g := range s.groups {
+		d, err := g.Acknowledge(r.Context(), id, align.Acknowledgement{By: a.By, Ticket: a.Ticket, Note: a.Note, At: time.Now().UTC()})
+		if err != nil {
+			s.fail(w, http.StatusInternalServerError, "acknowledge: %v", err)
+			return
+		}
+		if d != nil {
+			s.reply(w, presentable(d))
+			return
+		}
+	}
+	s.fail(w, http.StatusNotFound, "there is no divergence %q", id)
+}
