@@ -183,6 +183,9 @@ func (l *Log) meet(ctx context.Context, head evidence.Head) error {
 		return l.begin("its end cannot be read: " + err.Error())
 	}
 	l.next = end.Next
+	if head.Paused {
+		return l.begin("the audit log was switched off for a time")
+	}
 	if head.Next == 0 && end.Next == 0 {
 		l.fresh = true
 		return l.kept.Record(l.started(nil))

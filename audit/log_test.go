@@ -3,6 +3,7 @@ package audit_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -307,6 +308,33 @@ func TestAClockThatStepsBackIsRecorded(t *testing.T) {
 	d.close()
 	if r := d.passes(); r.Counts[evidence.ClockState] != 1 {
 		t.Errorf("recorded was %v", r.Counts)
+	}
+}
+
+// A log does not go on over a time for which it was switched off.
+func TestALogThatWasSwitchedOffIsSucceeded(t *testing.T) {
+	d := newDesk(t)
+	d.record(day(time.Now())...)
+	d.close()
+	for range 2 {
+		s, err := store.Open(filepath.Join(d.dir, "store"), store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.PauseEvidence(), s.Record(note(1)), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.open()
+	if !d.log.Fresh() {
+		t.Error("the log goes on")
+	}
+	d.record(note(2))
+	d.close()
+	d.open()
+	d.close()
+	if r := d.passes(); r.Size != 2 || !strings.Contains(string(content(t, entryFile(t, d))), "switched off for a time") {
+		t.Errorf("the log has %d entries: %v", r.Size, r.Counts)
 	}
 }
 

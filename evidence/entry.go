@@ -74,6 +74,8 @@ type Head struct {
 	Next uint64
 	Prev Hash
 	Time time.Time // of the last entry
+	// Paused says that since then things have happened that were not recorded.
+	Paused bool `json:",omitempty"`
 }
 
 // Skew is how far the clock may step back between two entries without that being recorded.

@@ -35,7 +35,7 @@ type gap struct {
 	recorded bool
 }
 
-// record gathers, on the goroutine that owns the ledger, what auditors are to know. It becomes durable with the next commit.
+// recorder gathers, on the goroutine that owns the ledger, what auditors are to know. It becomes durable with the next commit.
 type recorder struct {
 	plan    EvidencePlan
 	covered time.Time
@@ -152,11 +152,11 @@ func (p EvidencePlan) divergence(d *align.Divergence) evidence.DivergenceData {
 	}
 	all, size := sha256.New(), 0
 	for _, r := range d.Ranges {
-		data1 := evidence.RangeData{First: p.Key(d.Table, r.First), Last: p.Key(d.Table, r.Last), Changed: r.Changed, Missing: r.Missing, Extra: r.Extra}
-		text, _ := json.Marshal(data1) // of strings and numbers
+		bounds := evidence.RangeData{First: p.Key(d.Table, r.First), Last: p.Key(d.Table, r.Last), Changed: r.Changed, Missing: r.Missing, Extra: r.Extra}
+		text, _ := json.Marshal(bounds) // of strings and numbers
 		all.Write(text)
 		if size += len(text); size <= inlineBytes {
-			data.Ranges = append(data.Ranges, data1)
+			data.Ranges = append(data.Ranges, bounds)
 		}
 	}
 	if len(data.Ranges) < len(d.Ranges) {
@@ -231,7 +231,7 @@ func (d *Daemon) openDivergences() (events []evidence.Event, err error) {
 func (d *Daemon) openAudit(ctx context.Context, o DaemonOptions) (err error) {
 	c := d.config.Audit
 	if !c.On {
-		return nil
+		return d.store.PauseEvidence()
 	}
 	options := audit.Options{Dir: AuditDir(d.config), Origin: c.Origin, Version: o.Version, Logger: d.log}
 	d.audit, err = audit.Open(ctx, options, d.store)

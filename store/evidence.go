@@ -28,19 +28,40 @@ func entryKey(seq uint64) []byte { return binary.BigEndian.AppendUint64([]byte{k
 func (s *Store) KeepEvidence() (evidence.Head, error) {
 	s.chain.mu.Lock()
 	defer s.chain.mu.Unlock()
-	v, closer, err := s.db.Get([]byte{kindChain})
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-	case err != nil:
-		return evidence.Head{}, readError(s.dir, err)
-	default:
-		defer closer.Close()
-		if err := parseJSON("head of the evidence", v, &s.chain.head); err != nil {
-			return evidence.Head{}, damaged(s.dir, err)
-		}
+	_, err := s.loadChain()
+	s.chain.on = err == nil
+	return s.chain.head, err
+}
+
+// PauseEvidence has events not kept from now on. If any were before, that is remembered.
+func (s *Store) PauseEvidence() error {
+	s.chain.mu.Lock()
+	defer s.chain.mu.Unlock()
+	there, err := s.loadChain()
+	if err != nil || !there || s.chain.head.Paused {
+		return err
 	}
-	s.chain.on = true
-	return s.chain.head, nil
+	head := s.chain.head
+	head.Paused = true
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	return s.advance(batch, head)
+}
+
+// loadChain reads where the chain goes on, and reports whether there is one.
+func (s *Store) loadChain() (bool, error) {
+	v, closer, err := s.db.Get([]byte{kindChain})
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, readError(s.dir, err)
+	}
+	defer closer.Close()
+	if err := parseJSON("head of the evidence", v, &s.chain.head); err != nil {
+		return false, damaged(s.dir, err)
+	}
+	return true, nil
 }
 
 // Record keeps an event with the group's next commit.
@@ -70,10 +91,7 @@ func (s *Store) commitWith(batch *pebble.Batch, events []evidence.Event) error {
 			return err
 		}
 	}
-	if err := s.advance(batch, head); err != nil {
-		return err
-	}
-	return nil
+	return s.advance(batch, head)
 }
 
 // place seals an event; a clock that has stepped back is recorded before it.

@@ -12,9 +12,8 @@ import (
 
 // story is what the entries tell, held against itself.
 type story struct {
-	partial   bool // it does not begin with the log
-	carried   int  // divergences that were opened before it
-	running   bool
+	partial   bool             // it does not begin with the log
+	carried   int              // divergences that were opened before it
 	covered   map[string]cover // by group, since the last start
 	intervals int
 	opened    map[string]uint64 // divergences that are open, and the entries that say so
@@ -45,7 +44,6 @@ func (s *story) take(e *evidence.Entry) {
 		for group := range s.covered {
 			s.due(e, group)
 		}
-		s.running = false
 		clear(s.covered)
 	case evidence.Coverage:
 		s.coverage(e)
@@ -61,7 +59,6 @@ func (s *story) start(e *evidence.Entry) {
 	if s.unreadable(e, &d) {
 		return
 	}
-	s.running = true
 	clear(s.covered)
 	clear(s.gaps) // those of the time before end here; what is still one is stated again
 	for _, g := range d.Groups {

@@ -104,6 +104,15 @@ func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
 			t.Errorf("exit code %d, %s does not say %s", code, out, want)
 		}
 	}
+	if code, out, stderr := lockstep(t, "acknowledge", "--url", url, id, "--by", "ann", "--ticket", "OPS-1"); code != exitInStep || out != "Divergence "+id+" of public.items on us-1 is acknowledged by ann.\n" {
+		t.Errorf("exit code %d, %q, %q", code, out, stderr)
+	}
+	if _, out, _ := lockstep(t, "divergences", "--url", url, id); !strings.Contains(out, "open (acknowledged)") || !strings.Contains(out, " by ann OPS-1\n") {
+		t.Errorf("%s does not say who has taken it on", out)
+	}
+	if code, _, stderr := lockstep(t, "acknowledge", "--url", url, "01NOSUCH", "--by", "ann"); code != exitUsage || !strings.Contains(stderr, "there is no divergence") {
+		t.Errorf("of an unknown divergence: exit code %d, %q", code, stderr)
+	}
 	if code, _, stderr := lockstep(t, "divergences", "--url", url, "01NOSUCH"); code != exitUsage || !strings.Contains(stderr, "there is no divergence") {
 		t.Errorf("of an unknown divergence: exit code %d, %q", code, stderr)
 	}
