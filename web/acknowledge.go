@@ -1,8 +1,6 @@
 package web
 
 import (
-	"encoding/json"
-	"mime"
 	"net/http"
 	"time"
 	"unicode/utf8"
@@ -18,19 +16,12 @@ const (
 
 // acknowledge takes note of who has taken a divergence on. Who asks with a password is who it is.
 func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		s.fail(w, http.StatusUnsupportedMediaType, "send application/json")
-		return
-	}
 	var a struct {
 		By     string `json:"by"`
 		Ticket string `json:"ticket"`
 		Note   string `json:"note"`
 	}
-	in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-	in.DisallowUnknownFields()
-	if err := in.Decode(&a); err != nil {
-		s.fail(w, http.StatusBadRequest, "the body cannot be read: %v", err)
+	if !s.read(w, r, &a) {
 		return
 	}
 	if user, _, ok := r.BasicAuth(); ok {

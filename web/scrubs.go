@@ -31,17 +31,25 @@ func (s *Server) listScrubs(w http.ResponseWriter, _ *http.Request) {
 	s.reply(w, list)
 }
 
-// requestScrub has rows read again. It wants JSON by name: no page of another site can make a browser send that.
-func (s *Server) requestScrub(w http.ResponseWriter, r *http.Request) {
+// read reads the body of a request, or fails it. It wants JSON by name: no page of another site can make a browser send that.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, into any) bool {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		s.fail(w, http.StatusUnsupportedMediaType, "send application/json")
-		return
+		return false
 	}
-	var want scrubJSON
 	in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
 	in.DisallowUnknownFields()
-	if err := in.Decode(&want); err != nil && !errors.Is(err, io.EOF) {
+	if err := in.Decode(into); err != nil && !errors.Is(err, io.EOF) {
 		s.fail(w, http.StatusBadRequest, "the body cannot be read: %v", err)
+		return false
+	}
+	return true
+}
+
+// requestScrub has rows read again.
+func (s *Server) requestScrub(w http.ResponseWriter, r *http.Request) {
+	var want scrubJSON
+	if !s.read(w, r, &want) {
 		return
 	}
 	g := s.only(want.Group)
