@@ -16,6 +16,7 @@ import (
 	"lockstep/audit"
 	"lockstep/audit/report"
 	"lockstep/audit/verify"
+	"lockstep/evidence"
 )
 
 // export writes a report of the period and returns its files.
@@ -117,6 +118,50 @@ func TestAReportIsVerifiedByItselfAndSaysWhatTheEntriesSay(t *testing.T) {
 	}
 	if _, err := audit.Export(t.Context(), d.folder(), report.Period{From: begin.Add(-48 * time.Hour), To: begin.Add(-24 * time.Hour)}, io.Discard); err == nil || !strings.Contains(err.Error(), "has no entries from") {
 		t.Errorf("a report of nothing: %v", err)
+	}
+}
+
+func TestAReportTellsOfChangesGapsAndWhoTookItOn(t *testing.T) {
+	d := newDesk(t)
+	begin := time.Now().UTC().Truncate(time.Second).Add(time.Minute)
+	at := func(m int) time.Time { return begin.Add(time.Duration(m) * time.Minute) }
+	before := evidence.StartData{Groups: []evidence.GroupData{{Name: "shop", Members: []evidence.MemberData{{Name: "us-1"}}}}}
+	now := evidence.StartData{Config: "cafe", Groups: []evidence.GroupData{{Name: "shop", Members: []evidence.MemberData{{Name: "us-1"}, {Name: "us-2", ScanOnly: true}}}}}
+	gap := evidence.GapData{Member: "us-1", Table: "public.orders", Reason: "us-1 was last heard from 13s ago", Since: at(5)}
+	found := evidence.DivergenceData{ID: "01J", Table: "public.orders", Member: "us-1", Kind: "extra", Cause: "errant_transaction", Keys: 1, FirstSeen: at(20), ConfirmedAt: at(21)}
+	closed := gap
+	closed.Until = at(15)
+	events := []evidence.Event{
+		{Type: evidence.ConfigChange, Time: at(0), Data: evidence.ConfigChangeData{From: "beef", To: "cafe"}},
+		{Type: evidence.ScopeChange, Time: at(0), Data: evidence.ScopeChanges(&before, &now)},
+		{Type: evidence.Start, Time: at(0), Data: now},
+		{Type: evidence.GapOpen, Group: "shop", Time: at(6), Data: gap},
+		{Type: evidence.GapClose, Group: "shop", Time: at(15), Data: closed},
+		{Type: evidence.DivergenceOpen, Group: "shop", Time: at(21), Data: found},
+		{Type: evidence.Acknowledge, Group: "shop", Time: at(25), Data: evidence.AcknowledgeData{ID: "01J", By: "ann", Ticket: "OPS-1"}},
+		{Type: evidence.GapOpen, Group: "shop", Time: at(50), Data: evidence.GapData{Member: "us-1", Table: "public.orders", Reason: "gone", Since: at(45)}},
+		{Type: evidence.Stop, Time: at(60), Data: struct{}{}},
+	}
+	d.record(events...)
+	d.close()
+	r, files := d.export(at(0), at(100))
+	if v := d.verifyArchive(files); !v.OK() {
+		t.Errorf("verification says %q", failures(v))
+	}
+	for name, wants := range map[string][]string{
+		"changes.csv":     {"configuration file of SHA-256 cafe in place of beef", "\"new: group shop: member us-2, scanned only\""},
+		"gaps.csv":        {",closed,us-1 was last heard from 13s ago\n", ",with the run,gone\n"},
+		"divergences.csv": {",ann,OPS-1,"},
+		"report.html":     {"60.00 %", "35.00 %", "not resolved", "ann OPS-1", "us-2, scanned only"},
+	} {
+		for _, want := range wants {
+			if !strings.Contains(string(files[name]), want) {
+				t.Errorf("%s does not say %q:\n%s", name, want, files[name])
+			}
+		}
+	}
+	if unknown := r.Members[0].Tables["public.orders"].Unknown; unknown != 25*time.Minute || r.Totals().Open != 1 {
+		t.Errorf("unknown for %v, %+v", unknown, r.Totals())
 	}
 }
 

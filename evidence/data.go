@@ -1,12 +1,69 @@
 package evidence
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // StartData is what a start records: by which configuration what is watched from now on.
 type StartData struct {
 	Lockstep string      `json:"lockstep"`      // version
 	Config   string      `json:"config_sha256"` // of the configuration with its defaults, without secrets
 	Groups   []GroupData `json:"groups"`
+}
+
+// ConfigChangeData is recorded before a start by another configuration file than the one before.
+type ConfigChangeData struct {
+	From string `json:"from_sha256"`
+	To   string `json:"to_sha256"`
+}
+
+// ScopeChangeData is recorded before a start that watches something else than the one before.
+type ScopeChangeData struct {
+	Added   []string `json:"added"` // such as: group shop: member us-2
+	Removed []string `json:"removed"`
+}
+
+// Scope lists what is watched, a line each.
+func (d *StartData) Scope() (list []string) {
+	for _, g := range d.Groups {
+		name := "group " + g.Name
+		list = append(list, name+": reference "+g.Reference, fmt.Sprintf("%s: lag budget %gs", name, g.LagBudget))
+		for _, m := range g.Members {
+			line := name + ": member " + m.Name
+			if m.ScanOnly {
+				line += ", scanned only"
+			}
+			list = append(list, line)
+		}
+		for _, p := range g.Include {
+			list = append(list, name+": tables "+p)
+		}
+		for _, p := range g.Exclude {
+			list = append(list, name+": but no tables "+p)
+		}
+	}
+	return list
+}
+
+// ScopeChanges says what a start watches that the one before did not, and the other way round; nil: nothing changed.
+func ScopeChanges(before, now *StartData) *ScopeChangeData {
+	was, is := before.Scope(), now.Scope()
+	without := func(list, others []string) []string {
+		left := []string{}
+		for _, line := range list {
+			if !slices.Contains(others, line) {
+				left = append(left, line)
+			}
+		}
+		return left
+	}
+	d := &ScopeChangeData{Added: without(is, was), Removed: without(was, is)}
+	if len(d.Added)+len(d.Removed) == 0 {
+		return nil
+	}
+	return d
 }
 
 // GroupData is the scope of a group.

@@ -38,11 +38,12 @@ const (
 	DivergenceResolve Type = "divergence_resolve"
 	Acknowledge       Type = "acknowledge"
 	ConfigChange      Type = "config_change"
+	ScopeChange       Type = "scope_change"
 	ClockState        Type = "clock_state"
 )
 
 // Types are all of them, in the order of reports.
-var Types = []Type{LogStart, Start, Stop, ConfigChange, ClockState, Coverage, GapOpen, GapClose, DivergenceOpen, DivergenceResolve, Acknowledge}
+var Types = []Type{LogStart, Start, Stop, ConfigChange, ScopeChange, ClockState, Coverage, GapOpen, GapClose, DivergenceOpen, DivergenceResolve, Acknowledge}
 
 // Hash is the SHA-256 of an entry's bytes. The zero Hash stands before the first entry.
 type Hash [sha256.Size]byte

@@ -38,6 +38,30 @@ func verifyLog(t *testing.T, c servers) (*verify.Result, []*evidence.Entry) {
 	return r, entries
 }
 
+// Another configuration, and what is watched by it, are recorded before the start.
+func TestChangesOfTheScopeAreRecorded(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1, Extra: audited})
+	w := startWatch(t, c)
+	w.inStep()
+	w.stop()
+	c.Config.SHA256 = "another"
+	c.Config.Groups[0].Tables.Exclude = []string{"public.other"}
+	for range 2 {
+		w = startWatch(t, c)
+		w.inStep()
+		w.stop()
+	}
+	r, entries := verifyLog(t, c)
+	if r.Counts[evidence.ConfigChange] != 1 || r.Counts[evidence.ScopeChange] != 1 || r.Counts[evidence.Start] != 3 {
+		t.Errorf("recorded was %v", r.Counts)
+	}
+	for i, e := range entries {
+		if e.Type == evidence.ScopeChange && (string(e.Data) != `{"added":["group shop: but no tables public.other"],"removed":[]}` || entries[i+1].Type != evidence.Start) {
+			t.Errorf("recorded was %s, and then %s", e.Data, entries[i+1].Type)
+		}
+	}
+}
+
 // What auditors need is recorded as it happens: what was covered, what was found and how long it lived, when it could not
 // be known, when lockstep ran.
 func TestWhatHappensIsRecordedForAuditors(t *testing.T) {

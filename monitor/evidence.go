@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -198,7 +199,11 @@ func (d *Daemon) startEvidence(version string) error {
 		}
 		data.Groups = append(data.Groups, scope)
 	}
-	events := []evidence.Event{{Type: evidence.Start, Time: time.Now(), Data: data}}
+	events, err := d.changesSince(&data)
+	if err != nil {
+		return err
+	}
+	events = append(events, evidence.Event{Type: evidence.Start, Time: time.Now(), Data: data})
 	if d.audit.Fresh() {
 		open, err := d.openDivergences()
 		if err != nil {
@@ -206,7 +211,30 @@ func (d *Daemon) startEvidence(version string) error {
 		}
 		events = append(events, open...)
 	}
-	return d.store.Record(events...)
+	start, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	return d.store.RecordStart(start, events...)
+}
+
+// changesSince are the events that tell what is not as it was at the start before.
+func (d *Daemon) changesSince(now *evidence.StartData) (events []evidence.Event, err error) {
+	last, err := d.store.LastStart()
+	if err != nil || last == nil {
+		return nil, err
+	}
+	var before evidence.StartData
+	if err := json.Unmarshal(last, &before); err != nil {
+		return nil, fmt.Errorf("what the last start recorded: %w", err)
+	}
+	if before.Config != now.Config {
+		events = append(events, evidence.Event{Type: evidence.ConfigChange, Time: time.Now(), Data: evidence.ConfigChangeData{From: before.Config, To: now.Config}})
+	}
+	if changes := evidence.ScopeChanges(&before, now); changes != nil {
+		events = append(events, evidence.Event{Type: evidence.ScopeChange, Time: time.Now(), Data: changes})
+	}
+	return events, nil
 }
 
 // openDivergences are the events that tell of those which are open, as of now.

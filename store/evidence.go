@@ -74,6 +74,25 @@ func (s *Store) Record(events ...evidence.Event) error {
 	return s.commitWith(batch, events)
 }
 
+// RecordStart keeps the events of a start, which is remembered in the same batch.
+func (s *Store) RecordStart(start []byte, events ...evidence.Event) error {
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	if err := batch.Set([]byte{kindChain, lastStart}, start, nil); err != nil {
+		return err
+	}
+	return s.commitWith(batch, events)
+}
+
+// LastStart returns what was remembered of the last start; nil: nothing was.
+func (s *Store) LastStart() (start []byte, err error) {
+	err = s.each([]byte{kindChain, lastStart}, func(_, v []byte) error {
+		start = bytes.Clone(v)
+		return nil
+	})
+	return start, err
+}
+
 // commitWith commits a batch with events that have happened.
 func (s *Store) commitWith(batch *pebble.Batch, events []evidence.Event) error {
 	if len(events) == 0 {

@@ -28,6 +28,7 @@ import (
 //	A  length(2) receiver… alert…                   what a receiver was told of an alert   JSON
 //	E  seq(8)                                       entry that the audit log has still to get      evidence.Entry
 //	H                                               where the next one goes                        JSON
+//	H  s                                            what the last start recorded                   JSON
 const (
 	kindFormat   = 'F'
 	kindName     = 'N'
@@ -46,6 +47,7 @@ const (
 	kindTold     = 'A'
 	kindEntry    = 'E'
 	kindChain    = 'H'
+	lastStart    = 's'
 
 	kindGroupName  = 'g'
 	kindMemberName = 'm'

@@ -26,6 +26,7 @@ func (r *Report) Files() (map[string][]byte, error) {
 		"divergences.csv": r.divergencesCSV(),
 		"gaps.csv":        r.gapsCSV(),
 		"runs.csv":        r.runsCSV(),
+		"changes.csv":     r.changesCSV(),
 	}
 	var err error
 	if files["summary.json"], err = json.MarshalIndent(r, "", " "); err != nil {
@@ -111,6 +112,14 @@ func (r *Report) runsCSV() []byte {
 	return table([]string{"entry", "from", "to", "ended", "lockstep", "config_sha256"}, func(add func(...string)) {
 		for _, run := range r.Runs {
 			add(strconv.FormatUint(run.Seq, 10), stamp(run.From), stamp(run.To), run.Ended, run.Version, run.Config)
+		}
+	})
+}
+
+func (r *Report) changesCSV() []byte {
+	return table([]string{"entry", "time", "what"}, func(add func(...string)) {
+		for _, c := range r.Changes {
+			add(strconv.FormatUint(c.Seq, 10), stamp(c.Time), c.What)
 		}
 	})
 }

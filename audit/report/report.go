@@ -28,6 +28,7 @@ type Report struct {
 	Members     []*Member             `json:"members"`
 	Divergences []*Divergence         `json:"divergences"`
 	Gaps        []*Gap                `json:"gaps"`
+	Changes     []Change              `json:"changes"`
 	Coverage    []Row                 `json:"-"`
 
 	members map[[2]string]*Member
@@ -76,6 +77,13 @@ type Row struct {
 	Group  string
 	Member evidence.CoverageData
 	Table  evidence.TableData
+}
+
+// Change is one of the configuration or of what is watched.
+type Change struct {
+	Seq  uint64    `json:"entry"`
+	Time time.Time `json:"time"`
+	What string    `json:"what"`
 }
 
 // Divergence is one that was opened or resolved in the period.
@@ -196,6 +204,33 @@ func (r *Report) take(e *evidence.Entry) error {
 		return r.gap(e)
 	case evidence.Acknowledge:
 		return r.acknowledge(e)
+	case evidence.ConfigChange, evidence.ScopeChange:
+		return r.change(e)
+	}
+	return nil
+}
+
+func (r *Report) change(e *evidence.Entry) error {
+	add := func(format string, args ...any) {
+		r.Changes = append(r.Changes, Change{e.Seq, e.Time, fmt.Sprintf(format, args...)})
+	}
+	if e.Type == evidence.ConfigChange {
+		var d evidence.ConfigChangeData
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			return err
+		}
+		add("configuration file of SHA-256 %s in place of %s", d.To, d.From)
+		return nil
+	}
+	var d evidence.ScopeChangeData
+	if err := json.Unmarshal(e.Data, &d); err != nil {
+		return err
+	}
+	for _, line := range d.Removed {
+		add("not any more: %s", line)
+	}
+	for _, line := range d.Added {
+		add("new: %s", line)
 	}
 	return nil
 }
