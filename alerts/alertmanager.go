@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/go-openapi/strfmt"
 	"github.com/prometheus/alertmanager/api/v2/models"
+
+	"lockstep/evidence"
 )
 
 // alertsPerBatch is how many alerts one message has at most.
@@ -24,7 +27,9 @@ type Alertmanager struct {
 	URL      string // to which /api/v2/alerts is added
 	User     string // empty: no authentication
 	Password func() (string, error)
-	Logger   *slog.Logger
+	// Record keeps entries of the audit log; nil: there is none.
+	Record func(...evidence.Event) error
+	Logger *slog.Logger
 
 	Timeout time.Duration // of one message; 0: 10 s
 	Resend  time.Duration // see [Notifier]
@@ -40,6 +45,7 @@ func (a *Alertmanager) Status() Status { return a.status(a.shown(), "alertmanage
 func (a *Alertmanager) run(ctx context.Context, feed <-chan state) error {
 	var state []*Alert
 	firing := make(map[string]*Alert) // what the instance has been told fires
+	told := make(map[string]string)   // the news of each alert that it has taken
 	var retry <-chan time.Time
 	pause := time.Second
 	for {
@@ -65,6 +71,9 @@ func (a *Alertmanager) run(ctx context.Context, feed <-chan state) error {
 		}
 		a.waiting.Store(0)
 		pause = time.Second
+		if err := a.record(told, all); err != nil {
+			return err
+		}
 		clear(firing)
 		for _, t := range state {
 			if t.Firing() {
@@ -72,6 +81,28 @@ func (a *Alertmanager) run(ctx context.Context, feed <-chan state) error {
 			}
 		}
 	}
+}
+
+// record keeps what is new to the instance among the alerts that it has taken, most of which it was told before.
+func (a *Alertmanager) record(told map[string]string, all []*Alert) error {
+	var fresh []News
+	taken := make(map[string]string)
+	for _, t := range all {
+		if t.Labels["alertname"] == WatchdogAlert {
+			continue
+		}
+		n := newsOf(t)
+		if told[t.key()] != n.ID {
+			fresh = append(fresh, n)
+		}
+		taken[t.key()] = n.ID
+	}
+	clear(told)
+	maps.Copy(told, taken)
+	if a.Record == nil || len(fresh) == 0 {
+		return nil
+	}
+	return a.Record(delivered(a.shown(), "alertmanager", fresh)...)
 }
 
 func (a *Alertmanager) recall() error { return nil }

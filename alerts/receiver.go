@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"lockstep/evidence"
 )
 
 // Channel hands news to people or programs that keep no state of alerts as Alertmanager does.
@@ -49,8 +51,8 @@ func (n News) Status() string {
 // Memory keeps what receivers were told, by alert. The store implements it.
 type Memory interface {
 	Told(receiver string) (map[string][]byte, error)
-	// SetTold makes changes of it durable at once; nil takes an alert out.
-	SetTold(receiver string, changes map[string][]byte) error
+	// SetTold makes changes of it durable at once, with entries of the audit log; nil takes an alert out.
+	SetTold(receiver string, changes map[string][]byte, events ...evidence.Event) error
 }
 
 // Receiver tells a channel what is new to it, at least once and each alert's news in order. What it has taken is kept over
@@ -244,7 +246,7 @@ func (r *Receiver) remember(batch []News) error {
 		}
 		r.told[n.key()], changes[n.key()] = n.Alert, v
 	}
-	return r.Memory.SetTold(r.Name, changes)
+	return r.Memory.SetTold(r.Name, changes, delivered(r.Name, r.Channel.Kind(), batch)...)
 }
 
 // knows takes note that all that was resolved before a time was told; what is remembered of it can be forgotten.

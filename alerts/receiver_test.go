@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"lockstep/alerts"
+	"lockstep/evidence"
 )
 
 func idle(s alerts.Status) bool { return s.Waiting == 0 && s.Sent > 0 }
@@ -472,5 +473,7 @@ var errBroken = errors.New("disk is full")
 
 type broken struct{}
 
-func (broken) Told(string) (map[string][]byte, error)  { return nil, nil }
-func (broken) SetTold(string, map[string][]byte) error { return errBroken }
+func (broken) Told(string) (map[string][]byte, error) { return nil, nil }
+func (broken) SetTold(string, map[string][]byte, ...evidence.Event) error {
+	return errBroken
+}

@@ -3,6 +3,7 @@ package align
 import (
 	"cmp"
 	"encoding/json"
+	"iter"
 	"slices"
 	"time"
 
@@ -227,6 +228,17 @@ func (l *Ledger) announce(f *Finding) error {
 	l.notices = append(l.notices, Notice{f.Divergence})
 	l.state.Notify()
 	return nil
+}
+
+// Open yields the divergences that are open, the oldest first.
+func (l *Ledger) Open() iter.Seq[*Divergence] {
+	return func(yield func(*Divergence) bool) {
+		for _, f := range l.sortedFindings() {
+			if f.Confirmed && !yield(&f.Divergence) {
+				return
+			}
+		}
+	}
 }
 
 // Acknowledge notes with a divergence who has taken it on. One that is not open any more is left as it is.

@@ -1,49 +1,52 @@
 package audit
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"lockstep/audit/verify"
+	"lockstep/evidence"
 )
 
 // The files of a log's folder.
 const (
-	keyFile = "log.key"  // signs; to be read by lockstep only
-	pubFile = "log.vkey" // verifies; to be given to auditors
-	tiles   = "log"      // the log itself: https://c2sp.org/tlog-tiles
+	keyFile  = "log.key"      // signs; to be read by lockstep only
+	nextFile = "log.key.next" // signs from the next start on
+	pubFile  = "log.vkey"     // verifies; to be given to auditors
+	tiles    = "log"          // the log itself: https://c2sp.org/tlog-tiles
 )
 
 // key signs the log's checkpoints.
 type key struct {
-	signer   note.Signer
-	verifier note.Verifier
-	public   string // as verifiers want it
+	signer note.Signer
+	public string // as verifiers want it
 }
 
 // loadKey reads the key of the log in dir, and makes one at the first start: Ed25519, as a note key
 // (https://pkg.go.dev/golang.org/x/mod/sumdb/note).
 func loadKey(dir, origin string) (*key, error) {
 	path := filepath.Join(dir, keyFile)
-	private, err := os.ReadFile(path)
+	k, err := readKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return makeKey(dir, origin)
+		if origin, err = nameOf(origin); err == nil {
+			k, err = makeKey(path, origin)
+		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("audit key: %w", err)
+		return nil, err
 	}
-	public, err := os.ReadFile(filepath.Join(dir, pubFile))
-	if err != nil {
-		return nil, fmt.Errorf("audit key: %w: restore it beside %s", err, keyFile)
-	}
-	k, err := parseKey(string(private), string(public))
-	if err != nil {
-		return nil, fmt.Errorf("audit key %s: %w", path, err)
+	if err := k.publish(dir); err != nil {
+		return nil, err
 	}
 	if origin != "" && k.signer.Name() != origin {
 		return nil, fmt.Errorf("audit.origin is %q, but the log in %s is of %q: give it that name, or the new one a data_dir of its own", origin, dir, k.signer.Name())
@@ -51,39 +54,112 @@ func loadKey(dir, origin string) (*key, error) {
 	return k, nil
 }
 
-func parseKey(private, public string) (*key, error) {
-	public = strings.TrimSpace(public)
-	signer, err := note.NewSigner(strings.TrimSpace(private))
+// nameOf is the name of a log for which the configuration has none.
+func nameOf(origin string) (string, error) {
+	if origin != "" {
+		return origin, nil
+	}
+	host, err := os.Hostname()
 	if err != nil {
-		return nil, errors.New("is damaged: restore it from a backup")
+		return "", fmt.Errorf("name the audit log: %w: set audit.origin", err)
 	}
-	verifier, err := note.NewVerifier(public)
-	if err != nil || verifier.Name() != signer.Name() || verifier.KeyHash() != signer.KeyHash() {
-		return nil, fmt.Errorf("does not belong to %s beside it: restore both from one backup", pubFile)
-	}
-	return &key{signer, verifier, public}, nil
+	return host + "/lockstep", nil
 }
 
-func makeKey(dir, origin string) (*key, error) {
-	if origin == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return nil, fmt.Errorf("name the audit log: %w: set audit.origin", err)
-		}
-		origin = host + "/lockstep"
+func readKey(path string) (*key, error) {
+	private, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("audit key: %w", err)
 	}
-	private, public, err := note.GenerateKey(rand.Reader, origin)
+	k, err := parseKey(strings.TrimSpace(string(private)))
+	if err != nil {
+		return nil, fmt.Errorf("audit key %s is damaged: restore it from a backup: %w", path, err)
+	}
+	return k, nil
+}
+
+// parseKey reads PRIVATE+KEY+name+hash+key, of which the last is the algorithm's number and the seed, in base64.
+func parseKey(private string) (*key, error) {
+	signer, err := note.NewSigner(private)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := base64.StdEncoding.DecodeString(strings.SplitN(private, "+", 5)[4])
+	if err != nil {
+		return nil, err
+	}
+	public, err := note.NewEd25519VerifierKey(signer.Name(), ed25519.NewKeyFromSeed(seed[1:]).Public().(ed25519.PublicKey))
+	if err != nil {
+		return nil, err
+	}
+	return &key{signer, public}, nil
+}
+
+func makeKey(path, origin string) (*key, error) {
+	private, _, err := note.GenerateKey(rand.Reader, origin)
 	if err != nil {
 		return nil, fmt.Errorf("make audit key: %w", err)
 	}
-	// The public half is there whenever the private one is.
-	if err := writeSynced(filepath.Join(dir, pubFile), public+"\n", 0o644); err != nil {
+	if err := writeSynced(path, private+"\n", 0o600); err != nil {
 		return nil, fmt.Errorf("make audit key: %w", err)
 	}
-	if err := writeSynced(filepath.Join(dir, keyFile), private+"\n", 0o600); err != nil {
-		return nil, fmt.Errorf("make audit key: %w", err)
+	return parseKey(private)
+}
+
+// publish has the public half in its file.
+func (k *key) publish(dir string) error {
+	path := filepath.Join(dir, pubFile)
+	if is, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(is)) == k.public {
+		return nil
 	}
-	return parseKey(private, public)
+	if err := writeSynced(path, k.public+"\n", 0o644); err != nil {
+		return fmt.Errorf("public audit key: %w", err)
+	}
+	return nil
+}
+
+// RotateKey makes the key that the log in dir is signed with from the next start on, and returns its public half. Only then
+// is the one of now destroyed.
+func RotateKey(dir string) (string, error) {
+	now, err := readKey(filepath.Join(dir, keyFile))
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, nextFile)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s is there already: reload or start lockstep, which takes it up", path)
+	}
+	next, err := makeKey(path, now.signer.Name())
+	if err != nil {
+		return "", err
+	}
+	return next.public, nil
+}
+
+// nextKey is the key that is to follow; nil: none is.
+func nextKey(dir string) (*key, error) {
+	next, err := readKey(filepath.Join(dir, nextFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return next, err
+}
+
+// handOver is the statement, signed by both keys, that one follows on the other.
+func (k *key) handOver(next *key) (evidence.Event, error) {
+	statement, err := note.Sign(&note.Note{Text: verify.RotationText(k.public, next.public)}, k.signer, next.signer)
+	if err != nil {
+		return evidence.Event{}, fmt.Errorf("rotate the audit key: %w", err)
+	}
+	return evidence.Event{Type: evidence.KeyRotation, Time: time.Now(), Data: evidence.KeyRotationData{Old: k.public, New: next.public, Statement: string(statement)}}, nil
+}
+
+// takeUp puts the next key in the place of the one before.
+func (k *key) takeUp(dir string) error {
+	if err := os.Rename(filepath.Join(dir, nextFile), filepath.Join(dir, keyFile)); err != nil {
+		return fmt.Errorf("rotate the audit key: %w", err)
+	}
+	return k.publish(dir)
 }
 
 // writeSynced makes a file appear whole or not at all.

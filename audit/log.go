@@ -47,7 +47,8 @@ type Options struct {
 // Log writes the audit log of one lockstep.
 type Log struct {
 	options  Options
-	key      *key
+	key      *key // of the start before, by which the log is known
+	next     *key // that signs from now on; nil: the same
 	kept     Kept
 	base     context.Context // of Open, without its end: what is in hand is ended in order
 	add      tessera.AddFn
@@ -56,7 +57,7 @@ type Log struct {
 	cancel   context.CancelFunc
 
 	mu     sync.Mutex
-	next   uint64 // index of the entry that the log gets next
+	size   uint64 // index of the entry that the log gets next
 	failed string // why it did not get it; empty: it did
 	fresh  bool   // it began when it was opened
 }
@@ -92,7 +93,11 @@ func Open(ctx context.Context, o Options, kept Kept) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{options: o, key: k, kept: kept, base: context.WithoutCancel(ctx)}
+	next, err := nextKey(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{options: o, key: k, next: next, kept: kept, base: context.WithoutCancel(ctx)}
 	head, err := kept.KeepEvidence()
 	if err != nil {
 		return nil, err
@@ -100,10 +105,34 @@ func Open(ctx context.Context, o Options, kept Kept) (*Log, error) {
 	if err := l.open(); err != nil {
 		return nil, err
 	}
-	if err := l.meet(ctx, head); err != nil {
+	err = l.meet(ctx, head)
+	if err == nil {
+		err = l.rotate()
+	}
+	if err != nil {
 		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
+}
+
+// rotate records that another key signs from now on, and only then lets go of the one before.
+func (l *Log) rotate() error {
+	if l.next == nil {
+		return nil
+	}
+	e, err := l.key.handOver(l.next)
+	if err != nil {
+		return err
+	}
+	if err := l.kept.Record(e); err != nil {
+		return err
+	}
+	if err := l.next.takeUp(l.options.Dir); err != nil {
+		return err
+	}
+	l.options.Logger.Warn("the audit log is signed by another key from now on: give it to auditors", "key", l.next.public)
+	l.key, l.next = l.next, nil
+	return nil
 }
 
 func (l *Log) open() error {
@@ -113,8 +142,12 @@ func (l *Log) open() error {
 		cancel()
 		return fmt.Errorf("audit log %s: %w", l.folder(), err)
 	}
+	key := l.key
+	if l.next != nil {
+		key = l.next
+	}
 	options := tessera.NewAppendOptions().
-		WithCheckpointSigner(l.key.signer).
+		WithCheckpointSigner(key.signer).
 		WithCheckpointInterval(l.options.Interval).
 		WithCheckpointRepublishInterval(max(5*time.Minute, l.options.Interval)).
 		WithBatching(batch, 20*time.Millisecond)
@@ -182,7 +215,7 @@ func (l *Log) meet(ctx context.Context, head evidence.Head) error {
 	if err != nil {
 		return l.begin("its end cannot be read: " + err.Error())
 	}
-	l.next = end.Next
+	l.size = end.Next
 	if head.Paused {
 		return l.begin("the audit log was switched off for a time")
 	}
@@ -228,16 +261,13 @@ func (l *Log) begin(reason string) error {
 	if err := l.open(); err != nil {
 		return err
 	}
-	l.next, l.fresh = 0, true
+	l.size, l.fresh = 0, true
 	return l.kept.Continue(evidence.Head{}, l.started(map[string]any{"reason": reason, "checkpoint": string(last), "folder": filepath.Base(aside)}))
 }
 
 // started is the entry that tells where a log, or a part of it, comes from. previous is nil at the very first start.
 func (l *Log) started(previous map[string]any) evidence.Event {
-	data := map[string]any{"origin": l.key.signer.Name(), "key": l.key.public, "lockstep": l.options.Version}
-	if previous != nil {
-		data["previous"] = previous
-	}
+	data := evidence.LogStartData{Origin: l.key.signer.Name(), Key: l.key.public, Lockstep: l.options.Version, Previous: previous}
 	return evidence.Event{Type: evidence.LogStart, Time: time.Now(), Data: data}
 }
 
@@ -299,7 +329,7 @@ func (l *Log) copySome(ctx context.Context) (int, error) {
 		}
 		l.took(size)
 	}
-	next := l.next
+	next := l.size
 	var entries [][]byte
 	err := l.kept.Evidence(func(seq uint64, sealed []byte) bool {
 		if seq >= next {
@@ -324,13 +354,13 @@ func (l *Log) copySome(ctx context.Context) (int, error) {
 		}
 	}
 	l.took(next + uint64(len(entries)))
-	return len(entries), l.kept.ForgetEvidence(l.next)
+	return len(entries), l.kept.ForgetEvidence(l.size)
 }
 
-func (l *Log) took(next uint64) {
+func (l *Log) took(size uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.next = next
+	l.size = size
 }
 
 // Fresh reports whether the log began when it was opened: nothing is in it of what was before.
@@ -340,7 +370,7 @@ func (l *Log) Fresh() bool { return l.fresh }
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Origin: l.key.signer.Name(), Size: l.next, Failed: l.failed}
+	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed}
 	if info, err := os.Stat(filepath.Join(l.folder(), "checkpoint")); err == nil {
 		s.CheckpointAt = info.ModTime()
 	}

@@ -286,7 +286,7 @@ func TestAStoryThatDoesNotFitIsFound(t *testing.T) {
 	}{
 		"an interval of coverage is missing": {slices.Delete(day(noon), index(evidence.Coverage, 5), index(evidence.Coverage, 5)+1), "coverage is missing before it"},
 		"the last ones are missing":          {slices.Delete(day(noon), index(evidence.Coverage, 20), index(evidence.Coverage, 23)+1), "coverage is missing before it"},
-		"a divergence is resolved only":      {slices.Delete(day(noon), index(evidence.DivergenceOpen, 0), index(evidence.DivergenceOpen, 0)+1), "resolves divergence 01J0106, which is not open"},
+		"a divergence is resolved only":      {slices.Delete(day(noon), index(evidence.DivergenceOpen, 0), index(evidence.DivergenceOpen, 0)+1), "is about divergence 01J0106, which is not open"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)

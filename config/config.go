@@ -35,7 +35,8 @@ type Config struct {
 	MaxInFlightRows int64 // bound of each group's in-flight journal
 	Alerts          Alerts
 	Audit           Audit
-	SHA256          string // of the file
+	Roles           map[string]string // viewer, operator or auditor, by user; nil: every one may do everything
+	SHA256          string            // of the file
 }
 
 // Group is one replication group.

@@ -89,6 +89,13 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 			`f:10: groups[0].members[1]: unknown key "pasword_file": did you mean "password_file"?`},
 		{"a key of a later version", "    tables:", "    audit: {}\n    tables:",
 			`f:10: groups[0]: unknown key "audit": this version of lockstep does not have it; remove it`},
+		{"user with two roles", "data_dir: /tmp/x", "data_dir: /tmp/x\nroles:\n  viewer: [ann]\n  operator: [ann]",
+			`f:4: roles.operator[0]: "ann" is already on line 3: every one needs its own`},
+		{"roles of nobody", "data_dir: /tmp/x", "data_dir: /tmp/x\nroles: {}",
+			`f:2: roles: names no user: list users under viewer, operator or auditor, or leave the key out`},
+		{"role that there is not", "data_dir: /tmp/x", "data_dir: /tmp/x\nroles: {admin: [ann]}",
+			`f:2: roles: unknown key "admin": known here are viewer, operator, auditor` + "\n" +
+				`f:2: roles: names no user: list users under viewer, operator or auditor, or leave the key out`},
 		{"alertmanager", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  alertmanager: [{url: x}]",
 			`f:3: alerts.alertmanager[0].url: is not an HTTP address: write it like http://alertmanager:9093`},
 		{"alertmanager twice", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  alertmanager: [{url: http://a:1}, {url: http://a:1}]",

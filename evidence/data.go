@@ -66,6 +66,21 @@ func ScopeChanges(before, now *StartData) *ScopeChangeData {
 	return d
 }
 
+// LogStartData begins a log, or tells where it goes on after a restore.
+type LogStartData struct {
+	Origin   string         `json:"origin"`
+	Key      string         `json:"key"`
+	Lockstep string         `json:"lockstep"`
+	Previous map[string]any `json:"previous,omitempty"` // why, and the last checkpoint of the log before
+}
+
+// KeyRotationData tells that the log is signed by another key from here on.
+type KeyRotationData struct {
+	Old       string `json:"old"` // public keys
+	New       string `json:"new"`
+	Statement string `json:"statement"` // a note that both have signed
+}
+
 // GroupData is the scope of a group.
 type GroupData struct {
 	Name      string       `json:"name"`
@@ -148,6 +163,33 @@ type AcknowledgeData struct {
 	By     string `json:"by"`
 	Ticket string `json:"ticket,omitempty"`
 	Note   string `json:"note,omitempty"`
+}
+
+// AlertData says what a receiver of alerts has taken.
+type AlertData struct {
+	Receiver string      `json:"receiver"`
+	Kind     string      `json:"kind"` // such as webhook
+	Alerts   []AlertNews `json:"alerts"`
+}
+
+// AlertNews is one alert among those that were taken together.
+type AlertNews struct {
+	Alert       string   `json:"alert"`
+	Group       string   `json:"group"`
+	Member      string   `json:"member"`
+	Table       string   `json:"table,omitempty"` // empty: of more than one
+	Status      string   `json:"status"`          // firing or resolved
+	Divergences []string `json:"divergences"`     // ids, the first of them
+	Total       int      `json:"total"`
+}
+
+// ExportData says who has taken a report.
+type ExportData struct {
+	By     string    `json:"by"`
+	Group  string    `json:"group,omitempty"` // empty: of all
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	SHA256 string    `json:"sha256"` // of the archive
 }
 
 // RangeData is a range of keys that differ. Its bounds are keys as JSON, or their keyed hashes.

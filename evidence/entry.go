@@ -35,15 +35,19 @@ const (
 	GapOpen           Type = "gap_open"
 	GapClose          Type = "gap_close"
 	DivergenceOpen    Type = "divergence_open"
+	DivergenceUpdate  Type = "divergence_update"
 	DivergenceResolve Type = "divergence_resolve"
+	AlertDelivered    Type = "alert_delivered"
 	Acknowledge       Type = "acknowledge"
+	Export            Type = "export"
 	ConfigChange      Type = "config_change"
 	ScopeChange       Type = "scope_change"
+	KeyRotation       Type = "key_rotation"
 	ClockState        Type = "clock_state"
 )
 
 // Types are all of them, in the order of reports.
-var Types = []Type{LogStart, Start, Stop, ConfigChange, ScopeChange, ClockState, Coverage, GapOpen, GapClose, DivergenceOpen, DivergenceResolve, Acknowledge}
+var Types = []Type{LogStart, Start, Stop, ConfigChange, ScopeChange, KeyRotation, ClockState, Coverage, GapOpen, GapClose, DivergenceOpen, DivergenceUpdate, DivergenceResolve, AlertDelivered, Acknowledge, Export}
 
 // Hash is the SHA-256 of an entry's bytes. The zero Hash stands before the first entry.
 type Hash [sha256.Size]byte

@@ -125,3 +125,34 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 		}
 	}
 }
+
+// What becomes of a divergence while it is open is recorded with the coverage, once.
+func TestWhatBecomesOfADivergenceIsRecorded(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1, Extra: audited, LagBudget: time.Second})
+	c.Config.Audit.Every = time.Second
+	w := startWatch(t, c)
+	w.exec("eu-1", items(1, 10))
+	w.inStep()
+	w.exec("us-1", "UPDATE items SET price = 99 WHERE id IN (3, 4)")
+	w.finds(`us-1 public.items changed errant_transaction {"id":3}..{"id":4}`)
+	rounds := func(n uint64) {
+		from := w.daemon.Audit().Size
+		w.until("more coverage", func() bool { return w.daemon.Audit().Size >= from+2*n })
+	}
+	rounds(2)
+	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id = 3")
+	w.finds(`us-1 public.items changed errant_transaction {"id":4}..{"id":4}`)
+	rounds(4)
+	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id = 4")
+	w.finds()
+	w.stop()
+	r, entries := verifyLog(t, c)
+	if r.Counts[evidence.DivergenceOpen] != 1 || r.Counts[evidence.DivergenceUpdate] != 1 || r.Counts[evidence.DivergenceResolve] != 1 {
+		t.Errorf("recorded was %v", r.Counts)
+	}
+	for _, e := range entries {
+		if e.Type == evidence.DivergenceUpdate && !strings.Contains(string(e.Data), `"keys":1,`) {
+			t.Errorf("recorded was %s", e.Data)
+		}
+	}
+}

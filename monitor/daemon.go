@@ -75,8 +75,19 @@ func (d *Daemon) open(ctx context.Context, o DaemonOptions) error {
 		d.groups, apis = append(d.groups, g), append(apis, g)
 	}
 	d.notifier = d.tell()
-	d.api = web.New(apis, d, o.Version, d.log)
+	d.api = web.New(apis, d, d.roles(), o.Version, d.log)
 	return d.startEvidence(o.Version)
+}
+
+func (d *Daemon) roles() web.Roles {
+	if d.config.Roles == nil {
+		return nil
+	}
+	roles := make(web.Roles)
+	for user, role := range d.config.Roles {
+		roles[user] = web.Role(role)
+	}
+	return roles
 }
 
 // API answers HTTP requests; once Run has ended, that there is nobody to ask.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -41,7 +42,17 @@ type recorder struct {
 	plan    EvidencePlan
 	covered time.Time
 	gaps    map[[2]string]*gap // by member and table
+	told    map[string]telling // by divergence, of those which are open
 }
+
+// telling is what was recorded last of a divergence.
+type telling struct {
+	sum [sha256.Size]byte
+	at  time.Time
+}
+
+// restateEvery is how often an open divergence is recorded though nothing is new about it, so that each report has it.
+const restateEvery = 24 * time.Hour
 
 // observe records coverage when it is due, and gaps.
 func (g *Group) observe(s *align.GroupStatus) {
@@ -64,6 +75,34 @@ func (g *Group) observe(s *align.GroupStatus) {
 	for _, m := range s.Members {
 		g.cover(s.At, m)
 	}
+	g.recordUpdates(s.At)
+}
+
+// recordUpdates records what has become of open divergences since they were recorded last.
+func (g *Group) recordUpdates(now time.Time) {
+	for d := range g.ledger.Open() {
+		if t, known := g.recorder.told[d.ID]; known && t.sum == sumOf(d) && now.Sub(t.at) < restateEvery {
+			continue
+		}
+		g.recorder.told[d.ID] = telling{sumOf(d), now}
+		g.state.Record(evidence.Event{Type: evidence.DivergenceUpdate, Group: g.opt.Name, Time: now, Data: g.recorder.plan.divergence(d)})
+	}
+}
+
+// record records that a divergence was opened or resolved.
+func (r *recorder) record(state *store.Group, d *align.Divergence) {
+	r.plan.record(state, d)
+	if delete(r.told, d.ID); d.State == align.Open && r.plan.Every > 0 {
+		r.told[d.ID] = telling{sumOf(d), time.Now()}
+	}
+}
+
+// sumOf tells two states of a divergence apart; who has taken it on is recorded by itself.
+func sumOf(d *align.Divergence) [sha256.Size]byte {
+	state := *d
+	state.Acknowledged = nil
+	text, _ := json.Marshal(state) // of strings, numbers and times
+	return sha256.Sum256(text)
 }
 
 // unknown reports whether there is a member of which nothing is known yet.
@@ -281,6 +320,14 @@ func (d *Daemon) Audit() *audit.Status {
 	}
 	s := d.audit.Status()
 	return &s
+}
+
+// RecordExport keeps in the audit log who has taken a report out of it. It may be called from any goroutine.
+func (d *Daemon) RecordExport(e evidence.ExportData) error {
+	if d.audit == nil {
+		return errors.New("there is no audit log: set audit in the configuration")
+	}
+	return d.store.Record(evidence.Event{Type: evidence.Export, Group: e.Group, Time: time.Now(), Data: e})
 }
 
 // AuditDir is where the audit log of a configuration is.

@@ -16,7 +16,7 @@ func (d *Daemon) tell() *alerts.Notifier {
 	for i := range c.Alertmanager {
 		at := &c.Alertmanager[i]
 		n.Sinks = append(n.Sinks, &alerts.Alertmanager{
-			URL: at.URL, User: at.Username, Logger: d.log,
+			URL: at.URL, User: at.Username, Record: d.store.Record, Logger: d.log,
 			Password: func() (string, error) {
 				password, err := at.Password()
 				return password.Reveal(), err

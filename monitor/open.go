@@ -50,7 +50,7 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 
 		canaryPatience: canaryPatience,
 		opened:         time.Now(),
-		recorder:       recorder{plan: opt.Evidence, gaps: make(map[[2]string]*gap)},
+		recorder:       recorder{plan: opt.Evidence, gaps: make(map[[2]string]*gap), told: make(map[string]telling)},
 	}
 	names := make(map[align.MemberID]string)
 	for _, m := range opt.Members {

@@ -204,7 +204,7 @@ func (g *Group) commit() error {
 	}
 	notices := g.ledger.Notices()
 	for _, n := range notices {
-		g.opt.Evidence.record(g.state, &n.Divergence)
+		g.recorder.record(g.state, &n.Divergence)
 	}
 	if err := g.state.Commit(); err != nil {
 		return err

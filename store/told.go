@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	"github.com/cockroachdb/pebble/v2"
+	"lockstep/evidence"
 )
 
 // News counts the commits since the start that opened or resolved divergences. It may be called from any goroutine.
@@ -28,8 +28,8 @@ func (s *Store) Told(receiver string) (map[string][]byte, error) {
 	return told, err
 }
 
-// SetTold makes what a receiver was told durable; nil takes an alert out. It may be called from any goroutine.
-func (s *Store) SetTold(receiver string, changes map[string][]byte) error {
+// SetTold makes what a receiver was told durable, with events; nil takes an alert out. It may be called from any goroutine.
+func (s *Store) SetTold(receiver string, changes map[string][]byte, events ...evidence.Event) error {
 	batch := s.db.NewBatch()
 	defer batch.Close()
 	for alert, v := range changes {
@@ -43,5 +43,5 @@ func (s *Store) SetTold(receiver string, changes map[string][]byte) error {
 			return err
 		}
 	}
-	return batch.Commit(pebble.Sync)
+	return s.commitWith(batch, events)
 }

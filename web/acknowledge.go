@@ -24,19 +24,11 @@ func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
 	if !s.read(w, r, &a) {
 		return
 	}
-	if user, _, ok := r.BasicAuth(); ok {
-		if a.By != "" && a.By != user {
-			s.fail(w, http.StatusForbidden, "you are %s: leave by out", user)
-			return
-		}
-		a.By = user
-	}
-	switch {
-	case a.By == "":
-		s.fail(w, http.StatusBadRequest, "by is missing: say who has taken the divergence on")
+	if a.By = s.who(w, r, a.By); a.By == "" {
 		return
-	case utf8.RuneCountInString(a.By) > maxName || utf8.RuneCountInString(a.Ticket) > maxName || utf8.RuneCountInString(a.Note) > maxNote:
-		s.fail(w, http.StatusBadRequest, "that is too long: by and ticket may have %d characters, note %d", maxName, maxNote)
+	}
+	if utf8.RuneCountInString(a.Ticket) > maxName || utf8.RuneCountInString(a.Note) > maxNote {
+		s.fail(w, http.StatusBadRequest, "that is too long: ticket may have %d characters, note %d", maxName, maxNote)
 		return
 	}
 	id := r.PathValue("id")
@@ -52,4 +44,23 @@ func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.fail(w, http.StatusNotFound, "there is no divergence %q", id)
+}
+
+// who is who asks: the user, where there are passwords, or else whom the request names. Empty: it was answered.
+func (s *Server) who(w http.ResponseWriter, r *http.Request, by string) string {
+	if user, _, ok := r.BasicAuth(); ok {
+		if by != "" && by != user {
+			s.fail(w, http.StatusForbidden, "you are %s: leave by out", user)
+			return ""
+		}
+		return user
+	}
+	switch {
+	case by == "":
+		s.fail(w, http.StatusBadRequest, "by is missing: say who you are")
+	case utf8.RuneCountInString(by) > maxName:
+		s.fail(w, http.StatusBadRequest, "that is too long: by may have %d characters", maxName)
+		return ""
+	}
+	return by
 }

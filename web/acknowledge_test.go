@@ -17,7 +17,7 @@ func TestADivergenceIsAcknowledgedByWhoAsks(t *testing.T) {
 		{"01J3", "", `{"by":"ann","ticket":"OPS-1","note":"restored"}`, http.StatusOK, `"acknowledged":{"by":"ann","ticket":"OPS-1","note":"restored","at":"2026-11-23T12:00:00Z"}`},
 		{"01J3", "bob", `{"ticket":"OPS-1"}`, http.StatusOK, `"acknowledged":{"by":"bob","ticket":"OPS-1"`},
 		{"01J3", "bob", `{"by":"ann"}`, http.StatusForbidden, "you are bob: leave by out"},
-		{"01J3", "", `{"ticket":"OPS-1"}`, http.StatusBadRequest, "by is missing: say who has taken the divergence on"},
+		{"01J3", "", `{"ticket":"OPS-1"}`, http.StatusBadRequest, "by is missing: say who you are"},
 		{"01J3", "", `{"by":"ann","note":"` + long + `"}`, http.StatusBadRequest, "that is too long"},
 		{"01J3", "", `{"by":"ann","who":"me"}`, http.StatusBadRequest, "the body cannot be read"},
 		{"01J8", "", `{"by":"ann"}`, http.StatusNotFound, `there is no divergence \"01J8\"`},

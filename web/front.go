@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 )
 
@@ -51,8 +53,24 @@ func (f *Front) Use(api *Server) { f.api.Store(api) }
 // Close ends a Front that does not serve.
 func (f *Front) Close() error { return f.listener.Close() }
 
+// Passwords reports whether requests are let through only with the password of a user. The file is read anew each time, as
+// exporter-toolkit does.
+func (f *Front) Passwords() bool {
+	if f.configFile == "" {
+		return false
+	}
+	var c struct {
+		Users map[string]string `yaml:"basic_auth_users"`
+	}
+	data, err := os.ReadFile(f.configFile)
+	return err == nil && yaml.Unmarshal(data, &c) == nil && len(c.Users) > 0
+}
+
 // ServeHTTP implements [http.Handler].
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !f.Passwords() {
+		r.Header.Del("Authorization") // which nobody has checked
+	}
 	switch r.URL.Path {
 	case "/-/healthy", "/healthz":
 		fmt.Fprintln(w, "lockstep is healthy.")
@@ -81,6 +99,7 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodPost && r.Method != http.MethodPut:
 		w.Header().Set("Allow", "POST, PUT")
 		http.Error(w, "use POST or PUT", http.StatusMethodNotAllowed)
+	case f.api.Load() != nil && !f.api.Load().permits(w, r):
 	default:
 		if err := f.Reload(r.Context()); err != nil {
 			http.Error(w, "the configuration was not taken in, lockstep goes on by the one before: "+err.Error(), http.StatusInternalServerError)

@@ -21,6 +21,7 @@ import (
 	"lockstep/alerts"
 	"lockstep/align"
 	"lockstep/audit"
+	"lockstep/evidence"
 )
 
 // Group is what is served of one replication group. Its methods may be called from any goroutine.
@@ -42,6 +43,8 @@ type Health interface {
 	DiskBytes() uint64
 	// Audit says how it goes with the audit log; nil: there is none.
 	Audit() *audit.Status
+	// RecordExport keeps in the audit log who has taken a report out of it.
+	RecordExport(e evidence.ExportData) error
 	// LastReload is when the configuration was last read and whether it could be used.
 	LastReload() (at time.Time, ok bool)
 }
@@ -49,6 +52,8 @@ type Health interface {
 // Server answers requests.
 type Server struct {
 	groups  []Group
+	health  Health
+	roles   Roles
 	mux     *http.ServeMux
 	log     *slog.Logger
 	history *history
@@ -57,9 +62,9 @@ type Server struct {
 	closed    bool         // guarded by answering
 }
 
-// New returns a server for the groups.
-func New(groups []Group, health Health, version string, log *slog.Logger) *Server {
-	s := &Server{groups: groups, mux: http.NewServeMux(), log: log, history: newHistory(groups)}
+// New returns a server for the groups. Roles say which user may do what; nil: all may do all.
+func New(groups []Group, health Health, roles Roles, version string, log *slog.Logger) *Server {
+	s := &Server{groups: groups, health: health, roles: roles, mux: http.NewServeMux(), log: log, history: newHistory(groups)}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(newCollector(groups, health, version), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.history.register(registry)
@@ -71,6 +76,7 @@ func New(groups []Group, health Health, version string, log *slog.Logger) *Serve
 	s.mux.HandleFunc("GET /api/v1/divergences", s.listDivergences)
 	s.mux.HandleFunc("GET /api/v1/divergences/{id}", s.oneDivergence)
 	s.mux.HandleFunc("POST /api/v1/divergences/{id}/acknowledge", s.acknowledge)
+	s.mux.HandleFunc("POST /api/v1/audit/exports", s.recordExport)
 	s.mux.HandleFunc("GET /api/v1/scrubs", s.listScrubs)
 	s.mux.HandleFunc("POST /api/v1/scrubs", s.requestScrub)
 	s.mux.HandleFunc("GET /api/v1/receivers", func(w http.ResponseWriter, _ *http.Request) { s.reply(w, health.Receivers()) })
@@ -86,7 +92,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		notNow(w)
 		return
 	}
-	s.mux.ServeHTTP(w, r)
+	if s.permits(w, r) {
+		s.mux.ServeHTTP(w, r)
+	}
 }
 
 // Close waits for requests that are being answered. Later ones are told to come again.

@@ -86,13 +86,16 @@ type Change struct {
 	What string    `json:"what"`
 }
 
-// Divergence is one that was opened or resolved in the period.
+// Divergence is one that was open in the period.
 type Divergence struct {
 	evidence.DivergenceData
 	Group    string `json:"group"`
 	Opened   uint64 `json:"opened_entry"` // only if OpenedIn
 	Resolved uint64 `json:"resolved_entry,omitempty"`
 	OpenedIn bool   `json:"opened_in_period"`
+	// ToldAt is when a receiver first took an alert about it.
+	ToldAt *time.Time `json:"told_at,omitempty"`
+	Told   uint64     `json:"told_entry,omitempty"`
 	// Acknowledged is what was last said of who has taken it on.
 	Acknowledged      *evidence.AcknowledgeData `json:"acknowledged,omitempty"`
 	AcknowledgedEntry uint64                    `json:"acknowledged_entry,omitempty"`
@@ -198,8 +201,10 @@ func (r *Report) take(e *evidence.Entry) error {
 		r.ends(e.Time, "stopped")
 	case evidence.Coverage:
 		return r.cover(e)
-	case evidence.DivergenceOpen, evidence.DivergenceResolve:
+	case evidence.DivergenceOpen, evidence.DivergenceUpdate, evidence.DivergenceResolve:
 		return r.divergence(e)
+	case evidence.AlertDelivered:
+		return r.delivered(e)
 	case evidence.GapOpen, evidence.GapClose:
 		return r.gap(e)
 	case evidence.Acknowledge:
@@ -302,10 +307,28 @@ func (r *Report) divergence(e *evidence.Entry) error {
 		r.byID[data.ID], r.Divergences = d, append(r.Divergences, d)
 	}
 	d.DivergenceData = data
-	if e.Type == evidence.DivergenceOpen {
+	switch e.Type {
+	case evidence.DivergenceOpen:
 		d.Opened, d.OpenedIn = e.Seq, true
-	} else {
+	case evidence.DivergenceResolve:
 		d.Resolved = e.Seq
+	}
+	return nil
+}
+
+// delivered notes when somebody was first told of a divergence.
+func (r *Report) delivered(e *evidence.Entry) error {
+	var data evidence.AlertData
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return err
+	}
+	for _, a := range data.Alerts {
+		for _, id := range a.Divergences {
+			if d := r.byID[id]; d != nil && d.ToldAt == nil && a.Status == "firing" {
+				at := e.Time
+				d.ToldAt, d.Told = &at, e.Seq
+			}
+		}
 	}
 	return nil
 }

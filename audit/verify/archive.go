@@ -148,7 +148,7 @@ func (a *archive) signed() error {
 		return err == nil && a.verifier.Verify(dsse.PAE(e.PayloadType, payload), sig)
 	})
 	if !ours || e.PayloadType != PayloadType {
-		return fmt.Errorf("%s has no signature of %s", StatementFile, a.Origin)
+		return fmt.Errorf("%s has no signature of %s by this key: if the log's key was rotated, take the one of the time of the report", StatementFile, a.Origin)
 	}
 	if err := json.Unmarshal(payload, &a.statement); err != nil {
 		return fmt.Errorf("%s cannot be read: %w", StatementFile, err)

@@ -47,7 +47,7 @@ func (s *story) take(e *evidence.Entry) {
 		clear(s.covered)
 	case evidence.Coverage:
 		s.coverage(e)
-	case evidence.DivergenceOpen, evidence.DivergenceResolve:
+	case evidence.DivergenceOpen, evidence.DivergenceUpdate, evidence.DivergenceResolve:
 		s.divergence(e)
 	case evidence.GapOpen, evidence.GapClose:
 		s.gap(e)
@@ -105,7 +105,11 @@ func (s *story) divergence(e *evidence.Entry) {
 	if !open && s.partial {
 		s.carried++
 	} else if !open {
-		s.wrong(e, "resolves divergence %s, which is not open", d.ID)
+		s.wrong(e, "is about divergence %s, which is not open", d.ID)
+	}
+	if e.Type == evidence.DivergenceUpdate {
+		s.opened[d.ID] = e.Seq
+		return
 	}
 	delete(s.opened, d.ID)
 	s.resolved++

@@ -78,7 +78,7 @@ func Log(ctx context.Context, dir string, o Options) (*Result, error) {
 	}
 	v := &walk{
 		Result: &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)},
-		files:  client.FileFetcher{Root: dir}, verifier: verifier, each: o.Each,
+		files:  client.FileFetcher{Root: dir}, keys: keys{trusted: verifier}, each: o.Each,
 	}
 	v.all(ctx, o)
 	return v.Result, nil
@@ -87,15 +87,30 @@ func Log(ctx context.Context, dir string, o Options) (*Result, error) {
 // walk is a log that is read.
 type walk struct {
 	*Result
-	files    client.FileFetcher
-	verifier note.Verifier
-	story    story
-	each     func(*evidence.Entry, []byte)
+	files client.FileFetcher
+	keys  keys
+	story story
+	each  func(*evidence.Entry, []byte)
 }
 
 func (v *walk) all(ctx context.Context, o Options) {
-	at, err := v.checkpoint(ctx, o.Checkpoint)
-	if !v.check("checkpoint is signed by the key", fmt.Sprintf("%d entries of %s", v.Size, v.Origin), err) {
+	const signed = "checkpoint is signed by the key"
+	raw, err := v.checkpoint(ctx, o.Checkpoint)
+	if err != nil {
+		v.check(signed, "", err)
+		return
+	}
+	// Which key must have signed it is known when the entries are read, as many as it says that there are.
+	chain, missing := v.read(ctx, claimed(raw))
+	at, err := v.parse(raw)
+	if err == nil {
+		v.Size, v.Root = at.Size, fmt.Sprintf("%x", at.Hash)
+	}
+	v.check(signed, fmt.Sprintf("%d entries of %s", v.Size, v.Origin), err)
+	if len(v.keys.chain) > 1 || v.keys.wrong != nil {
+		v.check("key rotations are signed by both keys", v.keys.rotations(), v.keys.wrong)
+	}
+	if err != nil {
 		return
 	}
 	var seen *log.Checkpoint
@@ -108,8 +123,7 @@ func (v *walk) all(ctx context.Context, o Options) {
 			return
 		}
 	}
-	chain, err := v.read(ctx, at.Size)
-	if !v.check("entries are all there", fmt.Sprintf("%d", at.Size), err) {
+	if !v.check("entries are all there", fmt.Sprintf("%d", at.Size), missing) {
 		return
 	}
 	tiles := v.tiles(ctx)
@@ -138,28 +152,39 @@ func (v *walk) culprit(tiles error) error {
 	return errors.New("the entries give another root than the signed one, and their tiles go with them: entries were exchanged or taken out")
 }
 
-func (v *walk) checkpoint(ctx context.Context, raw []byte) (*log.Checkpoint, error) {
+func (v *walk) checkpoint(ctx context.Context, raw []byte) ([]byte, error) {
 	if raw == nil {
 		var err error
 		if raw, err = v.files.ReadCheckpoint(ctx); err != nil {
 			return nil, fmt.Errorf("there is none: %w", err)
 		}
 	}
-	at, err := v.parse(raw)
-	if err != nil {
-		return nil, err
-	}
-	v.Size, v.Root = at.Size, fmt.Sprintf("%x", at.Hash)
-	if at.Size == 0 {
-		return nil, errors.New("it covers no entries")
-	}
-	return at, nil
+	return raw, nil
 }
 
+// claimed is of how many entries a checkpoint is that was not verified yet; 0: it says nothing of it.
+func claimed(raw []byte) uint64 {
+	var at log.Checkpoint
+	if _, err := at.Unmarshal(raw); err != nil {
+		return 0
+	}
+	return at.Size
+}
+
+// parse verifies a checkpoint by the key that is to have signed it.
 func (v *walk) parse(raw []byte) (*log.Checkpoint, error) {
-	at, _, _, err := log.ParseCheckpoint(raw, v.verifier.Name(), v.verifier)
-	if err != nil {
-		return nil, fmt.Errorf("no checkpoint that %s has signed: %w", v.verifier.Name(), err)
+	var at *log.Checkpoint
+	err := errors.New("there is no key")
+	for _, key := range v.keys.at(claimed(raw)) {
+		if at, _, _, err = log.ParseCheckpoint(raw, v.Origin, key); err == nil {
+			break
+		}
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("no checkpoint that %s has signed: %w", v.Origin, err)
+	case at.Size == 0:
+		return nil, errors.New("it covers no entries")
 	}
 	return at, nil
 }
@@ -167,7 +192,6 @@ func (v *walk) parse(raw []byte) (*log.Checkpoint, error) {
 // read reads all entries. Its first result is what is wrong with their chain.
 func (v *walk) read(ctx context.Context, size uint64) (chain, err error) {
 	var head evidence.Head
-	v.hashes = make([][]byte, 0, size)
 	for i := uint64(0); i*layout.EntryBundleWidth < size; i++ {
 		b, err := client.GetEntryBundle(ctx, v.files.ReadEntryBundle, i, size)
 		if err != nil {
@@ -184,6 +208,7 @@ func (v *walk) read(ctx context.Context, size uint64) (chain, err error) {
 			var e *evidence.Entry
 			if e, head, chain = head.Follow(sealed); chain == nil {
 				v.take(e, &v.story)
+				v.keys.take(e)
 				if v.each != nil {
 					v.each(e, sealed)
 				}

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,6 +18,7 @@ import (
 	auditreport "lockstep/audit/report"
 	"lockstep/audit/verify"
 	"lockstep/config"
+	"lockstep/evidence"
 	"lockstep/monitor"
 )
 
@@ -21,7 +27,7 @@ func newAuditCommand() *cobra.Command {
 		Use:   "audit",
 		Short: "Check the record of what was watched and found, and hand it to auditors",
 	}
-	cmd.AddCommand(newAuditKeyCommand(), newAuditReportCommand(), newAuditVerifyCommand())
+	cmd.AddCommand(newAuditKeyCommand(), newAuditReportCommand(), newAuditRotateCommand(), newAuditVerifyCommand())
 	return cmd
 }
 
@@ -38,6 +44,35 @@ func newAuditKeyCommand() *cobra.Command {
 				return usageError(err)
 			}
 			key, err := audit.PublicKey(monitor.AuditDir(c))
+			if err != nil {
+				return undeterminedError(err)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
+			return err
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+func newAuditRotateCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "rotate-key",
+		Short: "Make the key that the audit log is signed with from now on",
+		Long: `Make another key for the audit log and print its public half for auditors. lockstep takes it up when it is reloaded or started
+the next time: it records a statement that is signed by both keys, and destroys the old one. The log is then verified with the
+new public key, or with the old one as far as that vouches for the new.
+
+Run it where lockstep runs, as its user.`,
+		Example: `  lockstep audit rotate-key -c lockstep.yaml && systemctl reload lockstep`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(path)
+			if err != nil {
+				return usageError(err)
+			}
+			key, err := audit.RotateKey(monitor.AuditDir(c))
 			if err != nil {
 				return undeterminedError(err)
 			}
@@ -139,8 +174,9 @@ func printChecks(cmd *cobra.Command, r *verify.Result) error {
 }
 
 func newAuditReportCommand() *cobra.Command {
-	var configPath, out string
-	var from, to string
+	var out string
+	var from, to, by string
+	var api *apiFlags
 	var p auditreport.Period
 	cmd := &cobra.Command{
 		Use:   "report",
@@ -149,7 +185,8 @@ func newAuditReportCommand() *cobra.Command {
 could not be known. It is an archive with a page to read and print, tables for sampling, and the signed entries of the log
 that all of it is derived from; lockstep audit verify checks it offline.
 
-Run it where lockstep runs, as its user: the report is signed with the log's key. lockstep may go on meanwhile.`,
+Run it where lockstep runs, as its user: the report is signed with the log's key. lockstep may go on meanwhile; it then records
+in the log who has taken the report.`,
 		Example: `  lockstep audit report -c lockstep.yaml --from 2026-07-01 --to 2026-10-01 --output q3.zip`,
 		Args:    cobra.NoArgs,
 	}
@@ -157,7 +194,11 @@ Run it where lockstep runs, as its user: the report is signed with the log's key
 	cmd.Flags().StringVar(&to, "to", "", "end of the period, exclusive; now if it is left out")
 	cmd.Flags().StringVar(&p.Group, "group", "", "only this group")
 	cmd.Flags().StringVar(&out, "output", "", "file to write")
-	configFlag(cmd, &configPath)
+	cmd.Flags().StringVar(&by, "by", "", "`WHO` takes it (default: the user of this machine, or of --username)")
+	api = addAPIFlags(cmd)
+	api.config = defaultConfig
+	of := cmd.Flags().Lookup("config")
+	of.Usage, of.DefValue = "configuration `FILE`", defaultConfig
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if p.From, p.To, err = period(from, to); err != nil {
 			return usageError(err)
@@ -165,37 +206,48 @@ Run it where lockstep runs, as its user: the report is signed with the log's key
 		if out == "" {
 			return usageError(fmt.Errorf("--output is missing: name the file to write, such as report.zip"))
 		}
-		c, err := config.Load(configPath)
+		c, err := config.Load(api.config)
 		if err != nil {
 			return usageError(err)
 		}
 		if p.Group != "" && c.Group(p.Group) == nil {
-			return usageError(fmt.Errorf("--group %s: there is no such group in %s", p.Group, configPath))
+			return usageError(fmt.Errorf("--group %s: there is no such group in %s", p.Group, api.config))
 		}
-		r, err := writeReport(cmd, c, p, out)
+		r, sum, err := writeReport(cmd, c, p, out)
 		if err != nil {
 			return undeterminedError(err)
 		}
 		t := r.Totals()
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: entries %d to %d; lockstep ran for %.2f %% of the period; %d divergences opened, %d resolved, %d open\n",
 			out, r.First, r.Last, 100*r.Availability(), t.Opened, t.Resolved, t.Open)
-		return err
+		if err != nil {
+			return err
+		}
+		e := evidence.ExportData{By: by, Group: p.Group, From: p.From, To: p.To, SHA256: sum}
+		if api.user == "" {
+			e.By = cmp.Or(by, os.Getenv("USER"), os.Getenv("LOGNAME"))
+		}
+		if err := api.send(cmd.Context(), http.MethodPost, "api/v1/audit/exports", e, &e); err != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: the audit log does not say who has taken this report: %v\n", err)
+		}
+		return nil
 	}
 	return cmd
 }
 
-// writeReport leaves no half of a report behind.
-func writeReport(cmd *cobra.Command, c *config.Config, p auditreport.Period, out string) (*auditreport.Report, error) {
+// writeReport leaves no half of a report behind. It also returns the digest of the archive.
+func writeReport(cmd *cobra.Command, c *config.Config, p auditreport.Period, out string) (*auditreport.Report, string, error) {
 	f, err := os.CreateTemp(filepath.Dir(out), ".report-*")
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer os.Remove(f.Name()) // gone, if all went well
-	r, err := audit.Export(cmd.Context(), monitor.AuditDir(c), p, f)
+	sum := sha256.New()
+	r, err := audit.Export(cmd.Context(), monitor.AuditDir(c), p, io.MultiWriter(f, sum))
 	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return r, os.Rename(f.Name(), out)
+	return r, hex.EncodeToString(sum.Sum(nil)), os.Rename(f.Name(), out)
 }
 
 func period(from, to string) (begin, end time.Time, err error) {

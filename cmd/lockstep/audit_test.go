@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +77,9 @@ func TestAuditLogIsVerifiedFromItsFilesAndItsKey(t *testing.T) {
 	if code != exitInStep || !strings.Contains(stdout, zip+": entries 0 to 1; lockstep ran for 0.00 % of the period; 0 divergences opened, 0 resolved, 0 open\n") {
 		t.Errorf("exit code %d, %q %q", code, stdout, stderr)
 	}
+	if !strings.Contains(stderr, "warning: the audit log does not say who has taken this report: no lockstep answers at") {
+		t.Errorf("without a lockstep it says %q", stderr)
+	}
 	if code, stdout, stderr = lockstep(t, "audit", "verify", zip, "--key", vkey); code != exitInStep || strings.Count(stdout, "PASS") != 8 {
 		t.Errorf("exit code %d, %q %q", code, stdout, stderr)
 	}
@@ -91,6 +98,61 @@ func TestAuditLogIsVerifiedFromItsFilesAndItsKey(t *testing.T) {
 	}
 	if code, stdout, _ = lockstep(t, "audit", "verify", log, "--key", vkey); code != exitDiverged || !strings.Contains(stdout, "FAIL") || !strings.Contains(stdout, "entry 1 is not the one") {
 		t.Errorf("exit code %d, %q", code, stdout)
+	}
+}
+
+// A running lockstep is told who has taken which report.
+func TestAReportIsRecordedByTheRunningLockstep(t *testing.T) {
+	_, file := auditLog(t)
+	var told evidence.ExportData
+	var user string
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, _, _ = r.BasicAuth()
+		if err := json.NewDecoder(r.Body).Decode(&told); err != nil || r.URL.Path != "/api/v1/audit/exports" {
+			t.Errorf("%s %v", r.URL, err)
+		}
+		fmt.Fprint(w, "{}")
+	}))
+	defer api.Close()
+	zip, password := filepath.Join(t.TempDir(), "report.zip"), writeFile(t, "password", "secret\n")
+	for _, c := range []struct {
+		flags    []string
+		by, user string
+	}{
+		{[]string{"--by", "carol"}, "carol", ""},
+		{[]string{"--username", "carol", "--password-file", password}, "", "carol"},
+	} {
+		args := append([]string{"audit", "report", "-c", file, "--url", api.URL, "--from", "2026-01-01", "--output", zip}, c.flags...)
+		if code, _, stderr := lockstep(t, args...); code != exitInStep || stderr != "" {
+			t.Fatalf("exit code %d, %q", code, stderr)
+		}
+		b, err := os.ReadFile(zip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told.By != c.by || user != c.user || told.SHA256 != fmt.Sprintf("%x", sha256.Sum256(b)) || told.From.Format(time.DateOnly) != "2026-01-01" {
+			t.Errorf("%v: told was %+v by %q", c.flags, told, user)
+		}
+	}
+}
+
+func TestTheKeyOfTheAuditLogIsRotated(t *testing.T) {
+	dir, file := auditLog(t)
+	code, next, stderr := lockstep(t, "audit", "rotate-key", "-c", file)
+	if code != exitInStep || !strings.HasPrefix(next, "example.org/lockstep+") {
+		t.Fatalf("exit code %d, %q", code, stderr)
+	}
+	if _, key, _ := lockstep(t, "audit", "key", "-c", file); key == next {
+		t.Error("the key is in force before lockstep has taken it up")
+	}
+	if code, _, stderr = lockstep(t, "audit", "rotate-key", "-c", file); code != exitUnknown || !strings.Contains(stderr, "reload or start lockstep, which takes it up") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "audit")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr = lockstep(t, "audit", "rotate-key", "-c", file); code != exitUnknown || !strings.Contains(stderr, "no such file") {
+		t.Errorf("exit code %d, %q", code, stderr)
 	}
 }
 

@@ -60,8 +60,11 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // configFlag adds -c to a command.
 func configFlag(cmd *cobra.Command, path *string) {
-	cmd.Flags().StringVarP(path, "config", "c", "lockstep.yaml", "configuration `FILE`")
+	cmd.Flags().StringVarP(path, "config", "c", defaultConfig, "configuration `FILE`")
 }
+
+// defaultConfig is the configuration file of commands that need one.
+const defaultConfig = "lockstep.yaml"
 
 // loadConfig reads the file that -c names.
 func loadConfig(path string) (*config.Config, error) {

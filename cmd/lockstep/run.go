@@ -80,12 +80,21 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return usageError(err)
 	}
+	load := func() (*config.Config, error) {
+		c, err := loadConfig(f.file)
+		if err == nil && c.Roles != nil && !front.Passwords() {
+			err = usageError(fmt.Errorf("%s: roles: who asks is not known without passwords: set basic_auth_users in the file of --web.config.file", f.file))
+		}
+		return c, err
+	}
+	if _, err := load(); err != nil {
+		return errors.Join(err, front.Close())
+	}
 	debug, err := listenForProfiles(ctx, f.debug)
 	if err != nil {
 		return errors.Join(usageError(err), front.Close())
 	}
 	var current atomic.Pointer[monitor.Daemon]
-	load := func() (*config.Config, error) { return loadConfig(f.file) }
 	supervisor := monitor.NewSupervisor(load, monitor.DaemonOptions{Version: version, Logger: log}, func(d *monitor.Daemon) {
 		current.Store(d)
 		front.Use(d.API())

@@ -66,6 +66,7 @@ func TestRunRefusesWhatItCannotWatch(t *testing.T) {
 		want   []string // all of them in the one line
 	}{
 		{name: "unknown key", change: replace("lag_budget:", "lag_budgets:"), code: exitUsage, want: []string{"lockstep.yaml:3:", `"lag_budgets"`, "lag_budget"}},
+		{name: "roles without passwords", change: replace("listen:", "roles: {viewer: [ann]}\nlisten:"), code: exitUsage, want: []string{"lockstep.yaml", "roles", "basic_auth_users", "--web.config.file"}},
 		{name: "unreachable member", change: replace(dsn("us-1"), `"postgres://lockstep@127.0.0.1:1/app?sslmode=disable"`), code: exitUnreachable, want: []string{"us-1", "127.0.0.1"}},
 		{name: "wrong password", change: replace("dsn: "+dsn("us-1"), fmt.Sprintf("dsn: %q, password_file: %q", locked.DSN("postgres"), wrong)), code: exitUnknown, want: []string{"us-1", "password"}},
 		{name: "missing privilege", before: exec("REVOKE SELECT ON items FROM lockstep"), after: exec("GRANT SELECT ON items TO lockstep"), code: exitUnknown, want: []string{"us-1", "public.items", "GRANT SELECT"}},
