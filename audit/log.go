@@ -30,6 +30,9 @@ type Kept interface {
 	Evidence(yield func(seq uint64, sealed []byte) bool) error
 	// ForgetEvidence drops the entries before seq.
 	ForgetEvidence(seq uint64) error
+	// EvidenceFiles yields the files that came with entries; ForgetEvidenceFiles drops some.
+	EvidenceFiles(yield func(evidence.File) error) error
+	ForgetEvidenceFiles(names []string) error
 	// Continue moves the chain to a head; first is recorded there, and then what is kept.
 	Continue(at evidence.Head, first evidence.Event) error
 }
@@ -41,7 +44,9 @@ type Options struct {
 	// Interval is the time between two checkpoints, at least 100ms; 0: 5s. What it covers is on disk before.
 	Interval time.Duration
 	Version  string // of lockstep
-	Logger   *slog.Logger
+	// Trees is for how long the trees are kept that ranges are proven from, at least; 0: none is kept.
+	Trees  time.Duration
+	Logger *slog.Logger
 }
 
 // Log writes the audit log of one lockstep.
@@ -58,6 +63,7 @@ type Log struct {
 
 	mu     sync.Mutex
 	size   uint64 // index of the entry that the log gets next
+	pruned time.Time
 	failed string // why it did not get it; empty: it did
 	fresh  bool   // it began when it was opened
 }
@@ -309,6 +315,9 @@ func (l *Log) Close() error {
 func (l *Log) copy(ctx context.Context) error {
 	for {
 		n, err := l.copySome(ctx)
+		if err == nil {
+			err = l.copyFiles()
+		}
 		l.mu.Lock()
 		l.failed = ""
 		if err != nil {

@@ -45,7 +45,7 @@ func (d *desk) open() {
 	if d.store, err = store.Open(filepath.Join(d.dir, "store"), store.Options{}); err != nil {
 		d.t.Fatal(err)
 	}
-	if d.log, err = audit.Open(d.t.Context(), audit.Options{Dir: d.folder(), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond}, d.store); err != nil {
+	if d.log, err = audit.Open(d.t.Context(), audit.Options{Dir: d.folder(), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond, Trees: 31 * 24 * time.Hour}, d.store); err != nil {
 		d.t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(context.WithoutCancel(d.t.Context()))

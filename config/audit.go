@@ -7,13 +7,17 @@ import (
 )
 
 // DefaultAuditEvery is what a file gets that says nothing else.
-const DefaultAuditEvery = time.Hour
+const (
+	DefaultAuditEvery  = time.Hour
+	DefaultProvableFor = 31 * 24 * time.Hour
+)
 
 // Audit says what is recorded for auditors.
 type Audit struct {
 	On          bool          // there is a log
 	Every       time.Duration // between two records of what each member was known to hold
 	IncludeKeys bool          // keys of rows that differ are recorded as they are
+	ProvableFor time.Duration // for how long single ranges can be proven after a coverage; 0: they cannot
 	Origin      string        // name of the log; empty: by the host's name
 }
 
@@ -21,11 +25,12 @@ type Audit struct {
 var origin = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9./_-]{0,99}$`)
 
 func decodeAudit(n node) Audit {
-	f := n.fields("every", "include_keys", "origin")
+	f := n.fields("every", "include_keys", "provable_for", "origin")
 	if !n.present() {
 		return Audit{}
 	}
 	a := Audit{On: true, Every: f["every"].duration(DefaultAuditEvery), IncludeKeys: f["include_keys"].claim(), Origin: f["origin"].text()}
+	a.ProvableFor, _ = f["provable_for"].durationOrOff(DefaultProvableFor)
 	if f["every"].present() && a.Every < leastEvery {
 		f["every"].fail(fmt.Sprintf("%v is too often", a.Every), fmt.Sprintf("write at least %v", leastEvery))
 	}

@@ -188,6 +188,18 @@ func (n node) duration(otherwise time.Duration) time.Duration {
 	return d
 }
 
+// durationOrOff reads a duration or off. YAML has a boolean of that meaning too, which is not taken for it.
+func (n node) durationOrOff(otherwise time.Duration) (d time.Duration, off bool) {
+	if n.present() && kind(n.ast) == "text" && n.text() == "off" {
+		return 0, true
+	}
+	if n.present() && kind(n.ast) == "a boolean" {
+		n.fail("a boolean where a duration belongs", "write it like 24h, or off")
+		return otherwise, false
+	}
+	return n.duration(otherwise), false
+}
+
 // count reads a positive whole number, or returns otherwise.
 func (n node) count(otherwise int64) int64 {
 	if !n.present() || isNull(n.ast) {

@@ -66,16 +66,11 @@ func decodeScrub(n node, budget time.Duration) Scrub {
 	}
 }
 
-// decodeEvery reads a duration or off. YAML has a boolean of that meaning too, which is not taken for it.
 func decodeEvery(n node, otherwise time.Duration) time.Duration {
-	if n.present() && kind(n.ast) == "text" && n.text() == "off" {
+	every, off := n.durationOrOff(otherwise)
+	if off {
 		return never
 	}
-	if n.present() && kind(n.ast) == "a boolean" {
-		n.fail("a boolean where a duration belongs", "write it like 24h, or off")
-		return otherwise
-	}
-	every := n.duration(otherwise)
 	if every > 0 && every < leastEvery {
 		n.fail(fmt.Sprintf("%s is too short to read all rows again", every), "write it like 24h, or off")
 	}

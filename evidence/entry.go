@@ -61,7 +61,20 @@ type Event struct {
 	Group string // empty: of lockstep as a whole
 	Time  time.Time
 	Data  any // becomes a JSON object
+	Files []File
 }
+
+// File is what an entry names and has no room for. It is kept beside the log.
+type File struct {
+	Name    string // with the folder in front, by what is in it: the same name is the same content
+	Content []byte // nil: it is there already, and needed still
+}
+
+// The folders of files.
+const (
+	TreesDir  = "trees"  // Merkle trees of tables, by their roots; see [Tree]
+	RangesDir = "ranges" // of divergences, by their SHA-256
+)
 
 // Entry is an entry of the log.
 type Entry struct {
@@ -152,6 +165,22 @@ func (e *Entry) Before() (Head, error) {
 	}
 	copy(h.Prev[:], prev)
 	return h, nil
+}
+
+// RangesSHA256 names the file with the ranges of a divergence, if they have no room in the entry.
+func (e *Entry) RangesSHA256() string {
+	switch e.Type {
+	case DivergenceOpen, DivergenceUpdate, DivergenceResolve:
+	default:
+		return ""
+	}
+	var d struct {
+		Sum string `json:"ranges_sha256"`
+	}
+	if json.Unmarshal(e.Data, &d) != nil {
+		return ""
+	}
+	return d.Sum
 }
 
 // Event returns an entry without its place, to be sealed again elsewhere.

@@ -10,6 +10,7 @@ package merkle
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math/bits"
 
@@ -73,5 +74,20 @@ func ParseSum(b []byte) (Sum, error) {
 	}, nil
 }
 
+// Digest prints the sum of the digests.
+func (s Sum) Digest() string { return fmt.Sprintf("%016x%016x", s.Hi, s.Lo) }
+
 // String prints the digest and the number of rows.
-func (s Sum) String() string { return fmt.Sprintf("%016x%016x/%d", s.Hi, s.Lo, s.Rows) }
+func (s Sum) String() string { return fmt.Sprintf("%s/%d", s.Digest(), s.Rows) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (s Sum) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(s.AppendBinary(nil))), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (s *Sum) UnmarshalText(text []byte) (err error) {
+	b, err := hex.DecodeString(string(text))
+	if err == nil {
+		*s, err = ParseSum(b)
+	}
+	return err
+}

@@ -17,6 +17,24 @@ type Hash [sha256.Size]byte
 // String prints h in hexadecimal.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
+// ParseHash reads what String prints.
+func ParseHash(s string) (h Hash, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(h) {
+		return h, fmt.Errorf("%q is no hash of a tree", s)
+	}
+	return Hash(b), nil
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (h *Hash) UnmarshalText(text []byte) (err error) {
+	*h, err = ParseHash(string(text))
+	return err
+}
+
 // Tree holds the range digests of one table on one member, over a Partition that it shares with the other members.
 //
 //	level 2                 root
@@ -140,15 +158,16 @@ func (t *Tree) refresh() {
 
 // Proof shows that one range with its digest is under a root.
 type Proof struct {
-	Start, End []byte // End is nil for the last range
-	Sum        Sum
-	Path       []Step // from the leaf up
+	Start []byte `json:"start"`
+	End   []byte `json:"end"` // nil for the last range
+	Sum   Sum    `json:"sum"`
+	Path  []Step `json:"path"` // from the leaf up
 }
 
 // Step is one level of a Proof: the node's siblings, itself among them left out.
 type Step struct {
-	Index    int    // of the node among its parent's children
-	Siblings []Hash // the parent's other children, in order
+	Index    int    `json:"index"`    // of the node among its parent's children
+	Siblings []Hash `json:"siblings"` // the parent's other children, in order
 }
 
 // Prove returns the proof of range i under Root.
@@ -162,6 +181,14 @@ func (t *Tree) Prove(i int) Proof {
 		i /= Fanout
 	}
 	return p
+}
+
+// Index is the number of the range that p is about.
+func (p Proof) Index() (i int) {
+	for level := len(p.Path) - 1; level >= 0; level-- {
+		i = i*Fanout + p.Path[level].Index
+	}
+	return i
 }
 
 // Verify reports whether p proves its range under root; the error says where it does not.

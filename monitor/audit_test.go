@@ -99,6 +99,19 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 			t.Errorf("%d entries of %s, want %d: %v", r.Counts[kind], kind, want, r.Counts)
 		}
 	}
+	for _, e := range entries {
+		if e.Type != evidence.Coverage {
+			continue
+		}
+		covered, err := audit.ReadCovered(t.Context(), monitor.AuditDir(c.Configuration()), e.Seq, "public.items")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if proof, err := covered.Prove(0); err != nil || proof.Rows != covered.Table.Rows {
+			t.Errorf("entry %d is of %d rows, and proven is %+v (%v)", e.Seq, covered.Table.Rows, proof, err)
+		}
+	}
 	if r.Counts[evidence.Coverage] < 3 {
 		t.Errorf("coverage of 3 members: %v", r.Counts)
 	}
@@ -126,7 +139,7 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	}
 }
 
-// What becomes of a divergence while it is open is recorded with the coverage, once.
+// What becomes of a divergence while it is open is recorded with the coverage, once, and again after a restart.
 func TestWhatBecomesOfADivergenceIsRecorded(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1, Extra: audited, LagBudget: time.Second})
 	c.Config.Audit.Every = time.Second
@@ -143,11 +156,14 @@ func TestWhatBecomesOfADivergenceIsRecorded(t *testing.T) {
 	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id = 3")
 	w.finds(`us-1 public.items changed errant_transaction {"id":4}..{"id":4}`)
 	rounds(4)
+	w.stop()
+	w = startWatch(t, c)
+	rounds(4)
 	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id = 4")
 	w.finds()
 	w.stop()
 	r, entries := verifyLog(t, c)
-	if r.Counts[evidence.DivergenceOpen] != 1 || r.Counts[evidence.DivergenceUpdate] != 1 || r.Counts[evidence.DivergenceResolve] != 1 {
+	if r.Counts[evidence.DivergenceOpen] != 1 || r.Counts[evidence.DivergenceUpdate] != 2 || r.Counts[evidence.DivergenceResolve] != 1 {
 		t.Errorf("recorded was %v", r.Counts)
 	}
 	for _, e := range entries {

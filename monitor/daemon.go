@@ -142,7 +142,7 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o DaemonOptions
 		RowIndex:    c.RowIndex,
 		Scrub:       ScrubPlan{Every: c.ScrubEvery, ChunkTime: c.Scrub.ChunkTime, Settings: c.Scrub.Settings()},
 		Expected:    d.expected(c),
-		Evidence:    EvidencePlan{Every: d.coverageEvery(), Key: d.keySpelling()},
+		Evidence:    EvidencePlan{Every: d.coverageEvery(), Key: d.keySpelling(), NoTrees: d.config.Audit.ProvableFor == 0},
 		Canary: CanaryPlan{
 			Table: c.Canary.Table, Every: c.Canary.Every, Into: func(member string) bool { return c.Canary.Into(*c.Member(member)) },
 		},

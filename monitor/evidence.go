@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"lockstep/audit"
 	"lockstep/config"
 	"lockstep/evidence"
+	"lockstep/merkle"
 	"lockstep/store"
 )
 
@@ -24,6 +26,8 @@ type EvidencePlan struct {
 	Every time.Duration // between two records of what each member was known to hold; 0: nothing is recorded
 	// Key spells a key that differs, given as JSON.
 	Key func(table string, key json.RawMessage) string
+	// NoTrees leaves out the trees that single ranges are proven from.
+	NoTrees bool
 }
 
 const (
@@ -43,6 +47,7 @@ type recorder struct {
 	covered time.Time
 	gaps    map[[2]string]*gap // by member and table
 	told    map[string]telling // by divergence, of those which are open
+	trees   map[string]bool    // roots of the trees that were kept with the last coverage
 }
 
 // telling is what was recorded last of a divergence.
@@ -72,8 +77,10 @@ func (g *Group) observe(s *align.GroupStatus) {
 		return // the first one is to have something to say
 	}
 	r.covered = s.At
+	kept := r.trees
+	r.trees = make(map[string]bool)
 	for _, m := range s.Members {
-		g.cover(s.At, m)
+		g.cover(s.At, m, kept)
 	}
 	g.recordUpdates(s.At)
 }
@@ -81,11 +88,12 @@ func (g *Group) observe(s *align.GroupStatus) {
 // recordUpdates records what has become of open divergences since they were recorded last.
 func (g *Group) recordUpdates(now time.Time) {
 	for d := range g.ledger.Open() {
-		if t, known := g.recorder.told[d.ID]; known && t.sum == sumOf(d) && now.Sub(t.at) < restateEvery {
-			continue
+		t, told := g.recorder.told[d.ID]
+		if !told || t.sum == sumOf(d) && now.Sub(t.at) < restateEvery {
+			continue // of one that is not told yet the opening comes first
 		}
 		g.recorder.told[d.ID] = telling{sumOf(d), now}
-		g.state.Record(evidence.Event{Type: evidence.DivergenceUpdate, Group: g.opt.Name, Time: now, Data: g.recorder.plan.divergence(d)})
+		g.state.Record(g.recorder.plan.event(evidence.DivergenceUpdate, d, now))
 	}
 }
 
@@ -131,12 +139,14 @@ func (g *Group) observeGap(now time.Time, m align.MemberStatus, t align.TableSta
 	}
 }
 
-// cover records what a member is known to hold, in as many entries as that takes.
-func (g *Group) cover(now time.Time, m align.MemberStatus) {
+// cover records what a member is known to hold, in as many entries as that takes. Of trees that were kept with the coverage
+// before it only says that they are needed still.
+func (g *Group) cover(now time.Time, m align.MemberStatus, kept map[string]bool) {
 	d := evidence.CoverageData{
 		Member: m.Name, Role: m.Role, Position: m.Position.String(), Lag: m.Behind.Seconds(), ProvenAt: timeOrNull(m.ProvenAt),
 		Every: g.recorder.plan.Every.Seconds(), Tables: []evidence.TableData{},
 	}
+	files := g.trees(m, kept)
 	parts := [][]evidence.TableData{nil}
 	size := 0
 	for _, t := range m.Tables {
@@ -157,8 +167,34 @@ func (g *Group) cover(now time.Time, m align.MemberStatus) {
 		if d.Tables = tables; len(parts) > 1 {
 			d.Part, d.Parts = i+1, len(parts)
 		}
-		g.state.Record(evidence.Event{Type: evidence.Coverage, Group: g.opt.Name, Time: now, Data: d})
+		g.state.Record(evidence.Event{Type: evidence.Coverage, Group: g.opt.Name, Time: now, Data: d, Files: files})
+		files = nil
 	}
+}
+
+// trees are the files with the trees of a member's tables.
+func (g *Group) trees(m align.MemberStatus, kept map[string]bool) (files []evidence.File) {
+	if g.recorder.plan.NoTrees {
+		return nil
+	}
+	for _, t := range m.Tables {
+		if t.Root == "" || g.recorder.trees[t.Root] {
+			continue
+		}
+		f := evidence.File{Name: path.Join(evidence.TreesDir, t.Root)}
+		if !kept[t.Root] {
+			id := g.tables[t.Table]
+			tree := evidence.Tree{Shape: g.ledger.Epochs()[id].Shape, Merkle: merkle.NewTree(g.ledger.RangeDigests(id, m.ID))}
+			content, err := tree.AppendBinary(nil)
+			if err != nil { // of a shape, which is strings and numbers
+				continue
+			}
+			f.Content = content
+		}
+		g.recorder.trees[t.Root] = true
+		files = append(files, f)
+	}
+	return files
 }
 
 func timeOrNull(t time.Time) *time.Time {
@@ -174,14 +210,20 @@ func (p EvidencePlan) record(state *store.Group, d *align.Divergence) {
 	if p.Every == 0 {
 		return
 	}
-	e := evidence.Event{Type: evidence.DivergenceOpen, Group: d.Group, Time: time.Now(), Data: p.divergence(d)}
+	kind := evidence.DivergenceOpen
 	if d.State != align.Open {
-		e.Type = evidence.DivergenceResolve
+		kind = evidence.DivergenceResolve
 	}
-	state.Record(e)
+	state.Record(p.event(kind, d, time.Now()))
 }
 
-func (p EvidencePlan) divergence(d *align.Divergence) evidence.DivergenceData {
+func (p EvidencePlan) event(kind evidence.Type, d *align.Divergence, now time.Time) evidence.Event {
+	data, files := p.divergence(d)
+	return evidence.Event{Type: kind, Group: d.Group, Time: now, Data: data, Files: files}
+}
+
+// divergence is what is recorded of a divergence. A list of ranges that has no room in it is a file.
+func (p EvidencePlan) divergence(d *align.Divergence) (evidence.DivergenceData, []evidence.File) {
 	data := evidence.DivergenceData{
 		ID: d.ID, Table: d.Table, Member: d.Member, Reference: d.Reference, Kind: string(d.Kind), Cause: string(d.Cause), Detail: d.Detail, Expected: d.Expected,
 		Keys: d.Keys, Ranges: []evidence.RangeData{}, RangesTotal: len(d.Ranges), Truncated: d.Truncated,
@@ -190,19 +232,22 @@ func (p EvidencePlan) divergence(d *align.Divergence) evidence.DivergenceData {
 	if by := d.IntroducedBy; by != nil {
 		data.Transaction, data.CommittedAt = by.Transaction, timeOrNull(by.CommittedAt)
 	}
-	all, size := sha256.New(), 0
+	var all []byte
+	size := 0
 	for _, r := range d.Ranges {
 		bounds := evidence.RangeData{First: p.Key(d.Table, r.First), Last: p.Key(d.Table, r.Last), Changed: r.Changed, Missing: r.Missing, Extra: r.Extra}
 		text, _ := json.Marshal(bounds) // of strings and numbers
-		all.Write(text)
+		all = append(append(all, text...), '\n')
 		if size += len(text); size <= inlineBytes {
 			data.Ranges = append(data.Ranges, bounds)
 		}
 	}
-	if len(data.Ranges) < len(d.Ranges) {
-		data.RangesSHA256 = hex.EncodeToString(all.Sum(nil))
+	if len(data.Ranges) == len(d.Ranges) {
+		return data, nil
 	}
-	return data
+	sum := sha256.Sum256(all)
+	data.RangesSHA256 = hex.EncodeToString(sum[:])
+	return data, []evidence.File{{Name: path.Join(evidence.RangesDir, data.RangesSHA256), Content: all}}
 }
 
 // keySpelling returns how keys are spelled in evidence: as they are, or by a keyed hash, under which the same key is the
@@ -282,7 +327,7 @@ func (d *Daemon) openDivergences() (events []evidence.Event, err error) {
 	for _, g := range d.groups {
 		err := g.Divergences(func(v *align.Divergence) bool {
 			if v.State == align.Open {
-				events = append(events, evidence.Event{Type: evidence.DivergenceOpen, Group: v.Group, Time: now, Data: g.recorder.plan.divergence(v)})
+				events = append(events, g.recorder.plan.event(evidence.DivergenceOpen, v, now))
 			}
 			return true
 		})
@@ -300,7 +345,7 @@ func (d *Daemon) openAudit(ctx context.Context, o DaemonOptions) (err error) {
 	if !c.On {
 		return d.store.PauseEvidence()
 	}
-	options := audit.Options{Dir: AuditDir(d.config), Origin: c.Origin, Version: o.Version, Logger: d.log}
+	options := audit.Options{Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: o.Version, Logger: d.log}
 	d.audit, err = audit.Open(ctx, options, d.store)
 	return err
 }

@@ -100,6 +100,9 @@ func (g *Group) load(names map[align.MemberID]string, hasher *digest.Hasher) err
 		return err
 	}
 	g.ledger.At(time.Now())
+	for d := range g.ledger.Open() {
+		g.recorder.told[d.ID] = telling{} // what of it was recorded is not known any more
+	}
 	for id, e := range g.ledger.Epochs() {
 		g.tables[e.Shape.Table] = id
 	}

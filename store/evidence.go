@@ -129,7 +129,31 @@ func place(batch *pebble.Batch, head evidence.Head, e evidence.Event) (evidence.
 		}
 		head = next
 	}
+	for _, f := range e.Files {
+		if err := batch.Set(append([]byte{kindFile}, f.Name...), f.Content, nil); err != nil {
+			return head, err
+		}
+	}
 	return head, nil
+}
+
+// EvidenceFiles yields the files that came with events, until it is told that they are kept elsewhere.
+func (s *Store) EvidenceFiles(yield func(evidence.File) error) error {
+	return s.each([]byte{kindFile}, func(name, content []byte) error {
+		return yield(evidence.File{Name: string(name), Content: content})
+	})
+}
+
+// ForgetEvidenceFiles drops files that are kept elsewhere.
+func (s *Store) ForgetEvidenceFiles(names []string) error {
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	for _, name := range names {
+		if err := batch.Delete(append([]byte{kindFile}, name...), nil); err != nil {
+			return err
+		}
+	}
+	return batch.Commit(pebble.NoSync)
 }
 
 // advance commits a batch and the new end of the chain.

@@ -27,6 +27,7 @@ import (
 //	Y  group(2) member(2) table(4) which(1) key…    key seen by a running scrub            empty
 //	A  length(2) receiver… alert…                   what a receiver was told of an alert   JSON
 //	E  seq(8)                                       entry that the audit log has still to get      evidence.Entry
+//	X  name…                                        file that belongs to entries, until it is beside the log
 //	H                                               where the next one goes                        JSON
 //	H  s                                            what the last start recorded                   JSON
 const (
@@ -46,6 +47,7 @@ const (
 	kindSeen     = 'Y'
 	kindTold     = 'A'
 	kindEntry    = 'E'
+	kindFile     = 'X'
 	kindChain    = 'H'
 	lastStart    = 's'
 

@@ -72,7 +72,7 @@ func Digest(content []byte) map[string]string {
 func Archive(_ context.Context, path string, o Options) (*Result, error) {
 	verifier, err := note.NewVerifier(strings.TrimSpace(o.Key))
 	if err != nil {
-		return nil, fmt.Errorf("the key is no verifier key: give the content of log.vkey: %w", err)
+		return nil, errKey(err)
 	}
 	files, err := unzip(path)
 	if err != nil {
@@ -130,6 +130,9 @@ func (a *archive) all(o Options) {
 	chain := a.follow(sealed, &tells)
 	a.check("entries follow on one another", fmt.Sprintf("%d, each with the hash of the one before", len(sealed)), chain)
 	a.check("files are what the entries say", "derived again", a.derived(chain))
+	if lists := rangeLists(a.entries); len(lists) > 0 {
+		a.check("long lists of ranges are the ones that were recorded", fmt.Sprintf("%d", len(lists)), a.lists(lists))
+	}
 	tells.checks(a.Result, chain)
 }
 
@@ -246,6 +249,30 @@ func (a *archive) derived(chain error) error {
 	for name, want := range files {
 		if line := differsAt(a.files[name], want); line > 0 {
 			return fmt.Errorf("%s differs from what the entries say at line %d", name, line)
+		}
+	}
+	return nil
+}
+
+// rangeLists are the digests of the lists of ranges that are too long for their entries.
+func rangeLists(entries []*evidence.Entry) (sums []string) {
+	for _, e := range entries {
+		if sum := e.RangesSHA256(); sum != "" && !slices.Contains(sums, sum) {
+			sums = append(sums, sum)
+		}
+	}
+	return sums
+}
+
+func (a *archive) lists(sums []string) error {
+	for _, sum := range sums {
+		name := evidence.RangesDir + "/" + sum
+		content, there := a.files[name]
+		switch {
+		case !there:
+			return fmt.Errorf("%s is missing", name)
+		case Digest(content)["sha256"] != sum:
+			return fmt.Errorf("%s was changed", name)
 		}
 	}
 	return nil

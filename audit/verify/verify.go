@@ -50,6 +50,16 @@ func (r *Result) OK() bool {
 	return len(r.Checks) > 0
 }
 
+// Err is what is wrong with a log first; nil: nothing is.
+func (r *Result) Err() error {
+	for _, c := range r.Checks {
+		if !c.OK {
+			return fmt.Errorf("the audit log does not pass verification: %s: %s", c.Name, c.Detail)
+		}
+	}
+	return nil
+}
+
 // check notes what one check has found. A nil error is what was looked for.
 func (r *Result) check(name, found string, err error) bool {
 	if err != nil {
@@ -74,7 +84,7 @@ type Options struct {
 func Log(ctx context.Context, dir string, o Options) (*Result, error) {
 	verifier, err := note.NewVerifier(strings.TrimSpace(o.Key))
 	if err != nil {
-		return nil, fmt.Errorf("the key is no verifier key: give the content of log.vkey: %w", err)
+		return nil, errKey(err)
 	}
 	v := &walk{
 		Result: &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)},
@@ -82,6 +92,10 @@ func Log(ctx context.Context, dir string, o Options) (*Result, error) {
 	}
 	v.all(ctx, o)
 	return v.Result, nil
+}
+
+func errKey(err error) error {
+	return fmt.Errorf("the key is no verifier key: give the content of log.vkey: %w", err)
 }
 
 // walk is a log that is read.

@@ -27,7 +27,7 @@ func newAuditCommand() *cobra.Command {
 		Use:   "audit",
 		Short: "Check the record of what was watched and found, and hand it to auditors",
 	}
-	cmd.AddCommand(newAuditKeyCommand(), newAuditReportCommand(), newAuditRotateCommand(), newAuditVerifyCommand())
+	cmd.AddCommand(newAuditKeyCommand(), newAuditProveCommand(), newAuditReportCommand(), newAuditRotateCommand(), newAuditVerifyCommand())
 	return cmd
 }
 
@@ -87,11 +87,12 @@ Run it where lockstep runs, as its user.`,
 func newAuditVerifyCommand() *cobra.Command {
 	var keyPath, seenPath string
 	cmd := &cobra.Command{
-		Use:   "verify FOLDER|FILE.zip",
-		Short: "Check an audit log or a report",
+		Use:   "verify FOLDER|FILE.zip|FILE.json",
+		Short: "Check an audit log, a report or a proof",
 		Long: `Check an audit log with nothing but its files and its public key: that its checkpoint is signed by the key, that every entry
 is there, in order and unchanged, that coverage was recorded for as long as lockstep ran, and that the counts agree. Of a report,
-also that its entries are in the signed log, and that every file is what the entries say.
+also that its entries are in the signed log, and that every file is what the entries say. Of a proof of a range, that it leads
+from the range to the signed checkpoint.
 
 It needs no configuration, no database and no network. The log is the folder audit/log in lockstep's data_dir, or a copy of it.
 
@@ -140,11 +141,15 @@ func verifyAudit(cmd *cobra.Command, path, keyPath, seenPath string) (*verify.Re
 	if err != nil {
 		return nil, undeterminedError(fmt.Errorf("%w: name the folder of an audit log, or a report", err))
 	}
-	check := verify.Archive
-	if info.IsDir() {
-		check = verify.Log
+	var r *verify.Result
+	switch {
+	case info.IsDir():
+		r, err = verify.Log(cmd.Context(), path, o)
+	case filepath.Ext(path) == ".json":
+		r, err = verify.Range(path, o)
+	default:
+		r, err = verify.Archive(cmd.Context(), path, o)
 	}
-	r, err := check(cmd.Context(), path, o)
 	if err != nil {
 		return nil, usageError(err)
 	}
@@ -167,7 +172,7 @@ func printChecks(cmd *cobra.Command, r *verify.Result) error {
 	if err := printTable(out, []string{"RESULT", "CHECK", "DETAIL"}, rows, paint); err != nil {
 		return err
 	}
-	if !r.From.IsZero() {
+	if !r.From.IsZero() && len(r.Counts) > 0 {
 		fmt.Fprintf(out, "\n%s, entries 0 to %d, %s to %s\n", r.Origin, r.Size-1, r.From.Format("2006-01-02 15:04:05Z"), r.To.Format("2006-01-02 15:04:05Z"))
 	}
 	return nil

@@ -184,3 +184,26 @@ func TestAuditRefusesWhatItCannotUse(t *testing.T) {
 		}
 	}
 }
+
+func TestProveRefusesWhatItCannotProve(t *testing.T) {
+	dir, file := auditLog(t)
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"--at", "1"}, exitUsage, "--table is missing: name a table with its schema, such as public.orders"},
+		{[]string{"--table", "public.orders"}, exitUsage, "--at is missing: name an entry of coverage"},
+		{[]string{"--table", "public.orders", "--at", "1"}, exitUnknown, "entry 1 is stop: name one of coverage"},
+		{[]string{"--table", "public.orders", "--at", "1", "--range", "1", "--key", "{}"}, exitUsage, "range key"},
+	} {
+		code, stdout, stderr := lockstep(t, append([]string{"audit", "prove", "-c", file}, c.args...)...)
+		if code != c.code || !strings.Contains(stderr, c.says) || stdout != "" || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%v: exit code %d, %q, %q", c.args, code, stdout, stderr)
+		}
+	}
+	key := filepath.Join(dir, "audit", "log.vkey")
+	if code, _, stderr := lockstep(t, "audit", "verify", writeFile(t, "proof.json", "{}"), "--key", key); code != exitUsage || !strings.Contains(stderr, "is no proof of a range: write one with lockstep audit prove") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+}

@@ -1,0 +1,3 @@
+package tsa
+
+var StampsOnly = stampsOnly

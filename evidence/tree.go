@@ -1,0 +1,43 @@
+package evidence
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"lockstep/digest"
+	"lockstep/merkle"
+)
+
+// Tree is the Merkle tree of a table at the time of a coverage, as it is kept to prove single ranges: a line of JSON that says
+// how its keys are read, and the tree.
+type Tree struct {
+	Shape  digest.Shape
+	Merkle *merkle.Tree
+}
+
+// AppendBinary appends the content of the file.
+func (t Tree) AppendBinary(dst []byte) ([]byte, error) {
+	shape, err := json.Marshal(t.Shape)
+	if err != nil {
+		return nil, err
+	}
+	return t.Merkle.AppendBinary(append(append(dst, shape...), '\n')), nil
+}
+
+// ParseTree reads what AppendBinary wrote.
+func ParseTree(b []byte) (*Tree, error) {
+	shape, tree, found := bytes.Cut(b, []byte("\n"))
+	if !found {
+		return nil, fmt.Errorf("parse tree: it says nothing of its keys")
+	}
+	var t Tree
+	err := json.Unmarshal(shape, &t.Shape)
+	if err == nil {
+		t.Merkle, err = merkle.ParseTree(tree)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &t, nil
+}
