@@ -195,7 +195,7 @@ func TestProveRefusesWhatItCannotProve(t *testing.T) {
 		{[]string{"--at", "1"}, exitUsage, "--table is missing: name a table with its schema, such as public.orders"},
 		{[]string{"--table", "public.orders"}, exitUsage, "--at is missing: name an entry of coverage"},
 		{[]string{"--table", "public.orders", "--at", "1"}, exitUnknown, "entry 1 is stop: name one of coverage"},
-		{[]string{"--table", "public.orders", "--at", "1", "--range", "1", "--key", "{}"}, exitUsage, "range key"},
+		{[]string{"--table", "public.orders", "--at", "1", "--range", "1", "--key", "{}"}, exitUsage, "--range and --key are both given: name the range by one of them"},
 	} {
 		code, stdout, stderr := lockstep(t, append([]string{"audit", "prove", "-c", file}, c.args...)...)
 		if code != c.code || !strings.Contains(stderr, c.says) || stdout != "" || strings.Count(stderr, "\n") != 1 {

@@ -34,13 +34,15 @@ ranges that it can be asked for are listed. What is printed holds the keys at th
 	cmd.Flags().Uint64Var(&at, "at", 0, "number of the `ENTRY` of coverage")
 	cmd.Flags().StringVar(&number, "range", "", "the range with this `NUMBER`, from 0")
 	cmd.Flags().StringVar(&key, "key", "", "the range in which this `KEY` lies, as JSON, such as {\"id\":500}")
-	cmd.MarkFlagsMutuallyExclusive("range", "key")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if table == "" {
 			return usageError(fmt.Errorf("--table is missing: name a table with its schema, such as public.orders"))
 		}
 		if !cmd.Flags().Changed("at") {
 			return usageError(fmt.Errorf("--at is missing: name an entry of coverage, as coverage.csv of a report lists them"))
+		}
+		if number != "" && key != "" {
+			return usageError(fmt.Errorf("--range and --key are both given: name the range by one of them"))
 		}
 		c, err := config.Load(path)
 		if err != nil {
