@@ -47,6 +47,11 @@ func (d *desk) export(from, to time.Time) (*report.Report, map[string][]byte) {
 // verifyArchive packs files and checks them.
 func (d *desk) verifyArchive(files map[string][]byte) *verify.Result {
 	d.t.Helper()
+	return d.verifyArchiveBy(files, verify.Options{})
+}
+
+func (d *desk) verifyArchiveBy(files map[string][]byte, o verify.Options) *verify.Result {
+	d.t.Helper()
 	path := filepath.Join(d.t.TempDir(), "report.zip")
 	f, err := os.Create(path)
 	if err != nil {
@@ -68,11 +73,8 @@ func (d *desk) verifyArchive(files map[string][]byte) *verify.Result {
 	if err := f.Close(); err != nil {
 		d.t.Fatal(err)
 	}
-	public, err := audit.PublicKey(d.folder())
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	r, err := verify.Archive(d.t.Context(), path, verify.Options{Key: public})
+	o.Key = d.public()
+	r, err := verify.Archive(d.t.Context(), path, o)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -50,6 +50,9 @@ func Export(ctx context.Context, dir string, p report.Period, w io.Writer) (*rep
 			}
 		}
 	}
+	if err := x.stamps(dir, files); err != nil {
+		return nil, err
+	}
 	files[verify.EntriesFile], files[verify.CheckpointFile] = x.lines.Bytes(), x.checkpoint
 	if files[verify.ProofFile], err = json.MarshalIndent(x.proof, "", " "); err != nil {
 		return nil, err
@@ -110,6 +113,44 @@ func extract(ctx context.Context, dir string, k *key, p report.Period) (*extract
 	}
 	x.proof, err = x.log.Prove(first, last+1)
 	return x, err
+}
+
+// stamps adds the time-stamps over the entries: the last of each day, and the first over all of them.
+func (x *extraction) stamps(dir string, files map[string][]byte) error {
+	list, err := verify.Stamps(filepath.Join(dir, tiles))
+	if err != nil {
+		return fmt.Errorf("time-stamps of the audit log: %w", err)
+	}
+	first, end := x.entries[0].Seq, x.entries[len(x.entries)-1].Seq+1
+	for i, s := range list {
+		switch {
+		case s.Size <= first || s.Size > x.log.Size:
+			continue
+		case s.Size < end && i+1 < len(list) && x.sameDay(s, list[i+1]):
+			continue
+		}
+		files[s.Name()+verify.StampOf], files[s.Name()+verify.StampReply] = s.Checkpoint, s.Reply
+		if s.Size < end {
+			continue
+		}
+		if s.Size > end {
+			after, err := x.log.ProveAt(first, end, s.Size)
+			if err == nil {
+				files[verify.StampProofFile], err = json.MarshalIndent(after, "", " ")
+			}
+			return err
+		}
+		return nil
+	}
+	return nil
+}
+
+// sameDay reports whether the last entries under two stamps, both among those of the period, are of one day.
+func (x *extraction) sameDay(a, b verify.Stamp) bool {
+	last := func(s verify.Stamp) string {
+		return x.entries[s.Size-1-x.entries[0].Seq].Time.Format(time.DateOnly)
+	}
+	return b.Size <= x.entries[len(x.entries)-1].Seq+1 && last(a) == last(b)
 }
 
 // statement signs the digests of all files.

@@ -46,6 +46,7 @@ type Options struct {
 	Version  string // of lockstep
 	// Trees is for how long the trees are kept that ranges are proven from, at least; 0: none is kept.
 	Trees  time.Duration
+	Stamps Stamps
 	Logger *slog.Logger
 }
 
@@ -65,7 +66,15 @@ type Log struct {
 	size   uint64 // index of the entry that the log gets next
 	pruned time.Time
 	failed string // why it did not get it; empty: it did
-	fresh  bool   // it began when it was opened
+
+	measured time.Time // by Run
+	began    time.Time // the log; by Run
+	space    Space
+
+	stampedAt   time.Time
+	stampFailed string
+
+	fresh bool // it began when it was opened
 }
 
 // Status is how it goes with a log.
@@ -74,6 +83,10 @@ type Status struct {
 	Size         uint64    // entries
 	CheckpointAt time.Time // when its last checkpoint was signed
 	Failed       string    // why the log does not get its entries; empty: it does
+	Space        Space
+	Stamped      bool      // checkpoints are time-stamped
+	StampedAt    time.Time // when the last one was, since the start
+	StampFailed  string    // why the next one is not; empty: it was
 }
 
 // batch is how many entries are added at once.
@@ -288,6 +301,9 @@ func (l *Log) Run(ctx context.Context) error {
 	retry := firstRetry
 	for {
 		err := l.copy(ctx)
+		if err == nil {
+			err = l.measure(ctx, time.Now())
+		}
 		wait := look
 		if err != nil && ctx.Err() == nil {
 			l.options.Logger.Error("the audit log does not take entries; they are kept", "err", err.Error(), "retry", retry.String())
@@ -379,7 +395,7 @@ func (l *Log) Fresh() bool { return l.fresh }
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed}
+	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed, Space: l.space, Stamped: l.options.Stamps.URL != "", StampedAt: l.stampedAt, StampFailed: l.stampFailed}
 	if info, err := os.Stat(filepath.Join(l.folder(), "checkpoint")); err == nil {
 		s.CheckpointAt = info.ModTime()
 	}

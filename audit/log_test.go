@@ -28,6 +28,8 @@ type desk struct {
 	log   *audit.Log
 	done  chan error
 	end   context.CancelFunc
+
+	stamps audit.Stamps
 }
 
 func newDesk(t testing.TB) *desk {
@@ -45,12 +47,16 @@ func (d *desk) open() {
 	if d.store, err = store.Open(filepath.Join(d.dir, "store"), store.Options{}); err != nil {
 		d.t.Fatal(err)
 	}
-	if d.log, err = audit.Open(d.t.Context(), audit.Options{Dir: d.folder(), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond, Trees: 31 * 24 * time.Hour}, d.store); err != nil {
+	if d.log, err = audit.Open(d.t.Context(), audit.Options{Dir: d.folder(), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond, Trees: 31 * 24 * time.Hour, Stamps: d.stamps}, d.store); err != nil {
 		d.t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(context.WithoutCancel(d.t.Context()))
 	d.end, d.done = end, make(chan error, 1)
-	go func() { d.done <- d.log.Run(ctx) }()
+	go func() {
+		stamped := make(chan error)
+		go func() { stamped <- d.log.Stamp(ctx) }()
+		d.done <- errors.Join(d.log.Run(ctx), <-stamped)
+	}()
 }
 
 func (d *desk) close() {
@@ -80,17 +86,19 @@ func (d *desk) record(events ...evidence.Event) {
 func (d *desk) verify(o verify.Options) *verify.Result {
 	d.t.Helper()
 	if o.Key == "" {
-		public, err := audit.PublicKey(d.folder())
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		o.Key = public
+		o.Key = d.public()
 	}
 	r, err := verify.Log(d.t.Context(), filepath.Join(d.folder(), "log"), o)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	return r
+}
+
+// entries are those of the log.
+func (d *desk) entries() (list []*evidence.Entry) {
+	d.verify(verify.Options{Each: func(e *evidence.Entry, _ []byte) { list = append(list, e) }})
+	return list
 }
 
 // passes has the log pass, of which it returns the result.

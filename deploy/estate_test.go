@@ -108,7 +108,7 @@ type estate struct {
 func newEstate(t *testing.T) *estate {
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Install: dbtest.Need(t, dbtest.PG15), Schema: "CREATE TABLE items (id int PRIMARY KEY, name text); CREATE TABLE lockstep_canary (id bigint PRIMARY KEY, note text);",
-		Extra: "    canary: {table: public.lockstep_canary}\naudit: {}\n", DataDir: filepath.Join(t.TempDir(), "data"),
+		Extra: "    canary: {table: public.lockstep_canary}\naudit: {timestamps: {url: \"" + dbtest.NewAuthority(t, "good", "sha256").Serve() + "\"}}\n", DataDir: filepath.Join(t.TempDir(), "data"),
 		Subscribers: 1, LagBudget: time.Second, Server: dbtest.Options{Below: dbtest.MemoryDir()},
 	})
 	if err != nil {

@@ -105,6 +105,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	work.Go(func() error { return d.notifier.Run(ctx) })
 	if d.audit != nil {
 		work.Go(func() error { return d.audit.Run(ctx) })
+		work.Go(func() error { return d.audit.Stamp(ctx) })
 	}
 	err := work.Wait()
 	if errors.Is(err, context.Canceled) {

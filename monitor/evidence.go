@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"lockstep/align"
 	"lockstep/audit"
+	"lockstep/audit/tsa"
 	"lockstep/config"
 	"lockstep/evidence"
 	"lockstep/merkle"
@@ -345,9 +347,28 @@ func (d *Daemon) openAudit(ctx context.Context, o DaemonOptions) (err error) {
 	if !c.On {
 		return d.store.PauseEvidence()
 	}
-	options := audit.Options{Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: o.Version, Logger: d.log}
+	stamps, err := stampsOf(c.Timestamps)
+	if err != nil {
+		return err
+	}
+	options := audit.Options{Stamps: stamps, Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: o.Version, Logger: d.log}
 	d.audit, err = audit.Open(ctx, options, d.store)
 	return err
+}
+
+func stampsOf(c config.Timestamps) (audit.Stamps, error) {
+	s := audit.Stamps{URL: c.URL, Every: c.Every}
+	if c.CAFile == "" {
+		return s, nil
+	}
+	pem, err := os.ReadFile(c.CAFile)
+	if err == nil {
+		s.Roots, err = tsa.Roots(pem)
+	}
+	if err != nil {
+		return s, fmt.Errorf("audit.timestamps.ca_file %s: %w: name the certificate of the authority's root", c.CAFile, err)
+	}
+	return s, nil
 }
 
 // coverageEvery is the time between two records of coverage; 0: there are none.

@@ -20,6 +20,7 @@ type collector struct {
 	waiting, told, refused, lastTold, reload, reloaded  *prometheus.Desc
 	verified, fresh, silent, scanned, waited            *prometheus.Desc
 	canaries, canaryTook, canaryFound, canaryEvery      *prometheus.Desc
+	stampUp, stampTime, logBytes, logExpected, logFree  *prometheus.Desc
 	logSize, logTime, logUp                             *prometheus.Desc
 }
 
@@ -53,6 +54,11 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		logSize:     desc("audit_log_entries", "Entries of the audit log."),
 		logTime:     desc("audit_log_checkpoint_timestamp_seconds", "When the last checkpoint of the audit log was signed; 0 if none was yet."),
 		logUp:       desc("audit_log_up", "1 if the audit log takes entries, 0 if they have to be kept for it."),
+		stampUp:     desc("audit_log_timestamp_up", "1 if the time-stamping authority has answered when it was asked last, 0 if not."),
+		stampTime:   desc("audit_log_last_timestamp_timestamp_seconds", "When a checkpoint of the audit log was last time-stamped; 0 if none was since the start."),
+		logBytes:    desc("audit_log_bytes", "Disk space of the audit log."),
+		logExpected: desc("audit_log_expected_bytes", "Disk space that the audit log will take when it holds 13 months, at its rate until now; 0 while it is younger than a day."),
+		logFree:     desc("audit_log_free_bytes", "Space left on the file system of the audit log."),
 		canaries:    desc("canaries_total", "Rows that lockstep wrote into the member to see how fast they are found, by what became of them.", "group", "member", "result"),
 		canaryTook:  desc("canary_detection_seconds", "How long after its commit the last canary was raised, which includes the lag budget; 0 if none was yet.", "group", "member"),
 		canaryFound: desc("canary_last_found_timestamp_seconds", "When the last canary was found; 0 if none was yet.", "group", "member"),
@@ -65,7 +71,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -84,6 +90,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(c.logSize, float64(s.Size))
 		gauge(c.logTime, seconds(s.CheckpointAt))
 		gauge(c.logUp, map[bool]float64{true: 1}[s.Failed == ""])
+		gauge(c.logBytes, float64(s.Space.Bytes))
+		gauge(c.logExpected, float64(s.Space.Expected))
+		gauge(c.logFree, float64(s.Space.Free))
+		if s.Stamped {
+			gauge(c.stampUp, map[bool]float64{true: 1}[s.StampFailed == ""])
+			gauge(c.stampTime, seconds(s.StampedAt))
+		}
 	}
 	for _, r := range c.health.Receivers() {
 		gauge(c.waiting, float64(r.Waiting), r.Name, r.Kind)

@@ -6,137 +6,27 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"lockstep/audit/tsa"
+	"lockstep/internal/dbtest"
 )
 
-// authority is a real one: openssl ts with certificates of its own.
-type authority struct {
-	t   *testing.T
-	dir string
-}
+// asks is how an authority is asked.
+func asks(a *dbtest.Authority) *tsa.Authority { return &tsa.Authority{URL: a.Serve()} }
 
-const config = `[req]
-distinguished_name = dn
-prompt = no
-[dn]
-CN = test
-[root]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign, cRLSign
-[between]
-basicConstraints = critical, CA:TRUE
-[good]
-extendedKeyUsage = critical, timeStamping
-[uncritical]
-extendedKeyUsage = timeStamping
-[more]
-extendedKeyUsage = critical, timeStamping, codeSigning
-[tsa]
-default_tsa = stamps
-[stamps]
-serial = serial
-signer_digest = sha256
-digests = sha256, sha512
-default_policy = 1.2.3.4.1
-other_policies = 1.2.3.4.5
-ess_cert_id_alg = %s
-accuracy = secs:1
-`
-
-// newAuthority makes an authority with a root, one certificate between, and the certificate that signs, of a kind.
-func newAuthority(t *testing.T, kind, ess string) *authority {
-	a := &authority{t, t.TempDir()}
-	a.write("config", fmt.Appendf(nil, config, ess))
-	a.write("serial", []byte("01\n"))
-	for _, c := range []struct{ name, by, section string }{{"root", "root", "root"}, {"between", "root", "between"}, {"signer", "between", kind}} {
-		a.openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", c.name+".key")
-		a.openssl("req", "-new", "-config", "config", "-subj", "/CN="+c.name, "-key", c.name+".key", "-out", c.name+".csr")
-		sign := []string{"x509", "-req", "-in", c.name + ".csr", "-days", "30", "-extfile", "config", "-extensions", c.section, "-out", c.name + ".pem"}
-		if c.name == c.by {
-			sign = append(sign, "-signkey", c.name+".key")
-		} else {
-			sign = append(sign, "-CA", c.by+".pem", "-CAkey", c.by+".key", "-CAcreateserial")
-		}
-		a.openssl(sign...)
-	}
-	return a
-}
-
-func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
-
-func (a *authority) write(name string, content []byte) {
-	a.t.Helper()
-	if err := os.WriteFile(a.path(name), content, 0o600); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
-func (a *authority) read(name string) []byte {
-	a.t.Helper()
-	b, err := os.ReadFile(a.path(name))
+func roots(t *testing.T, a *dbtest.Authority) *x509.CertPool {
+	t.Helper()
+	pool, err := tsa.Roots(a.Read("root.pem"))
 	if err != nil {
-		a.t.Fatal(err)
-	}
-	return b
-}
-
-func (a *authority) openssl(args ...string) string {
-	a.t.Helper()
-	cmd := exec.Command("openssl", args...)
-	cmd.Dir = a.dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		a.t.Fatalf("openssl %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
-// reply has a query answered.
-func (a *authority) reply(query []byte) []byte {
-	a.t.Helper()
-	a.write("query", query)
-	a.openssl("ts", "-reply", "-config", "config", "-section", "stamps", "-queryfile", "query", "-inkey", "signer.key", "-signer", "signer.pem", "-chain", "between.pem", "-out", "reply")
-	return a.read("reply")
-}
-
-func (a *authority) roots() *x509.CertPool {
-	a.t.Helper()
-	pool, err := tsa.Roots(a.read("root.pem"))
-	if err != nil {
-		a.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return pool
-}
-
-// serve answers over HTTP as RFC 3161 says, changed by what is given.
-func (a *authority) serve(change func(reply []byte) []byte) *tsa.Authority {
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		query, err := io.ReadAll(r.Body)
-		if err != nil || r.Header.Get("Content-Type") != "application/timestamp-query" {
-			a.t.Errorf("%v %v", r.Header, err)
-		}
-		reply := a.reply(query)
-		if change != nil {
-			reply = change(reply)
-		}
-		w.Header().Set("Content-Type", "application/timestamp-reply")
-		if _, err := w.Write(reply); err != nil {
-			a.t.Log(err)
-		}
-	}))
-	a.t.Cleanup(s.Close)
-	return &tsa.Authority{URL: s.URL}
 }
 
 var message = []byte("example.org/lockstep\n42\nroot\n")
@@ -144,9 +34,9 @@ var message = []byte("example.org/lockstep\n42\nroot\n")
 func TestAStampIsVerifiedByTheCertificateOfItsAuthority(t *testing.T) {
 	for _, ess := range []string{"sha1", "sha256", "sha384"} {
 		t.Run(ess, func(t *testing.T) {
-			a := newAuthority(t, "good", ess)
-			asked := a.serve(nil)
-			asked.Roots = a.roots()
+			a := dbtest.NewAuthority(t, "good", ess)
+			asked := asks(a)
+			asked.Roots = roots(t, a)
 			before := time.Now().Add(-time.Second)
 			reply, at, err := asked.Stamp(t.Context(), message)
 			if err != nil {
@@ -155,12 +45,12 @@ func TestAStampIsVerifiedByTheCertificateOfItsAuthority(t *testing.T) {
 			if at.Before(before.Truncate(time.Second)) || at.After(time.Now().Add(time.Second)) {
 				t.Errorf("stamped at %v", at)
 			}
-			if again, err := tsa.Verify(reply, message, a.roots()); err != nil || !again.Equal(at) {
+			if again, err := tsa.Verify(reply, message, roots(t, a)); err != nil || !again.Equal(at) {
 				t.Errorf("%v %v", again, err)
 			}
-			a.write("message", message)
-			a.write("reply", reply)
-			if out := a.openssl("ts", "-verify", "-in", "reply", "-data", "message", "-CAfile", "root.pem"); !strings.Contains(out, "Verification: OK") {
+			a.Write("message", message)
+			a.Write("reply", reply)
+			if out := a.OpenSSL("ts", "-verify", "-in", "reply", "-data", "message", "-CAfile", "root.pem"); !strings.Contains(out, "Verification: OK") {
 				t.Errorf("openssl says %s", out)
 			}
 		})
@@ -168,15 +58,15 @@ func TestAStampIsVerifiedByTheCertificateOfItsAuthority(t *testing.T) {
 }
 
 func TestEveryAttackOnAStampIsFound(t *testing.T) {
-	a, other := newAuthority(t, "good", "sha256"), newAuthority(t, "good", "sha256")
-	reply, _, err := a.serve(nil).Stamp(t.Context(), message)
+	a, other := dbtest.NewAuthority(t, "good", "sha256"), dbtest.NewAuthority(t, "good", "sha256")
+	reply, _, err := asks(a).Stamp(t.Context(), message)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tsa.Verify(reply, []byte("another"), a.roots()); err == nil || !strings.Contains(err.Error(), "is of something else") {
+	if _, err := tsa.Verify(reply, []byte("another"), roots(t, a)); err == nil || !strings.Contains(err.Error(), "is of something else") {
 		t.Errorf("another message: %v", err)
 	}
-	if _, err := tsa.Verify(reply, message, other.roots()); err == nil || !strings.Contains(err.Error(), "certificate signed by unknown authority") {
+	if _, err := tsa.Verify(reply, message, roots(t, other)); err == nil || !strings.Contains(err.Error(), "certificate signed by unknown authority") {
 		t.Errorf("another authority: %v", err)
 	}
 	if _, err := tsa.Verify(reply, message, nil); err == nil {
@@ -184,8 +74,8 @@ func TestEveryAttackOnAStampIsFound(t *testing.T) {
 	}
 	// Nothing in a reply can be changed but what says nothing of the stamp: the outermost signatures of certificates that are
 	// not needed, and how the status is put.
-	roots := a.roots()
-	at, err := tsa.Verify(reply, message, roots)
+	trusted := roots(t, a)
+	at, err := tsa.Verify(reply, message, trusted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +83,7 @@ func TestEveryAttackOnAStampIsFound(t *testing.T) {
 	for i := range reply {
 		changed := bytes.Clone(reply)
 		changed[i] ^= 1 << (i % 8)
-		got, err := tsa.Verify(changed, message, roots)
+		got, err := tsa.Verify(changed, message, trusted)
 		if err == nil && !got.Equal(at) {
 			t.Fatalf("with byte %d changed it is of %v, not %v", i, got, at)
 		}
@@ -205,7 +95,7 @@ func TestEveryAttackOnAStampIsFound(t *testing.T) {
 		t.Errorf("%d of %d changes pass", free, len(reply))
 	}
 	for i := 0; i < len(reply); i += 16 {
-		if _, err := tsa.Verify(reply[:i], message, roots); err == nil {
+		if _, err := tsa.Verify(reply[:i], message, trusted); err == nil {
 			t.Fatalf("the first %d bytes pass", i)
 		}
 	}
@@ -216,7 +106,7 @@ func TestACertificateMustBeForTimeStampsAlone(t *testing.T) {
 	for kind, want := range map[string]string{
 		"good": "", "between": "is not for time-stamping alone", "more": "is not for time-stamping alone", "uncritical": "that is not critical in it",
 	} {
-		block, _ := pem.Decode(newAuthority(t, kind, "sha256").read("signer.pem"))
+		block, _ := pem.Decode(dbtest.NewAuthority(t, kind, "sha256").Read("signer.pem"))
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			t.Fatal(err)
@@ -228,8 +118,8 @@ func TestACertificateMustBeForTimeStampsAlone(t *testing.T) {
 }
 
 func TestAuthoritiesThatDoNotStampAreToldApart(t *testing.T) {
-	a := newAuthority(t, "good", "sha256")
-	old := a.serve(nil)
+	a := dbtest.NewAuthority(t, "good", "sha256")
+	old := asks(a)
 	first, _, err := old.Stamp(t.Context(), message)
 	if err != nil {
 		t.Fatal(err)
@@ -266,8 +156,8 @@ func TestAuthoritiesThatDoNotStampAreToldApart(t *testing.T) {
 		"a rejection":   {answers(200, reply, rejection), "no more today"},
 		"nobody":        {&tsa.Authority{URL: "http://127.0.0.1:1"}, "connection refused"},
 		"another root": {func() *tsa.Authority {
-			s := a.serve(nil)
-			s.Roots = newAuthority(t, "good", "sha256").roots()
+			s := asks(a)
+			s.Roots = roots(t, dbtest.NewAuthority(t, "good", "sha256"))
 			return s
 		}(), "unknown authority"},
 	} {

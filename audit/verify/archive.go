@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/transparency-dev/formats/log"
+	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
 
 	"lockstep/audit/report"
@@ -29,6 +31,7 @@ const (
 	ProofFile      = "proof.json"
 	CheckpointFile = "checkpoint"
 	StatementFile  = "statement.dsse.json"
+	StampProofFile = StampsDir + "/proof.json" // for a time-stamp over more than the entries
 )
 
 // Types of the signed statement: https://in-toto.io/Statement/v1 in an envelope of https://github.com/secure-systems-lab/dsse.
@@ -134,6 +137,33 @@ func (a *archive) all(o Options) {
 		a.check("long lists of ranges are the ones that were recorded", fmt.Sprintf("%d", len(lists)), a.lists(lists))
 	}
 	tells.checks(a.Result, chain)
+	if o.Authorities != nil && chain == nil {
+		found, err := a.stamps(sealed, o.Authorities)
+		a.check(stampCheck, found, err)
+	}
+}
+
+// stamps checks the time-stamps over the entries. The last may be over later ones too, for which there is a proof.
+func (a *archive) stamps(sealed [][]byte, authorities *x509.CertPool) (string, error) {
+	var p, after Proof
+	if err := json.Unmarshal(a.files[ProofFile], &p); err != nil {
+		return "", fmt.Errorf("%s cannot be read: %w", ProofFile, err)
+	}
+	tree, err := trees.NewRange(0, p.First, p.Left)
+	if err != nil {
+		return "", err
+	}
+	s := stamped{first: p.First, tree: tree, times: a.times}
+	for _, e := range sealed {
+		s.hashes = append(s.hashes, rfc6962.DefaultHasher.HashLeaf(e))
+	}
+	if raw, there := a.files[StampProofFile]; there {
+		if err := json.Unmarshal(raw, &after); err != nil {
+			return "", fmt.Errorf("%s cannot be read: %w", StampProofFile, err)
+		}
+		s.after = &after
+	}
+	return s.verify(stampsOf(a.files), authorities)
 }
 
 // signed reads the statement.

@@ -5,8 +5,10 @@ package verify
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +40,7 @@ type Result struct {
 	Checks []Check                `json:"checks"`
 
 	hashes [][]byte // of the leaves
+	times  []time.Time
 }
 
 // OK reports whether nothing is wrong.
@@ -76,6 +79,8 @@ type Options struct {
 	Seen []byte
 	// Checkpoint is by which the log is read; nil: by its own of now.
 	Checkpoint []byte
+	// Authorities are those by whom checkpoints were time-stamped; nil: time-stamps are not looked at.
+	Authorities *x509.CertPool
 	// Each, if set, is given every entry that follows on the one before.
 	Each func(e *evidence.Entry, sealed []byte)
 }
@@ -115,7 +120,7 @@ func (v *walk) all(ctx context.Context, o Options) {
 		return
 	}
 	// Which key must have signed it is known when the entries are read, as many as it says that there are.
-	chain, missing := v.read(ctx, claimed(raw))
+	chain, missing := v.read(ctx, Claimed(raw))
 	at, err := v.parse(raw)
 	if err == nil {
 		v.Size, v.Root = at.Size, fmt.Sprintf("%x", at.Hash)
@@ -156,7 +161,18 @@ func (v *walk) all(ctx context.Context, o Options) {
 	}
 	v.check("entries follow on one another", fmt.Sprintf("0 to %d, each with the hash of the one before", at.Size-1), chain)
 	v.story.checks(v.Result, chain)
+	if o.Authorities != nil && chain == nil {
+		stamps, err := Stamps(v.files.Root)
+		found := ""
+		if err == nil {
+			s := stamped{tree: trees.NewEmptyRange(0), hashes: v.hashes, times: v.times}
+			found, err = s.verify(slices.DeleteFunc(stamps, func(s Stamp) bool { return s.Size > at.Size }), o.Authorities)
+		}
+		v.check(stampCheck, found, err)
+	}
 }
+
+const stampCheck = "time-stamps are the authority's"
 
 // culprit names the first entry that its tile tells to be another.
 func (v *walk) culprit(tiles error) error {
@@ -176,8 +192,8 @@ func (v *walk) checkpoint(ctx context.Context, raw []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// claimed is of how many entries a checkpoint is that was not verified yet; 0: it says nothing of it.
-func claimed(raw []byte) uint64 {
+// Claimed is of how many entries a checkpoint is that was not verified yet; 0: it says nothing of it.
+func Claimed(raw []byte) uint64 {
 	var at log.Checkpoint
 	if _, err := at.Unmarshal(raw); err != nil {
 		return 0
@@ -189,7 +205,7 @@ func claimed(raw []byte) uint64 {
 func (v *walk) parse(raw []byte) (*log.Checkpoint, error) {
 	var at *log.Checkpoint
 	err := errors.New("there is no key")
-	for _, key := range v.keys.at(claimed(raw)) {
+	for _, key := range v.keys.at(Claimed(raw)) {
 		if at, _, _, err = log.ParseCheckpoint(raw, v.Origin, key); err == nil {
 			break
 		}
@@ -237,7 +253,7 @@ func (r *Result) take(e *evidence.Entry, tells *story) {
 	if r.From.IsZero() {
 		r.From = e.Time
 	}
-	r.To = e.Time
+	r.To, r.times = e.Time, append(r.times, e.Time)
 	r.Counts[e.Type]++
 	tells.take(e)
 }
@@ -294,15 +310,20 @@ func treeOver(first uint64, hashes [][]byte) (*compact.Range, error) {
 
 // Prove returns the proof of the entries from first on, up to but without end.
 func (r *Result) Prove(first, end uint64) (*Proof, error) {
+	return r.ProveAt(first, end, uint64(len(r.hashes)))
+}
+
+// ProveAt is Prove for the log as it was when it had size entries.
+func (r *Result) ProveAt(first, end, size uint64) (*Proof, error) {
 	left, err := treeOver(0, r.hashes[:first])
 	if err != nil {
 		return nil, err
 	}
-	right, err := treeOver(end, r.hashes[end:])
+	right, err := treeOver(end, r.hashes[end:size])
 	if err != nil {
 		return nil, err
 	}
-	return &Proof{First: first, Size: uint64(len(r.hashes)), Left: left.Hashes(), Right: right.Hashes()}, nil
+	return &Proof{First: first, Size: size, Left: left.Hashes(), Right: right.Hashes()}, nil
 }
 
 // Root is that of the log in which the entries are.
@@ -316,6 +337,11 @@ func (p *Proof) Root(entries [][]byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+	return p.rootOver(tree)
+}
+
+// rootOver is the root of the log of which tree is over the entries up to those that come after the proven ones.
+func (p *Proof) rootOver(tree *compact.Range) ([]byte, error) {
 	if tree.End() > p.Size {
 		return nil, fmt.Errorf("there are entries up to %d, and the log has %d", tree.End(), p.Size)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"lockstep/audit"
 	auditreport "lockstep/audit/report"
+	"lockstep/audit/tsa"
 	"lockstep/audit/verify"
 	"lockstep/config"
 	"lockstep/evidence"
@@ -85,7 +86,7 @@ Run it where lockstep runs, as its user.`,
 }
 
 func newAuditVerifyCommand() *cobra.Command {
-	var keyPath, seenPath string
+	var keyPath, seenPath, authorities string
 	cmd := &cobra.Command{
 		Use:   "verify FOLDER|FILE.zip|FILE.json",
 		Short: "Check an audit log, a report or a proof",
@@ -104,12 +105,13 @@ Exit code 0: all checks pass. 1: one does not, and the table names the entry. 2:
 	}
 	cmd.Flags().StringVar(&keyPath, "key", "", "file with the public key, as lockstep audit key prints it")
 	cmd.Flags().StringVar(&seenPath, "seen", "", "checkpoint of the log that was kept from before; the log must still hold what it covers")
+	cmd.Flags().StringVar(&authorities, "tsa-ca", "", "PEM `FILE` with the roots of time-stamping authorities; time-stamps over the log must be theirs")
 	output := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if keyPath == "" {
 			return usageError(fmt.Errorf("--key is missing: name the file that holds what lockstep audit key prints"))
 		}
-		r, err := verifyAudit(cmd, args[0], keyPath, seenPath)
+		r, err := verifyAudit(cmd, args[0], keyPath, seenPath, authorities)
 		if err != nil {
 			return err
 		}
@@ -126,7 +128,7 @@ Exit code 0: all checks pass. 1: one does not, and the table names the entry. 2:
 	return cmd
 }
 
-func verifyAudit(cmd *cobra.Command, path, keyPath, seenPath string) (*verify.Result, error) {
+func verifyAudit(cmd *cobra.Command, path, keyPath, seenPath, authorities string) (*verify.Result, error) {
 	key, err := os.ReadFile(keyPath)
 	if err != nil {
 		return nil, undeterminedError(fmt.Errorf("read the key: %w", err))
@@ -135,6 +137,15 @@ func verifyAudit(cmd *cobra.Command, path, keyPath, seenPath string) (*verify.Re
 	if seenPath != "" {
 		if o.Seen, err = os.ReadFile(seenPath); err != nil {
 			return nil, undeterminedError(fmt.Errorf("read the checkpoint that was kept: %w", err))
+		}
+	}
+	if authorities != "" {
+		pem, err := os.ReadFile(authorities)
+		if err != nil {
+			return nil, undeterminedError(fmt.Errorf("--tsa-ca: %w", err))
+		}
+		if o.Authorities, err = tsa.Roots(pem); err != nil {
+			return nil, usageError(fmt.Errorf("--tsa-ca %s: %w", authorities, err))
 		}
 	}
 	info, err := os.Stat(path)

@@ -9,7 +9,7 @@ import (
 const module = "lockstep/"
 
 // below is everything under monitor, in the order of the layers.
-const below = "digest merkle evidence preflight cdc align store cdc/postgres cdc/mysql scan alerts audit web"
+const below = "digest merkle evidence preflight cdc align store cdc/postgres cdc/mysql scan alerts audit audit/tsa web"
 
 // allowed says what each package of ours may import of ours. Imports point down; a package that is not here fails.
 var allowed = map[string]string{
@@ -21,8 +21,8 @@ var allowed = map[string]string{
 	"store":            "align cdc evidence merkle digest",
 	"audit/report":     "evidence",
 	"audit/tsa":        "",
-	"audit/verify":     "evidence audit/report merkle digest",
-	"audit":            "evidence audit/report audit/verify merkle digest",
+	"audit/verify":     "evidence audit/report audit/tsa merkle digest",
+	"audit":            "evidence audit/report audit/tsa audit/verify merkle digest",
 	"preflight":        "digest",
 	"scan":             "cdc merkle digest",
 	"diff":             "align cdc digest",
@@ -38,7 +38,7 @@ var allowed = map[string]string{
 	"internal/demo":    below + " config monitor internal/cluster internal/dbtest internal/load",
 	"internal/lint":    "",
 	"deploy":           "",
-	"cmd/lockstep":     "audit audit/report audit/verify config evidence monitor diff align store cdc preflight web internal/demo internal/dbtest",
+	"cmd/lockstep":     "audit audit/report audit/tsa audit/verify config evidence monitor diff align store cdc preflight web internal/demo internal/dbtest",
 }
 
 // owners says which packages may import a third-party module: the few that would have to change if it went away.
