@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -47,6 +46,7 @@ type Options struct {
 	// Trees is for how long the trees are kept that ranges are proven from, at least; 0: none is kept.
 	Trees  time.Duration
 	Stamps Stamps
+	Copies Copies
 	Logger *slog.Logger
 }
 
@@ -71,8 +71,7 @@ type Log struct {
 	began    time.Time // the log; by Run
 	space    Space
 
-	stampedAt   time.Time
-	stampFailed string
+	stamps, copies Outcome
 
 	fresh bool // it began when it was opened
 }
@@ -84,9 +83,8 @@ type Status struct {
 	CheckpointAt time.Time // when its last checkpoint was signed
 	Failed       string    // why the log does not get its entries; empty: it does
 	Space        Space
-	Stamped      bool      // checkpoints are time-stamped
-	StampedAt    time.Time // when the last one was, since the start
-	StampFailed  string    // why the next one is not; empty: it was
+	Stamps       *Outcome // of time-stamping checkpoints; nil: they are not
+	Copies       *Outcome // of copying the log; nil: it is not
 }
 
 // batch is how many entries are added at once.
@@ -267,8 +265,8 @@ func (l *Log) meet(ctx context.Context, head evidence.Head) error {
 
 // begin puts the log aside and starts a new one, which says so and names the last checkpoint of the one before.
 func (l *Log) begin(reason string) error {
-	last, err := os.ReadFile(filepath.Join(l.folder(), "checkpoint"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	last, err := l.checkpoint()
+	if err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}
 	l.cancel() // not a shutdown, which would write once more
@@ -395,7 +393,15 @@ func (l *Log) Fresh() bool { return l.fresh }
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed, Space: l.space, Stamped: l.options.Stamps.URL != "", StampedAt: l.stampedAt, StampFailed: l.stampFailed}
+	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed, Space: l.space}
+	if l.options.Stamps.URL != "" {
+		o := l.stamps
+		s.Stamps = &o
+	}
+	if l.options.Copies.Endpoint != "" {
+		o := l.copies
+		s.Copies = &o
+	}
 	if info, err := os.Stat(filepath.Join(l.folder(), "checkpoint")); err == nil {
 		s.CheckpointAt = info.ModTime()
 	}

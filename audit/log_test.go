@@ -30,6 +30,7 @@ type desk struct {
 	end   context.CancelFunc
 
 	stamps audit.Stamps
+	copies audit.Copies
 }
 
 func newDesk(t testing.TB) *desk {
@@ -47,15 +48,16 @@ func (d *desk) open() {
 	if d.store, err = store.Open(filepath.Join(d.dir, "store"), store.Options{}); err != nil {
 		d.t.Fatal(err)
 	}
-	if d.log, err = audit.Open(d.t.Context(), audit.Options{Dir: d.folder(), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond, Trees: 31 * 24 * time.Hour, Stamps: d.stamps}, d.store); err != nil {
+	if d.log, err = audit.Open(d.t.Context(), audit.Options{Dir: d.folder(), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond, Trees: 31 * 24 * time.Hour, Stamps: d.stamps, Copies: d.copies}, d.store); err != nil {
 		d.t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(context.WithoutCancel(d.t.Context()))
 	d.end, d.done = end, make(chan error, 1)
 	go func() {
-		stamped := make(chan error)
-		go func() { stamped <- d.log.Stamp(ctx) }()
-		d.done <- errors.Join(d.log.Run(ctx), <-stamped)
+		beside := make(chan error)
+		go func() { beside <- d.log.Stamp(ctx) }()
+		go func() { beside <- d.log.Copy(ctx) }()
+		d.done <- errors.Join(d.log.Run(ctx), <-beside, <-beside)
 	}()
 }
 

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"lockstep/evidence"
 )
 
 // Retention is for how long auditors want to find what was recorded: a year, and the month in which they ask.
@@ -51,10 +49,12 @@ func (l *Log) measure(ctx context.Context, now time.Time) error {
 	}
 	s.Free = int64(disk.Bavail) * disk.Bsize
 	if l.began.IsZero() {
-		if first, err := l.entry(ctx, 0, l.Status().Size); err == nil {
-			if e, err := evidence.Parse(first); err == nil {
-				l.began = e.Time
-			}
+		first, err := l.first(ctx)
+		if err != nil {
+			return err
+		}
+		if first != nil {
+			l.began = first.Time
 		}
 	}
 	s.Expected = expected(s.Bytes, now.Sub(l.began), l.began.IsZero())

@@ -28,31 +28,53 @@ func (l *Log) Stamp(ctx context.Context) error {
 	}
 	authority := tsa.Authority{URL: o.URL, Roots: o.Roots}
 	dir := filepath.Join(l.folder(), verify.StampsDir)
-	wait, retry := time.Until(newest(dir).Add(o.Every)), firstRetry
+	d := duty{
+		every: o.Every, first: time.Until(newest(dir).Add(o.Every)), complaint: "a checkpoint of the audit log was not time-stamped; lockstep tries again",
+		do: func(ctx context.Context) (bool, error) { return l.stamp(ctx, &authority, dir) },
+	}
+	return l.keep(ctx, d, &l.stamps)
+}
+
+// duty is something that is to be done for the log again and again.
+type duty struct {
+	every, first time.Duration // between two times, and until the first
+	do           func(context.Context) (done bool, err error)
+	complaint    string // to be logged when it failed
+}
+
+// Outcome is how it goes with a duty.
+type Outcome struct {
+	At     time.Time // when it was last done, since the start
+	Failed string    // why it was not when it was last tried; empty: it was
+}
+
+// keep does a duty until ctx ends. What fails is tried again soon; what has nothing to do yet looks every second.
+func (l *Log) keep(ctx context.Context, d duty, outcome *Outcome) error {
+	wait, retry := d.first, firstRetry
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
 		}
-		stamped, err := l.stamp(ctx, &authority, dir)
+		done, err := d.do(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		switch {
 		case err != nil:
-			l.options.Logger.Warn("a checkpoint of the audit log was not time-stamped; lockstep tries again", "err", err.Error(), "retry_in", retry.String())
-			wait, retry = retry, min(2*retry, lastRetry, o.Every)
-		case !stamped: // there is nothing to stamp yet
-			wait, retry = min(time.Second, o.Every), firstRetry
+			l.options.Logger.Warn(d.complaint, "err", err.Error(), "retry_in", retry.String())
+			wait, retry = retry, min(2*retry, lastRetry, d.every)
+		case !done:
+			wait, retry = min(time.Second, d.every), firstRetry
 		default:
-			wait, retry = o.Every, firstRetry
+			wait, retry = d.every, firstRetry
 		}
 		l.mu.Lock()
-		if l.stampFailed = ""; err != nil {
-			l.stampFailed = err.Error()
-		} else if stamped {
-			l.stampedAt = time.Now()
+		if outcome.Failed = ""; err != nil {
+			outcome.Failed = err.Error()
+		} else if done {
+			outcome.At = time.Now()
 		}
 		l.mu.Unlock()
 	}
@@ -60,9 +82,9 @@ func (l *Log) Stamp(ctx context.Context) error {
 
 // stamp has the checkpoint of now stamped, unless one of as many entries is.
 func (l *Log) stamp(ctx context.Context, authority *tsa.Authority, dir string) (bool, error) {
-	checkpoint, err := os.ReadFile(filepath.Join(l.folder(), "checkpoint"))
+	checkpoint, err := l.checkpoint()
 	if err != nil {
-		return false, ignoreMissing(err)
+		return false, err
 	}
 	size := verify.Claimed(checkpoint)
 	path := filepath.Join(dir, fmt.Sprintf("%020d", size))
@@ -84,6 +106,12 @@ func (l *Log) stamp(ctx context.Context, authority *tsa.Authority, dir string) (
 		return false, fmt.Errorf("audit log: %w", err)
 	}
 	return true, nil
+}
+
+// checkpoint is the log's of now; nil: there is none yet.
+func (l *Log) checkpoint() ([]byte, error) {
+	raw, err := os.ReadFile(filepath.Join(l.folder(), "checkpoint"))
+	return raw, ignoreMissing(err)
 }
 
 // newest is when the last time-stamp was kept.

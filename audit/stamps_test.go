@@ -38,7 +38,7 @@ func stampedDesk(t *testing.T, a *dbtest.Authority) *desk {
 			return err == nil && len(list) > n && list[len(list)-1].Size == uint64(n+2)
 		})
 	}
-	if s := d.log.Status(); !s.Stamped || s.StampedAt.IsZero() || s.StampFailed != "" {
+	if s := d.log.Status().Stamps; s == nil || s.At.IsZero() || s.Failed != "" {
 		t.Errorf("the log says %+v", s)
 	}
 	d.record(evidence.Event{Type: evidence.Stop, Time: time.Now(), Data: struct{}{}})
@@ -166,7 +166,7 @@ func TestAnAuthorityThatIsAwayIsAskedAgain(t *testing.T) {
 	d.close()
 	d.stamps = audit.Stamps{URL: "http://127.0.0.1:1/tsr", Every: 10 * time.Millisecond}
 	d.open()
-	until(t, "a failure", func() bool { return strings.Contains(d.log.Status().StampFailed, "connection refused") })
+	until(t, "a failure", func() bool { return strings.Contains(d.log.Status().Stamps.Failed, "connection refused") })
 	d.record(evidence.Event{Type: evidence.Stop, Time: time.Now(), Data: struct{}{}})
 	until(t, "the entry", func() bool { return d.log.Status().Size == 2 })
 	d.close()

@@ -10,6 +10,9 @@ import (
 const (
 	DefaultAuditEvery  = time.Hour
 	DefaultProvableFor = 31 * 24 * time.Hour
+	// DefaultCopyEvery is the time between two copies, and DefaultCopyRetain 13 months.
+	DefaultCopyEvery  = time.Hour
+	DefaultCopyRetain = 13 * 30 * 24 * time.Hour
 	// DefaultTimestampEvery is the time between two time-stamps.
 	DefaultTimestampEvery = time.Hour
 )
@@ -22,6 +25,21 @@ type Audit struct {
 	ProvableFor time.Duration // for how long single ranges can be proven after a coverage; 0: they cannot
 	Origin      string        // name of the log; empty: by the host's name
 	Timestamps  Timestamps
+	Copy        Copy
+}
+
+// Copy says where the log is copied to.
+type Copy struct {
+	Endpoint      string // of S3; empty: nowhere
+	Bucket        string
+	Prefix        string
+	Region        string
+	AccessKey     string // empty: that of the environment or of the instance's role
+	SecretKeyFile string
+	CAFile        string
+	Every         time.Duration
+	Retain        time.Duration // for how long objects are locked; 0: they are not
+	Governance    bool          // those with a privilege of their own can undo a lock
 }
 
 // Timestamps says who tells the time of the log.
@@ -35,12 +53,13 @@ type Timestamps struct {
 var origin = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9./_-]{0,99}$`)
 
 func decodeAudit(n node) Audit {
-	f := n.fields("every", "include_keys", "provable_for", "origin", "timestamps")
+	f := n.fields("every", "include_keys", "provable_for", "origin", "timestamps", "copy")
 	if !n.present() {
 		return Audit{}
 	}
 	a := Audit{On: true, Every: f["every"].duration(DefaultAuditEvery), IncludeKeys: f["include_keys"].claim(), Origin: f["origin"].text()}
 	a.Timestamps = decodeTimestamps(f["timestamps"])
+	a.Copy = decodeCopy(f["copy"])
 	a.ProvableFor, _ = f["provable_for"].durationOrOff(DefaultProvableFor)
 	if f["every"].present() && a.Every < leastEvery {
 		f["every"].fail(fmt.Sprintf("%v is too often", a.Every), fmt.Sprintf("write at least %v", leastEvery))
@@ -66,4 +85,37 @@ func decodeTimestamps(n node) Timestamps {
 		f["every"].fail(fmt.Sprintf("%v is too often", s.Every), fmt.Sprintf("write at least %v", leastEvery))
 	}
 	return s
+}
+
+func decodeCopy(n node) Copy {
+	f := n.fields("endpoint", "bucket", "prefix", "region", "access_key", "secret_key_file", "ca_file", "every", "retain", "mode")
+	if !n.present() {
+		return Copy{}
+	}
+	const remedy = "write the address of an S3 server, such as https://s3.eu-central-1.amazonaws.com"
+	f["endpoint"].require(remedy)
+	f["bucket"].require("name the bucket")
+	c := Copy{
+		Endpoint: f["endpoint"].expanded(), Bucket: f["bucket"].expanded(), Prefix: f["prefix"].expanded(), Region: f["region"].text(),
+		AccessKey: f["access_key"].expanded(), SecretKeyFile: f["secret_key_file"].expanded(), CAFile: f["ca_file"].expanded(),
+		Every: f["every"].duration(DefaultCopyEvery),
+	}
+	c.Retain, _ = f["retain"].durationOrOff(DefaultCopyRetain)
+	if c.Endpoint != "" {
+		checkURL(f["endpoint"], c.Endpoint, remedy)
+	}
+	if (c.AccessKey == "") != (c.SecretKeyFile == "") {
+		n.fail("has one of access_key and secret_key_file", "write both, or none for those of the environment or of the instance's role")
+	}
+	if c.Every < leastEvery {
+		f["every"].fail(fmt.Sprintf("%v is too often", c.Every), fmt.Sprintf("write at least %v", leastEvery))
+	}
+	switch mode := f["mode"].text(); mode {
+	case "", "compliance":
+	case "governance":
+		c.Governance = true
+	default:
+		f["mode"].fail(fmt.Sprintf("%q is none", mode), "write compliance or governance")
+	}
+	return c
 }

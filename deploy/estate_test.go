@@ -18,6 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
 	"lockstep/config"
 	"lockstep/internal/cluster"
 	"lockstep/internal/dbtest"
@@ -108,7 +111,7 @@ type estate struct {
 func newEstate(t *testing.T) *estate {
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Install: dbtest.Need(t, dbtest.PG15), Schema: "CREATE TABLE items (id int PRIMARY KEY, name text); CREATE TABLE lockstep_canary (id bigint PRIMARY KEY, note text);",
-		Extra: "    canary: {table: public.lockstep_canary}\naudit: {timestamps: {url: \"" + dbtest.NewAuthority(t, "good", "sha256").Serve() + "\"}}\n", DataDir: filepath.Join(t.TempDir(), "data"),
+		Extra: "    canary: {table: public.lockstep_canary}\naudit: {timestamps: {url: \"" + dbtest.NewAuthority(t, "good", "sha256").Serve() + "\"}, copy: {endpoint: \"" + bucket(t) + "\", bucket: evidence, region: us-east-1, retain: off, access_key: a, secret_key_file: \"" + secretFile(t) + "\"}}\n", DataDir: filepath.Join(t.TempDir(), "data"),
 		Subscribers: 1, LagBudget: time.Second, Server: dbtest.Options{Below: dbtest.MemoryDir()},
 	})
 	if err != nil {
@@ -190,6 +193,27 @@ func (e *estate) firing() ([]string, error) {
 		}
 	}
 	return list, err
+}
+
+// bucket is an S3 server with a bucket called evidence.
+func bucket(t *testing.T) string {
+	t.Helper()
+	s3 := s3mem.New()
+	if err := s3.CreateBucket("evidence"); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(gofakes3.New(s3).Server())
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func secretFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // A row that is changed on a subscriber: from lockstep with its exact keys to whoever is on call, once, although Prometheus

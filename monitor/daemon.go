@@ -106,6 +106,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.audit != nil {
 		work.Go(func() error { return d.audit.Run(ctx) })
 		work.Go(func() error { return d.audit.Stamp(ctx) })
+		work.Go(func() error { return d.audit.Copy(ctx) })
 	}
 	err := work.Wait()
 	if errors.Is(err, context.Canceled) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -12,10 +13,12 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"lockstep/align"
 	"lockstep/audit"
+	"lockstep/audit/mirror"
 	"lockstep/audit/tsa"
 	"lockstep/config"
 	"lockstep/evidence"
@@ -351,24 +354,53 @@ func (d *Daemon) openAudit(ctx context.Context, o DaemonOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	options := audit.Options{Stamps: stamps, Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: o.Version, Logger: d.log}
+	copies, err := copiesOf(c.Copy)
+	if err != nil {
+		return err
+	}
+	options := audit.Options{Stamps: stamps, Copies: copies, Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: o.Version, Logger: d.log}
 	d.audit, err = audit.Open(ctx, options, d.store)
 	return err
 }
 
-func stampsOf(c config.Timestamps) (audit.Stamps, error) {
-	s := audit.Stamps{URL: c.URL, Every: c.Every}
-	if c.CAFile == "" {
-		return s, nil
+func stampsOf(c config.Timestamps) (s audit.Stamps, err error) {
+	s = audit.Stamps{URL: c.URL, Every: c.Every}
+	s.Roots, err = rootsOf("audit.timestamps.ca_file", c.CAFile)
+	return s, err
+}
+
+func copiesOf(c config.Copy) (audit.Copies, error) {
+	to := audit.Copies{Every: c.Every, Options: mirror.Options{
+		Endpoint: c.Endpoint, Bucket: c.Bucket, Prefix: c.Prefix, Region: c.Region, AccessKey: c.AccessKey, Retain: c.Retain,
+	}}
+	if c.Governance {
+		to.Mode = "governance"
 	}
-	pem, err := os.ReadFile(c.CAFile)
+	if c.SecretKeyFile != "" {
+		secret, err := os.ReadFile(c.SecretKeyFile)
+		if err != nil {
+			return to, fmt.Errorf("audit.copy.secret_key_file: %w", err)
+		}
+		to.SecretKey = strings.TrimSuffix(string(secret), "\n")
+	}
+	var err error
+	to.CA, err = rootsOf("audit.copy.ca_file", c.CAFile)
+	return to, err
+}
+
+// rootsOf reads the certificates of a file that a key of the configuration names; nil: it names none.
+func rootsOf(key, file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
 	if err == nil {
-		s.Roots, err = tsa.Roots(pem)
+		var pool *x509.CertPool
+		if pool, err = tsa.Roots(pem); err == nil {
+			return pool, nil
+		}
 	}
-	if err != nil {
-		return s, fmt.Errorf("audit.timestamps.ca_file %s: %w: name the certificate of the authority's root", c.CAFile, err)
-	}
-	return s, nil
+	return nil, fmt.Errorf("%s %s: %w: name the certificate of the authority's root", key, file, err)
 }
 
 // coverageEvery is the time between two records of coverage; 0: there are none.

@@ -15,13 +15,13 @@ type collector struct {
 	health  Health
 	version string
 
-	build, up, position, proven, lag, inFlight, changes *prometheus.Desc
-	keys, ranges, rows, open, expected, disk            *prometheus.Desc
-	waiting, told, refused, lastTold, reload, reloaded  *prometheus.Desc
-	verified, fresh, silent, scanned, waited            *prometheus.Desc
-	canaries, canaryTook, canaryFound, canaryEvery      *prometheus.Desc
-	stampUp, stampTime, logBytes, logExpected, logFree  *prometheus.Desc
-	logSize, logTime, logUp                             *prometheus.Desc
+	build, up, position, proven, lag, inFlight, changes                  *prometheus.Desc
+	keys, ranges, rows, open, expected, disk                             *prometheus.Desc
+	waiting, told, refused, lastTold, reload, reloaded                   *prometheus.Desc
+	verified, fresh, silent, scanned, waited                             *prometheus.Desc
+	canaries, canaryTook, canaryFound, canaryEvery                       *prometheus.Desc
+	copyUp, copyTime, stampUp, stampTime, logBytes, logExpected, logFree *prometheus.Desc
+	logSize, logTime, logUp                                              *prometheus.Desc
 }
 
 func newCollector(groups []Group, health Health, version string) *collector {
@@ -56,6 +56,8 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		logUp:       desc("audit_log_up", "1 if the audit log takes entries, 0 if they have to be kept for it."),
 		stampUp:     desc("audit_log_timestamp_up", "1 if the time-stamping authority has answered when it was asked last, 0 if not."),
 		stampTime:   desc("audit_log_last_timestamp_timestamp_seconds", "When a checkpoint of the audit log was last time-stamped; 0 if none was since the start."),
+		copyUp:      desc("audit_log_copy_up", "1 if the audit log could be copied when that was tried last, 0 if not."),
+		copyTime:    desc("audit_log_last_copy_timestamp_seconds", "When the audit log was last copied; 0 if it was not since the start."),
 		logBytes:    desc("audit_log_bytes", "Disk space of the audit log."),
 		logExpected: desc("audit_log_expected_bytes", "Disk space that the audit log will take when it holds 13 months, at its rate until now; 0 while it is younger than a day."),
 		logFree:     desc("audit_log_free_bytes", "Space left on the file system of the audit log."),
@@ -71,7 +73,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -93,9 +95,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(c.logBytes, float64(s.Space.Bytes))
 		gauge(c.logExpected, float64(s.Space.Expected))
 		gauge(c.logFree, float64(s.Space.Free))
-		if s.Stamped {
-			gauge(c.stampUp, map[bool]float64{true: 1}[s.StampFailed == ""])
-			gauge(c.stampTime, seconds(s.StampedAt))
+		if o := s.Stamps; o != nil {
+			gauge(c.stampUp, map[bool]float64{true: 1}[o.Failed == ""])
+			gauge(c.stampTime, seconds(o.At))
+		}
+		if o := s.Copies; o != nil {
+			gauge(c.copyUp, map[bool]float64{true: 1}[o.Failed == ""])
+			gauge(c.copyTime, seconds(o.At))
 		}
 	}
 	for _, r := range c.health.Receivers() {

@@ -9,7 +9,7 @@ import (
 const module = "lockstep/"
 
 // below is everything under monitor, in the order of the layers.
-const below = "digest merkle evidence preflight cdc align store cdc/postgres cdc/mysql scan alerts audit audit/tsa web"
+const below = "digest merkle evidence preflight cdc align store cdc/postgres cdc/mysql scan alerts audit audit/mirror audit/tsa web"
 
 // allowed says what each package of ours may import of ours. Imports point down; a package that is not here fails.
 var allowed = map[string]string{
@@ -21,8 +21,9 @@ var allowed = map[string]string{
 	"store":            "align cdc evidence merkle digest",
 	"audit/report":     "evidence",
 	"audit/tsa":        "",
+	"audit/mirror":     "",
 	"audit/verify":     "evidence audit/report audit/tsa merkle digest",
-	"audit":            "evidence audit/report audit/tsa audit/verify merkle digest",
+	"audit":            "evidence audit/mirror audit/report audit/tsa audit/verify merkle digest",
 	"preflight":        "digest",
 	"scan":             "cdc merkle digest",
 	"diff":             "align cdc digest",
@@ -53,7 +54,8 @@ var owners = map[string]string{
 	"github.com/coreos/":            "cmd/lockstep",
 	"github.com/go-openapi/":        "alerts",
 	"github.com/goccy/go-yaml":      "config web",
-	"github.com/transparency-dev/":  "audit audit/verify",
+	"github.com/transparency-dev/":  "audit audit/mirror audit/verify",
+	"github.com/minio/minio-go":     "audit/mirror",
 	"github.com/secure-systems-lab": "audit audit/verify",
 	"github.com/gowebpki/jcs":       "evidence",
 	"golang.org/x/mod":              "audit audit/verify",

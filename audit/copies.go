@@ -1,0 +1,70 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"path/filepath"
+	"time"
+
+	"lockstep/audit/mirror"
+	"lockstep/audit/verify"
+	"lockstep/evidence"
+)
+
+// Copies say where the log is copied to.
+type Copies struct {
+	mirror.Options // of which the prefix is that of all logs; an empty endpoint: nowhere
+	Every          time.Duration
+}
+
+// Copy has the log copied to a bucket until ctx ends. Each log has a folder there by the time at which it began.
+func (l *Log) Copy(ctx context.Context) error {
+	o := l.options.Copies
+	if o.Endpoint == "" {
+		<-ctx.Done()
+		return nil
+	}
+	var to *mirror.Mirror
+	return l.keep(ctx, duty{every: o.Every, complaint: "the audit log was not copied; lockstep tries again", do: func(ctx context.Context) (bool, error) {
+		checkpoint, err := l.checkpoint()
+		if verify.Claimed(checkpoint) == 0 || err != nil {
+			return false, err // a log without entries has no name yet
+		}
+		if to == nil {
+			first, err := l.first(ctx)
+			if first == nil || err != nil {
+				return false, err
+			}
+			options := o.Options
+			options.Prefix = path.Join(o.Prefix, first.Time.UTC().Format("20060102T150405.000000Z"))
+			bucket, err := mirror.New(options)
+			if err == nil {
+				err = bucket.Check(ctx)
+			}
+			if err != nil {
+				return false, err
+			}
+			to = bucket
+		}
+		_, err = to.Copy(ctx, l.folder(), filepath.Join(l.folder(), verify.StampsDir), filepath.Join(l.options.Dir, evidence.RangesDir))
+		return err == nil, err
+	}}, &l.copies)
+}
+
+// first is the log's first entry; nil: it has none yet.
+func (l *Log) first(ctx context.Context) (*evidence.Entry, error) {
+	size, err := l.reader.IntegratedSize(ctx)
+	if err != nil || size == 0 {
+		return nil, err
+	}
+	sealed, err := l.entry(ctx, 0, size)
+	if err != nil {
+		return nil, err
+	}
+	e, err := evidence.Parse(sealed)
+	if err != nil {
+		return nil, fmt.Errorf("audit log %s: entry 0 %w", l.folder(), err)
+	}
+	return e, nil
+}
