@@ -81,7 +81,9 @@ func (s Sum) Digest() string { return fmt.Sprintf("%016x%016x", s.Hi, s.Lo) }
 func (s Sum) String() string { return fmt.Sprintf("%s/%d", s.Digest(), s.Rows) }
 
 // MarshalText implements [encoding.TextMarshaler].
-func (s Sum) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(s.AppendBinary(nil))), nil }
+func (s Sum) MarshalText() ([]byte, error) {
+	return []byte(hex.EncodeToString(s.AppendBinary(nil))), nil
+}
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (s *Sum) UnmarshalText(text []byte) (err error) {
