@@ -47,7 +47,7 @@ func (l *Log) Copy(ctx context.Context) error {
 			}
 			to = bucket
 		}
-		_, err = to.Copy(ctx, l.folder(), filepath.Join(l.folder(), verify.StampsDir), filepath.Join(l.options.Dir, evidence.RangesDir))
+		_, err = to.Copy(ctx, l.folder(), filepath.Join(l.folder(), verify.StampsDir), filepath.Join(l.folder(), verify.WitnessesDir), filepath.Join(l.options.Dir, evidence.RangesDir))
 		return err == nil, err
 	}}, &l.copies)
 }

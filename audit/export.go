@@ -51,7 +51,10 @@ func Export(ctx context.Context, dir string, p report.Period, w io.Writer) (*rep
 		}
 	}
 	if err := x.stamps(dir, files); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("time-stamps of the audit log: %w", err)
+	}
+	if err := x.witnessed(dir, files); err != nil {
+		return nil, fmt.Errorf("cosigned checkpoints of the audit log: %w", err)
 	}
 	files[verify.EntriesFile], files[verify.CheckpointFile] = x.lines.Bytes(), x.checkpoint
 	if files[verify.ProofFile], err = json.MarshalIndent(x.proof, "", " "); err != nil {
@@ -115,28 +118,59 @@ func extract(ctx context.Context, dir string, k *key, p report.Period) (*extract
 	return x, err
 }
 
-// stamps adds the time-stamps over the entries: the last of each day, and the first over all of them.
+// stamps adds time-stamps over the entries.
 func (x *extraction) stamps(dir string, files map[string][]byte) error {
 	list, err := verify.Stamps(filepath.Join(dir, tiles))
 	if err != nil {
-		return fmt.Errorf("time-stamps of the audit log: %w", err)
+		return err
 	}
-	first, end := x.entries[0].Seq, x.entries[len(x.entries)-1].Seq+1
-	for i, s := range list {
-		switch {
-		case s.Size <= first || s.Size > x.log.Size:
-			continue
-		case s.Size < end && i+1 < len(list) && x.sameDay(s, list[i+1]):
-			continue
-		}
+	return addAnchors(x, files, verify.StampProofFile, list, func(s verify.Stamp) uint64 { return s.Size }, func(s verify.Stamp) {
 		files[s.Name()+verify.StampOf], files[s.Name()+verify.StampReply] = s.Checkpoint, s.Reply
-		if s.Size < end {
+	})
+}
+
+// witnessed adds cosigned checkpoints over the entries, of each witness.
+func (x *extraction) witnessed(dir string, files map[string][]byte) error {
+	list, err := verify.Witnessed(filepath.Join(dir, tiles))
+	if err != nil {
+		return err
+	}
+	size := func(c verify.Cosigned) uint64 { return c.Size }
+	for len(list) > 0 {
+		by := list[0].By
+		others := slices.IndexFunc(list, func(c verify.Cosigned) bool { return c.By != by })
+		if others < 0 {
+			others = len(list)
+		}
+		err := addAnchors(x, files, verify.CosignedProofFile(by), list[:others], size, func(c verify.Cosigned) { files[c.Name()] = c.Checkpoint })
+		if err != nil {
+			return err
+		}
+		list = list[others:]
+	}
+	return nil
+}
+
+// addAnchors adds, of what was said by others, the last over each day's entries and the first over all of them, to which a proof
+// may belong.
+func addAnchors[A any](x *extraction, files map[string][]byte, proof string, list []A, size func(A) uint64, add func(A)) error {
+	first, end := x.entries[0].Seq, x.entries[len(x.entries)-1].Seq+1
+	for i, a := range list {
+		n := size(a)
+		switch {
+		case n <= first || n > x.log.Size:
+			continue
+		case n < end && i+1 < len(list) && x.sameDay(n, size(list[i+1])):
 			continue
 		}
-		if s.Size > end {
-			after, err := x.log.ProveAt(first, end, s.Size)
+		add(a)
+		if n < end {
+			continue
+		}
+		if n > end {
+			after, err := x.log.ProveAt(first, end, n)
 			if err == nil {
-				files[verify.StampProofFile], err = json.MarshalIndent(after, "", " ")
+				files[proof], err = json.MarshalIndent(after, "", " ")
 			}
 			return err
 		}
@@ -145,12 +179,12 @@ func (x *extraction) stamps(dir string, files map[string][]byte) error {
 	return nil
 }
 
-// sameDay reports whether the last entries under two stamps, both among those of the period, are of one day.
-func (x *extraction) sameDay(a, b verify.Stamp) bool {
-	last := func(s verify.Stamp) string {
-		return x.entries[s.Size-1-x.entries[0].Seq].Time.Format(time.DateOnly)
+// sameDay reports whether the last entries of two parts of the log, both among those of the period, are of one day.
+func (x *extraction) sameDay(a, b uint64) bool {
+	last := func(size uint64) string {
+		return x.entries[size-1-x.entries[0].Seq].Time.Format(time.DateOnly)
 	}
-	return b.Size <= x.entries[len(x.entries)-1].Seq+1 && last(a) == last(b)
+	return b <= x.entries[len(x.entries)-1].Seq+1 && last(a) == last(b)
 }
 
 // statement signs the digests of all files.

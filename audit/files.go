@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"lockstep/audit/durable"
 	"lockstep/evidence"
 )
 
@@ -40,7 +41,7 @@ func keepFile(path string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}
-	if err := writeSynced(path, string(content), 0o600); err != nil {
+	if err := durable.WriteFile(path, content, 0o600); err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"lockstep/audit/durable"
 	"lockstep/audit/verify"
 	"lockstep/evidence"
 )
@@ -100,7 +101,7 @@ func makeKey(path, origin string) (*key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make audit key: %w", err)
 	}
-	if err := writeSynced(path, private+"\n", 0o600); err != nil {
+	if err := durable.WriteFile(path, []byte(private+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("make audit key: %w", err)
 	}
 	return parseKey(private)
@@ -112,7 +113,7 @@ func (k *key) publish(dir string) error {
 	if is, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(is)) == k.public {
 		return nil
 	}
-	if err := writeSynced(path, k.public+"\n", 0o644); err != nil {
+	if err := durable.WriteFile(path, []byte(k.public+"\n"), 0o644); err != nil {
 		return fmt.Errorf("public audit key: %w", err)
 	}
 	return nil
@@ -160,27 +161,6 @@ func (k *key) takeUp(dir string) error {
 		return fmt.Errorf("rotate the audit key: %w", err)
 	}
 	return k.publish(dir)
-}
-
-// writeSynced makes a file appear whole or not at all.
-func writeSynced(path, text string, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // PublicKey returns the key that verifies the log in dir, for auditors.

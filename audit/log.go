@@ -44,10 +44,11 @@ type Options struct {
 	Interval time.Duration
 	Version  string // of lockstep
 	// Trees is for how long the trees are kept that ranges are proven from, at least; 0: none is kept.
-	Trees  time.Duration
-	Stamps Stamps
-	Copies Copies
-	Logger *slog.Logger
+	Trees     time.Duration
+	Stamps    Stamps
+	Copies    Copies
+	Witnesses Witnesses
+	Logger    *slog.Logger
 }
 
 // Log writes the audit log of one lockstep.
@@ -71,7 +72,7 @@ type Log struct {
 	began    time.Time // the log; by Run
 	space    Space
 
-	stamps, copies Outcome
+	stamps, copies, witnesses Outcome
 
 	fresh bool // it began when it was opened
 }
@@ -85,6 +86,7 @@ type Status struct {
 	Space        Space
 	Stamps       *Outcome // of time-stamping checkpoints; nil: they are not
 	Copies       *Outcome // of copying the log; nil: it is not
+	Witnesses    *Outcome // of having it cosigned; nil: it is not
 }
 
 // batch is how many entries are added at once.
@@ -394,14 +396,15 @@ func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed, Space: l.space}
-	if l.options.Stamps.URL != "" {
-		o := l.stamps
-		s.Stamps = &o
+	set := func(on bool, o Outcome) *Outcome {
+		if !on {
+			return nil
+		}
+		return &o
 	}
-	if l.options.Copies.Endpoint != "" {
-		o := l.copies
-		s.Copies = &o
-	}
+	s.Stamps = set(l.options.Stamps.URL != "", l.stamps)
+	s.Copies = set(l.options.Copies.Endpoint != "", l.copies)
+	s.Witnesses = set(len(l.options.Witnesses.Of) > 0, l.witnesses)
 	if info, err := os.Stat(filepath.Join(l.folder(), "checkpoint")); err == nil {
 		s.CheckpointAt = info.ModTime()
 	}

@@ -29,8 +29,9 @@ type desk struct {
 	done  chan error
 	end   context.CancelFunc
 
-	stamps audit.Stamps
-	copies audit.Copies
+	stamps    audit.Stamps
+	copies    audit.Copies
+	witnesses audit.Witnesses
 }
 
 func newDesk(t testing.TB) *desk {
@@ -48,7 +49,7 @@ func (d *desk) open() {
 	if d.store, err = store.Open(filepath.Join(d.dir, "store"), store.Options{}); err != nil {
 		d.t.Fatal(err)
 	}
-	if d.log, err = audit.Open(d.t.Context(), audit.Options{Dir: d.folder(), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond, Trees: 31 * 24 * time.Hour, Stamps: d.stamps, Copies: d.copies}, d.store); err != nil {
+	if d.log, err = audit.Open(d.t.Context(), audit.Options{Dir: d.folder(), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond, Trees: 31 * 24 * time.Hour, Stamps: d.stamps, Copies: d.copies, Witnesses: d.witnesses}, d.store); err != nil {
 		d.t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(context.WithoutCancel(d.t.Context()))
@@ -57,7 +58,8 @@ func (d *desk) open() {
 		beside := make(chan error)
 		go func() { beside <- d.log.Stamp(ctx) }()
 		go func() { beside <- d.log.Copy(ctx) }()
-		d.done <- errors.Join(d.log.Run(ctx), <-beside, <-beside)
+		go func() { beside <- d.log.Witness(ctx) }()
+		d.done <- errors.Join(d.log.Run(ctx), <-beside, <-beside, <-beside)
 	}()
 }
 

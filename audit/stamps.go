@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"lockstep/audit/durable"
 	"lockstep/audit/tsa"
 	"lockstep/audit/verify"
 )
@@ -99,10 +100,10 @@ func (l *Log) stamp(ctx context.Context, authority *tsa.Authority, dir string) (
 		return false, fmt.Errorf("audit log: %w", err)
 	}
 	// The reply is there only if what it is about is.
-	if err := writeSynced(path+verify.StampOf, string(checkpoint), 0o644); err != nil {
+	if err := durable.WriteFile(path+verify.StampOf, checkpoint, 0o644); err != nil {
 		return false, fmt.Errorf("audit log: %w", err)
 	}
-	if err := writeSynced(path+verify.StampReply, string(reply), 0o644); err != nil {
+	if err := durable.WriteFile(path+verify.StampReply, reply, 0o644); err != nil {
 		return false, fmt.Errorf("audit log: %w", err)
 	}
 	return true, nil

@@ -15,6 +15,7 @@ const (
 	DefaultCopyRetain = 13 * 30 * 24 * time.Hour
 	// DefaultTimestampEvery is the time between two time-stamps.
 	DefaultTimestampEvery = time.Hour
+	mostTimestampEvery    = 24 * time.Hour
 )
 
 // Audit says what is recorded for auditors.
@@ -26,6 +27,13 @@ type Audit struct {
 	Origin      string        // name of the log; empty: by the host's name
 	Timestamps  Timestamps
 	Copy        Copy
+	Witnesses   []Witness
+}
+
+// Witness says who cosigns the log.
+type Witness struct {
+	URL string
+	Key string
 }
 
 // Copy says where the log is copied to.
@@ -53,13 +61,14 @@ type Timestamps struct {
 var origin = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9./_-]{0,99}$`)
 
 func decodeAudit(n node) Audit {
-	f := n.fields("every", "include_keys", "provable_for", "origin", "timestamps", "copy")
+	f := n.fields("every", "include_keys", "provable_for", "origin", "timestamps", "copy", "witnesses")
 	if !n.present() {
 		return Audit{}
 	}
 	a := Audit{On: true, Every: f["every"].duration(DefaultAuditEvery), IncludeKeys: f["include_keys"].claim(), Origin: f["origin"].text()}
 	a.Timestamps = decodeTimestamps(f["timestamps"])
 	a.Copy = decodeCopy(f["copy"])
+	a.Witnesses = decodeWitnesses(f["witnesses"])
 	a.ProvableFor, _ = f["provable_for"].durationOrOff(DefaultProvableFor)
 	if f["every"].present() && a.Every < leastEvery {
 		f["every"].fail(fmt.Sprintf("%v is too often", a.Every), fmt.Sprintf("write at least %v", leastEvery))
@@ -84,7 +93,25 @@ func decodeTimestamps(n node) Timestamps {
 	if s.Every < leastEvery {
 		f["every"].fail(fmt.Sprintf("%v is too often", s.Every), fmt.Sprintf("write at least %v", leastEvery))
 	}
+	if s.Every > mostTimestampEvery {
+		f["every"].fail(fmt.Sprintf("%v is too rare", s.Every), fmt.Sprintf("write at most %v: verification wants all entries but the last ones stamped", mostTimestampEvery))
+	}
 	return s
+}
+
+func decodeWitnesses(n node) (list []Witness) {
+	for _, item := range n.items() {
+		f := item.fields("url", "key")
+		const remedy = "write the address that lockstep audit witness listens on, such as https://witness.example.org"
+		f["url"].require(remedy)
+		f["key"].require("write the key that lockstep audit witness prints")
+		w := Witness{URL: f["url"].expanded(), Key: f["key"].expanded()}
+		if w.URL != "" {
+			checkURL(f["url"], w.URL, remedy)
+		}
+		list = append(list, w)
+	}
+	return list
 }
 
 func decodeCopy(n node) Copy {

@@ -118,6 +118,11 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 			`f:2: alerts.slack[0].match.severity: "page" is no severity: write critical or warning`},
 		{"a watchdog that nobody hears", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {watchdog: true}",
 			`f:2: alerts.watchdog: is on without alertmanager: list the Alertmanagers that are to be told, or remove it`},
+		{"witnesses and time-stamps that cannot be", "data_dir: /tmp/x", "data_dir: /tmp/x\naudit: {timestamps: {url: 'https://tsa.example.org', every: 25h}, witnesses: [{url: w, key: k}, {key: k}, {url: 'https://w.example.org'}]}",
+			`f:2: audit.timestamps.every: 25h0m0s is too rare: write at most 24h0m0s: verification wants all entries but the last ones stamped` + "\n" +
+				`f:2: audit.witnesses[0].url: is not an HTTP address: write the address that lockstep audit witness listens on, such as https://witness.example.org` + "\n" +
+				`f:2: audit.witnesses[1].url: is missing: write the address that lockstep audit witness listens on, such as https://witness.example.org` + "\n" +
+				`f:2: audit.witnesses[2].key: is missing: write the key that lockstep audit witness prints`},
 		{"an audit log that nobody can name", "data_dir: /tmp/x", "data_dir: /tmp/x\naudit: {every: 5s, origin: 'https://example.org'}",
 			`f:2: audit.every: 5s is too often: write at least 1m0s` + "\n" +
 				`f:2: audit.origin: "https://example.org" is not usable: write a name that is yours, without a scheme, such as example.org/lockstep`},

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,7 +21,9 @@ import (
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+	"golang.org/x/mod/sumdb/note"
 
+	"lockstep/audit/witness"
 	"lockstep/config"
 	"lockstep/internal/cluster"
 	"lockstep/internal/dbtest"
@@ -109,9 +112,11 @@ type estate struct {
 }
 
 func newEstate(t *testing.T) *estate {
+	data := filepath.Join(t.TempDir(), "data")
+	witnesses := witnessOf(t, filepath.Join(data, "audit"))
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Install: dbtest.Need(t, dbtest.PG15), Schema: "CREATE TABLE items (id int PRIMARY KEY, name text); CREATE TABLE lockstep_canary (id bigint PRIMARY KEY, note text);",
-		Extra: "    canary: {table: public.lockstep_canary}\naudit: {timestamps: {url: \"" + dbtest.NewAuthority(t, "good", "sha256").Serve() + "\"}, copy: {endpoint: \"" + bucket(t) + "\", bucket: evidence, region: us-east-1, retain: off, access_key: a, secret_key_file: \"" + secretFile(t) + "\"}}\n", DataDir: filepath.Join(t.TempDir(), "data"),
+		Extra: "    canary: {table: public.lockstep_canary}\naudit: {timestamps: {url: \"" + dbtest.NewAuthority(t, "good", "sha256").Serve() + "\"}, copy: {endpoint: \"" + bucket(t) + "\", bucket: evidence, region: us-east-1, retain: off, access_key: a, secret_key_file: \"" + secretFile(t) + "\"}, witnesses: [" + witnesses + "]}\n", DataDir: data,
 		Subscribers: 1, LagBudget: time.Second, Server: dbtest.Options{Below: dbtest.MemoryDir()},
 	})
 	if err != nil {
@@ -205,6 +210,37 @@ func bucket(t *testing.T) string {
 	server := httptest.NewServer(gofakes3.New(s3).Server())
 	t.Cleanup(server.Close)
 	return server.URL
+}
+
+// witnessOf has a witness know the log that will be in dir, and returns what the configuration names it by.
+func witnessOf(t *testing.T, dir string) string {
+	t.Helper()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, public, err := note.GenerateKey(rand.Reader, host+"/lockstep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "log.key"), []byte(private+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, err := witness.Open(t.TempDir(), "example.org/witness", []string{public}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(w)
+	t.Cleanup(func() {
+		server.Close()
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return fmt.Sprintf("{url: %q, key: %q}", server.URL, w.PublicKey())
 }
 
 func secretFile(t *testing.T) string {

@@ -107,6 +107,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		work.Go(func() error { return d.audit.Run(ctx) })
 		work.Go(func() error { return d.audit.Stamp(ctx) })
 		work.Go(func() error { return d.audit.Copy(ctx) })
+		work.Go(func() error { return d.audit.Witness(ctx) })
 	}
 	err := work.Wait()
 	if errors.Is(err, context.Canceled) {

@@ -20,6 +20,7 @@ import (
 	"lockstep/audit"
 	"lockstep/audit/mirror"
 	"lockstep/audit/tsa"
+	"lockstep/audit/witness"
 	"lockstep/config"
 	"lockstep/evidence"
 	"lockstep/merkle"
@@ -358,7 +359,11 @@ func (d *Daemon) openAudit(ctx context.Context, o DaemonOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	options := audit.Options{Stamps: stamps, Copies: copies, Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: o.Version, Logger: d.log}
+	witnesses, err := witnessesOf(c.Witnesses)
+	if err != nil {
+		return err
+	}
+	options := audit.Options{Stamps: stamps, Copies: copies, Witnesses: witnesses, Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: o.Version, Logger: d.log}
 	d.audit, err = audit.Open(ctx, options, d.store)
 	return err
 }
@@ -386,6 +391,21 @@ func copiesOf(c config.Copy) (audit.Copies, error) {
 	var err error
 	to.CA, err = rootsOf("audit.copy.ca_file", c.CAFile)
 	return to, err
+}
+
+// witnessEvery is the time between two cosignatures of a witness.
+const witnessEvery = time.Minute
+
+func witnessesOf(list []config.Witness) (audit.Witnesses, error) {
+	all := audit.Witnesses{Every: witnessEvery}
+	for i, c := range list {
+		key, err := witness.ParseKey(c.Key)
+		if err != nil {
+			return all, fmt.Errorf("audit.witnesses[%d].key: %w", i, err)
+		}
+		all.Of = append(all.Of, &witness.Client{URL: c.URL, Key: key})
+	}
+	return all, nil
 }
 
 // rootsOf reads the certificates of a file that a key of the configuration names; nil: it names none.

@@ -21,16 +21,30 @@ type Front struct {
 	// Reload has the configuration read anew and says how that went; nil: /-/reload answers 404.
 	Reload func(context.Context) error
 
+	*Socket
+	api atomic.Pointer[Server] // nil: none yet
+}
+
+// Listen returns a Front that listens on an address as [Bind] does.
+func Listen(ctx context.Context, address, configFile string, log *slog.Logger) (*Front, error) {
+	s, err := Bind(ctx, address, configFile, log)
+	if err != nil {
+		return nil, err
+	}
+	return &Front{Socket: s}, nil
+}
+
+// Socket is an address that is listened on.
+type Socket struct {
 	listener   net.Listener
 	configFile string
 	log        *slog.Logger
-	api        atomic.Pointer[Server] // nil: none yet
 }
 
-// Listen returns a Front that listens on an address. configFile is one of Prometheus' exporter-toolkit, for TLS and passwords
+// Bind listens on an address. configFile is one of Prometheus' exporter-toolkit, for TLS and passwords
 // (https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md); it is read anew for each connection.
 // Empty: plain HTTP, open to all who reach the address.
-func Listen(ctx context.Context, address, configFile string, log *slog.Logger) (*Front, error) {
+func Bind(ctx context.Context, address, configFile string, log *slog.Logger) (*Socket, error) {
 	if configFile != "" {
 		if err := toolkit.Validate(configFile); err != nil {
 			return nil, fmt.Errorf("--web.config.file %s: %w", configFile, err)
@@ -39,19 +53,19 @@ func Listen(ctx context.Context, address, configFile string, log *slog.Logger) (
 	var listener net.ListenConfig
 	l, err := listener.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w: set listen to another host:port", address, err)
+		return nil, fmt.Errorf("listen on %s: %w: choose another host:port", address, err)
 	}
-	return &Front{listener: l, configFile: configFile, log: log}, nil
+	return &Socket{l, configFile, log}, nil
 }
 
-// Addr is where the Front listens.
-func (f *Front) Addr() string { return f.listener.Addr().String() }
+// Addr is where it listens.
+func (s *Socket) Addr() string { return s.listener.Addr().String() }
+
+// Close ends a Socket that does not serve.
+func (s *Socket) Close() error { return s.listener.Close() }
 
 // Use has requests answered by an API from now on.
 func (f *Front) Use(api *Server) { f.api.Store(api) }
-
-// Close ends a Front that does not serve.
-func (f *Front) Close() error { return f.listener.Close() }
 
 // Passwords reports whether requests are let through only with the password of a user. The file is read anew each time, as
 // exporter-toolkit does.
@@ -109,15 +123,18 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Serve answers until ctx ends; requests that run then are given five seconds.
-func (f *Front) Serve(ctx context.Context) error {
+// Serve answers until ctx ends.
+func (f *Front) Serve(ctx context.Context) error { return f.Socket.Serve(ctx, f) }
+
+// Serve has requests answered by a handler until ctx ends; those that run then are given five seconds.
+func (s *Socket) Serve(ctx context.Context, h http.Handler) error {
 	server := &http.Server{
-		Handler: http.NewCrossOriginProtection().Handler(f), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
+		Handler: http.NewCrossOriginProtection().Handler(h), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
 	go func() {
-		quiet := slog.New(atLeast{f.log.Handler(), slog.LevelWarn})
-		failed <- toolkit.Serve(f.listener, server, &toolkit.FlagConfig{WebConfigFile: &f.configFile}, quiet)
+		quiet := slog.New(atLeast{s.log.Handler(), slog.LevelWarn})
+		failed <- toolkit.Serve(s.listener, server, &toolkit.FlagConfig{WebConfigFile: &s.configFile}, quiet)
 	}()
 	select {
 	case err := <-failed:

@@ -197,7 +197,7 @@ func TestAFrontThatCannotListenSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ address, file, says string }{
-		{l.Addr().String(), "", "set listen to another host:port"},
+		{l.Addr().String(), "", "choose another host:port"},
 		{"127.0.0.1:0", bad, "--web.config.file " + bad}, {"127.0.0.1:0", "/nowhere/web.yml", "no such file"},
 	} {
 		if _, err := web.Listen(t.Context(), c.address, c.file, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), c.says) {

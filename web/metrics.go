@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/align"
+	"lockstep/audit"
 )
 
 // collector turns the state of the groups into metrics when they are scraped. Keys, positions and ids are never labels.
@@ -15,13 +16,13 @@ type collector struct {
 	health  Health
 	version string
 
-	build, up, position, proven, lag, inFlight, changes                  *prometheus.Desc
-	keys, ranges, rows, open, expected, disk                             *prometheus.Desc
-	waiting, told, refused, lastTold, reload, reloaded                   *prometheus.Desc
-	verified, fresh, silent, scanned, waited                             *prometheus.Desc
-	canaries, canaryTook, canaryFound, canaryEvery                       *prometheus.Desc
-	copyUp, copyTime, stampUp, stampTime, logBytes, logExpected, logFree *prometheus.Desc
-	logSize, logTime, logUp                                              *prometheus.Desc
+	build, up, position, proven, lag, inFlight, changes                                          *prometheus.Desc
+	keys, ranges, rows, open, expected, disk                                                     *prometheus.Desc
+	waiting, told, refused, lastTold, reload, reloaded                                           *prometheus.Desc
+	verified, fresh, silent, scanned, waited                                                     *prometheus.Desc
+	canaries, canaryTook, canaryFound, canaryEvery                                               *prometheus.Desc
+	copyUp, copyTime, stampUp, stampTime, witnessUp, witnessTime, logBytes, logExpected, logFree *prometheus.Desc
+	logSize, logTime, logUp                                                                      *prometheus.Desc
 }
 
 func newCollector(groups []Group, health Health, version string) *collector {
@@ -56,6 +57,8 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		logUp:       desc("audit_log_up", "1 if the audit log takes entries, 0 if they have to be kept for it."),
 		stampUp:     desc("audit_log_timestamp_up", "1 if the time-stamping authority has answered when it was asked last, 0 if not."),
 		stampTime:   desc("audit_log_last_timestamp_timestamp_seconds", "When a checkpoint of the audit log was last time-stamped; 0 if none was since the start."),
+		witnessUp:   desc("audit_log_witness_up", "1 if all witnesses have cosigned the audit log when they were asked last, 0 if not."),
+		witnessTime: desc("audit_log_last_cosigned_timestamp_seconds", "When a checkpoint of the audit log was last cosigned by all witnesses; 0 if none was since the start."),
 		copyUp:      desc("audit_log_copy_up", "1 if the audit log could be copied when that was tried last, 0 if not."),
 		copyTime:    desc("audit_log_last_copy_timestamp_seconds", "When the audit log was last copied; 0 if it was not since the start."),
 		logBytes:    desc("audit_log_bytes", "Disk space of the audit log."),
@@ -73,7 +76,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -95,14 +98,15 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(c.logBytes, float64(s.Space.Bytes))
 		gauge(c.logExpected, float64(s.Space.Expected))
 		gauge(c.logFree, float64(s.Space.Free))
-		if o := s.Stamps; o != nil {
-			gauge(c.stampUp, map[bool]float64{true: 1}[o.Failed == ""])
-			gauge(c.stampTime, seconds(o.At))
+		duty := func(o *audit.Outcome, up, at *prometheus.Desc) {
+			if o != nil {
+				gauge(up, map[bool]float64{true: 1}[o.Failed == ""])
+				gauge(at, seconds(o.At))
+			}
 		}
-		if o := s.Copies; o != nil {
-			gauge(c.copyUp, map[bool]float64{true: 1}[o.Failed == ""])
-			gauge(c.copyTime, seconds(o.At))
-		}
+		duty(s.Stamps, c.stampUp, c.stampTime)
+		duty(s.Copies, c.copyUp, c.copyTime)
+		duty(s.Witnesses, c.witnessUp, c.witnessTime)
 	}
 	for _, r := range c.health.Receivers() {
 		gauge(c.waiting, float64(r.Waiting), r.Name, r.Kind)

@@ -79,6 +79,7 @@ func TestMetricsShowTheState(t *testing.T) {
 		`lockstep_audit_log_expected_bytes 3000`,
 		`lockstep_audit_log_timestamp_up 0`,
 		`lockstep_audit_log_copy_up 1`,
+		`lockstep_audit_log_witness_up 1`,
 		`lockstep_audit_log_last_timestamp_timestamp_seconds 0`,
 		`lockstep_member_row_changes_total{group="shop",member="us-1"} 7`,
 		`lockstep_ranges{group="shop",member="us-1",state="diverged",table="public.orders"} 1`,

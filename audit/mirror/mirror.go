@@ -16,6 +16,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -148,7 +149,8 @@ func (m *Mirror) Check(ctx context.Context) error {
 // Copy brings to the bucket what the log in dir (https://c2sp.org/tlog-tiles) has as of its present checkpoint and the bucket
 // has not, the checkpoint last: what is in the bucket is a whole log at any time. A copy of each checkpoint goes to
 // checkpoints/<size, 20 digits>. The folders beside hold files that never change; each goes to the bucket under its own name.
-// Names that begin with a dot are not copied.
+// Names that begin with a dot are not copied. A name of 20 digits is that of something over so many entries, and comes to the
+// bucket after the checkpoint of as many.
 //
 // A log that does not continue the one in the bucket is not copied. What was written before an error is not written again.
 func (m *Mirror) Copy(ctx context.Context, dir string, beside ...string) (Done, error) {
@@ -177,10 +179,8 @@ func (m *Mirror) copy(ctx context.Context, log folder, beside []string, done *Do
 	if err := m.follows(ctx, log, now); err != nil {
 		return err
 	}
-	for _, dir := range beside {
-		if err := m.copyBeside(ctx, dir, done); err != nil {
-			return err
-		}
+	if err := m.copyBeside(ctx, beside, m.last.size, done); err != nil {
+		return err
 	}
 	for p := range pieces(now.size) {
 		if p.of(m.last.size) && (!learnt || m.lists(log, p)) {
@@ -195,6 +195,9 @@ func (m *Mirror) copy(ctx context.Context, log folder, beside []string, done *Do
 		}
 	}
 	if err := m.copyCheckpoint(ctx, now, done); err != nil {
+		return err
+	}
+	if err := m.copyBeside(ctx, beside, now.size, done); err != nil {
 		return err
 	}
 	m.last, done.Size = now, now.size
@@ -267,8 +270,18 @@ func (m *Mirror) lists(log folder, p piece) bool {
 	return ok && o.size == log.length(p)
 }
 
-// copyBeside copies the files below a folder. One that is missing has none yet.
-func (m *Mirror) copyBeside(ctx context.Context, dir string, done *Done) error {
+// copyBeside copies the files below folders that are not over more entries than the bucket has.
+func (m *Mirror) copyBeside(ctx context.Context, folders []string, size uint64, done *Done) error {
+	for _, dir := range folders {
+		if err := m.copyFolder(ctx, dir, size, done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyFolder copies the files below a folder. One that is missing has none yet.
+func (m *Mirror) copyFolder(ctx context.Context, dir string, size uint64, done *Done) error {
 	top := filepath.Base(dir)
 	if slices.Contains([]string{checkpoint, olderDir, tilesDir}, top) {
 		return fmt.Errorf("audit mirror: folder %s has the name of a part of the log", dir)
@@ -281,7 +294,7 @@ func (m *Mirror) copyBeside(ctx context.Context, dir string, done *Done) error {
 			return fmt.Errorf("audit mirror: %w", err)
 		case strings.HasPrefix(entry.Name(), ".") && entry.IsDir() && file != dir:
 			return fs.SkipDir
-		case strings.HasPrefix(entry.Name(), ".") || !entry.Type().IsRegular():
+		case strings.HasPrefix(entry.Name(), ".") || !entry.Type().IsRegular() || over(entry.Name()) > size:
 			return nil
 		}
 		below, err := filepath.Rel(dir, file)
@@ -290,6 +303,19 @@ func (m *Mirror) copyBeside(ctx context.Context, dir string, done *Done) error {
 		}
 		return m.copyFile(ctx, path.Join(top, filepath.ToSlash(below)), file, entry, done)
 	})
+}
+
+// over is how many entries something is over by its name; 0: it does not say.
+func over(name string) uint64 {
+	digits, _, _ := strings.Cut(name, ".")
+	if len(digits) != 20 {
+		return 0
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 func (m *Mirror) copyFile(ctx context.Context, name, file string, entry fs.DirEntry, done *Done) error {

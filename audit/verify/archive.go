@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -137,33 +136,31 @@ func (a *archive) all(o Options) {
 		a.check("long lists of ranges are the ones that were recorded", fmt.Sprintf("%d", len(lists)), a.lists(lists))
 	}
 	tells.checks(a.Result, chain)
-	if o.Authorities != nil && chain == nil {
-		found, err := a.stamps(sealed, o.Authorities)
-		a.check(stampCheck, found, err)
+	if chain == nil {
+		a.anchors(o, a.files, func(proof string) (*anchored, error) { return a.anchored(sealed, proof) })
 	}
 }
 
-// stamps checks the time-stamps over the entries. The last may be over later ones too, for which there is a proof.
-func (a *archive) stamps(sealed [][]byte, authorities *x509.CertPool) (string, error) {
-	var p, after Proof
+// anchored are the entries, with the proof for what is over later ones too.
+func (a *archive) anchored(sealed [][]byte, proof string) (*anchored, error) {
+	var p Proof
 	if err := json.Unmarshal(a.files[ProofFile], &p); err != nil {
-		return "", fmt.Errorf("%s cannot be read: %w", ProofFile, err)
+		return nil, fmt.Errorf("%s cannot be read: %w", ProofFile, err)
 	}
 	tree, err := trees.NewRange(0, p.First, p.Left)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	s := stamped{first: p.First, tree: tree, times: a.times}
+	s := &anchored{first: p.First, tree: tree, times: a.times}
 	for _, e := range sealed {
 		s.hashes = append(s.hashes, rfc6962.DefaultHasher.HashLeaf(e))
 	}
-	if raw, there := a.files[StampProofFile]; there {
-		if err := json.Unmarshal(raw, &after); err != nil {
-			return "", fmt.Errorf("%s cannot be read: %w", StampProofFile, err)
+	if raw, there := a.files[proof]; there {
+		if err := json.Unmarshal(raw, &s.after); err != nil {
+			return nil, fmt.Errorf("%s cannot be read: %w", proof, err)
 		}
-		s.after = &after
 	}
-	return s.verify(stampsOf(a.files), authorities)
+	return s, nil
 }
 
 // signed reads the statement.

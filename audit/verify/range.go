@@ -70,6 +70,16 @@ func Range(path string, o Options) (*Result, error) {
 	r.From, r.To = p.entry.Time, p.entry.Time
 	r.check("range is under the root", fmt.Sprintf("range %d of %d: %d rows of digest %s", p.Range, p.Ranges, p.Rows, p.Digest), p.under(root))
 	r.check("bounds are the range's", fmt.Sprintf("from %s to before %s", p.First, p.End), p.bounds())
+	elsewhere := errors.New("a proof of a range cannot show it: verify the log itself")
+	if o.Seen != nil {
+		r.check("log holds what was seen before", "", elsewhere)
+	}
+	if o.Authorities != nil {
+		r.check(stampsCheck, "", elsewhere)
+	}
+	for _, w := range o.Witnesses {
+		r.check(cosignedCheck(w), "", elsewhere)
+	}
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	auditreport "lockstep/audit/report"
 	"lockstep/audit/tsa"
 	"lockstep/audit/verify"
+	"lockstep/audit/witness"
 	"lockstep/config"
 	"lockstep/evidence"
 	"lockstep/monitor"
@@ -28,7 +30,7 @@ func newAuditCommand() *cobra.Command {
 		Use:   "audit",
 		Short: "Check the record of what was watched and found, and hand it to auditors",
 	}
-	cmd.AddCommand(newAuditKeyCommand(), newAuditProveCommand(), newAuditReportCommand(), newAuditRotateCommand(), newAuditVerifyCommand())
+	cmd.AddCommand(newAuditKeyCommand(), newAuditProveCommand(), newAuditReportCommand(), newAuditRotateCommand(), newAuditVerifyCommand(), newAuditWitnessCommand())
 	return cmd
 }
 
@@ -86,7 +88,7 @@ Run it where lockstep runs, as its user.`,
 }
 
 func newAuditVerifyCommand() *cobra.Command {
-	var keyPath, seenPath, authorities string
+	f := &verifyFlags{}
 	cmd := &cobra.Command{
 		Use:   "verify FOLDER|FILE.zip|FILE.json",
 		Short: "Check an audit log, a report or a proof",
@@ -100,18 +102,20 @@ It needs no configuration, no database and no network. The log is the folder aud
 Exit code 0: all checks pass. 1: one does not, and the table names the entry. 2: the command line is wrong. 3: a file cannot be read.`,
 		Example: `  lockstep audit verify /var/lib/lockstep/audit/log --key log.vkey
   lockstep audit verify q3.zip --key log.vkey
+  lockstep audit verify ./log --key log.vkey --tsa-ca tsa.pem --witness-key witness.vkey
   lockstep audit verify ./log --key log.vkey --seen checkpoint-of-last-year -o json`,
 		Args: cobra.ExactArgs(1),
 	}
-	cmd.Flags().StringVar(&keyPath, "key", "", "file with the public key, as lockstep audit key prints it")
-	cmd.Flags().StringVar(&seenPath, "seen", "", "checkpoint of the log that was kept from before; the log must still hold what it covers")
-	cmd.Flags().StringVar(&authorities, "tsa-ca", "", "PEM `FILE` with the roots of time-stamping authorities; time-stamps over the log must be theirs")
+	cmd.Flags().StringVar(&f.key, "key", "", "file with the public key, as lockstep audit key prints it")
+	cmd.Flags().StringVar(&f.seen, "seen", "", "checkpoint of the log that was kept from before; the log must still hold what it covers")
+	cmd.Flags().StringVar(&f.authorities, "tsa-ca", "", "PEM `FILE` with the roots of time-stamping authorities; time-stamps over the log must be theirs")
+	cmd.Flags().StringArrayVar(&f.witnesses, "witness-key", nil, "`FILE` with the key of a witness, as lockstep audit witness prints it; the log must be cosigned by it (repeatable)")
 	output := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if keyPath == "" {
+		if f.key == "" {
 			return usageError(fmt.Errorf("--key is missing: name the file that holds what lockstep audit key prints"))
 		}
-		r, err := verifyAudit(cmd, args[0], keyPath, seenPath, authorities)
+		r, err := f.verify(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
@@ -128,25 +132,51 @@ Exit code 0: all checks pass. 1: one does not, and the table names the entry. 2:
 	return cmd
 }
 
-func verifyAudit(cmd *cobra.Command, path, keyPath, seenPath, authorities string) (*verify.Result, error) {
-	key, err := os.ReadFile(keyPath)
+// verifyFlags are those of lockstep audit verify.
+type verifyFlags struct {
+	key, seen, authorities string
+	witnesses              []string
+}
+
+// options reads the files that the flags name.
+func (f *verifyFlags) options() (o verify.Options, err error) {
+	key, err := os.ReadFile(f.key)
 	if err != nil {
-		return nil, undeterminedError(fmt.Errorf("read the key: %w", err))
+		return o, undeterminedError(fmt.Errorf("read the key: %w", err))
 	}
-	o := verify.Options{Key: string(key)}
-	if seenPath != "" {
-		if o.Seen, err = os.ReadFile(seenPath); err != nil {
-			return nil, undeterminedError(fmt.Errorf("read the checkpoint that was kept: %w", err))
+	o.Key = string(key)
+	if f.seen != "" {
+		if o.Seen, err = os.ReadFile(f.seen); err != nil {
+			return o, undeterminedError(fmt.Errorf("read the checkpoint that was kept: %w", err))
 		}
 	}
-	if authorities != "" {
-		pem, err := os.ReadFile(authorities)
+	if f.authorities != "" {
+		pem, err := os.ReadFile(f.authorities)
 		if err != nil {
-			return nil, undeterminedError(fmt.Errorf("--tsa-ca: %w", err))
+			return o, undeterminedError(fmt.Errorf("--tsa-ca: %w", err))
 		}
 		if o.Authorities, err = tsa.Roots(pem); err != nil {
-			return nil, usageError(fmt.Errorf("--tsa-ca %s: %w", authorities, err))
+			return o, usageError(fmt.Errorf("--tsa-ca %s: %w", f.authorities, err))
 		}
+	}
+	for _, path := range f.witnesses {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return o, undeterminedError(fmt.Errorf("--witness-key: %w", err))
+		}
+		k, err := witness.ParseKey(string(text))
+		if err != nil {
+			return o, usageError(fmt.Errorf("--witness-key %s: %w", path, err))
+		}
+		o.Witnesses = append(o.Witnesses, k)
+	}
+	return o, nil
+}
+
+func (f *verifyFlags) verify(ctx context.Context, path string) (*verify.Result, error) {
+	o, err := f.options()
+	if err != nil {
+		return nil, err
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -155,11 +185,11 @@ func verifyAudit(cmd *cobra.Command, path, keyPath, seenPath, authorities string
 	var r *verify.Result
 	switch {
 	case info.IsDir():
-		r, err = verify.Log(cmd.Context(), path, o)
+		r, err = verify.Log(ctx, path, o)
 	case filepath.Ext(path) == ".json":
 		r, err = verify.Range(path, o)
 	default:
-		r, err = verify.Archive(cmd.Context(), path, o)
+		r, err = verify.Archive(ctx, path, o)
 	}
 	if err != nil {
 		return nil, usageError(err)

@@ -15,6 +15,7 @@ import (
 
 	"lockstep/audit"
 	"lockstep/audit/verify"
+	"lockstep/audit/witness"
 	"lockstep/evidence"
 	"lockstep/store"
 )
@@ -98,6 +99,70 @@ func TestAuditLogIsVerifiedFromItsFilesAndItsKey(t *testing.T) {
 	}
 	if code, stdout, _ = lockstep(t, "audit", "verify", log, "--key", vkey); code != exitDiverged || !strings.Contains(stdout, "FAIL") || !strings.Contains(stdout, "entry 1 is not the one") {
 		t.Errorf("exit code %d, %q", code, stdout)
+	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A witness, as a command, and a log that it cosigns.
+func TestAWitnessCosignsALogAsCommand(t *testing.T) {
+	dir, file := auditLog(t)
+	log, folder := filepath.Join(dir, "audit", "log"), filepath.Join(t.TempDir(), "witness")
+	_, key, _ := lockstep(t, "audit", "key", "-c", file)
+	vkey := writeFile(t, "log.vkey", key)
+	ctx, end := context.WithCancel(t.Context())
+	out, messages, ended := &screen{}, &screen{}, make(chan error, 1)
+	f := witnessFlags{dir: folder, name: "example.org/witness", listen: "127.0.0.1:0", logs: []string{vkey}}
+	go func() { ended <- f.run(ctx, out, messages) }()
+	address := messages.await(t, `msg="the witness listens" listen=(\S+)`)
+	witnessKey := writeFile(t, "witness.vkey", out.await(t, `(?m)^(example\.org/witness\+\S+)$`))
+	k, err := witness.ParseKey(string(mustRead(t, witnessKey)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := witness.Client{URL: "http://" + address, Key: k}
+	cosigned, err := c.Cosign(t.Context(), mustRead(t, filepath.Join(log, "checkpoint")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, _ := lockstep(t, "audit", "verify", log, "--key", vkey, "--witness-key", witnessKey); code != exitDiverged || !strings.Contains(stdout, "there are none") {
+		t.Errorf("before it is kept: exit code %d, %q", code, stdout)
+	}
+	at := verify.Cosigned{Size: 2, By: k.ID()}
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(log, at.Name())), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(log, at.Name()), cosigned, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, stderr := lockstep(t, "audit", "verify", log, "--key", vkey, "--witness-key", witnessKey); code != exitInStep || !strings.Contains(stdout, "entries are cosigned by example.org/witness") {
+		t.Errorf("exit code %d, %q %q", code, stdout, stderr)
+	}
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"audit", "witness", "--dir", folder}, exitUsage, "--dir and --log are needed"},
+		{[]string{"audit", "witness", "--dir", folder, "--log", "missing"}, exitUnknown, "--log: open missing"},
+		{[]string{"audit", "witness", "--dir", t.TempDir(), "--log", vkey}, exitUnknown, "it has no name yet"},
+		{[]string{"audit", "witness", "--dir", folder, "--log", vkey, "--listen", "nowhere"}, exitUsage, "choose another host:port"},
+		{[]string{"audit", "verify", log, "--key", vkey, "--witness-key", vkey}, exitUsage, "that is no key of a witness"},
+	} {
+		if code, _, stderr := lockstep(t, c.args...); code != c.code || !strings.Contains(stderr, c.want) {
+			t.Errorf("%q: exit code %d, %q", c.args, code, stderr)
+		}
 	}
 }
 

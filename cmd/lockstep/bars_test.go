@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,24 @@ func (s *screen) shows(text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Contains(s.text.String(), text)
+}
+
+// await waits until it shows what the pattern says, and returns its first group.
+func (s *screen) await(t *testing.T, pattern string) (found string) {
+	t.Helper()
+	err := dbtest.WaitFor(t.Context(), pattern, func(context.Context) (bool, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		m := regexp.MustCompile(pattern).FindStringSubmatch(s.text.String())
+		if m != nil {
+			found = m[1]
+		}
+		return m != nil, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 // A server's estimate may be far too low; the bar stays until the table is read.

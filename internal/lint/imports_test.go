@@ -9,7 +9,7 @@ import (
 const module = "lockstep/"
 
 // below is everything under monitor, in the order of the layers.
-const below = "digest merkle evidence preflight cdc align store cdc/postgres cdc/mysql scan alerts audit audit/mirror audit/tsa web"
+const below = "digest merkle evidence preflight cdc align store cdc/postgres cdc/mysql scan alerts audit audit/mirror audit/tsa audit/witness web"
 
 // allowed says what each package of ours may import of ours. Imports point down; a package that is not here fails.
 var allowed = map[string]string{
@@ -22,8 +22,10 @@ var allowed = map[string]string{
 	"audit/report":     "evidence",
 	"audit/tsa":        "",
 	"audit/mirror":     "",
-	"audit/verify":     "evidence audit/report audit/tsa merkle digest",
-	"audit":            "evidence audit/mirror audit/report audit/tsa audit/verify merkle digest",
+	"audit/durable":    "",
+	"audit/witness":    "audit/durable",
+	"audit/verify":     "evidence audit/report audit/tsa audit/witness merkle digest",
+	"audit":            "evidence audit/durable audit/mirror audit/report audit/tsa audit/verify audit/witness merkle digest",
 	"preflight":        "digest",
 	"scan":             "cdc merkle digest",
 	"diff":             "align cdc digest",
@@ -39,7 +41,7 @@ var allowed = map[string]string{
 	"internal/demo":    below + " config monitor internal/cluster internal/dbtest internal/load",
 	"internal/lint":    "",
 	"deploy":           "",
-	"cmd/lockstep":     "audit audit/report audit/tsa audit/verify config evidence monitor diff align store cdc preflight web internal/demo internal/dbtest",
+	"cmd/lockstep":     "audit audit/report audit/tsa audit/verify audit/witness config evidence monitor diff align store cdc preflight web internal/demo internal/dbtest",
 }
 
 // owners says which packages may import a third-party module: the few that would have to change if it went away.
@@ -54,11 +56,11 @@ var owners = map[string]string{
 	"github.com/coreos/":            "cmd/lockstep",
 	"github.com/go-openapi/":        "alerts",
 	"github.com/goccy/go-yaml":      "config web",
-	"github.com/transparency-dev/":  "audit audit/mirror audit/verify",
+	"github.com/transparency-dev/":  "audit audit/mirror audit/verify audit/witness",
 	"github.com/minio/minio-go":     "audit/mirror",
 	"github.com/secure-systems-lab": "audit audit/verify",
 	"github.com/gowebpki/jcs":       "evidence",
-	"golang.org/x/mod":              "audit audit/verify",
+	"golang.org/x/mod":              "audit audit/verify audit/witness",
 	"github.com/digitorus/":         "audit/tsa",
 	"k8s.io/klog":                   "audit",
 	"github.com/spf13/cobra":        "cmd/lockstep",
