@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -84,6 +85,10 @@ func (c *Client) add(ctx context.Context, checkpoint []byte, size uint64, prove 
 		return nil, err
 	}
 	answer, err := http.DefaultClient.Do(r)
+	var of *url.Error
+	if errors.As(err, &of) {
+		err = of.Err // the caller names the address
+	}
 	if err != nil {
 		return nil, err
 	}
