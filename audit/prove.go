@@ -82,10 +82,11 @@ func (c *Covered) readTree(dir string) error {
 	if c.tree, err = evidence.ParseTree(content); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if root := c.tree.Merkle.Root().String(); root != c.Table.Root {
-		return fmt.Errorf("%s is damaged: its root is %s", path, root)
+	root, err := c.tree.Root()
+	if err == nil && root != c.Table.Root {
+		err = fmt.Errorf("%s is damaged: its root is %s", path, root)
 	}
-	return nil
+	return err
 }
 
 // Ranges is how many ranges the table has.

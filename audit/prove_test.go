@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -38,13 +39,22 @@ func orders(t *testing.T, seed uint64) evidence.Tree {
 	return evidence.Tree{Shape: shape, Merkle: merkle.NewTree(merkle.NewPartition(boundaries), sums)}
 }
 
+func rootOf(t *testing.T, tree evidence.Tree) string {
+	t.Helper()
+	root, err := tree.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
 // coverage records that us-1 was covered, with the trees of its tables.
 func coverage(t *testing.T, at time.Time, trees ...evidence.Tree) evidence.Event {
 	t.Helper()
 	e := evidence.Event{Type: evidence.Coverage, Group: "shop", Time: at}
 	data := evidence.CoverageData{Member: "us-1", Role: "replica", Position: "0/1A2B", Every: 3600}
 	for _, tree := range trees {
-		root := tree.Merkle.Root().String()
+		root := rootOf(t, tree)
 		content, err := tree.AppendBinary(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -133,19 +143,24 @@ func TestEveryAttackOnAProofIsFound(t *testing.T) {
 		change func(*verify.RangeProof)
 		want   string
 	}{
-		"rows":            {func(p *verify.RangeProof) { p.Rows++ }, "rows and digest are not those that are proven"},
-		"digest":          {func(p *verify.RangeProof) { p.Digest = other.Digest }, "rows and digest are not those that are proven"},
-		"digest and sum":  {func(p *verify.RangeProof) { p.Merkle.Sum.Lo++; p.Digest = p.Merkle.Sum.Digest() }, "leads to root"},
-		"rows and sum":    {func(p *verify.RangeProof) { p.Merkle.Sum.Rows++; p.Rows++ }, "leads to root"},
-		"first":           {func(p *verify.RangeProof) { p.First = json.RawMessage(`{"id":1}`) }, "first is not the bound that is proven"},
-		"end":             {func(p *verify.RangeProof) { p.End = json.RawMessage("null") }, "end: table public.orders: key"},
-		"bound":           {func(p *verify.RangeProof) { p.Merkle.Start, p.First = other.Merkle.Start, other.First }, "leads to root"},
-		"number":          {func(p *verify.RangeProof) { p.Range = 3 }, "the proof is of range 64"},
-		"table":           {func(p *verify.RangeProof) { p.Table = "public.items" }, "entry 2 does not cover public.items"},
-		"position":        {func(p *verify.RangeProof) { p.Entry = strings.Replace(p.Entry, "0/1A2B", "0/1A2C", 1) }, "it is not in the log"},
-		"another entry":   {func(p *verify.RangeProof) { p.Inclusion.First = 3 }, "entry 3 is coverage 2"},
-		"size":            {func(p *verify.RangeProof) { p.Inclusion.Size-- }, "the proof is of a log of 302 entries, the checkpoint of one of 303"},
-		"checkpoint":      {func(p *verify.RangeProof) { p.Checkpoint = strings.Replace(p.Checkpoint, "303", "304", 1) }, "invalid signature"},
+		"rows":               {func(p *verify.RangeProof) { p.Rows++ }, "rows and digest are not those that are proven"},
+		"digest":             {func(p *verify.RangeProof) { p.Digest = other.Digest }, "rows and digest are not those that are proven"},
+		"digest and sum":     {func(p *verify.RangeProof) { p.Merkle.Sum.Lo++; p.Digest = p.Merkle.Sum.Digest() }, "leads to root"},
+		"rows and sum":       {func(p *verify.RangeProof) { p.Merkle.Sum.Rows++; p.Rows++ }, "leads to root"},
+		"first":              {func(p *verify.RangeProof) { p.First = json.RawMessage(`{"id":1}`) }, "first is not the bound that is proven"},
+		"end":                {func(p *verify.RangeProof) { p.End = json.RawMessage("null") }, "end: table public.orders: key"},
+		"bound":              {func(p *verify.RangeProof) { p.Merkle.Start, p.First = other.Merkle.Start, other.First }, "leads to root"},
+		"number":             {func(p *verify.RangeProof) { p.Range = 3 }, "the proof is of range 64"},
+		"table":              {func(p *verify.RangeProof) { p.Table = "public.items" }, "entry 2 does not cover public.items"},
+		"position":           {func(p *verify.RangeProof) { p.Entry = strings.Replace(p.Entry, "0/1A2B", "0/1A2C", 1) }, "it is not in the log"},
+		"another entry":      {func(p *verify.RangeProof) { p.Inclusion.First = 3 }, "entry 3 is coverage 2"},
+		"size":               {func(p *verify.RangeProof) { p.Inclusion.Size-- }, "the proof is of a log of 302 entries, the checkpoint of one of 303"},
+		"checkpoint":         {func(p *verify.RangeProof) { p.Checkpoint = strings.Replace(p.Checkpoint, "303", "304", 1) }, "invalid signature"},
+		"how many there are": {func(p *verify.RangeProof) { p.Ranges++ }, "the table had 130 ranges"},
+		"name of a column": {func(p *verify.RangeProof) {
+			p.Shape.Columns = []digest.Column{{Name: "no", Class: digest.Int}}
+			p.First, p.End = bytes.ReplaceAll(p.First, []byte("id"), []byte("no")), bytes.ReplaceAll(p.End, []byte("id"), []byte("no"))
+		}, "leads to root"},
 		"ranges it is of": {func(p *verify.RangeProof) { p.Merkle.Path = other.Merkle.Path }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +188,7 @@ func TestEveryAttackOnAProofIsFound(t *testing.T) {
 
 func TestWhatCannotBeProvenIsSaid(t *testing.T) {
 	d := covered(t)
-	tree := filepath.Join(d.folder(), evidence.TreesDir, orders(t, 7).Merkle.Root().String())
+	tree := filepath.Join(d.folder(), evidence.TreesDir, rootOf(t, orders(t, 7)))
 	good := content(t, tree)
 	for _, c := range []struct {
 		at     uint64
@@ -208,7 +223,7 @@ func TestTreesAreKeptAsLongAsTheyAreNeeded(t *testing.T) {
 	d.record(coverage(t, time.Now(), old), coverage(t, time.Now(), again))
 	d.close()
 	file := func(tree evidence.Tree) string {
-		return filepath.Join(d.folder(), evidence.TreesDir, tree.Merkle.Root().String())
+		return filepath.Join(d.folder(), evidence.TreesDir, rootOf(t, tree))
 	}
 	long := time.Now().Add(-32 * 24 * time.Hour)
 	for _, tree := range []evidence.Tree{old, again} {
@@ -218,7 +233,7 @@ func TestTreesAreKeptAsLongAsTheyAreNeeded(t *testing.T) {
 	}
 	d.open()
 	e := coverage(t, time.Now(), now)
-	e.Files = append(e.Files, evidence.File{Name: path.Join(evidence.TreesDir, again.Merkle.Root().String())}) // needed still
+	e.Files = append(e.Files, evidence.File{Name: path.Join(evidence.TreesDir, rootOf(t, again))}) // needed still
 	d.record(e)
 	d.close()
 	for name, want := range map[string]bool{file(old): false, file(again): true, file(now): true} {

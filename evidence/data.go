@@ -119,7 +119,7 @@ type TableData struct {
 	Reason     string         `json:"reason,omitempty"`
 	Rows       int64          `json:"rows"`
 	Ranges     map[string]int `json:"ranges"`         // by verdict
-	Root       string         `json:"root,omitempty"` // of the Merkle tree over the ranges
+	Root       string         `json:"root,omitempty"` // over the Merkle tree of the ranges, see [TableRoot]
 	VerifiedAt *time.Time     `json:"verified_at"`    // when the rows were read that were read longest ago; null: not all were
 }
 

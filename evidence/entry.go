@@ -72,7 +72,7 @@ type File struct {
 
 // The folders of files.
 const (
-	TreesDir  = "trees"  // Merkle trees of tables, by their roots; see [Tree]
+	TreesDir  = "trees"  // Merkle trees of tables, by what entries have of them; see [Tree]
 	RangesDir = "ranges" // of divergences, by their SHA-256
 )
 

@@ -2,6 +2,8 @@ package evidence
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -14,6 +16,20 @@ import (
 type Tree struct {
 	Shape  digest.Shape
 	Merkle *merkle.Tree
+}
+
+// Root is what the entry of the coverage has of the tree.
+func (t Tree) Root() (string, error) { return TableRoot(t.Shape, t.Merkle.Root()) }
+
+// TableRoot is over the root of a table's Merkle tree and how its keys are read, so that nobody can read them as other ones later.
+// Shape: its JSON.
+func TableRoot(s digest.Shape, root merkle.Hash) (string, error) {
+	shape, err := json.Marshal(s)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "lockstep table v1\n%s\n%v\n", shape, root))
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // AppendBinary appends the content of the file.

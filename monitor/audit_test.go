@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -62,6 +63,30 @@ func TestChangesOfTheScopeAreRecorded(t *testing.T) {
 	}
 }
 
+// provenOffline holds a proof against the public key alone.
+func provenOffline(t *testing.T, c *cluster.Cluster, proof *verify.RangeProof) {
+	t.Helper()
+	key, err := audit.PublicKey(monitor.AuditDir(c.Configuration()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(proof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "proof.json")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := verify.Range(file, verify.Options{Key: key})
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		t.Errorf("the proof of %s: %v", proof.Table, err)
+	}
+}
+
 // What auditors need is recorded as it happens: what was covered, what was found and how long it lived, when it could not
 // be known, when lockstep ran.
 func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
@@ -108,9 +133,12 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if proof, err := covered.Prove(0); err != nil || proof.Rows != covered.Table.Rows {
+		proof, err := covered.Prove(0)
+		if err != nil || proof.Rows != covered.Table.Rows {
 			t.Errorf("entry %d is of %d rows, and proven is %+v (%v)", e.Seq, covered.Table.Rows, proof, err)
+			continue
 		}
+		provenOffline(t, c, proof)
 	}
 	if r.Counts[evidence.Coverage] < 3 {
 		t.Errorf("coverage of 3 members: %v", r.Counts)

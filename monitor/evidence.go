@@ -21,6 +21,7 @@ import (
 	"lockstep/audit/mirror"
 	"lockstep/audit/tsa"
 	"lockstep/audit/witness"
+	"lockstep/cdc"
 	"lockstep/config"
 	"lockstep/evidence"
 	"lockstep/merkle"
@@ -152,7 +153,9 @@ func (g *Group) cover(now time.Time, m align.MemberStatus, kept map[string]bool)
 		Member: m.Name, Role: m.Role, Position: m.Position.String(), Lag: m.Behind.Seconds(), ProvenAt: timeOrNull(m.ProvenAt),
 		Every: g.recorder.plan.Every.Seconds(), Tables: []evidence.TableData{},
 	}
-	files := g.trees(m, kept)
+	epochs := g.ledger.Epochs()
+	roots := g.tableRoots(m, epochs)
+	files := g.trees(m, epochs, roots, kept)
 	parts := [][]evidence.TableData{nil}
 	size := 0
 	for _, t := range m.Tables {
@@ -161,7 +164,7 @@ func (g *Group) cover(now time.Time, m align.MemberStatus, kept map[string]bool)
 			ranges[string(verdict)] = int(n)
 		}
 		data := evidence.TableData{
-			Table: t.Table, Verdict: string(t.Verdict), Reason: t.Reason, Rows: t.Rows, Ranges: ranges, Root: t.Root, VerifiedAt: timeOrNull(t.VerifiedAt),
+			Table: t.Table, Verdict: string(t.Verdict), Reason: t.Reason, Rows: t.Rows, Ranges: ranges, Root: roots[t.Table], VerifiedAt: timeOrNull(t.VerifiedAt),
 		}
 		text, _ := json.Marshal(data) // of strings, numbers and times
 		if size += len(text); size > inlineBytes {
@@ -178,26 +181,38 @@ func (g *Group) cover(now time.Time, m align.MemberStatus, kept map[string]bool)
 	}
 }
 
+// tableRoots are what the coverage has of the trees of a member's tables, by table.
+func (g *Group) tableRoots(m align.MemberStatus, epochs map[cdc.TableID]cdc.Epoch) map[string]string {
+	roots := make(map[string]string)
+	for _, t := range m.Tables {
+		if root, err := merkle.ParseHash(t.Root); t.Root != "" && err == nil {
+			roots[t.Table], _ = evidence.TableRoot(epochs[g.tables[t.Table]].Shape, root) // which is strings and numbers
+		}
+	}
+	return roots
+}
+
 // trees are the files with the trees of a member's tables.
-func (g *Group) trees(m align.MemberStatus, kept map[string]bool) (files []evidence.File) {
+func (g *Group) trees(m align.MemberStatus, epochs map[cdc.TableID]cdc.Epoch, roots map[string]string, kept map[string]bool) (files []evidence.File) {
 	if g.recorder.plan.NoTrees {
 		return nil
 	}
 	for _, t := range m.Tables {
-		if t.Root == "" || g.recorder.trees[t.Root] {
+		root := roots[t.Table]
+		if root == "" || g.recorder.trees[root] {
 			continue
 		}
-		f := evidence.File{Name: path.Join(evidence.TreesDir, t.Root)}
-		if !kept[t.Root] {
+		f := evidence.File{Name: path.Join(evidence.TreesDir, root)}
+		if !kept[root] {
 			id := g.tables[t.Table]
-			tree := evidence.Tree{Shape: g.ledger.Epochs()[id].Shape, Merkle: merkle.NewTree(g.ledger.RangeDigests(id, m.ID))}
+			tree := evidence.Tree{Shape: epochs[id].Shape, Merkle: merkle.NewTree(g.ledger.RangeDigests(id, m.ID))}
 			content, err := tree.AppendBinary(nil)
 			if err != nil { // of a shape, which is strings and numbers
 				continue
 			}
 			f.Content = content
 		}
-		g.recorder.trees[t.Root] = true
+		g.recorder.trees[root] = true
 		files = append(files, f)
 	}
 	return files

@@ -40,6 +40,8 @@ type RangeProof struct {
 	entry      *evidence.Entry
 }
 
+const coversCheck = "entry covers the table"
+
 // Range checks a proof of a range. The error is for what is no proof, and for a key that is none.
 func Range(path string, o Options) (*Result, error) {
 	verifier, err := note.NewVerifier(strings.TrimSpace(o.Key))
@@ -63,12 +65,14 @@ func Range(path string, o Options) (*Result, error) {
 		return r, nil
 	}
 	r.check("entry is in the signed log", fmt.Sprintf("entry %d", p.Inclusion.First), p.included(at))
-	root, err := p.root()
-	if !r.check("entry covers the table", fmt.Sprintf("%s on %s at %s, root %s", p.Table, p.covered.Member, p.covered.Position, root), err) {
+	table, err := p.table()
+	if err != nil {
+		r.check(coversCheck, "", err)
 		return r, nil
 	}
+	r.check(coversCheck, fmt.Sprintf("%s on %s at %s, root %s", p.Table, p.covered.Member, p.covered.Position, table.Root), nil)
 	r.From, r.To = p.entry.Time, p.entry.Time
-	r.check("range is under the root", fmt.Sprintf("range %d of %d: %d rows of digest %s", p.Range, p.Ranges, p.Rows, p.Digest), p.under(root))
+	r.check("range is under the root", fmt.Sprintf("range %d of %d: %d rows of digest %s", p.Range, p.Ranges, p.Rows, p.Digest), p.under(table))
 	r.check("bounds are the range's", fmt.Sprintf("from %s to before %s", p.First, p.End), p.bounds())
 	elsewhere := errors.New("a proof of a range cannot show it: verify the log itself")
 	if o.Seen != nil {
@@ -94,32 +98,47 @@ func (p *RangeProof) included(at *log.Checkpoint) error {
 	return err
 }
 
-// root is that of the table's tree, as the entry has it.
-func (p *RangeProof) root() (root merkle.Hash, err error) {
+// table is what the entry has of the table.
+func (p *RangeProof) table() (t *evidence.TableData, err error) {
 	if p.entry, err = evidence.Parse([]byte(p.Entry)); err != nil {
-		return root, fmt.Errorf("the entry %w", err)
+		return nil, fmt.Errorf("the entry %w", err)
 	}
 	if p.entry.Type != evidence.Coverage || p.entry.Seq != p.Inclusion.First {
-		return root, fmt.Errorf("entry %d is %s %d", p.Inclusion.First, p.entry.Type, p.entry.Seq)
+		return nil, fmt.Errorf("entry %d is %s %d", p.Inclusion.First, p.entry.Type, p.entry.Seq)
 	}
 	if err := json.Unmarshal(p.entry.Data, &p.covered); err != nil {
-		return root, err
+		return nil, err
 	}
 	i := slices.IndexFunc(p.covered.Tables, func(t evidence.TableData) bool { return t.Table == p.Table })
 	if i < 0 {
-		return root, fmt.Errorf("entry %d does not cover %s", p.entry.Seq, p.Table)
+		return nil, fmt.Errorf("entry %d does not cover %s", p.entry.Seq, p.Table)
 	}
-	return merkle.ParseHash(p.covered.Tables[i].Root)
+	return &p.covered.Tables[i], nil
 }
 
-func (p *RangeProof) under(root merkle.Hash) error {
+func (p *RangeProof) under(covered *evidence.TableData) error {
 	if p.Rows != p.Merkle.Sum.Rows || p.Digest != p.Merkle.Sum.Digest() {
 		return errors.New("rows and digest are not those that are proven")
 	}
 	if p.Range != p.Merkle.Index() {
 		return fmt.Errorf("the proof is of range %d", p.Merkle.Index())
 	}
-	return p.Merkle.Verify(root)
+	all := 0
+	for _, n := range covered.Ranges {
+		all += n
+	}
+	if p.Ranges != all {
+		return fmt.Errorf("the table had %d ranges", all)
+	}
+	tree, err := p.Merkle.Root()
+	if err != nil {
+		return err
+	}
+	leads, err := evidence.TableRoot(p.Shape, tree)
+	if err == nil && leads != covered.Root {
+		err = fmt.Errorf("it leads to root %s, and the entry has another", leads)
+	}
+	return err
 }
 
 // bounds holds the spelling of the bounds against the bytes that are proven.

@@ -41,18 +41,7 @@ func newAuditKeyCommand() *cobra.Command {
 		Short: "Print the public key of the audit log",
 		Long:  "Print the public key that verifies the audit log. Give it to auditors by another way than the log itself.",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(path)
-			if err != nil {
-				return usageError(err)
-			}
-			key, err := audit.PublicKey(monitor.AuditDir(c))
-			if err != nil {
-				return undeterminedError(err)
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
-			return err
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return printKey(cmd, path, audit.PublicKey) },
 	}
 	configFlag(cmd, &path)
 	return cmd
@@ -70,21 +59,24 @@ new public key, or with the old one as far as that vouches for the new.
 Run it where lockstep runs, as its user.`,
 		Example: `  lockstep audit rotate-key -c lockstep.yaml && systemctl reload lockstep`,
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(path)
-			if err != nil {
-				return usageError(err)
-			}
-			key, err := audit.RotateKey(monitor.AuditDir(c))
-			if err != nil {
-				return undeterminedError(err)
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
-			return err
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return printKey(cmd, path, audit.RotateKey) },
 	}
 	configFlag(cmd, &path)
 	return cmd
+}
+
+// printKey prints a public key of the log whose folder a configuration names.
+func printKey(cmd *cobra.Command, path string, of func(dir string) (string, error)) error {
+	c, err := config.Load(path)
+	if err != nil {
+		return usageError(err)
+	}
+	key, err := of(monitor.AuditDir(c))
+	if err != nil {
+		return undeterminedError(err)
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
+	return err
 }
 
 func newAuditVerifyCommand() *cobra.Command {
