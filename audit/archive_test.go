@@ -232,6 +232,39 @@ func TestEveryAttackOnAReportIsFound(t *testing.T) {
 }
 
 // A log that somebody has changed is not reported on.
+// A report passes by itself for ever; whether the log still is the one that it was taken from is another question.
+func TestAReportIsHeldAgainstTheLog(t *testing.T) {
+	d := newDesk(t)
+	d.note(time.Now())
+	d.close()
+	before := filepath.Join(t.TempDir(), "before")
+	if err := os.CopyFS(before, os.DirFS(d.folder())); err != nil {
+		t.Fatal(err)
+	}
+	d.open()
+	d.note(time.Now())
+	d.close()
+	_, files := d.export(noon.Add(-1000*time.Hour), time.Now().Add(time.Hour))
+	log := filepath.Join(d.folder(), "log")
+	holds := func(log, want string) {
+		t.Helper()
+		r := d.verifyArchiveBy(files, verify.Options{Key: d.public(), Log: log})
+		if r.OK() != (want == "") || !strings.Contains(failures(r), want) {
+			t.Errorf("verification says %v", r.Checks)
+		}
+	}
+	holds(log, "")
+	d.open()
+	d.note(time.Now())
+	d.close()
+	holds(log, "")
+	holds(filepath.Join(before, "log"), "the log has 2 entries; the checkpoint that was kept covers 3: entries 2 to 2 are gone")
+	holds(t.TempDir(), "there is none")
+	d.forge()
+	d.passes()
+	holds(log, "the log has forked")
+}
+
 func TestNoReportOfAChangedLog(t *testing.T) {
 	d := newDesk(t)
 	d.record(day(time.Now())...)

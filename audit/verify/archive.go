@@ -71,7 +71,7 @@ func Digest(content []byte) map[string]string {
 }
 
 // Archive checks a report. The error is for what is no archive, and for a key that is none.
-func Archive(_ context.Context, path string, o Options) (*Result, error) {
+func Archive(ctx context.Context, path string, o Options) (*Result, error) {
 	verifier, err := note.NewVerifier(strings.TrimSpace(o.Key))
 	if err != nil {
 		return nil, errKey(err)
@@ -81,7 +81,7 @@ func Archive(_ context.Context, path string, o Options) (*Result, error) {
 		return nil, err
 	}
 	a := &archive{Result: &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)}, files: files, verifier: verifier}
-	a.all(o)
+	a.all(ctx, o)
 	return a.Result, nil
 }
 
@@ -114,7 +114,7 @@ type archive struct {
 	entries   []*evidence.Entry
 }
 
-func (a *archive) all(o Options) {
+func (a *archive) all(ctx context.Context, o Options) {
 	if !a.check("statement is signed by the key", a.Origin, a.signed()) {
 		return
 	}
@@ -128,6 +128,10 @@ func (a *archive) all(o Options) {
 	if o.Seen != nil {
 		a.check("log holds what was seen before", "", errors.New("a report cannot show it: verify the log itself with --seen"))
 	}
+	if o.Log != "" {
+		found, err := a.of(ctx, o)
+		a.check("report is of the log", found, err)
+	}
 	var tells story
 	chain := a.follow(sealed, &tells)
 	a.check("entries follow on one another", fmt.Sprintf("%d, each with the hash of the one before", len(sealed)), chain)
@@ -139,6 +143,18 @@ func (a *archive) all(o Options) {
 	if chain == nil {
 		a.anchors(o, a.files, func(proof string) (*anchored, error) { return a.anchored(sealed, proof) })
 	}
+}
+
+// of holds the report against a log: that must hold all that the report's checkpoint covers.
+func (a *archive) of(ctx context.Context, o Options) (string, error) {
+	r, err := Log(ctx, o.Log, Options{Key: o.Key, Seen: a.files[CheckpointFile]})
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, which has %d entries by now and passes by itself", o.Log, r.Size), nil
 }
 
 // anchored are the entries, with the proof for what is over later ones too.

@@ -78,6 +78,8 @@ type Options struct {
 	Key string // verifier key of the log, as in log.vkey
 	// Seen is a checkpoint of the same log that somebody has kept; the log must still hold all that it covers.
 	Seen []byte
+	// Log is the folder of the log that a report must be of; empty: that is not looked at.
+	Log string
 	// Checkpoint is by which the log is read; nil: by its own of now.
 	Checkpoint []byte
 	// Authorities are those by whom checkpoints were time-stamped; nil: time-stamps are not looked at.

@@ -93,13 +93,14 @@ It needs no configuration, no database and no network. The log is the folder aud
 
 Exit code 0: all checks pass. 1: one does not, and the table names the entry. 2: the command line is wrong. 3: a file cannot be read.`,
 		Example: `  lockstep audit verify /var/lib/lockstep/audit/log --key log.vkey
-  lockstep audit verify q3.zip --key log.vkey
+  lockstep audit verify q3.zip --key log.vkey --log ./log
   lockstep audit verify ./log --key log.vkey --tsa-ca tsa.pem --witness-key witness.vkey
   lockstep audit verify ./log --key log.vkey --seen checkpoint-of-last-year -o json`,
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&f.key, "key", "", "file with the public key, as lockstep audit key prints it")
 	cmd.Flags().StringVar(&f.seen, "seen", "", "checkpoint of the log that was kept from before; the log must still hold what it covers")
+	cmd.Flags().StringVar(&f.log, "log", "", "`FOLDER` of the log that a report must be of")
 	cmd.Flags().StringVar(&f.authorities, "tsa-ca", "", "PEM `FILE` with the roots of time-stamping authorities; time-stamps over the log must be theirs")
 	cmd.Flags().StringArrayVar(&f.witnesses, "witness-key", nil, "`FILE` with the key of a witness, as lockstep audit witness prints it; the log must be cosigned by it (repeatable)")
 	output := formatFlag(cmd, "table", "json")
@@ -126,8 +127,8 @@ Exit code 0: all checks pass. 1: one does not, and the table names the entry. 2:
 
 // verifyFlags are those of lockstep audit verify.
 type verifyFlags struct {
-	key, seen, authorities string
-	witnesses              []string
+	key, seen, log, authorities string
+	witnesses                   []string
 }
 
 // options reads the files that the flags name.
@@ -136,7 +137,7 @@ func (f *verifyFlags) options() (o verify.Options, err error) {
 	if err != nil {
 		return o, undeterminedError(fmt.Errorf("read the key: %w", err))
 	}
-	o.Key = string(key)
+	o.Key, o.Log = string(key), f.log
 	if f.seen != "" {
 		if o.Seen, err = os.ReadFile(f.seen); err != nil {
 			return o, undeterminedError(fmt.Errorf("read the checkpoint that was kept: %w", err))
@@ -174,11 +175,15 @@ func (f *verifyFlags) verify(ctx context.Context, path string) (*verify.Result, 
 	if err != nil {
 		return nil, undeterminedError(fmt.Errorf("%w: name the folder of an audit log, or a report", err))
 	}
+	isLog, isProof := info.IsDir(), filepath.Ext(path) == ".json"
+	if f.log != "" && (isLog || isProof) {
+		return nil, usageError(fmt.Errorf("--log is for a report, which %s is not", path))
+	}
 	var r *verify.Result
 	switch {
-	case info.IsDir():
+	case isLog:
 		r, err = verify.Log(ctx, path, o)
-	case filepath.Ext(path) == ".json":
+	case isProof:
 		r, err = verify.Range(path, o)
 	default:
 		r, err = verify.Archive(ctx, path, o)
