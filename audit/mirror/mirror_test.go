@@ -386,6 +386,26 @@ func TestFilesBesideAreCopiedOnce(t *testing.T) {
 	}
 }
 
+// A bucket never has a time-stamp over more entries than its checkpoint covers: a stamp of later, one that the end of a copy cuts off.
+func TestWhatIsOverEntriesComesAfterTheirCheckpoint(t *testing.T) {
+	b, s := newBook(t).grow(3), newServer(t)
+	stamps := filepath.Join(t.TempDir(), "tsr")
+	name := func(n uint64) string { return fmt.Sprintf("tsr/%020d.reply", n) }
+	for _, n := range []uint64{2, 3, 5} {
+		write(t, filepath.Join(filepath.Dir(stamps), name(n)), []byte("stamp"))
+	}
+	m := s.mirror()
+	copies(t, m, b.dir, stamps)
+	if got := s.names(); !slices.Equal(got[len(got)-3:], []string{"checkpoint", name(2), name(3)}) || len(got) != 6 {
+		t.Errorf("wrote %q", got)
+	}
+	copies(t, m, b.grow(5).dir, stamps)
+	if got := s.names(); !slices.Equal(got[len(got)-2:], []string{"checkpoint", name(5)}) {
+		t.Errorf("wrote %q", got)
+	}
+	once(t, s)
+}
+
 func TestABusyServerIsAskedAgain(t *testing.T) {
 	b, s := newBook(t).grow(3), newServer(t)
 	refused := 0
