@@ -265,6 +265,70 @@ func TestAReportIsHeldAgainstTheLog(t *testing.T) {
 	holds(log, "the log has forked")
 }
 
+// A copy of the log has its checkpoints of before.
+func TestALogIsHeldAgainstItsEarlierCheckpoints(t *testing.T) {
+	d := newDesk(t)
+	d.note(time.Now())
+	d.close()
+	log := filepath.Join(d.folder(), "log")
+	second := d.checkpoint()
+	whole := filepath.Join(t.TempDir(), "whole")
+	if err := os.CopyFS(whole, os.DirFS(log)); err != nil {
+		t.Fatal(err)
+	}
+	d.open()
+	d.note(time.Now())
+	d.close()
+	earlier := filepath.Join(log, verify.EarlierDir)
+	keep := func(dir string) {
+		t.Helper()
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "00000000000000000002"), second)
+		write(t, filepath.Join(dir, "00000000000000000003"), d.checkpoint())
+	}
+	third := d.checkpoint()
+	keep(earlier)
+	r := d.passes()
+	if !slices.ContainsFunc(r.Checks, func(c verify.Check) bool {
+		return c.Name == "log holds its earlier checkpoints" && c.Detail == "2 over up to 3 entries"
+	}) {
+		t.Errorf("verification says %v", r.Checks)
+	}
+	// A copy that was cut off before its last object is whole all the same.
+	write(t, filepath.Join(log, "checkpoint"), second)
+	if r := d.passes(); r.Size != 3 {
+		t.Errorf("verified were %d entries", r.Size)
+	}
+	// Not so one of which entries are gone.
+	if err := os.RemoveAll(log); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(log, os.DirFS(whole)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(earlier, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(earlier, "00000000000000000003"), third)
+	if r := d.verify(verify.Options{}); r.OK() || !strings.Contains(failures(r), "entries from 0 on cannot be read") {
+		t.Errorf("verification says %v", r.Checks)
+	}
+	d.forge()
+	if err := os.MkdirAll(earlier, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(earlier, "00000000000000000003"), third)
+	if r := d.verify(verify.Options{}); r.OK() || !strings.Contains(failures(r), "the log has forked") {
+		t.Errorf("verification says %v", r.Checks)
+	}
+	edit(t, filepath.Join(earlier, "00000000000000000003"), "\n3\n", "\n2\n")
+	if r := d.verify(verify.Options{}); r.OK() || !strings.Contains(failures(r), "no checkpoint that example.org/lockstep has signed") {
+		t.Errorf("verification says %v", r.Checks)
+	}
+}
+
 func TestNoReportOfAChangedLog(t *testing.T) {
 	d := newDesk(t)
 	d.record(day(time.Now())...)

@@ -69,24 +69,19 @@ func (a *anchored) verify(anchors []anchor) (string, error) {
 	if len(anchors) == 0 {
 		return "", errors.New("there are none")
 	}
-	done, longest, end := uint64(0), time.Duration(0), a.first+uint64(len(a.hashes))
+	longest, end := time.Duration(0), a.end()
 	for _, by := range anchors {
 		if by.size <= a.first || by.size > end && a.after == nil {
 			return "", fmt.Errorf("%s is of %d entries, and those here are %d to %d", by.name, by.size, a.first, end-1)
 		}
-		for ; done < min(by.size, end)-a.first; done++ {
-			if err := a.tree.Append(a.hashes[done], nil); err != nil {
-				return "", err
+		for i := a.tree.End(); i < min(by.size, end); i++ {
+			entry := a.times[i-a.first]
+			if entry.After(by.at.Add(ahead)) {
+				return "", fmt.Errorf("entry %d says that it is of %s, but %s is over it, of %s", i, entry.Format(time.RFC3339), by.name, by.at.Format(time.RFC3339))
 			}
-			if entry := a.times[done]; entry.After(by.at.Add(ahead)) {
-				return "", fmt.Errorf("entry %d says that it is of %s, but %s is over it, of %s", a.first+done, entry.Format(time.RFC3339), by.name, by.at.Format(time.RFC3339))
-			}
-			longest = max(longest, by.at.Sub(a.times[done]))
+			longest = max(longest, by.at.Sub(entry))
 		}
-		root, err := a.tree.GetRootHash(nil)
-		if by.size > end {
-			root, err = a.after.rootOver(a.tree)
-		}
+		root, err := a.root(by.size)
 		if err == nil && !bytes.Equal(root, by.root) {
 			err = fmt.Errorf("%s is over other entries: it has another root than the first %d", by.name, by.size)
 		}
@@ -94,12 +89,28 @@ func (a *anchored) verify(anchors []anchor) (string, error) {
 			return "", err
 		}
 	}
-	detail := fmt.Sprintf("%d over entries %d to %d, each within %v of its time", len(anchors), a.first, a.first+done-1, longest.Round(time.Second))
-	if done == uint64(len(a.hashes)) {
+	done := a.tree.End()
+	detail := fmt.Sprintf("%d over entries %d to %d, each within %v of its time", len(anchors), a.first, done-1, longest.Round(time.Second))
+	if done == end {
 		return detail, nil
 	}
-	if late := a.times[len(a.times)-1].Sub(a.times[done]); late > anchoredWithin {
-		return "", fmt.Errorf("none is over entries %d to %d, which go on for %v", a.first+done, end-1, late.Round(time.Second))
+	if late := a.times[len(a.times)-1].Sub(a.times[done-a.first]); late > anchoredWithin {
+		return "", fmt.Errorf("none is over entries %d to %d, which go on for %v", done, end-1, late.Round(time.Second))
 	}
-	return fmt.Sprintf("%s; none yet over %d to %d", detail, a.first+done, end-1), nil
+	return fmt.Sprintf("%s; none yet over %d to %d", detail, done, end-1), nil
+}
+
+func (a *anchored) end() uint64 { return a.first + uint64(len(a.hashes)) }
+
+// root is that of the log when it had so many entries, not fewer than when it was asked for last.
+func (a *anchored) root(size uint64) ([]byte, error) {
+	for a.tree.End() < min(size, a.end()) {
+		if err := a.tree.Append(a.hashes[a.tree.End()-a.first], nil); err != nil {
+			return nil, err
+		}
+	}
+	if size > a.end() {
+		return a.after.rootOver(a.tree)
+	}
+	return a.tree.GetRootHash(nil)
 }

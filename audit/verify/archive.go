@@ -126,7 +126,7 @@ func (a *archive) all(ctx context.Context, o Options) {
 	sealed := bytes.Split(bytes.TrimSuffix(a.files[EntriesFile], []byte("\n")), []byte("\n"))
 	a.check("entries are in the signed log", fmt.Sprintf("%d entries, root %s", len(sealed), a.Root), a.proven(at, sealed))
 	if o.Seen != nil {
-		a.check("log holds what was seen before", "", errors.New("a report cannot show it: verify the log itself with --seen"))
+		a.check(seenCheck, "", errors.New("a report cannot show it: verify the log itself with --seen"))
 	}
 	if o.Log != "" {
 		found, err := a.of(ctx, o)

@@ -76,7 +76,7 @@ func Range(path string, o Options) (*Result, error) {
 	r.check("bounds are the range's", fmt.Sprintf("from %s to before %s", p.First, p.End), p.bounds())
 	elsewhere := errors.New("a proof of a range cannot show it: verify the log itself")
 	if o.Seen != nil {
-		r.check("log holds what was seen before", "", elsewhere)
+		r.check(seenCheck, "", elsewhere)
 	}
 	if o.Authorities != nil {
 		r.check(stampsCheck, "", elsewhere)

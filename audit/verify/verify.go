@@ -4,11 +4,14 @@ package verify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,7 +83,7 @@ type Options struct {
 	Seen []byte
 	// Log is the folder of the log that a report must be of; empty: that is not looked at.
 	Log string
-	// Checkpoint is by which the log is read; nil: by its own of now.
+	// Checkpoint is by which the log is read; nil: by its last one.
 	Checkpoint []byte
 	// Authorities are those by whom checkpoints were time-stamped; nil: time-stamps are not looked at.
 	Authorities *x509.CertPool
@@ -124,10 +127,12 @@ func (v *walk) all(ctx context.Context, o Options) {
 		v.check("files of the log can be read", "", err)
 		return
 	}
-	raw, err := v.checkpoint(ctx, o.Checkpoint)
-	if err != nil {
-		v.check(signed, "", err)
-		return
+	raw := o.Checkpoint
+	if raw == nil {
+		if raw, err = v.checkpoint(ctx, earlier(others)); err != nil {
+			v.check(signed, "", err)
+			return
+		}
 	}
 	// Which key must have signed it is known when the entries are read, as many as it says that there are.
 	chain, missing := v.read(ctx, Claimed(raw))
@@ -142,16 +147,6 @@ func (v *walk) all(ctx context.Context, o Options) {
 	if err != nil {
 		return
 	}
-	var seen *log.Checkpoint
-	if o.Seen != nil {
-		if seen, err = v.parse(o.Seen); err == nil && seen.Size > at.Size {
-			err = fmt.Errorf("the log has %d entries; the checkpoint that was kept covers %d: entries %d to %d are gone", at.Size, seen.Size, at.Size, seen.Size-1)
-		}
-		if err != nil {
-			v.check("log holds what was seen before", "", err)
-			return
-		}
-	}
 	if !v.check("entries are all there", fmt.Sprintf("%d", at.Size), missing) {
 		return
 	}
@@ -162,20 +157,49 @@ func (v *walk) all(ctx context.Context, o Options) {
 		v.check("entries are the ones that were signed", "", v.culprit(tiles))
 	}
 	v.check("tiles are those of the entries", "on all levels", tiles)
-	if seen != nil {
-		err = nil
-		if !bytes.Equal(rootOf(v.hashes[:seen.Size]), seen.Hash) {
-			err = fmt.Errorf("the first %d entries are other ones than in the checkpoint that was kept: the log has forked", seen.Size)
-		}
-		v.check("log holds what was seen before", fmt.Sprintf("%d entries", seen.Size), err)
+	if o.Seen != nil {
+		found, err := v.holds(o.Seen)
+		v.check(seenCheck, found, err)
+	}
+	if list := earlier(others); len(list) > 0 && o.Checkpoint == nil {
+		found, err := v.holds(list...)
+		v.check("log holds its earlier checkpoints", found, err)
 	}
 	v.check("entries follow on one another", fmt.Sprintf("0 to %d, each with the hash of the one before", at.Size-1), chain)
 	v.story.checks(v.Result, chain)
 	if chain == nil {
-		v.anchors(o, others, func(string) (*anchored, error) {
-			return &anchored{tree: trees.NewEmptyRange(0), hashes: v.hashes, times: v.times}, nil
-		})
+		v.anchors(o, others, func(string) (*anchored, error) { return v.anchored(), nil })
 	}
+}
+
+// anchored are the entries, all that there are.
+func (v *walk) anchored() *anchored {
+	return &anchored{tree: trees.NewEmptyRange(0), hashes: v.hashes, times: v.times}
+}
+
+const seenCheck = "log holds what was seen before"
+
+// holds checks that the log still has what earlier checkpoints of it cover, of which the last is returned by its size.
+func (v *walk) holds(checkpoints ...[]byte) (string, error) {
+	slices.SortFunc(checkpoints, func(a, b []byte) int { return cmp.Compare(Claimed(a), Claimed(b)) })
+	size, entries := uint64(0), v.anchored()
+	for _, raw := range checkpoints {
+		seen, err := v.parse(raw)
+		if err != nil {
+			return "", err
+		}
+		if size = seen.Size; size > v.Size {
+			return "", fmt.Errorf("the log has %d entries; the checkpoint that was kept covers %d: entries %d to %d are gone", v.Size, size, v.Size, size-1)
+		}
+		root, err := entries.root(size)
+		if err == nil && !bytes.Equal(root, seen.Hash) {
+			err = fmt.Errorf("the first %d entries are other ones than in the checkpoint that was kept: the log has forked", size)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("%d over up to %d entries", len(checkpoints), size), nil
 }
 
 // culprit names the first entry that its tile tells to be another.
@@ -186,30 +210,43 @@ func (v *walk) culprit(tiles error) error {
 	return errors.New("the entries give another root than the signed one, and their tiles go with them: entries were exchanged or taken out")
 }
 
-// others reads what was said by others of the log.
+// EarlierDir is the folder in which a copy of the log has its checkpoints of before, by their sizes.
+const EarlierDir = "checkpoints"
+
+// others reads what is beside the tiles: what others have said of the log, and what it has said before.
 func (v *walk) others() (map[string][]byte, error) {
-	stamps, err := filesIn(v.files.Root, StampsDir)
-	if err != nil {
-		return nil, err
-	}
-	cosigned, err := filesIn(v.files.Root, WitnessesDir)
-	if err != nil {
-		return nil, err
-	}
 	all := make(map[string][]byte)
-	maps.Copy(all, stamps)
-	maps.Copy(all, cosigned)
+	for _, dir := range []string{StampsDir, WitnessesDir, EarlierDir} {
+		files, err := filesIn(v.files.Root, dir)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(all, files)
+	}
 	return all, nil
 }
 
-func (v *walk) checkpoint(ctx context.Context, raw []byte) ([]byte, error) {
-	if raw == nil {
-		var err error
-		if raw, err = v.files.ReadCheckpoint(ctx); err != nil {
-			return nil, fmt.Errorf("there is none: %w", err)
+func earlier(files map[string][]byte) (list [][]byte) {
+	for name, raw := range files {
+		if path.Dir(name) == EarlierDir {
+			list = append(list, raw)
 		}
 	}
-	return raw, nil
+	return list
+}
+
+// checkpoint is the last one that there is: of a copy that was cut off, it may still lie among those of before.
+func (v *walk) checkpoint(ctx context.Context, earlier [][]byte) ([]byte, error) {
+	last, err := v.files.ReadCheckpoint(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("there is none: %w", err)
+	}
+	for _, raw := range earlier {
+		if Claimed(raw) > Claimed(last) {
+			last = raw
+		}
+	}
+	return last, nil
 }
 
 // Claimed is of how many entries a checkpoint is that was not verified yet; 0: it says nothing of it.

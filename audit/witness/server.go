@@ -46,6 +46,7 @@ type Server struct {
 const (
 	keyFile = "witness.key"  // signs
 	pubFile = "witness.vkey" // verifies
+	lastOf  = ".checkpoint"
 )
 
 // maxRequest bounds a request, in bytes: 63 hashes and a checkpoint with signatures.
@@ -110,6 +111,9 @@ func (w *Server) loadKey(name string) error {
 	if err != nil {
 		return fmt.Errorf("witness: its key %s is damaged: restore it from a backup: %w", path, err)
 	}
+	if name != "" && name != signer.Name() {
+		return fmt.Errorf("witness: the one in %s is %s: start it by that name, or %s in a folder of its own", w.dir, signer.Name(), name)
+	}
 	w.signer, w.public = signer, strings.TrimSpace(string(public))
 	return nil
 }
@@ -117,6 +121,9 @@ func (w *Server) loadKey(name string) error {
 func (w *Server) makeKey(path, name string) error {
 	if name == "" {
 		return errors.New("it has no name yet")
+	}
+	if cosigned, err := filepath.Glob(filepath.Join(w.dir, "*"+lastOf)); err != nil || len(cosigned) > 0 {
+		return errors.Join(fmt.Errorf("it had one, by which it has cosigned %s: restore it from a backup", cosigned), err)
 	}
 	private, public, err := note.GenerateKey(rand.Reader, name)
 	if err == nil {
@@ -154,7 +161,7 @@ func (w *Server) load() error {
 }
 
 func (w *Server) path(origin string) string {
-	return filepath.Join(w.dir, fmt.Sprintf("%x.checkpoint", sha256.Sum256([]byte(origin))))
+	return filepath.Join(w.dir, fmt.Sprintf("%x%s", sha256.Sum256([]byte(origin)), lastOf))
 }
 
 // PublicKey is what logs and auditors know the witness by.

@@ -251,6 +251,7 @@ func TestAWitnessWhoseFilesAreDamagedDoesNotStart(t *testing.T) {
 		},
 		"the key":              func(path string) bool { return strings.HasSuffix(path, ".key") && write(t, path, "x") },
 		"the key's other half": func(path string) bool { return strings.HasSuffix(path, ".vkey") && write(t, path, "x") },
+		"no key":               func(path string) bool { return strings.HasSuffix(path, ".key") && os.Remove(path) == nil },
 		"no other half":        func(path string) bool { return strings.HasSuffix(path, ".vkey") && os.Remove(path) == nil },
 		"another's other half": func(path string) bool {
 			return strings.HasSuffix(path, ".vkey") && write(t, path, newStand(t, start.public).PublicKey())
@@ -295,6 +296,15 @@ func TestWhatAWitnessIsStartedWithIsChecked(t *testing.T) {
 	if _, err := witness.Open(t.TempDir(), "", []string{newHistory(t, origin).public}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "it has no name yet") {
 		t.Errorf("no name: %v", err)
 	}
+	s := newStand(t, newHistory(t, origin).public)
+	s.http.Close()
+	if err := s.Server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := witness.Open(s.dir, "example.org/other", []string{newHistory(t, origin).public}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "is example.org/witness: start it by that name") {
+		t.Errorf("another name: %v", err)
+	}
+	s.open()
 	if _, err := witness.Open(t.TempDir(), "w", []string{"x"}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "lockstep audit key") {
 		t.Errorf("no key of a log: %v", err)
 	}
