@@ -3,6 +3,7 @@ package audit_test
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"maps"
@@ -23,7 +24,7 @@ import (
 func (d *desk) export(from, to time.Time) (*report.Report, map[string][]byte) {
 	d.t.Helper()
 	var b bytes.Buffer
-	r, err := audit.Export(d.t.Context(), d.folder(), report.Period{From: from, To: to}, &b)
+	r, err := audit.Export(d.t.Context(), d.folder(), report.Period{From: from, To: to}, "1.0", &b)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -52,6 +53,7 @@ func (d *desk) verifyArchive(files map[string][]byte) *verify.Result {
 
 func (d *desk) verifyArchiveBy(files map[string][]byte, o verify.Options) *verify.Result {
 	d.t.Helper()
+	o.Version = cmp.Or(o.Version, "1.0")
 	path := filepath.Join(d.t.TempDir(), "report.zip")
 	f, err := os.Create(path)
 	if err != nil {
@@ -118,7 +120,7 @@ func TestAReportIsVerifiedByItselfAndSaysWhatTheEntriesSay(t *testing.T) {
 			}
 		})
 	}
-	if _, err := audit.Export(t.Context(), d.folder(), report.Period{From: begin.Add(-48 * time.Hour), To: begin.Add(-24 * time.Hour)}, io.Discard); err == nil || !strings.Contains(err.Error(), "has no entries from") {
+	if _, err := audit.Export(t.Context(), d.folder(), report.Period{From: begin.Add(-48 * time.Hour), To: begin.Add(-24 * time.Hour)}, "1.0", io.Discard); err == nil || !strings.Contains(err.Error(), "has no entries from") {
 		t.Errorf("a report of nothing: %v", err)
 	}
 }
@@ -232,6 +234,21 @@ func TestEveryAttackOnAReportIsFound(t *testing.T) {
 }
 
 // A log that somebody has changed is not reported on.
+// What another version words differently is no forgery, and is told apart.
+func TestAReportNamesTheVersionToVerifyItWith(t *testing.T) {
+	d := newDesk(t)
+	d.note(time.Now())
+	d.close()
+	_, files := d.export(time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	if r := d.verifyArchiveBy(files, verify.Options{Version: "2.0"}); !r.OK() {
+		t.Errorf("of another version that words it the same: %v", r.Checks)
+	}
+	files["README.md"] = []byte("as it was in 1.0")
+	if r := d.verifyArchiveBy(files, verify.Options{Version: "2.0"}); r.OK() || !strings.Contains(failures(r), "README.md differs at line 1 from what lockstep 2.0 makes of the entries; it was made by 1.0: verify it with that version") {
+		t.Errorf("verification says %v", r.Checks)
+	}
+}
+
 // A report passes by itself for ever; whether the log still is the one that it was taken from is another question.
 func TestAReportIsHeldAgainstTheLog(t *testing.T) {
 	d := newDesk(t)
@@ -334,7 +351,7 @@ func TestNoReportOfAChangedLog(t *testing.T) {
 	d.record(day(time.Now())...)
 	d.close()
 	edit(t, entryFile(t, d), `"us-1"`, `"us-2"`)
-	_, err := audit.Export(t.Context(), d.folder(), report.Period{From: time.Now().Add(-time.Hour), To: time.Now().Add(48 * time.Hour)}, io.Discard)
+	_, err := audit.Export(t.Context(), d.folder(), report.Period{From: time.Now().Add(-time.Hour), To: time.Now().Add(48 * time.Hour)}, "1.0", io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "does not pass verification") {
 		t.Errorf("the report: %v", err)
 	}

@@ -23,8 +23,8 @@ import (
 )
 
 // Export writes a report of a period from the log in dir, signed with its key, as a ZIP archive, and returns what it says. A
-// log that does not pass verification is not reported on.
-func Export(ctx context.Context, dir string, p report.Period, w io.Writer) (*report.Report, error) {
+// log that does not pass verification is not reported on. The version is that of lockstep, by which its files are worded.
+func Export(ctx context.Context, dir string, p report.Period, version string, w io.Writer) (*report.Report, error) {
 	k, err := loadKey(dir, "")
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func Export(ctx context.Context, dir string, p report.Period, w io.Writer) (*rep
 	if files[verify.ProofFile], err = json.MarshalIndent(x.proof, "", " "); err != nil {
 		return nil, err
 	}
-	if files[verify.StatementFile], err = k.statement(p, x.log, files); err != nil {
+	if files[verify.StatementFile], err = k.statement(p, version, x.log, files); err != nil {
 		return nil, err
 	}
 	z := zip.NewWriter(w)
@@ -188,9 +188,9 @@ func (x *extraction) sameDay(a, b uint64) bool {
 }
 
 // statement signs the digests of all files.
-func (k *key) statement(p report.Period, at *verify.Result, files map[string][]byte) ([]byte, error) {
+func (k *key) statement(p report.Period, version string, at *verify.Result, files map[string][]byte) ([]byte, error) {
 	s := verify.Statement{Type: verify.StatementType, PredicateType: verify.PredicateType, Predicate: verify.Predicate{
-		Origin: p.Origin, Group: p.Group, From: p.From, To: p.To, Size: at.Size, Root: at.Root,
+		Origin: p.Origin, Group: p.Group, From: p.From, To: p.To, Size: at.Size, Root: at.Root, Lockstep: version,
 	}}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		s.Subject = append(s.Subject, verify.Subject{Name: name, Digest: verify.Digest(files[name])})

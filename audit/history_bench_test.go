@@ -35,7 +35,7 @@ func BenchmarkHistory(b *testing.B) {
 			b.Fatal(err)
 		}
 		p := report.Period{From: bench.from, To: bench.from.Add(historyDays * 24 * time.Hour)}
-		if _, err := audit.Export(b.Context(), bench.folder, p, f); err != nil {
+		if _, err := audit.Export(b.Context(), bench.folder, p, "", f); err != nil {
 			b.Fatal(err)
 		}
 		info, err := f.Stat()

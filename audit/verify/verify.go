@@ -78,7 +78,8 @@ func (r *Result) check(name, found string, err error) bool {
 
 // Options say what a log is held against.
 type Options struct {
-	Key string // verifier key of the log, as in log.vkey
+	Key     string // verifier key of the log, as in log.vkey
+	Version string // of lockstep, which words the files of reports
 	// Seen is a checkpoint of the same log that somebody has kept; the log must still hold all that it covers.
 	Seen []byte
 	// Log is the folder of the log that a report must be of; empty: that is not looked at.

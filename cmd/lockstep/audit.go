@@ -137,7 +137,7 @@ func (f *verifyFlags) options() (o verify.Options, err error) {
 	if err != nil {
 		return o, undeterminedError(fmt.Errorf("read the key: %w", err))
 	}
-	o.Key, o.Log = string(key), f.log
+	o = verify.Options{Key: string(key), Log: f.log, Version: version}
 	if f.seen != "" {
 		if o.Seen, err = os.ReadFile(f.seen); err != nil {
 			return o, undeterminedError(fmt.Errorf("read the checkpoint that was kept: %w", err))
@@ -286,7 +286,7 @@ func writeReport(cmd *cobra.Command, c *config.Config, p auditreport.Period, out
 	}
 	defer os.Remove(f.Name()) // gone, if all went well
 	sum := sha256.New()
-	r, err := audit.Export(cmd.Context(), monitor.AuditDir(c), p, io.MultiWriter(f, sum))
+	r, err := audit.Export(cmd.Context(), monitor.AuditDir(c), p, version, io.MultiWriter(f, sum))
 	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return nil, "", err
 	}
