@@ -4,11 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"lockstep/align"
+	"lockstep/config"
+	"lockstep/digest"
+	"lockstep/preflight"
 )
 
 // CanaryPlan says where lockstep writes rows that differ, to measure how long it takes until they are found.
@@ -19,6 +24,7 @@ type CanaryPlan struct {
 }
 
 const (
+	canaryHint     = "the table is to have columns (id bigint PRIMARY KEY, note text), and lockstep's role the rights to SELECT, INSERT and DELETE"
 	canaryNote     = "written by lockstep to see how fast it is found"
 	canaryPatience = time.Minute     // after the lag budget
 	canaryLook     = 5 * time.Second // between two looks at whether a canary can be written
@@ -90,7 +96,7 @@ func (g *Group) sing(ctx context.Context, f *feed) error {
 		switch {
 		case err != nil:
 			g.log.Error("no canary could be written", "member", f.Name, "table", plan.Table, "err", err.Error(),
-				"hint", "the table is to have columns (id bigint PRIMARY KEY, note text), and lockstep's role the rights to SELECT, INSERT and DELETE")
+				"hint", canaryHint)
 		case took == 0:
 			g.log.Error("a canary was not found", "member", f.Name, "table", plan.Table, "within", g.canaryTime().String())
 		default:
@@ -141,7 +147,7 @@ func (g *Group) singOnce(ctx context.Context, f *feed) (took time.Duration, err 
 		<-f.canary.notices
 	}
 	id := time.Now().UnixMilli()
-	err = f.Source.Execute(ctx, fmt.Sprintf("INSERT INTO %s (id, note) VALUES (%d, '%s')", table, id, canaryNote))
+	err = f.Source.Execute(ctx, writeCanary(table, id))
 	if err != nil {
 		return 0, err
 	}
@@ -160,7 +166,35 @@ func (g *Group) singOnce(ctx context.Context, f *feed) (took time.Duration, err 
 
 // clearCanaries takes our own rows away, and no others.
 func (g *Group) clearCanaries(ctx context.Context, f *feed) error {
-	return f.Source.Execute(ctx, fmt.Sprintf("DELETE FROM %s WHERE note = '%s'", g.opt.Canary.Table, canaryNote))
+	return f.Source.Execute(ctx, takeCanaries(g.opt.Canary.Table))
+}
+
+func writeCanary(table string, id int64) string {
+	return fmt.Sprintf("INSERT INTO %s (id, note) VALUES (%d, '%s')", table, id, canaryNote)
+}
+
+func takeCanaries(table string) string {
+	return fmt.Sprintf("DELETE FROM %s WHERE note = '%s'", table, canaryNote)
+}
+
+// checkCanary has the member say whether a canary can be written: to explain a statement takes the rights to run it.
+func checkCanary(ctx context.Context, g *config.Group, m *config.Member) preflight.Check {
+	table := g.Canary.Table
+	check := preflight.Check{Subject: "canary " + table, State: preflight.OK, Detail: "can be written and taken away"}
+	s, err := newSource(g, m, digest.NewHasher([32]byte{}), slog.New(slog.DiscardHandler))
+	if err == nil {
+		defer s.Close()
+	}
+	for _, statement := range []string{writeCanary(table, 1), takeCanaries(table)} {
+		if err == nil {
+			err = s.Execute(ctx, "EXPLAIN "+statement)
+		}
+	}
+	if err != nil {
+		detail := strings.TrimPrefix(preflight.OneLine(err.Error()), "member "+m.Name+": ") // which the check's line has
+		check.State, check.Detail, check.Hint = preflight.Warn, detail, canaryHint
+	}
+	return check
 }
 
 // clearLater does so while lockstep ends. What it cannot is done before the next canary.

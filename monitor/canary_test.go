@@ -9,6 +9,8 @@ import (
 	"lockstep/config"
 	"lockstep/internal/cluster"
 	"lockstep/internal/dbtest"
+	"lockstep/monitor"
+	"lockstep/preflight"
 )
 
 const canaryTable = "CREATE TABLE lockstep_canary (id bigint PRIMARY KEY, note varchar(100) NOT NULL);"
@@ -34,6 +36,40 @@ func (w *watch) canary() align.CanaryStatus {
 	}
 	w.t.Fatal("no member has a canary")
 	return align.CanaryStatus{}
+}
+
+// checksCanary has a check say what a canary lacks, and then that it lacks nothing.
+func (w *watch) checksCanary(mend, lacks string) {
+	w.t.Helper()
+	g := w.c.Configuration().Groups[0]
+	check := func(member, table string) (found []preflight.Check) {
+		g.Canary.Table = table
+		r, err := monitor.Check(w.t.Context(), &g, g.Member(member))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, c := range r.Checks {
+			if strings.HasPrefix(c.Subject, "canary ") {
+				found = append(found, c)
+			}
+		}
+		return found
+	}
+	table := g.Canary.Table
+	if c := check("us-1", table); len(c) != 1 || c[0].State != preflight.Warn || !strings.Contains(c[0].Detail, lacks) || strings.Contains(c[0].Detail, "us-1") || !strings.Contains(c[0].Hint, "INSERT and DELETE") {
+		w.t.Errorf("without rights: %+v", c)
+	}
+	w.exec("us-1", mend)
+	if c := check("us-1", table); len(c) != 1 || c[0].State != preflight.OK {
+		w.t.Errorf("with rights: %+v", c)
+	}
+	if c := check("us-1", table+"_not"); len(c) != 1 || c[0].State != preflight.Warn {
+		w.t.Errorf("without the table: %+v", c)
+	}
+	g.Canary.Members = nil
+	if c := check("eu-1", table); len(c) != 0 {
+		w.t.Errorf("of the reference: %+v", c)
+	}
 }
 
 func sings(t *testing.T, w *watch) {
@@ -62,7 +98,7 @@ func sings(t *testing.T, w *watch) {
 func TestCanariesAreFoundAndAlertNobody(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: canaryTable, Subscribers: 1, LagBudget: 500 * time.Millisecond})
 	w := &watch{t: t, c: canaryOf(c, "public.lockstep_canary")}
-	w.exec("us-1", mayWrite)
+	w.checksCanary(mayWrite, "permission denied for table lockstep_canary")
 	w.start()
 	w.exec("eu-1", "INSERT INTO lockstep_canary VALUES (1, 'not of lockstep')")
 	sings(t, w)
@@ -74,8 +110,8 @@ func TestCanariesAreFoundOnMySQL(t *testing.T) {
 	o := cluster.Options{Schema: canaryTable, Subscribers: 1, LagBudget: 500 * time.Millisecond}
 	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		w.c = canaryOf(c, "app.lockstep_canary")
-		w.exec("us-1", mayWrite)
 		w.exec("us-1", "SET GLOBAL read_only = 0")
+		w.checksCanary(mayWrite, "INSERT command denied")
 		w.start()
 		sings(t, w)
 	})

@@ -28,11 +28,16 @@ func newSource(g *config.Group, m *config.Member, h *digest.Hasher, log *slog.Lo
 
 // Check looks at everything that lockstep needs of a member. It changes nothing. A server that refuses the connection is
 // a failed check; an error is for a member that could not be asked.
-func Check(ctx context.Context, g *config.Group, m *config.Member) (*preflight.Report, error) {
+func Check(ctx context.Context, g *config.Group, m *config.Member) (r *preflight.Report, err error) {
 	if g.Engine == config.Postgres {
-		return postgresOptions(g, m, nil).Check(ctx, g.Tables.Match)
+		r, err = postgresOptions(g, m, nil).Check(ctx, g.Tables.Match)
+	} else {
+		r, err = mysqlOptions(g, m, nil).Check(ctx, g.Tables.Match)
 	}
-	return mysqlOptions(g, m, nil).Check(ctx, g.Tables.Match)
+	if err == nil && r.Copies && g.Canary.Into(*m) {
+		r.Add(checkCanary(ctx, g, m))
+	}
+	return r, err
 }
 
 func postgresOptions(g *config.Group, m *config.Member, log *slog.Logger) postgres.Options {

@@ -53,6 +53,7 @@ type Report struct {
 	Named  string  // the server as people name it: database "shop" of the same server
 	Tables []Table // that match
 	Whole  bool    // all of it was read
+	Copies bool    // it replays what another has written
 	Client string  // by which the SQL is run: psql, as a superuser in its database
 	// Preamble of the script: SQL that makes sure that it runs as it must.
 	Preamble string

@@ -98,4 +98,5 @@ func (r *report) judge() {
 		r.Tables = append(r.Tables, t.shown())
 	}
 	r.Whole = len(r.tables) > 0 && len(r.unreadable()) == 0 || r.account.readsAll
+	r.Copies = len(r.channels) > 0
 }
