@@ -32,14 +32,21 @@ func recorded(t *testing.T, s *store.Store) (list []string) {
 	return list
 }
 
+// keeper is a store that keeps entries.
+func keeper(t *testing.T, w *world) *store.Store {
+	t.Helper()
+	s, err := store.Open(filepath.Join(w.dir, "evidence"), store.Options{})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
+	_, err = s.KeepEvidence()
+	must(t, err)
+	return s
+}
+
 // Each news is recorded once that a receiver has taken it, whether it remembers what it was told or is told all again.
 func TestWhatReceiversHaveTakenIsRecorded(t *testing.T) {
 	w, p := newWorld(t), newPlace(t, nil)
-	s, err := store.Open(filepath.Join(w.dir, "evidence"), store.Options{})
-	must(t, err)
-	defer func() { must(t, s.Close()) }()
-	_, err = s.KeepEvidence()
-	must(t, err)
+	s := keeper(t, w)
 	url, messages := desk(t, func(n int) int {
 		if n == 1 {
 			return 503
@@ -86,11 +93,7 @@ func TestWhatReceiversHaveTakenIsRecorded(t *testing.T) {
 // However many diverge at once, an entry has room for what it says.
 func TestDeliveriesOfAStormFitIntoEntries(t *testing.T) {
 	w, p := newWorld(t), newPlace(t, nil)
-	s, err := store.Open(filepath.Join(w.dir, "evidence"), store.Options{})
-	must(t, err)
-	defer func() { must(t, s.Close()) }()
-	_, err = s.KeepEvidence()
-	must(t, err)
+	s := keeper(t, w)
 	var all []*align.Divergence
 	for n := range 10_000 {
 		all = append(all, divergence(n, fmt.Sprintf("us-%d", n%4), fmt.Sprintf("public.%s%03d", strings.Repeat("t", 60), n%203)))

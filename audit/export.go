@@ -88,22 +88,15 @@ type extraction struct {
 // extract reads and verifies the log as of its checkpoint of now.
 func extract(ctx context.Context, dir string, k *key, p report.Period) (*extraction, error) {
 	x := &extraction{}
-	folder := filepath.Join(dir, tiles)
 	var err error
-	if x.checkpoint, err = os.ReadFile(filepath.Join(folder, "checkpoint")); err != nil {
-		return nil, fmt.Errorf("there is no checkpoint of the audit log yet: %w", err)
-	}
-	x.log, err = verify.Log(ctx, folder, verify.Options{Key: k.public, Checkpoint: x.checkpoint, Each: func(e *evidence.Entry, sealed []byte) {
+	x.log, x.checkpoint, err = readVerified(ctx, dir, k.public, func(e *evidence.Entry, sealed []byte) {
 		if !e.Time.Before(p.From) && e.Time.Before(p.To) || len(x.entries) > 0 && e.Time.Before(p.To) {
 			x.entries = append(x.entries, e)
 			x.lines.Write(sealed)
 			x.lines.WriteByte('\n')
 		}
-	}})
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := x.log.Err(); err != nil {
 		return nil, err
 	}
 	if len(x.entries) == 0 {
@@ -116,6 +109,20 @@ func extract(ctx context.Context, dir string, k *key, p report.Period) (*extract
 	}
 	x.proof, err = x.log.Prove(first, last+1)
 	return x, err
+}
+
+// readVerified reads the log in dir as of its checkpoint of now, which it returns too, and verifies it.
+func readVerified(ctx context.Context, dir, public string, each func(*evidence.Entry, []byte)) (*verify.Result, []byte, error) {
+	folder := filepath.Join(dir, tiles)
+	checkpoint, err := os.ReadFile(filepath.Join(folder, "checkpoint"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("there is no checkpoint of the audit log yet: %w", err)
+	}
+	log, err := verify.Log(ctx, folder, verify.Options{Key: public, Checkpoint: checkpoint, Each: each})
+	if err == nil {
+		err = log.Err()
+	}
+	return log, checkpoint, err
 }
 
 // stamps adds time-stamps over the entries.

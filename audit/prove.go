@@ -35,19 +35,12 @@ func ReadCovered(ctx context.Context, dir string, at uint64, table string) (*Cov
 		return nil, err
 	}
 	c := &Covered{}
-	folder := filepath.Join(dir, tiles)
-	if c.checkpoint, err = os.ReadFile(filepath.Join(folder, "checkpoint")); err != nil {
-		return nil, fmt.Errorf("there is no checkpoint of the audit log yet: %w", err)
-	}
-	c.log, err = verify.Log(ctx, folder, verify.Options{Key: public, Checkpoint: c.checkpoint, Each: func(e *evidence.Entry, sealed []byte) {
+	c.log, c.checkpoint, err = readVerified(ctx, dir, public, func(e *evidence.Entry, sealed []byte) {
 		if e.Seq == at {
 			c.Entry, c.sealed = e, bytes.Clone(sealed)
 		}
-	}})
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := c.log.Err(); err != nil {
 		return nil, err
 	}
 	if c.Entry == nil {

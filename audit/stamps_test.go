@@ -2,7 +2,6 @@ package audit_test
 
 import (
 	"context"
-	"crypto/x509"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,20 +15,11 @@ import (
 	"lockstep/internal/dbtest"
 )
 
-func roots(t *testing.T, a *dbtest.Authority) *x509.CertPool {
-	t.Helper()
-	pool, err := tsa.Roots(a.Read("root.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pool
-}
-
 // stampedDesk is a log that is time-stamped whenever there is something new, thrice.
 func stampedDesk(t *testing.T, a *dbtest.Authority) *desk {
 	d := newDesk(t)
 	d.close()
-	d.stamps = audit.Stamps{URL: a.Serve(), Roots: roots(t, a), Every: 10 * time.Millisecond}
+	d.stamps = audit.Stamps{URL: a.Serve(), Roots: a.Roots(), Every: 10 * time.Millisecond}
 	d.open()
 	for n := range 3 {
 		d.record(evidence.Event{Type: evidence.Acknowledge, Time: time.Now(), Data: evidence.AcknowledgeData{ID: "x"}})
@@ -63,13 +53,13 @@ func TestCheckpointsAreTimeStamped(t *testing.T) {
 	d := stampedDesk(t, a)
 	d.stamps = audit.Stamps{}
 	d.close()
-	trusted := roots(t, a)
+	trusted := a.Roots()
 	r := d.verify(verify.Options{Authorities: trusted})
 	last := r.Checks[len(r.Checks)-1]
 	if !r.OK() || last.Name != "time-stamps are the authority's" || !strings.Contains(last.Detail, "over entries 0 to 3, each within") || !strings.Contains(last.Detail, "none yet over 4 to 4") {
 		t.Errorf("verification says %v", r.Checks)
 	}
-	if r := d.verify(verify.Options{Authorities: roots(t, dbtest.NewAuthority(t, "good", "sha256"))}); r.OK() {
+	if r := d.verify(verify.Options{Authorities: dbtest.NewAuthority(t, "good", "sha256").Roots()}); r.OK() {
 		t.Error("stamps of another authority pass")
 	}
 	// The documented way without lockstep.
@@ -95,7 +85,7 @@ func TestEveryAttackOnTimeStampsIsFound(t *testing.T) {
 	d := stampedDesk(t, a)
 	d.stamps = audit.Stamps{}
 	d.close()
-	trusted := roots(t, a)
+	trusted := a.Roots()
 	dir := filepath.Join(d.folder(), "log", "timestamps")
 	second, third := filepath.Join(dir, "00000000000000000003"), filepath.Join(dir, "00000000000000000004")
 	keep := map[string][]byte{}
@@ -155,7 +145,7 @@ func TestAnEntryThatIsPostDatedIsFound(t *testing.T) {
 		return err == nil && len(list) > 0 && list[len(list)-1].Size == 2
 	})
 	d.close()
-	if r := d.verify(verify.Options{Authorities: roots(t, a)}); r.OK() || !strings.Contains(failures(r), "entry 1 says that it is of ") {
+	if r := d.verify(verify.Options{Authorities: a.Roots()}); r.OK() || !strings.Contains(failures(r), "entry 1 says that it is of ") {
 		t.Errorf("verification says %v", r.Checks)
 	}
 }

@@ -65,14 +65,11 @@ func decodeAudit(n node) Audit {
 	if !n.present() {
 		return Audit{}
 	}
-	a := Audit{On: true, Every: f["every"].duration(DefaultAuditEvery), IncludeKeys: f["include_keys"].claim(), Origin: f["origin"].text()}
+	a := Audit{On: true, Every: f["every"].interval(DefaultAuditEvery), IncludeKeys: f["include_keys"].claim(), Origin: f["origin"].text()}
 	a.Timestamps = decodeTimestamps(f["timestamps"])
 	a.Copy = decodeCopy(f["copy"])
 	a.Witnesses = decodeWitnesses(f["witnesses"])
 	a.ProvableFor, _ = f["provable_for"].durationOrOff(DefaultProvableFor)
-	if f["every"].present() && a.Every < leastEvery {
-		f["every"].fail(fmt.Sprintf("%v is too often", a.Every), fmt.Sprintf("write at least %v", leastEvery))
-	}
 	if a.Origin != "" && !origin.MatchString(a.Origin) {
 		f["origin"].fail(fmt.Sprintf("%q is not usable", a.Origin), "write a name that is yours, without a scheme, such as example.org/lockstep")
 	}
@@ -86,12 +83,9 @@ func decodeTimestamps(n node) Timestamps {
 	}
 	const remedy = "write the address of a time-stamping authority, such as https://freetsa.org/tsr"
 	f["url"].require(remedy)
-	s := Timestamps{URL: f["url"].expanded(), CAFile: f["ca_file"].expanded(), Every: f["every"].duration(DefaultTimestampEvery)}
+	s := Timestamps{URL: f["url"].expanded(), CAFile: f["ca_file"].expanded(), Every: f["every"].interval(DefaultTimestampEvery)}
 	if s.URL != "" {
 		checkURL(f["url"], s.URL, remedy)
-	}
-	if s.Every < leastEvery {
-		f["every"].fail(fmt.Sprintf("%v is too often", s.Every), fmt.Sprintf("write at least %v", leastEvery))
 	}
 	if s.Every > mostTimestampEvery {
 		f["every"].fail(fmt.Sprintf("%v is too rare", s.Every), fmt.Sprintf("write at most %v: verification wants all entries but the last ones stamped", mostTimestampEvery))
@@ -125,7 +119,7 @@ func decodeCopy(n node) Copy {
 	c := Copy{
 		Endpoint: f["endpoint"].expanded(), Bucket: f["bucket"].expanded(), Prefix: f["prefix"].expanded(), Region: f["region"].text(),
 		AccessKey: f["access_key"].expanded(), SecretKeyFile: f["secret_key_file"].expanded(), CAFile: f["ca_file"].expanded(),
-		Every: f["every"].duration(DefaultCopyEvery),
+		Every: f["every"].interval(DefaultCopyEvery),
 	}
 	c.Retain, _ = f["retain"].durationOrOff(DefaultCopyRetain)
 	if c.Endpoint != "" {
@@ -133,9 +127,6 @@ func decodeCopy(n node) Copy {
 	}
 	if (c.AccessKey == "") != (c.SecretKeyFile == "") {
 		n.fail("has one of access_key and secret_key_file", "write both, or none for those of the environment or of the instance's role")
-	}
-	if c.Every < leastEvery {
-		f["every"].fail(fmt.Sprintf("%v is too often", c.Every), fmt.Sprintf("write at least %v", leastEvery))
 	}
 	switch mode := f["mode"].text(); mode {
 	case "", "compliance":

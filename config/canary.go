@@ -27,7 +27,7 @@ var canaryTable = regexp.MustCompile(`^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$`)
 
 func decodeCanary(n node, g *Group) Canary {
 	f := n.fields("table", "every", "members")
-	c := Canary{Table: f["table"].text(), Every: f["every"].duration(DefaultCanaryEvery), Members: f["members"].texts()}
+	c := Canary{Table: f["table"].text(), Members: f["members"].texts()}
 	if !n.present() {
 		return Canary{}
 	}
@@ -37,9 +37,7 @@ func decodeCanary(n node, g *Group) Canary {
 	} else if c.Table != "" && !g.Tables.Match(c.Table) {
 		f["table"].fail(fmt.Sprintf("%s is not watched", c.Table), "add it to tables.include")
 	}
-	if f["every"].present() && c.Every < leastEvery {
-		f["every"].fail(fmt.Sprintf("%v is too often", c.Every), fmt.Sprintf("write at least %v", leastEvery))
-	}
+	c.Every = f["every"].interval(DefaultCanaryEvery)
 	for _, name := range c.Members {
 		switch m := g.Member(name); {
 		case m == nil:

@@ -188,6 +188,15 @@ func (n node) duration(otherwise time.Duration) time.Duration {
 	return d
 }
 
+// interval reads the time between two of what is not to be done all the time.
+func (n node) interval(otherwise time.Duration) time.Duration {
+	d := n.duration(otherwise)
+	if d < leastEvery {
+		n.fail(fmt.Sprintf("%v is too often", d), fmt.Sprintf("write at least %v", leastEvery))
+	}
+	return d
+}
+
 // durationOrOff reads a duration or off. YAML has a boolean of that meaning too, which is not taken for it.
 func (n node) durationOrOff(otherwise time.Duration) (d time.Duration, off bool) {
 	if n.present() && kind(n.ast) == "text" && n.text() == "off" {

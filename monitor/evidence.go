@@ -96,10 +96,11 @@ func (g *Group) observe(s *align.GroupStatus) {
 func (g *Group) recordUpdates(now time.Time) {
 	for d := range g.ledger.Open() {
 		t, told := g.recorder.told[d.ID]
-		if !told || t.sum == sumOf(d) && now.Sub(t.at) < restateEvery {
+		sum := sumOf(d)
+		if !told || t.sum == sum && now.Sub(t.at) < restateEvery {
 			continue // of one that is not told yet the opening comes first
 		}
-		g.recorder.told[d.ID] = telling{sumOf(d), now}
+		g.recorder.told[d.ID] = telling{sum, now}
 		g.state.Record(g.recorder.plan.event(evidence.DivergenceUpdate, d, now))
 	}
 }

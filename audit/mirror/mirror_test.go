@@ -41,9 +41,6 @@ func TestABucketHoldsAWholeLogAfterEveryCopy(t *testing.T) {
 		{"around a full tile of the second level", []uint64{65535, 65537}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if testing.Short() && c.sizes[0] > 1 {
-				t.Skip("a large log")
-			}
 			b, s := newBook(t), newServer(t)
 			m := s.mirror(func(o *mirror.Options) { o.Prefix = "/logs/shop/" })
 			if err := m.Check(t.Context()); err != nil {

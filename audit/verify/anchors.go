@@ -36,8 +36,9 @@ func (r *Result) anchors(o Options, files map[string][]byte, entries func(proof 
 		list, err := stampAnchors(stampsOf(files), o.Authorities)
 		holds(stampsCheck, StampProofFile, list, err)
 	}
+	cosigned := cosignedOf(files)
 	for _, w := range o.Witnesses {
-		list, err := cosignatures(cosignedOf(files), w)
+		list, err := cosignatures(cosigned, w)
 		holds(cosignedCheck(w), CosignedProofFile(w.ID()), list, err)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
@@ -74,9 +73,9 @@ func Digest(content []byte) map[string]string {
 
 // Archive checks a report. The error is for what is no archive, and for a key that is none.
 func Archive(ctx context.Context, path string, o Options) (*Result, error) {
-	verifier, err := note.NewVerifier(strings.TrimSpace(o.Key))
+	verifier, err := o.verifier()
 	if err != nil {
-		return nil, errKey(err)
+		return nil, err
 	}
 	files, err := unzip(path)
 	if err != nil {

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/transparency-dev/formats/log"
-	"golang.org/x/mod/sumdb/note"
 
 	"lockstep/digest"
 	"lockstep/evidence"
@@ -44,9 +42,9 @@ const coversCheck = "entry covers the table"
 
 // Range checks a proof of a range. The error is for what is no proof, and for a key that is none.
 func Range(path string, o Options) (*Result, error) {
-	verifier, err := note.NewVerifier(strings.TrimSpace(o.Key))
+	verifier, err := o.verifier()
 	if err != nil {
-		return nil, errKey(err)
+		return nil, err
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {

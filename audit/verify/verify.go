@@ -96,9 +96,9 @@ type Options struct {
 
 // Log checks the log in a folder. The error is for a key that is none; all that is wrong with the log is in the result.
 func Log(ctx context.Context, dir string, o Options) (*Result, error) {
-	verifier, err := note.NewVerifier(strings.TrimSpace(o.Key))
+	verifier, err := o.verifier()
 	if err != nil {
-		return nil, errKey(err)
+		return nil, err
 	}
 	v := &walk{
 		Result: &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)},
@@ -108,8 +108,12 @@ func Log(ctx context.Context, dir string, o Options) (*Result, error) {
 	return v.Result, nil
 }
 
-func errKey(err error) error {
-	return fmt.Errorf("the key is no verifier key: give the content of log.vkey: %w", err)
+func (o Options) verifier() (note.Verifier, error) {
+	v, err := note.NewVerifier(strings.TrimSpace(o.Key))
+	if err != nil {
+		return nil, fmt.Errorf("the key is no verifier key: give the content of log.vkey: %w", err)
+	}
+	return v, nil
 }
 
 // walk is a log that is read.
@@ -123,7 +127,7 @@ type walk struct {
 
 func (v *walk) all(ctx context.Context, o Options) {
 	const signed = "checkpoint is signed by the key"
-	others, err := v.others() // before the checkpoint, so that all of them are over entries that it covers
+	others, err := v.others(o) // before the checkpoint, so that all of them are over entries that it covers
 	if err != nil {
 		v.check("files of the log can be read", "", err)
 		return
@@ -162,7 +166,7 @@ func (v *walk) all(ctx context.Context, o Options) {
 		found, err := v.holds(o.Seen)
 		v.check(seenCheck, found, err)
 	}
-	if list := earlier(others); len(list) > 0 && o.Checkpoint == nil {
+	if list := earlier(others); len(list) > 0 {
 		found, err := v.holds(list...)
 		v.check("log holds its earlier checkpoints", found, err)
 	}
@@ -214,10 +218,13 @@ func (v *walk) culprit(tiles error) error {
 // EarlierDir is the folder in which a copy of the log has its checkpoints of before, by their sizes.
 const EarlierDir = "checkpoints"
 
-// others reads what is beside the tiles: what others have said of the log, and what it has said before.
-func (v *walk) others() (map[string][]byte, error) {
+// others reads what is beside the tiles and will be looked at: what others have said of the log, and what it has said before.
+func (v *walk) others(o Options) (map[string][]byte, error) {
 	all := make(map[string][]byte)
-	for _, dir := range []string{StampsDir, WitnessesDir, EarlierDir} {
+	for dir, wanted := range map[string]bool{StampsDir: o.Authorities != nil, WitnessesDir: len(o.Witnesses) > 0, EarlierDir: o.Checkpoint == nil} {
+		if !wanted {
+			continue
+		}
 		files, err := filesIn(v.files.Root, dir)
 		if err != nil {
 			return nil, err

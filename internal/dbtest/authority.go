@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -73,6 +74,16 @@ func NewAuthority(t TB, section, ess string) *Authority {
 		a.OpenSSL(sign...)
 	}
 	return a
+}
+
+// Roots are the certificates that verify its stamps.
+func (a *Authority) Roots() *x509.CertPool {
+	a.t.Helper()
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(a.Read("root.pem")) {
+		a.t.Fatalf("%s holds no certificate", a.Path("root.pem"))
+	}
+	return pool
 }
 
 // Path is that of a file of the authority.
