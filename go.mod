@@ -1,4 +1,4 @@
-module lockstep
+module github.com/lockstep-cdc/lockstep
 
 go 1.26.0
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // The alerts that lockstep raises by itself.

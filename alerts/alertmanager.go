@@ -15,7 +15,7 @@ import (
 	"github.com/go-openapi/strfmt"
 	"github.com/prometheus/alertmanager/api/v2/models"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // alertsPerBatch is how many alerts one message has at most.

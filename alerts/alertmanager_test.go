@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/alerts"
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/alerts"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // posted is an alert as Alertmanager is sent it.

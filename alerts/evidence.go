@@ -3,7 +3,7 @@ package alerts
 import (
 	"time"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // What an entry of the audit log says of news: few enough alerts that it has room, each with so many ids.

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/alerts"
-	"lockstep/align"
-	"lockstep/evidence"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/alerts"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // recorded are the deliveries that a store keeps: receiver, status, table, divergences.

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // Channel hands news to people or programs that keep no state of alerts as Alertmanager does.

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/alerts"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/alerts"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 func idle(s alerts.Status) bool { return s.Waiting == 0 && s.Sent > 0 }

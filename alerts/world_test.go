@@ -18,9 +18,9 @@ import (
 
 	"go.uber.org/goleak"
 
-	"lockstep/alerts"
-	"lockstep/align"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/alerts"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -7,9 +7,9 @@ import (
 	"hash/maphash"
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Ready reports whether tx can be applied now. What a member replayed cannot be judged before the reference's stream has

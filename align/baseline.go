@@ -5,9 +5,9 @@ import (
 	"maps"
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Due is a scan of all rows of a table that can begin now, or go on.

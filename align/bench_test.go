@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // benchGroup is a ledger on disk with one table, live and compared on a reference and one replica.

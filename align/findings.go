@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Finding gathers the keys of one table on one member that came to differ in the same way by the same transaction. It

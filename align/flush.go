@@ -1,6 +1,6 @@
 package align
 
-import "lockstep/digest"
+import "github.com/lockstep-cdc/lockstep/digest"
 
 // Flush checks what was applied since the last Flush and hands all that changed to the state. The state is to be
 // committed next; only then is a position durable.

@@ -6,7 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 func runHistory(t *rapid.T, faults bool) *world {

@@ -3,9 +3,9 @@ package align
 import (
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // journal holds the row changes of the reference that some lane has not replayed: in order by transaction, and by key,

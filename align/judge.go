@@ -3,8 +3,8 @@ package align
 import (
 	"time"
 
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // blame says which transaction is held responsible for a difference, and how.

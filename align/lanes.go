@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Progress takes in what a member said of itself at the time at. The member's stream must have been applied up to

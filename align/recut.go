@@ -3,9 +3,9 @@ package align
 import (
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Cutter cuts ascending keys into ranges of about rows rows.

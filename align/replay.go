@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // author journals a transaction of the reference for the lanes that have yet to replay it.

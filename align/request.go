@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // ScrubRequest is a scrub that somebody has asked for.

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 func (s share) negative() share { return share{merkle.Sum{}.Sub(s.sum), -s.keys} }

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // SetEpoch begins a new epoch of a table: with the first definition, or when a member's definition has changed. All

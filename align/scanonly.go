@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // A member that is only scanned shows no stream: a physical standby, a replica without a log of its own. What of the

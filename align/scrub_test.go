@@ -10,9 +10,9 @@ import (
 
 	"pgregory.net/rapid"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // simRead is rows of a table being read from a server while it goes on.

@@ -6,8 +6,8 @@ import (
 	"maps"
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // maxSuspects bounds the keys of rows under suspicion that are remembered by name over a restart.

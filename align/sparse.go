@@ -5,9 +5,9 @@ import (
 	"maps"
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // A table without a row index is sparse: of its rows only the sums of its ranges are kept. Its members' logs carry whole

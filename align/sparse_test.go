@@ -8,9 +8,9 @@ import (
 
 	"pgregory.net/rapid"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // simDrill is a range of a sparse table that is being read, in two halves of different moments.

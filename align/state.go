@@ -3,9 +3,9 @@ package align
 import (
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // MemberID numbers a member within its group. Numbers are given by the store and never used again.

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Verdict is the state of a member's table or range, in order of badness.

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Watch notes what a member's stream does to the rows of one table from its making on, so that rows which are read from

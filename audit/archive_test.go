@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/audit"
-	"lockstep/audit/report"
-	"lockstep/audit/verify"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/report"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // export writes a report of the period and returns its files.

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"lockstep/audit/mirror"
-	"lockstep/audit/verify"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit/mirror"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // Copies say where the log is copied to.

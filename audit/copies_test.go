@@ -11,10 +11,10 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
-	"lockstep/audit"
-	"lockstep/audit/mirror"
-	"lockstep/audit/verify"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/mirror"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // A log that is put aside and the one that follows it are two in the bucket, and each passes when it is fetched.

@@ -17,9 +17,9 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
-	"lockstep/audit/report"
-	"lockstep/audit/verify"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit/report"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // Export writes a report of a period from the log in dir, signed with its key, as a ZIP archive, and returns what it says. A

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"lockstep/audit/durable"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit/durable"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // copyFiles brings files that came with entries beside the log. What is there already is only marked as needed still.

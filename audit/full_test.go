@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // note is an event of its own.

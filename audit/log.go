@@ -18,7 +18,7 @@ import (
 	"github.com/transparency-dev/tessera/storage/posix"
 	"k8s.io/klog/v2"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // Kept is where entries are until they are in the log.

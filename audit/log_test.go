@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/audit"
-	"lockstep/audit/verify"
-	"lockstep/evidence"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)

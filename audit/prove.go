@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 
-	"lockstep/audit/verify"
-	"lockstep/evidence"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Covered is a table as an entry of coverage records it, with the ranges that can be proven of it.

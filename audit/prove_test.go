@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/audit"
-	"lockstep/audit/verify"
-	"lockstep/digest"
-	"lockstep/evidence"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // orders is the tree of a table of 130 ranges with a thousand keys each.

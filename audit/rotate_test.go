@@ -10,9 +10,9 @@ import (
 
 	notes "golang.org/x/mod/sumdb/note"
 
-	"lockstep/audit"
-	"lockstep/audit/verify"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 func (d *desk) public() string {

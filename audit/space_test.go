@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit"
 )
 
 func TestTheSpaceOfALogIsForecast(t *testing.T) {

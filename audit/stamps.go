@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"lockstep/audit/durable"
-	"lockstep/audit/tsa"
-	"lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/audit/durable"
+	"github.com/lockstep-cdc/lockstep/audit/tsa"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
 )
 
 // Stamps say how checkpoints are time-stamped.

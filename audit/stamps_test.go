@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/audit"
-	"lockstep/audit/tsa"
-	"lockstep/audit/verify"
-	"lockstep/evidence"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/tsa"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // stampedDesk is a log that is time-stamped whenever there is something new, thrice.

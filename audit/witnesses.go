@@ -11,9 +11,9 @@ import (
 
 	"github.com/transparency-dev/tessera/client"
 
-	"lockstep/audit/durable"
-	"lockstep/audit/verify"
-	"lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/audit/durable"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
 )
 
 // Witnesses say who cosigns checkpoints.

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/audit"
-	"lockstep/audit/verify"
-	"lockstep/audit/witness"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // bystander is a witness that can be away.

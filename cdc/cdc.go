@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // TxID names one transaction on every member: the author's end LSN (PostgreSQL), or a GTID.

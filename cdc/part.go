@@ -3,7 +3,7 @@ package cdc
 import (
 	"context"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Order says how a server's order of a table's primary key relates to the order of [digest.Key]. The zero Order is the

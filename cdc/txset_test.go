@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 const (

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/scan"
 )
 
 // What a file that leaves the key out gets.

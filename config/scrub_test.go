@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/scan"
 )
 
 // withScrub is the minimal file with one more key of the group and lines under tables.

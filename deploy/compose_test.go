@@ -14,9 +14,9 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 
-	"lockstep/config"
-	"lockstep/internal/dbtest"
-	"lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 func composed(t *testing.T) *types.Project {

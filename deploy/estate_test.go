@@ -23,11 +23,11 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"golang.org/x/mod/sumdb/note"
 
-	"lockstep/audit/witness"
-	"lockstep/config"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 // pages are what Alertmanager sends: to which address, and which alerts.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"lockstep/config"
+	"github.com/lockstep-cdc/lockstep/config"
 )
 
 // object is what these tests look at of a Kubernetes object.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // run runs a program that is to succeed.

@@ -21,8 +21,8 @@ import (
 	"sync"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Options say what is compared. Match, Exclude, Budget and NewID are required; the other zero values work.

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // memory is a group in memory: a reference and members that replay its log late. Its only clock is the bubble's that a

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // pair is one table on the reference and on one member.

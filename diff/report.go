@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Error says why nothing was compared.

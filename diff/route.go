@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // route is the way by which what the reference writes reaches the member.

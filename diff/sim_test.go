@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // history is one seeded run: an application that writes, members that lag, and rows that somebody changed on a member.

@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Tree is the Merkle tree of a table at the time of a coverage, as it is kept to prove single ranges: a line of JSON that says

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"math"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // AppendBinary appends the encoding of a tree, from which ParseTree makes it again: the number of ranges; then each range's

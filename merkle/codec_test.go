@@ -7,7 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 func TestATreeSurvivesItsEncoding(t *testing.T) {

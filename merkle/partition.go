@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sort"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Partition cuts the key space of one table into half-open ranges that all members share. Range i holds the keys from

@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // keys are short and of few letters, so that drawn ones often are equal, or prefixes of each other.

@@ -6,7 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 func TestEveryRangeIsProven(t *testing.T) {

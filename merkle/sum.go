@@ -14,7 +14,7 @@ import (
 	"fmt"
 	"math/bits"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Sum is the number of rows in a range and the sum of their digests modulo 2^128. The zero Sum is the empty range.

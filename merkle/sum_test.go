@@ -6,8 +6,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // sums draws from all values and, more often than chance would, from those next to a carry.

@@ -7,8 +7,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // evenly returns a tree of n ranges, each with a sum of its own.

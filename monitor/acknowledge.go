@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"lockstep/align"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // Acknowledge notes who has taken a divergence on, and records it. It returns the divergence, or nil if the group has none of

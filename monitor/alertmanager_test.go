@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/config"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // toldOfAlerts are servers whose divergences Alertmanagers are told of.

@@ -8,12 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/align"
-	"lockstep/audit"
-	"lockstep/audit/verify"
-	"lockstep/evidence"
-	"lockstep/internal/cluster"
-	"lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 const audited = "audit: {every: 1m, origin: example.org/lockstep}\n"

@@ -10,10 +10,10 @@ import (
 	"sync"
 	"time"
 
-	"lockstep/align"
-	"lockstep/config"
-	"lockstep/digest"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // CanaryPlan says where lockstep writes rows that differ, to measure how long it takes until they are found.

@@ -5,12 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/align"
-	"lockstep/config"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/monitor"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 const canaryTable = "CREATE TABLE lockstep_canary (id bigint PRIMARY KEY, note varchar(100) NOT NULL);"

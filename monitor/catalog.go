@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // watchCatalogs reads the members' table definitions again and again: not every change of a definition leaves a trace

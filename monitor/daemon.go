@@ -10,14 +10,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"lockstep/alerts"
-	"lockstep/align"
-	"lockstep/audit"
-	"lockstep/cdc"
-	"lockstep/config"
-	"lockstep/digest"
-	"lockstep/store"
-	"lockstep/web"
+	"github.com/lockstep-cdc/lockstep/alerts"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/store"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 // Daemon is all of lockstep by one configuration: groups, their store, the API and the receivers.

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // drillEvery is how often it is asked which ranges of tables without a row index have to be read.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"log/slog"
 
-	"lockstep/cdc"
-	"lockstep/cdc/mysql"
-	"lockstep/cdc/postgres"
-	"lockstep/config"
-	"lockstep/digest"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc/mysql"
+	"github.com/lockstep-cdc/lockstep/cdc/postgres"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // source is what is known of each engine.

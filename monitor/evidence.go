@@ -16,16 +16,16 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/align"
-	"lockstep/audit"
-	"lockstep/audit/mirror"
-	"lockstep/audit/tsa"
-	"lockstep/audit/witness"
-	"lockstep/cdc"
-	"lockstep/config"
-	"lockstep/evidence"
-	"lockstep/merkle"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/mirror"
+	"github.com/lockstep-cdc/lockstep/audit/tsa"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // EvidencePlan says what a group records for auditors.

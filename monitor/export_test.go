@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // ReadInParts has all tables read in parts. It is to be called before Run.

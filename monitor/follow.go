@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 const (

@@ -15,11 +15,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"lockstep/align"
-	"lockstep/config"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 const (

@@ -3,10 +3,10 @@ package monitor
 import (
 	"time"
 
-	"lockstep/alerts"
-	"lockstep/align"
-	"lockstep/config"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/alerts"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // tell makes what keeps the configured receivers informed.

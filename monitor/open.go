@@ -6,11 +6,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/scan"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // Open opens the group's part of the store and loads its ledger. Nothing runs until Run.

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/scan"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // partTime is how long a part of a table that is read for the first time should take.

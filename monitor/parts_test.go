@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/align"
-	"lockstep/internal/cluster"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 // Tables are read in parts while they are written to, and lockstep is stopped in the middle of it, again and again: what

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/align"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 func items(from, to int) string {

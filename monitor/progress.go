@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // scans are the tables that are being read now, for progress bars.

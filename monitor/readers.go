@@ -7,9 +7,9 @@ import (
 	"log/slog"
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/config"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Readers are the members of a group, of which rows are read and nothing else is: no slot, no stream, no store.

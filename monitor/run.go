@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/scan"
 )
 
 // Run watches the group until ctx ends. Nothing that it started is alive when it returns.

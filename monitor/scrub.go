@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // How a scrub goes: the rows of a part of a table are read in one view while a watch notes what the stream does to them.

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/align"
-	"lockstep/internal/cluster"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 // scrub has all rows read again and waits for the end.

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // settleEvery is how often it is looked whether rows are under suspicion, and settleRetry how long after a failure.

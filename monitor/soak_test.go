@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/align"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 func needSoak(t *testing.T) {

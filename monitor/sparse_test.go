@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/config"
-	"lockstep/internal/cluster"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 // withoutRowIndex are servers of which no digests of rows are kept of some tables.

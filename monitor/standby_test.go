@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/config"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 // withMember is a cluster of which one more server is a member.

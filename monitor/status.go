@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/align"
-	"lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/scan"
 )
 
 // publish makes the state of now visible to other goroutines, not more often than they need it.

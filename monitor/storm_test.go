@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/align"
-	"lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
 )
 
 const (

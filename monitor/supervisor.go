@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lockstep/config"
+	"github.com/lockstep-cdc/lockstep/config"
 )
 
 // Supervisor runs a [Daemon] and, when it is told to read the configuration anew, another one in its place. Nothing is lost

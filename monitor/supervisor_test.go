@@ -9,10 +9,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"lockstep/align"
-	"lockstep/config"
-	"lockstep/internal/cluster"
-	"lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 // supervised is lockstep with a configuration that the test changes.

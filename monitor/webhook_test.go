@@ -11,8 +11,8 @@ import (
 	"sync"
 	"testing"
 
-	"lockstep/config"
-	"lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
 )
 
 // hook is a webhook receiver that refuses the first request.

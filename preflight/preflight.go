@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"strings"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // State is what a check came to. The zero State is a failure, so that a forgotten one is never taken for a pass.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/digest"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 func TestScriptHoldsWhatSQLMendsAndTheRestAsComments(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"math"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Load is what a scan would add to.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 func TestScanWaitsForOthers(t *testing.T) {

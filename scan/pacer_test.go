@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 func calmly(context.Context) (Load, error) { return Load{}, nil }

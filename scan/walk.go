@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Walk goes over a table of one member chunk by chunk, in the server's order of its key. What it has passed is all that

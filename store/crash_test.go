@@ -17,10 +17,10 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // advance writes one batch: rows, and the position that they stand for.

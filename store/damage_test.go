@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/digest"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // written makes a directory whose store holds n batches, some in tables and some in the log.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // chain gives events their place in the audit log. Whoever has it locked commits what it has placed before he lets go, so

@@ -9,11 +9,11 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/evidence"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Group is what the store keeps of one replication group. It implements [align.State]: writes gather in a batch, which

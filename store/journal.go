@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Values with many rows are written in a binary form of their own; strings and byte strings have their length before

@@ -8,10 +8,10 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 func drawDigest(t *rapid.T) digest.Digest {

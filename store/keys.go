@@ -3,8 +3,8 @@ package store
 import (
 	"encoding/binary"
 
-	"lockstep/align"
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Keys begin with one byte that says what they hold, then what it belongs to, all numbers big endian:

@@ -6,10 +6,10 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Load reads what the group's ledger is to go on from.

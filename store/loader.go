@@ -6,9 +6,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"lockstep/align"
-	"lockstep/digest"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Loader fills a space with the rows of a scan, beside the group's batches: until the ledger has been told of them they

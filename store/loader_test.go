@@ -6,9 +6,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/digest"
-	"lockstep/merkle"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 func fill(t *testing.T, g *store.Group, numbers ...int) *store.Loader {

@@ -15,7 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // refused opens the store in dir, which must fail with one line that holds all of parts.

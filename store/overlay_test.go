@@ -10,8 +10,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
-	"lockstep/align"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Rows are written, deleted, looked up, iterated over, dropped by the space, committed and lost in any order; what is

@@ -5,7 +5,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // Watched tells, by name, which members of the group have been read before.

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // News counts the commits since the start that opened or resolved divergences. It may be called from any goroutine.

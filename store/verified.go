@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 func (g *Group) verifiedKey(m align.MemberID, t cdc.TableID, after digest.Key) []byte {

@@ -5,7 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // Bounds of what an acknowledgement may say, in characters.

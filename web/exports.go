@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"regexp"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 var digestHex = regexp.MustCompile(`^[0-9a-f]{64}$`)

@@ -23,7 +23,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
-	"lockstep/web"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 // serve has a front answer; what is returned ends it.

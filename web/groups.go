@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // groupJSON is one group as the API shows it. It is part of the product's contract; fields may be added.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"lockstep/align"
-	"lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/audit"
 )
 
 // collector turns the state of the groups into metrics when they are scraped. Keys, positions and ids are never labels.

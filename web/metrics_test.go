@@ -10,8 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"lockstep/align"
-	"lockstep/web"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 func scrape(t *testing.T, h health, groups ...*watched) string {

@@ -3,7 +3,7 @@ package web
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // history counts what divergences have come and gone since the start.

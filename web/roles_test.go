@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/web"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 const exported = `{"by":"","from":"2026-07-01T00:00:00Z","to":"2026-10-01T00:00:00Z","sha256":"` + "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" + `"}`

@@ -7,7 +7,7 @@ import (
 	"mime"
 	"net/http"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // scrubJSON is what POST /api/v1/scrubs takes.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/align"
-	"lockstep/web"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 func TestScrubsAreAskedForAndListed(t *testing.T) {

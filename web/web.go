@@ -18,10 +18,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"lockstep/alerts"
-	"lockstep/align"
-	"lockstep/audit"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/alerts"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // Group is what is served of one replication group. Its methods may be called from any goroutine.

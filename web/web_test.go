@@ -18,12 +18,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"lockstep/alerts"
-	"lockstep/align"
-	"lockstep/audit"
-	"lockstep/cdc"
-	"lockstep/evidence"
-	"lockstep/web"
+	"github.com/lockstep-cdc/lockstep/alerts"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -24,9 +24,9 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"k8s.io/klog/v2"
 
-	"lockstep/audit/mirror"
-	"lockstep/audit/verify"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit/mirror"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 func TestMain(m *testing.M) {

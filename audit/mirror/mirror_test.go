@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/audit/mirror"
+	"github.com/lockstep-cdc/lockstep/audit/mirror"
 )
 
 // copies has a copy succeed.

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 //go:embed report.html.tmpl readme.md controls.md

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // Period is what a report is about.

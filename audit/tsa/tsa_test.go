@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/audit/tsa"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/audit/tsa"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // asks is how an authority is asked.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/transparency-dev/merkle/compact"
 
-	"lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
 )
 
 // anchor is what somebody else has said of a log, with a time: an authority by a time-stamp, or a witness by a cosignature.

@@ -19,8 +19,8 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
 
-	"lockstep/audit/report"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit/report"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // The files of an archive beside those of the report.

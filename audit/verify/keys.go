@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // RotationText is what both keys sign when one of a log follows on the other.

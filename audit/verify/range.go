@@ -10,9 +10,9 @@ import (
 
 	"github.com/transparency-dev/formats/log"
 
-	"lockstep/digest"
-	"lockstep/evidence"
-	"lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // RangeProofType marks a file that holds a [RangeProof].

@@ -14,7 +14,7 @@ import (
 
 	"github.com/transparency-dev/formats/log"
 
-	"lockstep/audit/tsa"
+	"github.com/lockstep-cdc/lockstep/audit/tsa"
 )
 
 // Time-stamps are in a folder of the log: for a checkpoint of so many entries, that and the reply of the authority

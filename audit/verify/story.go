@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // story is what the entries tell, held against itself.

@@ -22,8 +22,8 @@ import (
 	"github.com/transparency-dev/tessera/client"
 	"golang.org/x/mod/sumdb/note"
 
-	"lockstep/audit/witness"
-	"lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
 // Check is one thing that was looked at.

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
 )
 
 // Checkpoints that a witness has cosigned (https://c2sp.org/tlog-cosignature) are in a folder of the log.

@@ -24,7 +24,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sys/unix"
 
-	"lockstep/audit/durable"
+	"github.com/lockstep-cdc/lockstep/audit/durable"
 )
 
 // Server cosigns checkpoints: who holds a log's key cannot show two histories that both are cosigned. It belongs on another

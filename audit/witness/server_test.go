@@ -21,7 +21,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
 )
 
 const origin = "example.org/log"

@@ -7,8 +7,8 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // assembler turns the events of one stream into transactions. It belongs to one goroutine.

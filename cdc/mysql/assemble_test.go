@@ -11,7 +11,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/klauspost/compress/zstd"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 func TestNothingButItsCommitEndsATransaction(t *testing.T) {

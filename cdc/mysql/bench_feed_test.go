@@ -3,7 +3,7 @@ package mysql
 import (
 	"testing"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // BenchmarkFeed reads transactions of one row, and of a thousand, of a table that is watched and of one that is not.

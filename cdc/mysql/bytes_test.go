@@ -8,8 +8,8 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // logWriter makes the events of a log as a server sends them.

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Server implements [cdc.Source]. A server_id can be changed while the server runs, so it is nobody's identity.

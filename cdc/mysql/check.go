@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"lockstep/cdc"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // report is a Report in the making.

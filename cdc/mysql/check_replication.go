@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // upstream is a server that this one replicates from, by one channel.

@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/internal/dbtest"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // replicaSettings make a replica lose or change what it replays.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // account is what we may do on the server.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // settings are global variables of a server. Those of its version or flavour only may be missing.

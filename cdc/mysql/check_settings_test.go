@@ -6,7 +6,7 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 var (

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // administrator is the program that a script of ours is for.

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"lockstep/cdc"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // tableFacts is one table that matches.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/internal/dbtest"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // checkEach runs a test with both flavours.

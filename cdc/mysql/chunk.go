@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // The number of rows of a chunk: at first, and the bounds within which the time that chunks take moves it.

@@ -10,7 +10,7 @@ import (
 
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // plan says how the row images of a table become values of a shape. It belongs to one description of the table in the log,

@@ -7,7 +7,7 @@ import (
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // described is a table with a key and one more column, as the log has it under full metadata.

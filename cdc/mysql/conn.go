@@ -14,7 +14,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/client"
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // silence is how long a server may keep us waiting for the next bytes of an answer: with some statements the first row

@@ -13,9 +13,9 @@ import (
 
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 var scanHasher = digest.NewHasher([32]byte{1, 2, 3})

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 const (

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // group is what was read of the transaction at hand.

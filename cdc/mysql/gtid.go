@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // groupHeader is what the event that opens a group says of it. A group is a transaction, a part of one that XA PREPARE

@@ -6,7 +6,7 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // rowsHeader is a rows event but for its rows

@@ -3,7 +3,7 @@ package mysql
 import (
 	"errors"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Readers of dates and times in row images. There are three sorts: those of today, those of before MySQL 5.6, which

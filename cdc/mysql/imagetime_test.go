@@ -8,7 +8,7 @@ import (
 
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // kindCase is a column as the log and the catalog have it.

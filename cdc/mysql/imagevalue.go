@@ -5,7 +5,7 @@ import (
 	"errors"
 	"math"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Readers of values in row images, other than times. Each is given as many bytes as the plan says, and the column that

@@ -8,7 +8,7 @@ import (
 
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // MySQL's binary JSON (sql-common/json_binary.h in the server's source): a byte for the type, and the value.

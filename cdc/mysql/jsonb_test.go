@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 var jsonShape = digest.Shape{Table: "t", Columns: []digest.Column{{Name: "id", Class: digest.Int}, {Name: "v", Class: digest.JSON}}, Key: []int{0}}

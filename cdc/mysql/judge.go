@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // engines are those that log the changes of their rows, and have rows of their own.

@@ -3,7 +3,7 @@ package mysql
 import (
 	"slices"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // keys holds the keys of one transaction in few pieces of memory, which the transaction's receiver then owns.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 func TestKeysAreWrittenAsTheServerReadsThem(t *testing.T) {

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 var _ cdc.Reader = (*Source)(nil)

@@ -12,11 +12,11 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/internal/dbtest"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // stretch is a binlog file of a real server: what a mixed load wrote, and the rows from before it.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // pinned are the settings that shape values, or would narrow or end what we read. Some exist on one flavour or from some

@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"lockstep/cdc"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // Prepare implements [cdc.Source]. These servers keep their log without being asked to.

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // manyHeld is the length of InnoDB's history list from which on we take reading to suffer: a look at a row goes back

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 var _ cdc.Gauger = (*Source)(nil)

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Progress implements [cdc.Source]. What a server counts as replayed is in its log before it is counted, so the log's end

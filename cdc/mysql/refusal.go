@@ -7,7 +7,7 @@ import (
 
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Errors that only the operator of the server can mend

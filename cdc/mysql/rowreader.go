@@ -7,8 +7,8 @@ import (
 
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // rowReader makes digests of the rows of one table as the binary protocol has them.

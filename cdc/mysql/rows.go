@@ -8,8 +8,8 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // mostMaps is how many descriptions of tables are kept. A server gives a table a new id whenever it opens it again.

@@ -9,9 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // unlogged are settings by which a replica has nothing of what it replays in a log of its own.

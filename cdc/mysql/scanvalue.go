@@ -9,7 +9,7 @@ import (
 
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Values as the binary protocol has them: numbers are numbers, all else is text, in the column's own character set as our

@@ -7,7 +7,7 @@ import (
 
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // What a server gives is held against its log in values_test.go. Here is what no server should give.

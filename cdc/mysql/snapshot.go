@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // snapshot reads rows, without a lock on them and without stopping anybody.

@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // Options say how one member is reached. The zero values of Password and Logger work.

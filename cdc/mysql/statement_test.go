@@ -9,7 +9,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 func TestTokensAreWhatTheServerReads(t *testing.T) {

@@ -3,7 +3,7 @@ package mysql
 import (
 	"context"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Stream implements [cdc.Source].

@@ -13,9 +13,9 @@ import (
 	"github.com/go-mysql-org/go-mysql/client"
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // tail reads a server's stream piece by piece, so that each piece is a resumption of its own.

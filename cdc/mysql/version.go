@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // version is what a server is.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // watchlist says what of a stream is wanted and how it is decoded. Its contents are never changed, only replaced, so that

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Distributed transactions are logged in two groups of their own id each: one at XA PREPARE, with the rows, and one at XA

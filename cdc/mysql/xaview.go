@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // MariaDB puts XA COMMIT into the log first, and then has the engine commit what was prepared, which the place of a

@@ -3,7 +3,7 @@ package postgres
 import (
 	"slices"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // arena holds the keys and column digests of one transaction in few pieces of memory, which the transaction's receiver

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // assembler turns the pgoutput messages of one connection into transactions. It belongs to one goroutine.

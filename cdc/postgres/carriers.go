@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // carrierFacts is one publication of one table, or of a partition of one.

@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // Server implements [cdc.Source]. Only a replication connection tells the timeline at once after a promotion.

@@ -6,9 +6,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 func TestCatalog(t *testing.T) {

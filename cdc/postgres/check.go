@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // report is a Report in the making.

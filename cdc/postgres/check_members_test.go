@@ -6,8 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
-	"lockstep/internal/dbtest"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 func checkConfig(dsn string) (*pgx.ConnConfig, error) { return pgx.ParseConfig(dsn) }

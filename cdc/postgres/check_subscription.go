@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // subscriptionFacts is one subscription of the member's database that carries tables which match.

@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"lockstep/digest"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // tableFacts is one table that matches, as users name it: partitions are folded into their root.

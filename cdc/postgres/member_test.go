@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // servers are shared by the tests of one version: each test makes databases of its own on them.

@@ -3,7 +3,7 @@ package postgres
 import (
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // The message types of protocol version 1, by the names of the protocol's documentation:

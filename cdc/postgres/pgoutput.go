@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // decode reads one pgoutput message of protocol version 1 without streaming or two-phase. Whatever b holds, it returns

@@ -15,9 +15,9 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 var update = flag.Bool("update", false, "capture testdata/pgoutput.hex from a server and write testdata/pgoutput.golden anew")

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // manyHeld is from what age on, in transactions, the oldest snapshot of our database is very old: with so many versions

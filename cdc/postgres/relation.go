@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"lockstep/cdc"
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // relation is a table or partition as the stream describes it. The description holds for one connection, and until the

@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/align"
-	"lockstep/cdc"
-	"lockstep/digest"
-	"lockstep/internal/dbtest"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 const scanRows = 1_000_000

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"sync"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // shown remembers which transactions the stream has shown that readers may not see yet: one that waits for a synchronous

@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // columnType is the type by which a column is printed: a domain is resolved to what it is based on.

@@ -4,7 +4,7 @@ import (
 	"maps"
 	"slices"
 
-	"lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // watchlist says what of a stream is wanted and how it is decoded. It is never changed, only replaced, so that a

@@ -18,7 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/config"
+	"github.com/lockstep-cdc/lockstep/config"
 )
 
 // apiFlags say where a running lockstep answers.

@@ -15,14 +15,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/audit"
-	auditreport "lockstep/audit/report"
-	"lockstep/audit/tsa"
-	"lockstep/audit/verify"
-	"lockstep/audit/witness"
-	"lockstep/config"
-	"lockstep/evidence"
-	"lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/audit"
+	auditreport "github.com/lockstep-cdc/lockstep/audit/report"
+	"github.com/lockstep-cdc/lockstep/audit/tsa"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 func newAuditCommand() *cobra.Command {

@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/audit"
-	"lockstep/audit/verify"
-	"lockstep/audit/witness"
-	"lockstep/evidence"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // auditLog writes a small log into a data_dir and returns a configuration of it.

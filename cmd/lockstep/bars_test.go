@@ -10,8 +10,8 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 
-	"lockstep/align"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // screen is what a terminal was sent.

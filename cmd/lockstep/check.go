@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/config"
-	"lockstep/monitor"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // unreachable is the state of a member that did not answer; the other states are those of preflight.State.

@@ -5,8 +5,8 @@ import (
 	"io"
 	"strings"
 
-	"lockstep/config"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // print shows the lines of one group.

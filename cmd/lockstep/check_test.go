@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // checkFile writes a configuration with one group of the given members, name to DSN, in the order of names.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/config"
-	"lockstep/internal/dbtest"
-	"lockstep/internal/demo"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/demo"
 )
 
 // allEngines is what --engine calls one after the other.

@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/align"
-	"lockstep/config"
-	"lockstep/diff"
-	"lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/diff"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 type diffOptions struct {

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 // hide writes a row on eu-1 whose commit waits for a synchronous replica that never comes, while us-1 replays it at once:

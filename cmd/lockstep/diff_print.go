@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/align"
-	"lockstep/diff"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/diff"
 )
 
 // print shows what a comparison found. With -o json only the divergences are on stdout.

@@ -11,11 +11,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/align"
-	"lockstep/config"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 // replicated is a group of servers under test: eu-1, which is written to, and us-1.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/config"
+	"github.com/lockstep-cdc/lockstep/config"
 )
 
 func main() {

@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/audit"
-	"lockstep/config"
-	"lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 func newAuditProveCommand() *cobra.Command {

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
-	"lockstep/align"
-	"lockstep/config"
-	"lockstep/monitor"
-	"lockstep/web"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 // runFlags are those of lockstep run.

@@ -13,9 +13,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/store"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // runOnce runs `lockstep run` on a configuration that it must refuse.

@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // systemd is a service manager that notes what it is told (sd_notify(3)).

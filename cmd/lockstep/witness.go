@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/audit/witness"
-	"lockstep/web"
+	"github.com/lockstep-cdc/lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 // witnessFlags are those of lockstep audit witness.

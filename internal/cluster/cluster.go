@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/config"
-	"lockstep/internal/dbtest"
-	"lockstep/monitor"
-	"lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // Database is the one that is replicated.

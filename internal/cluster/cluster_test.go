@@ -7,8 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/config"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // members is what both kinds of cluster can do.

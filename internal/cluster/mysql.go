@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"lockstep/config"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // MySQLCluster is a primary of MySQL or MariaDB, the replicas that follow it by GTID, and the configuration by which

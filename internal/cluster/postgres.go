@@ -7,8 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"lockstep/config"
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // Cluster is a PostgreSQL publisher, its logical subscribers, and the configuration by which lockstep watches them.

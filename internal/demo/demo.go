@@ -16,12 +16,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"lockstep/align"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/internal/load"
-	"lockstep/monitor"
-	"lockstep/web"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 // Options of a demo. Engine must be set; with nothing else it prints text for people.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/internal/dbtest"
-	"lockstep/internal/demo"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/demo"
 )
 
 // play runs the demo and requires that lockstep did as it promises.

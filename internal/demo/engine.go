@@ -3,10 +3,10 @@ package demo
 import (
 	"context"
 
-	"lockstep/config"
-	"lockstep/internal/cluster"
-	"lockstep/internal/dbtest"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 // Engine is a database that the demo can be played on. The zero value is none.

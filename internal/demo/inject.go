@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // inject makes one difference and waits until lockstep has said of it exactly what it should.

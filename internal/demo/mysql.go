@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
 )
 
 // mysql is the stage on MySQL, whose replicas fire no triggers for rows that they apply.

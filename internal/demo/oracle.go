@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"lockstep/align"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 // contents returns, by key, a hash of each row that a member has of a table.

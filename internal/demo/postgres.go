@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
 )
 
 // postgres is the stage on PostgreSQL.

@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	"lockstep/align"
+	"github.com/lockstep-cdc/lockstep/align"
 )
 
 // printer tells the story, in words or as JSON, one object a line.

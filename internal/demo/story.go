@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"lockstep/align"
-	"lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
 // injection is one difference made on purpose, and what lockstep is to say of it.

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-const module = "lockstep/"
+const module = "github.com/lockstep-cdc/lockstep/"
 
 // below is everything under monitor, in the order of the layers.
 const below = "digest merkle evidence preflight cdc align store cdc/postgres cdc/mysql scan alerts audit audit/mirror audit/tsa audit/witness web"

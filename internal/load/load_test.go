@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // group is a server that is written to and one that replicates it.
