@@ -9,7 +9,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT  := $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
 
 ARGS     ?=#       of `lockstep demo`
-PKG      ?= ./monitor ./internal/demo ./cdc/mysql ./...# packages to test, those that take longest first
+PKG      ?= ./daemon ./internal/demo ./cdc/mysql ./...# packages to test, those that take longest first
 RACE     ?= -race# empty: without the race detector
 TIMEOUT  ?= 14m#   of one package's tests
 FUZZTIME ?= 20s#   for each fuzz target

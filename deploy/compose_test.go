@@ -15,8 +15,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
-	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 func composed(t *testing.T) *types.Project {
@@ -178,10 +178,10 @@ func TestWhatIsComposedWorks(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Alerts = config.Alerts{}
-	var d *monitor.Daemon
+	var d *daemon.Daemon
 	var refused error
 	err = dbtest.WaitFor(t.Context(), "lockstep to start, once the replicas have their tables", func(context.Context) (bool, error) {
-		d, refused = monitor.Start(t.Context(), c, monitor.DaemonOptions{Version: "test"})
+		d, refused = daemon.Start(t.Context(), c, daemon.Options{Version: "test"})
 		return refused == nil, nil
 	})
 	if err != nil {

@@ -25,9 +25,9 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/audit/witness"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
-	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 // pages are what Alertmanager sends: to which address, and which alerts.
@@ -148,7 +148,7 @@ func (e *estate) start(c *config.Config) {
 	own := *c
 	own.Alerts = config.Alerts{Alertmanager: []config.Alertmanager{{URL: e.alertmanager}}, Watchdog: true}
 	log := slog.New(slog.DiscardHandler)
-	d, err := monitor.Start(e.Context(), &own, monitor.DaemonOptions{Version: "test", Logger: log})
+	d, err := daemon.Start(e.Context(), &own, daemon.Options{Version: "test", Logger: log})
 	if err != nil {
 		e.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func (e *estate) start(c *config.Config) {
 }
 
 // serve has lockstep answer HTTP, as long as it runs, and returns where.
-func serve(t *testing.T, d *monitor.Daemon) string {
+func serve(t *testing.T, d *daemon.Daemon) string {
 	s := httptest.NewServer(d.API())
 	t.Cleanup(s.Close)
 	return s.URL

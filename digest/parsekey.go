@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -157,4 +158,23 @@ func parseMoment(class Class, date, rest []byte) ([]byte, error) {
 		return nil, errKeySyntax
 	}
 	return appendInt(date, us), nil
+}
+
+// ParseBound returns the key that JSON describes: an object of all its columns or, of a key of one column, its value.
+func (s Shape) ParseBound(data json.RawMessage) (Key, error) {
+	if data == nil {
+		return nil, nil
+	}
+	if len(s.Key) != 1 || data[0] == '{' {
+		return s.ParseKey(data)
+	}
+	column := s.Columns[s.Key[0]]
+	if data[0] != '"' && (column.Class == Text || column.Class == Verbatim) {
+		data = json.RawMessage(strconv.Quote(string(data))) // 7 as a text
+	}
+	object, err := json.Marshal(map[string]json.RawMessage{column.Name: data})
+	if err != nil {
+		return nil, fmt.Errorf("table %s: key: %w", s.Table, err)
+	}
+	return s.ParseKey(object)
 }

@@ -4,16 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
-	"github.com/lockstep-cdc/lockstep/config"
-	"github.com/lockstep-cdc/lockstep/digest"
-	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // CanaryPlan says where lockstep writes rows that differ, to measure how long it takes until they are found.
@@ -21,10 +16,13 @@ type CanaryPlan struct {
 	Table string // (id bigint primary key, note text), of a plain name; empty: there is none
 	Every time.Duration
 	Into  func(member string) bool
+	// Patience is how long after the lag budget a canary may be found; 0: a minute.
+	Patience time.Duration
 }
 
 const (
-	canaryHint     = "the table is to have columns (id bigint PRIMARY KEY, note text), and lockstep's role the rights to SELECT, INSERT and DELETE"
+	// CanaryHint says what it takes to write a canary.
+	CanaryHint     = "the table is to have columns (id bigint PRIMARY KEY, note text), and lockstep's role the rights to SELECT, INSERT and DELETE"
 	canaryNote     = "written by lockstep to see how fast it is found"
 	canaryPatience = time.Minute     // after the lag budget
 	canaryLook     = 5 * time.Second // between two looks at whether a canary can be written
@@ -96,7 +94,7 @@ func (g *Group) sing(ctx context.Context, f *feed) error {
 		switch {
 		case err != nil:
 			g.log.Error("no canary could be written", "member", f.Name, "table", plan.Table, "err", err.Error(),
-				"hint", canaryHint)
+				"hint", CanaryHint)
 		case took == 0:
 			g.log.Error("a canary was not found", "member", f.Name, "table", plan.Table, "within", g.canaryTime().String())
 		default:
@@ -134,7 +132,7 @@ func (g *Group) inStep(f *feed, table string) bool {
 
 // canaryTime is how long after its commit a row may be found.
 func (g *Group) canaryTime() time.Duration {
-	return g.opt.Budget(g.opt.Canary.Table) + g.canaryPatience
+	return g.opt.Budget(g.opt.Canary.Table) + g.opt.Canary.Patience
 }
 
 // singOnce writes a row and takes it away again, once it was found or cannot be expected to be found any more: that took 0.
@@ -169,32 +167,17 @@ func (g *Group) clearCanaries(ctx context.Context, f *feed) error {
 	return f.Source.Execute(ctx, takeCanaries(g.opt.Canary.Table))
 }
 
+// CanaryStatements write a canary of that id into a table, and take away those that are there.
+func CanaryStatements(table string, id int64) []string {
+	return []string{writeCanary(table, id), takeCanaries(table)}
+}
+
 func writeCanary(table string, id int64) string {
 	return fmt.Sprintf("INSERT INTO %s (id, note) VALUES (%d, '%s')", table, id, canaryNote)
 }
 
 func takeCanaries(table string) string {
 	return fmt.Sprintf("DELETE FROM %s WHERE note = '%s'", table, canaryNote)
-}
-
-// checkCanary has the member say whether a canary can be written: to explain a statement takes the rights to run it.
-func checkCanary(ctx context.Context, g *config.Group, m *config.Member) preflight.Check {
-	table := g.Canary.Table
-	check := preflight.Check{Subject: "canary " + table, State: preflight.OK, Detail: "can be written and taken away"}
-	s, err := newSource(g, m, digest.NewHasher([32]byte{}), slog.New(slog.DiscardHandler))
-	if err == nil {
-		defer s.Close()
-	}
-	for _, statement := range []string{writeCanary(table, 1), takeCanaries(table)} {
-		if err == nil {
-			err = s.Execute(ctx, "EXPLAIN "+statement)
-		}
-	}
-	if err != nil {
-		detail := strings.TrimPrefix(preflight.OneLine(err.Error()), "member "+m.Name+": ") // which the check's line has
-		check.State, check.Detail, check.Hint = preflight.Warn, detail, canaryHint
-	}
-	return check
 }
 
 // clearLater does so while lockstep ends. What it cannot is done before the next canary.

@@ -84,7 +84,7 @@ func (g *Group) readCatalogs(ctx context.Context) bool {
 // earlier, for what it shows of a table without an epoch is passed over.
 func (g *Group) take(f *feed, tables map[string]cdc.Table) {
 	for name, t := range tables {
-		tables[name] = judgeSparse(judgeHidden(t, g.scrubEvery(name)), g.sparse(name))
+		tables[name] = Watchable(t, g.scrubEvery(name), !g.sparse(name))
 	}
 	first := f.defined == nil
 	f.defined = tables
@@ -97,6 +97,11 @@ func (g *Group) take(f *feed, tables map[string]cdc.Table) {
 		}
 	}
 	close(f.decodable)
+}
+
+// Watchable returns a table with the problem that it has for being watched in the way that it is to be, if it has one.
+func Watchable(t cdc.Table, scrubEvery time.Duration, rowIndex bool) cdc.Table {
+	return judgeSparse(judgeHidden(t, scrubEvery), !rowIndex)
 }
 
 // judgeHidden refuses a table whose log leaves out changes, unless its rows are read again.

@@ -1,5 +1,5 @@
 // Package monitor runs one replication group: it reads every member's change stream, feeds the ledger, keeps the state,
-// and says what it finds. It owns the goroutines; see group.go for which there are.
+// and says what it finds. It owns the goroutines; see run.go for which there are.
 package monitor
 
 import (
@@ -27,6 +27,8 @@ type Options struct {
 	Budget      func(table string) time.Duration
 	MaxInFlight int
 	RangeRows   int64 // 0: the ledger's default
+	// PartsFrom is how many rows of a table are too many for one snapshot; 0: two million. Negative: all tables are read in parts.
+	PartsFrom int64
 	// RowIndex reports whether a digest of each row of a table is kept. nil: of all.
 	RowIndex func(table string) bool
 	Scrub    ScrubPlan
@@ -45,7 +47,6 @@ type Member struct {
 	Source cdc.Source
 	// ScanOnly says that the member's stream is not read; its rows are held against the reference's.
 	ScanOnly bool
-	unmet    bool // it has not said yet who it is
 }
 
 // Group watches one replication group.
@@ -69,14 +70,11 @@ type Group struct {
 	commands chan command
 	redefine chan struct{} // asks for the catalogs to be read now; holds one request
 
-	status         atomic.Pointer[align.GroupStatus]
-	scans          scans
-	rows           map[align.MemberID]*atomic.Int64 // changes applied
-	canaryPatience time.Duration
-	opened         time.Time
-	recorder       recorder
-	// partsFrom is how many rows of a table are too many for one snapshot.
-	partsFrom int64
+	status   atomic.Pointer[align.GroupStatus]
+	scans    scans
+	rows     map[align.MemberID]*atomic.Int64 // changes applied
+	opened   time.Time
+	recorder recorder
 	// scanned counts the rows that scrubs have read.
 	scanned  map[align.MemberID]*atomic.Int64
 	requests requests

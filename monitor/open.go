@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -18,6 +19,8 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
+	opt.PartsFrom = cmp.Or(opt.PartsFrom, partsFrom)
+	opt.Canary.Patience = cmp.Or(opt.Canary.Patience, canaryPatience)
 	state, err := st.Group(opt.Name)
 	if err != nil {
 		return nil, err
@@ -46,11 +49,9 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		rows:      make(map[align.MemberID]*atomic.Int64),
 		scanned:   make(map[align.MemberID]*atomic.Int64),
 		broken:    make(chan error, 1),
-		partsFrom: partsFrom,
 
-		canaryPatience: canaryPatience,
-		opened:         time.Now(),
-		recorder:       recorder{plan: opt.Evidence, gaps: make(map[[2]string]*gap), told: make(map[string]telling)},
+		opened:   time.Now(),
+		recorder: recorder{plan: opt.Evidence, gaps: make(map[[2]string]*gap), told: make(map[string]telling)},
 	}
 	names := make(map[align.MemberID]string)
 	for _, m := range opt.Members {

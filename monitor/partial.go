@@ -1,6 +1,8 @@
 package monitor
 
-import "github.com/lockstep-cdc/lockstep/cdc"
+import (
+	"github.com/lockstep-cdc/lockstep/cdc"
+)
 
 // markPartial keeps tables from being compared of which a lane carries only a part, because someone wants it so: what is
 // left out would look like a difference.

@@ -2,17 +2,14 @@ package monitor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
-	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 // requests are scrubs that somebody has asked for. They may be reached from any goroutine.
@@ -68,11 +65,11 @@ func (g *Group) bound(r *align.ScrubRequest) error {
 		if epoch.Shape.Table != r.Tables[0] {
 			continue
 		}
-		first, err := parseBound(epoch.Shape, r.FirstKey)
+		first, err := epoch.Shape.ParseBound(r.FirstKey)
 		if err != nil {
 			return err
 		}
-		last, err := parseBound(epoch.Shape, r.LastKey)
+		last, err := epoch.Shape.ParseBound(r.LastKey)
 		if err != nil {
 			return err
 		}
@@ -83,25 +80,6 @@ func (g *Group) bound(r *align.ScrubRequest) error {
 		return nil
 	}
 	return fmt.Errorf("table %s was not read yet: ask again once it is verified", r.Tables[0])
-}
-
-// parseBound returns the key that JSON describes: an object of all its columns or, of a key of one column, its value.
-func parseBound(s digest.Shape, data json.RawMessage) (digest.Key, error) {
-	if data == nil {
-		return nil, nil
-	}
-	if len(s.Key) != 1 || data[0] == '{' {
-		return s.ParseKey(data)
-	}
-	column := s.Columns[s.Key[0]]
-	if data[0] != '"' && (column.Class == digest.Text || column.Class == digest.Verbatim) {
-		data = json.RawMessage(strconv.Quote(string(data))) // 7 as a text
-	}
-	object, err := json.Marshal(map[string]json.RawMessage{column.Name: data})
-	if err != nil {
-		return nil, fmt.Errorf("table %s: key: %w", s.Table, err)
-	}
-	return s.ParseKey(object)
 }
 
 // asked returns the part of a table on a member that was read longest ago among what is asked for and was not read since,

@@ -253,3 +253,9 @@ func (g *Group) do(ctx context.Context, f func() error) error {
 		return ctx.Err()
 	}
 }
+
+// Inspect runs f on the goroutine that owns the ledger, which must not be kept. It may be called from any goroutine while
+// Run runs.
+func (g *Group) Inspect(ctx context.Context, f func(*align.Ledger) error) error {
+	return g.do(ctx, func() error { return f(g.ledger) })
+}

@@ -39,7 +39,7 @@ func (g *Group) scan(ctx context.Context, f *feed) error {
 		if len(jobs) == 0 {
 			continue
 		}
-		if jobs[0].inParts(g.partsFrom) {
+		if jobs[0].inParts(g.opt.PartsFrom) {
 			err = g.scanInParts(ctx, f, jobs[0])
 		} else {
 			err = g.scanJobs(ctx, f, jobs)
@@ -74,7 +74,7 @@ func (g *Group) wanted(ctx context.Context, f *feed) ([]job, error) {
 			epoch := g.ledger.Epochs()[due.At.Table]
 			table, ok := f.defined[epoch.Shape.Table]
 			j := job{due.At, epoch, table, due.Scan}
-			alone := j.inParts(g.partsFrom)
+			alone := j.inParts(g.opt.PartsFrom)
 			if !ok || alone && len(jobs) > 0 {
 				continue
 			}

@@ -21,8 +21,8 @@ import (
 	"github.com/lockstep-cdc/lockstep/audit/verify"
 	"github.com/lockstep-cdc/lockstep/audit/witness"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/evidence"
-	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 func newAuditCommand() *cobra.Command {
@@ -71,7 +71,7 @@ func printKey(cmd *cobra.Command, path string, of func(dir string) (string, erro
 	if err != nil {
 		return usageError(err)
 	}
-	key, err := of(monitor.AuditDir(c))
+	key, err := of(daemon.AuditDir(c))
 	if err != nil {
 		return undeterminedError(err)
 	}
@@ -286,7 +286,7 @@ func writeReport(cmd *cobra.Command, c *config.Config, p auditreport.Period, out
 	}
 	defer os.Remove(f.Name()) // gone, if all went well
 	sum := sha256.New()
-	r, err := audit.Export(cmd.Context(), monitor.AuditDir(c), p, version, io.MultiWriter(f, sum))
+	r, err := audit.Export(cmd.Context(), daemon.AuditDir(c), p, version, io.MultiWriter(f, sum))
 	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return nil, "", err
 	}

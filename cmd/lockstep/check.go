@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-cdc/lockstep/config"
-	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
@@ -122,7 +122,7 @@ func askMembers(ctx context.Context, g config.Group, timeout time.Duration) ([]*
 		asking.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			reports[i], errs[i] = monitor.Check(ctx, &g, &m)
+			reports[i], errs[i] = daemon.Check(ctx, &g, &m)
 		})
 	}
 	asking.Wait()

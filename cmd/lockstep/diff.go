@@ -12,6 +12,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/diff"
 	"github.com/lockstep-cdc/lockstep/monitor"
 )
@@ -129,7 +130,7 @@ func (o diffOptions) choose(c *config.Config) ([]config.Group, error) {
 
 // compare compares one group and prints what it finds.
 func (o diffOptions) compare(ctx context.Context, g *config.Group, stdout, stderr io.Writer) (int, error) {
-	readers, err := monitor.OpenReaders(ctx, g, o.members, nil)
+	readers, err := daemon.OpenReaders(ctx, g, o.members, nil)
 	if err != nil {
 		return codeOf(startError(err)), err
 	}
@@ -153,7 +154,7 @@ func (o diffOptions) compare(ctx context.Context, g *config.Group, stdout, stder
 }
 
 // options say what is compared in a group.
-func (o diffOptions) options(g *config.Group, readers *monitor.Readers) (diff.Options, error) {
+func (o diffOptions) options(g *config.Group, readers *daemon.Readers) (diff.Options, error) {
 	options := diff.Options{
 		Group:     g.Name,
 		Reference: diff.Member{Name: readers.Reference, Reader: readers.Members[readers.Reference]},

@@ -9,7 +9,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/config"
-	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/daemon"
 )
 
 func newAuditProveCommand() *cobra.Command {
@@ -48,7 +48,7 @@ ranges that it can be asked for are listed. What is printed holds the keys at th
 		if err != nil {
 			return usageError(err)
 		}
-		covered, err := audit.ReadCovered(cmd.Context(), monitor.AuditDir(c), at, table)
+		covered, err := audit.ReadCovered(cmd.Context(), daemon.AuditDir(c), at, table)
 		if err != nil {
 			return undeterminedError(err)
 		}

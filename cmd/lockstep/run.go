@@ -11,14 +11,14 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	sdnotify "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
-	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
@@ -94,15 +94,15 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return errors.Join(usageError(err), front.Close())
 	}
-	var current atomic.Pointer[monitor.Daemon]
-	supervisor := monitor.NewSupervisor(load, monitor.DaemonOptions{Version: version, Logger: log}, func(d *monitor.Daemon) {
+	var current atomic.Pointer[daemon.Daemon]
+	supervisor := daemon.NewSupervisor(load, daemon.Options{Version: version, Logger: log}, func(d *daemon.Daemon) {
 		current.Store(d)
 		front.Use(d.API())
 		log.Info("lockstep watches", "listen", front.Addr(), "groups", len(d.Groups()), "version", version)
-		tellSystemd(log, daemon.SdNotifyReady)
+		tellSystemd(log, sdnotify.SdNotifyReady)
 	})
 	front.Reload = supervisor.Reload
-	d, err := monitor.Start(ctx, cfg, supervisor.Options)
+	d, err := daemon.Start(ctx, cfg, supervisor.Options)
 	if err != nil {
 		return errors.Join(startError(err), front.Close())
 	}
@@ -132,11 +132,11 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 }
 
 // reloadOnHangup has the configuration read anew on each SIGHUP. What is wrong with it is logged.
-func reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, s *monitor.Supervisor, log *slog.Logger) error {
+func reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, s *daemon.Supervisor, log *slog.Logger) error {
 	for {
 		select {
 		case <-ctx.Done():
-			tellSystemd(log, daemon.SdNotifyStopping)
+			tellSystemd(log, sdnotify.SdNotifyStopping)
 			return ctx.Err()
 		case <-hangups:
 		}
@@ -144,13 +144,13 @@ func reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, s *monitor.Su
 		if err := s.Reload(ctx); err == nil {
 			log.Info("the configuration was taken in")
 		}
-		tellSystemd(log, daemon.SdNotifyReady)
+		tellSystemd(log, sdnotify.SdNotifyReady)
 	}
 }
 
-// startError gives an error of monitor.Start the exit code that it deserves.
+// startError gives an error of daemon.Start the exit code that it deserves.
 func startError(err error) error {
-	var start *monitor.StartError
+	var start *daemon.StartError
 	switch {
 	case !errors.As(err, &start):
 		return usageError(err)

@@ -10,13 +10,13 @@ import (
 	"net/http/pprof"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	sdnotify "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 )
 
 // tellSystemd tells the service manager how lockstep is, if it runs under one (sd_notify(3)).
 func tellSystemd(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
+	if _, err := sdnotify.SdNotify(false, state); err != nil {
 		log.Warn("systemd could not be told how lockstep is", "err", err.Error())
 	}
 }
@@ -25,9 +25,9 @@ func tellSystemd(log *slog.Logger, state string) {
 func reloading() string {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return daemon.SdNotifyReloading
+		return sdnotify.SdNotifyReloading
 	}
-	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000)
+	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sdnotify.SdNotifyReloading, now.Nano()/1000)
 }
 
 // profiles serves Go's profiles on an address of its own. An empty one: it does nothing.

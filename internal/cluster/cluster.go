@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
-	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
@@ -91,7 +91,7 @@ func (w *Watched) index(name string) (int, error) {
 func (w *Watched) mend(ctx context.Context, exec func(ctx context.Context, member string, statements ...string) error) error {
 	g := &w.Config.Groups[0]
 	for i := range g.Members {
-		report, err := monitor.Check(ctx, g, &g.Members[i])
+		report, err := daemon.Check(ctx, g, &g.Members[i])
 		if err != nil {
 			return err
 		}

@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/internal/load"
-	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
@@ -70,7 +70,7 @@ type demo struct {
 	stage   stage
 	tables  map[string]table // of the load, by name
 	load    *load.Load
-	daemon  *monitor.Daemon
+	daemon  *daemon.Daemon
 	front   *web.Front
 	summary Summary
 	claimed map[string]bool // ids of divergences that an injection explains
@@ -130,12 +130,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 
 // watch starts lockstep and plays the story.
 func (d *demo) watch(ctx context.Context) (err error) {
-	options := monitor.DaemonOptions{Version: "demo", Logger: d.opt.Logger, OnNotice: d.notice}
+	options := daemon.Options{Version: "demo", Logger: d.opt.Logger, OnNotice: d.notice}
 	c := d.stage.Configuration()
 	if d.front, err = web.Listen(ctx, c.Listen, "", d.opt.Logger); err != nil {
 		return err
 	}
-	if d.daemon, err = monitor.Start(ctx, c, options); err != nil {
+	if d.daemon, err = daemon.Start(ctx, c, options); err != nil {
 		return errors.Join(err, d.front.Close())
 	}
 	d.front.Use(d.daemon.API())

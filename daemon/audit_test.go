@@ -1,4 +1,4 @@
-package monitor_test
+package daemon_test
 
 import (
 	"encoding/json"
@@ -11,9 +11,9 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
-	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 const audited = "audit: {every: 1m, origin: example.org/lockstep}\n"
@@ -21,7 +21,7 @@ const audited = "audit: {every: 1m, origin: example.org/lockstep}\n"
 // verifyLog has the audit log pass, which nobody writes any more, and returns the result and all entries.
 func verifyLog(t *testing.T, c servers) (*verify.Result, []*evidence.Entry) {
 	t.Helper()
-	dir := monitor.AuditDir(c.Configuration())
+	dir := daemon.AuditDir(c.Configuration())
 	public, err := audit.PublicKey(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestChangesOfTheScopeAreRecorded(t *testing.T) {
 // provenOffline holds a proof against the public key alone.
 func provenOffline(t *testing.T, c *cluster.Cluster, proof *verify.RangeProof) {
 	t.Helper()
-	key, err := audit.PublicKey(monitor.AuditDir(c.Configuration()))
+	key, err := audit.PublicKey(daemon.AuditDir(c.Configuration()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 			continue
 		}
 		proven++
-		covered, err := audit.ReadCovered(t.Context(), monitor.AuditDir(c.Configuration()), e.Seq, "public.items")
+		covered, err := audit.ReadCovered(t.Context(), daemon.AuditDir(c.Configuration()), e.Seq, "public.items")
 		if err != nil {
 			t.Error(err)
 			continue

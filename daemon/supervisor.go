@@ -1,4 +1,4 @@
-package monitor
+package daemon
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 // in between: all state is in the store. If the new one cannot start, the one before does again.
 type Supervisor struct {
 	Load    func() (*config.Config, error)
-	Options DaemonOptions
+	Options Options
 	// Serve is told which Daemon there is now.
 	Serve func(*Daemon)
 
@@ -40,7 +40,7 @@ func (r reload) answer(err error) {
 }
 
 // NewSupervisor returns a Supervisor that was not started. Its Options.LastReload is set.
-func NewSupervisor(load func() (*config.Config, error), o DaemonOptions, serve func(*Daemon)) *Supervisor {
+func NewSupervisor(load func() (*config.Config, error), o Options, serve func(*Daemon)) *Supervisor {
 	s := &Supervisor{Load: load, Options: o, Serve: serve, reloads: make(chan reload)}
 	s.Options.LastReload = func() Reload { return *s.last.Load() }
 	s.note(nil)

@@ -1,4 +1,4 @@
-package monitor
+package daemon
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 // Readers are the members of a group, of which rows are read and nothing else is: no slot, no stream, no store.
@@ -24,7 +25,7 @@ func OpenReaders(ctx context.Context, g *config.Group, only []string, log *slog.
 	rand.Read(secret[:]) // never fails: crypto/rand
 	hasher := digest.NewHasher(secret)
 	r := &Readers{Reference: g.Reference, Members: map[string]cdc.Member{}}
-	var candidates []Member
+	var candidates []monitor.Member
 	for _, m := range g.Members {
 		if r.Reference != "" && m.Name != r.Reference && len(only) > 0 && !slices.Contains(only, m.Name) {
 			continue // the others are needed to find the reference
@@ -37,7 +38,7 @@ func OpenReaders(ctx context.Context, g *config.Group, only []string, log *slog.
 			return nil, fmt.Errorf("group %s: member %s: %w", g.Name, m.Name, err)
 		}
 		r.Members[m.Name] = s
-		candidates = append(candidates, Member{Name: m.Name, Source: s, ScanOnly: scanOnly})
+		candidates = append(candidates, monitor.Member{Name: m.Name, Source: s, ScanOnly: scanOnly})
 	}
 	if r.Reference != "" {
 		return r, nil
@@ -51,7 +52,7 @@ func OpenReaders(ctx context.Context, g *config.Group, only []string, log *slog.
 }
 
 // findAmong finds the reference, which is no physical standby.
-func findAmong(ctx context.Context, members []Member) (string, error) {
+func findAmong(ctx context.Context, members []monitor.Member) (string, error) {
 	for i := range members {
 		server, err := members[i].Source.Server(ctx)
 		if err != nil {

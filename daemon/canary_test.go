@@ -1,4 +1,4 @@
-package monitor_test
+package daemon_test
 
 import (
 	"strings"
@@ -7,9 +7,9 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
-	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
@@ -44,7 +44,7 @@ func (w *watch) checksCanary(mend, lacks string) {
 	g := w.c.Configuration().Groups[0]
 	check := func(member, table string) (found []preflight.Check) {
 		g.Canary.Table = table
-		r, err := monitor.Check(w.t.Context(), &g, g.Member(member))
+		r, err := daemon.Check(w.t.Context(), &g, g.Member(member))
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package monitor_test
+package daemon_test
 
 import (
 	"bytes"
@@ -106,7 +106,7 @@ func (w *watch) checkDigests() {
 		}
 		return true
 	})
-	all, err := w.daemon.Groups()[0].Digests(ctx)
+	all, err := w.daemon.Digests(ctx)
 	if err != nil {
 		w.t.Fatal(err)
 	}

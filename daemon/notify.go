@@ -1,4 +1,4 @@
-package monitor
+package daemon
 
 import (
 	"time"
@@ -90,11 +90,11 @@ func (d *Daemon) expected(c *config.Group) func(*align.Divergence, digest.Shape)
 
 // among reports whether all ranges lie between the keys of expected writes.
 func among(s digest.Shape, e config.Expected, ranges []align.Range) (bool, error) {
-	first, err := parseBound(s, e.FirstKey)
+	first, err := s.ParseBound(e.FirstKey)
 	if err != nil {
 		return false, err
 	}
-	last, err := parseBound(s, e.LastKey)
+	last, err := s.ParseBound(e.LastKey)
 	if err != nil {
 		return false, err
 	}

@@ -1,4 +1,4 @@
-package monitor_test
+package daemon_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/monitor"
@@ -22,7 +23,7 @@ import (
 type watch struct {
 	t      *testing.T
 	c      servers
-	daemon *monitor.Daemon
+	daemon *daemon.Daemon
 	stop   func()
 	// inParts has all tables read in parts, and resumed counts the scans that went on after an interruption.
 	inParts bool
@@ -75,15 +76,15 @@ func startWatch(t *testing.T, c servers) *watch {
 func (w *watch) start() {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(testLog{w}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	d, err := monitor.Start(w.t.Context(), w.c.Configuration(), monitor.DaemonOptions{Version: "test", Logger: log})
+	options := daemon.Options{Version: "test", Logger: log}.Tuned(func(o *monitor.Options) {
+		o.Canary.Patience = w.canaryPatience
+		if w.inParts {
+			o.PartsFrom = -1 // also of tables of which the server does not know how many rows they have
+		}
+	})
+	d, err := daemon.Start(w.t.Context(), w.c.Configuration(), options)
 	if err != nil {
 		w.t.Fatal(err)
-	}
-	if w.canaryPatience != 0 {
-		d.CanaryPatience(w.canaryPatience)
-	}
-	if w.inParts {
-		d.ReadInParts()
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	done := make(chan error, 1)

@@ -1,7 +1,6 @@
-package monitor
+package daemon
 
 import (
-	"context"
 	"log/slog"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -9,7 +8,6 @@ import (
 	"github.com/lockstep-cdc/lockstep/cdc/postgres"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/digest"
-	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // source is what is known of each engine.
@@ -24,20 +22,6 @@ func newSource(g *config.Group, m *config.Member, h *digest.Hasher, log *slog.Lo
 		return postgres.New(postgresOptions(g, m, log), h)
 	}
 	return mysql.New(mysqlOptions(g, m, log), h)
-}
-
-// Check looks at everything that lockstep needs of a member. It changes nothing. A server that refuses the connection is
-// a failed check; an error is for a member that could not be asked.
-func Check(ctx context.Context, g *config.Group, m *config.Member) (r *preflight.Report, err error) {
-	if g.Engine == config.Postgres {
-		r, err = postgresOptions(g, m, nil).Check(ctx, g.Tables.Match)
-	} else {
-		r, err = mysqlOptions(g, m, nil).Check(ctx, g.Tables.Match)
-	}
-	if err == nil && r.Copies && g.Canary.Into(*m) {
-		r.Add(checkCanary(ctx, g, m))
-	}
-	return r, err
 }
 
 func postgresOptions(g *config.Group, m *config.Member, log *slog.Logger) postgres.Options {

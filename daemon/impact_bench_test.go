@@ -1,4 +1,4 @@
-package monitor_test
+package daemon_test
 
 import (
 	"context"
@@ -17,9 +17,9 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
-	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 const (
@@ -50,7 +50,7 @@ func BenchmarkLoadBesideAScrub(b *testing.B) {
 		"INSERT INTO accounts SELECT i, 0 FROM generate_series(1, 10000) i"))
 	must(c.WaitCaughtUp(b.Context()))
 	servers := configured{c, func(g *config.Group) { g.Scrub.Every = -1 }}
-	d, err := monitor.Start(b.Context(), servers.Configuration(), monitor.DaemonOptions{Version: "bench"})
+	d, err := daemon.Start(b.Context(), servers.Configuration(), daemon.Options{Version: "bench"})
 	must(err)
 	ctx, stop := context.WithCancel(b.Context())
 	ended := make(chan error, 1)

@@ -1,4 +1,4 @@
-package monitor_test
+package daemon_test
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package monitor_test
+package daemon_test
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
-	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 // supervised is lockstep with a configuration that the test changes.
@@ -20,8 +20,8 @@ type supervised struct {
 	*watch
 	next       atomic.Pointer[config.Config]
 	unreadable atomic.Pointer[error]
-	now        atomic.Pointer[monitor.Daemon]
-	supervisor *monitor.Supervisor
+	now        atomic.Pointer[daemon.Daemon]
+	supervisor *daemon.Supervisor
 }
 
 func supervise(t *testing.T, c *cluster.Cluster) *supervised {
@@ -32,9 +32,9 @@ func supervise(t *testing.T, c *cluster.Cluster) *supervised {
 		}
 		return s.next.Load(), nil
 	}
-	options := monitor.DaemonOptions{Version: "test", Logger: slog.New(slog.NewTextHandler(testLog{s.watch}, nil))}
-	s.supervisor = monitor.NewSupervisor(load, options, func(d *monitor.Daemon) { s.now.Store(d) })
-	d, err := monitor.Start(t.Context(), c.Config, s.supervisor.Options)
+	options := daemon.Options{Version: "test", Logger: slog.New(slog.NewTextHandler(testLog{s.watch}, nil))}
+	s.supervisor = daemon.NewSupervisor(load, options, func(d *daemon.Daemon) { s.now.Store(d) })
+	d, err := daemon.Start(t.Context(), c.Config, s.supervisor.Options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,57 @@
+package daemon
+
+import (
+	"context"
+
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/monitor"
+)
+
+// Tuned returns the options with a function that changes how each group is run.
+func (o Options) Tuned(tune func(*monitor.Options)) Options {
+	o.tune = tune
+	return o
+}
+
+// Digests are the range digests of one table on one member, as the ledger has them.
+type Digests struct {
+	Epoch  cdc.Epoch
+	Table  cdc.Table
+	Source cdc.Source
+	Ranges *merkle.Partition
+	Sums   []merkle.Sum
+}
+
+// Digests returns the range digests of all tables of all members of the first group, by member and table.
+func (d *Daemon) Digests(ctx context.Context) (map[[2]string]Digests, error) {
+	all := make(map[[2]string]Digests)
+	g := d.groups[0]
+	ids := make(map[string]align.MemberID)
+	for _, m := range g.Status().Members {
+		ids[m.Name] = m.ID
+	}
+	for _, m := range d.members {
+		tables, err := m.Source.Tables(ctx, d.config.Groups[0].Tables.Match)
+		if err != nil {
+			return nil, err
+		}
+		defined := make(map[string]cdc.Table)
+		for _, t := range tables {
+			defined[t.Name] = t
+		}
+		err = g.Inspect(ctx, func(l *align.Ledger) error {
+			for id, epoch := range l.Epochs() {
+				ranges, sums := l.RangeDigests(id, ids[m.Name])
+				name := epoch.Shape.Table
+				all[[2]string{m.Name, name}] = Digests{epoch, defined[name], m.Source, ranges, sums}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
