@@ -26,18 +26,19 @@ func (l *Log) Copy(ctx context.Context) error {
 		return nil
 	}
 	var to *mirror.Mirror
+	var prefix string // of which log
 	return l.keep(ctx, duty{every: o.Every, complaint: "the audit log was not copied; lockstep tries again", do: func(ctx context.Context) (bool, error) {
 		checkpoint, err := l.checkpoint()
 		if verify.Claimed(checkpoint) == 0 || err != nil {
 			return false, err // a log without entries has no name yet
 		}
-		if to == nil {
-			first, err := l.first(ctx)
-			if first == nil || err != nil {
-				return false, err
-			}
-			options := o.Options
-			options.Prefix = path.Join(o.Prefix, first.Time.UTC().Format("20060102T150405.000000Z"))
+		first, err := l.first(ctx)
+		if first == nil || err != nil {
+			return false, err
+		}
+		options := o.Options
+		options.Prefix = path.Join(o.Prefix, first.Time.UTC().Format("20060102T150405.000000Z"))
+		if to == nil || prefix != options.Prefix {
 			bucket, err := mirror.New(options)
 			if err == nil {
 				err = bucket.Check(ctx)
@@ -45,7 +46,7 @@ func (l *Log) Copy(ctx context.Context) error {
 			if err != nil {
 				return false, err
 			}
-			to = bucket
+			to, prefix = bucket, options.Prefix
 		}
 		_, err = to.Copy(ctx, l.folder(), filepath.Join(l.folder(), verify.StampsDir), filepath.Join(l.folder(), verify.WitnessesDir), filepath.Join(l.options.Dir, evidence.RangesDir))
 		return err == nil, err
@@ -54,7 +55,7 @@ func (l *Log) Copy(ctx context.Context) error {
 
 // first is the log's first entry; nil: it has none yet.
 func (l *Log) first(ctx context.Context) (*evidence.Entry, error) {
-	size, err := l.reader.IntegratedSize(ctx)
+	size, err := l.tree.reader.IntegratedSize(ctx)
 	if err != nil || size == 0 {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ package audit
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,9 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/transparency-dev/tessera"
-	"github.com/transparency-dev/tessera/client"
-	"github.com/transparency-dev/tessera/storage/posix"
 	"k8s.io/klog/v2"
 
 	"github.com/lockstep-cdc/lockstep/evidence"
@@ -53,28 +49,32 @@ type Options struct {
 
 // Log writes the audit log of one lockstep.
 type Log struct {
-	options  Options
-	key      *key // of the start before, by which the log is known
-	next     *key // that signs from now on; nil: the same
-	kept     Kept
-	base     context.Context // of Open, without its end: what is in hand is ended in order
-	add      tessera.AddFn
-	shutdown func(context.Context) error
-	reader   tessera.LogReader
-	cancel   context.CancelFunc
+	options Options
+	key     *key // of the start before, by which the log is known
+	next    *key // that signs from now on; nil: the same
+	kept    Kept
+	base    context.Context // of Open, without its end: what is in hand is ended in order
 
-	mu     sync.Mutex
-	size   uint64 // index of the entry that the log gets next
-	pruned time.Time
-	failed string // why it did not get it; empty: it did
+	// Owned by who opens the log, then by Run, then by Close.
+	end              evidence.Head // of the log: where its next entry goes
+	unsure           bool          // the log may hold more than that: an entry was not taken
+	successor        *succession   // that is to take its place; nil: none
+	fresh, succeeded bool          // it began when it was opened, in the place of another
+	pruned           time.Time
+	measured         time.Time
+	began            time.Time // the log; zero: not known yet
 
-	measured time.Time // by Run
-	began    time.Time // the log; by Run
-	space    Space
+	// Who works beside the log holds turn for reading, so that no other log takes its place meanwhile.
+	turn sync.RWMutex
+	tree *appender
+
+	mu     sync.Mutex // guards what follows
+	size   uint64     // entries
+	failed string     // why it did not get the next one; empty: it did
+	aside  int        // logs that were put aside
+	space  Space
 
 	stamps, copies, witnesses Outcome
-
-	fresh bool // it began when it was opened
 }
 
 // Status is how it goes with a log.
@@ -83,6 +83,7 @@ type Status struct {
 	Size         uint64    // entries
 	CheckpointAt time.Time // when its last checkpoint was signed
 	Failed       string    // why the log does not get its entries; empty: it does
+	Aside        int       // logs that were put aside, since they could not be gone on with, and are there still
 	Space        Space
 	Stamps       *Outcome // of time-stamping checkpoints; nil: they are not
 	Copies       *Outcome // of copying the log; nil: it is not
@@ -128,6 +129,9 @@ func Open(ctx context.Context, o Options, kept Kept) (*Log, error) {
 	if err == nil {
 		err = l.rotate()
 	}
+	if err == nil {
+		err = l.countAside()
+	}
 	if err != nil {
 		return nil, errors.Join(err, l.close())
 	}
@@ -154,29 +158,13 @@ func (l *Log) rotate() error {
 	return nil
 }
 
-func (l *Log) open() error {
-	ctx, cancel := context.WithCancel(l.base)
-	driver, err := posix.New(ctx, posix.Config{Path: l.folder()})
-	if err != nil {
-		cancel()
-		return fmt.Errorf("audit log %s: %w", l.folder(), err)
-	}
+func (l *Log) open() (err error) {
 	key := l.key
 	if l.next != nil {
 		key = l.next
 	}
-	options := tessera.NewAppendOptions().
-		WithCheckpointSigner(key.signer).
-		WithCheckpointInterval(l.options.Interval).
-		WithCheckpointRepublishInterval(max(5*time.Minute, l.options.Interval)).
-		WithBatching(batch, 20*time.Millisecond)
-	appender, shutdown, reader, err := tessera.NewAppender(ctx, driver, options)
-	if err != nil {
-		cancel()
-		return fmt.Errorf("audit log %s: %w", l.folder(), err)
-	}
-	l.add, l.shutdown, l.reader, l.cancel = appender.Add, shutdown, reader, cancel
-	return nil
+	l.tree, err = newAppender(l.base, l.folder(), key, l.options.Interval)
+	return err
 }
 
 func (l *Log) folder() string { return filepath.Join(l.options.Dir, tiles) }
@@ -185,109 +173,12 @@ func (l *Log) folder() string { return filepath.Join(l.options.Dir, tiles) }
 func (l *Log) close() error {
 	ctx, cancel := context.WithTimeout(l.base, 10*time.Second+2*l.options.Interval)
 	defer cancel()
-	err := l.shutdown(ctx)
-	l.cancel()
+	err := l.tree.shutdown(ctx)
+	l.tree.cancel()
 	if err != nil {
 		return fmt.Errorf("audit log %s: %w", l.folder(), err)
 	}
-	return nil
-}
-
-// end returns where the log ends.
-func (l *Log) end(ctx context.Context) (evidence.Head, error) {
-	size, err := l.reader.IntegratedSize(ctx)
-	if err != nil {
-		return evidence.Head{}, fmt.Errorf("audit log %s: %w", l.folder(), err)
-	}
-	if size == 0 {
-		return evidence.Head{}, nil
-	}
-	last, err := l.entry(ctx, size-1, size)
-	if err != nil {
-		return evidence.Head{}, err
-	}
-	e, err := evidence.Parse(last)
-	if err != nil {
-		return evidence.Head{}, fmt.Errorf("audit log %s: entry %d %w", l.folder(), size-1, err)
-	}
-	return evidence.Head{Next: size, Prev: sha256.Sum256(last), Time: e.Time}, nil
-}
-
-// bundleSize is how many entries a file of the log holds.
-const bundleSize = 256
-
-func (l *Log) entry(ctx context.Context, index, size uint64) ([]byte, error) {
-	b, err := client.GetEntryBundle(ctx, l.reader.ReadEntryBundle, index/bundleSize, size)
-	if err != nil {
-		return nil, fmt.Errorf("audit log %s: entry %d: %w", l.folder(), index, err)
-	}
-	if at := index % bundleSize; at < uint64(len(b.Entries)) {
-		return b.Entries[at], nil
-	}
-	return nil, fmt.Errorf("audit log %s: entry %d is not where it must be", l.folder(), index)
-}
-
-// meet has the kept entries go on where the log ends, in whichever way the two have come apart: a crash between adding and
-// forgetting, or one of them restored from a backup.
-func (l *Log) meet(ctx context.Context, head evidence.Head) error {
-	end, err := l.end(ctx)
-	if err != nil {
-		return l.begin("its end cannot be read: " + err.Error())
-	}
-	l.size = end.Next
-	if head.Paused {
-		return l.begin("the audit log was switched off for a time")
-	}
-	if head.Next == 0 && end.Next == 0 {
-		l.fresh = true
-		return l.kept.Record(l.started(nil))
-	}
-	if head.Next < end.Next { // the store is older than the log, which goes on
-		return l.kept.Continue(end, l.started(map[string]any{"reason": "the store is older than the log", "store_next": head.Next}))
-	}
-	oldest, follows := head.Next, head.Next == end.Next && head.Prev == end.Prev
-	err = l.kept.Evidence(func(seq uint64, sealed []byte) bool {
-		oldest = min(oldest, seq)
-		if seq == end.Next {
-			_, _, err := end.Follow(sealed)
-			follows = err == nil
-		}
-		return true
-	})
-	switch {
-	case err != nil:
-		return err
-	case end.Next < oldest:
-		return l.begin(fmt.Sprintf("it ends before entry %d, and entries from there to %d were in it", end.Next, oldest-1))
-	case !follows:
-		return l.begin(fmt.Sprintf("its entry %d is not the one that was recorded", end.Next-1))
-	}
-	return l.kept.ForgetEvidence(end.Next)
-}
-
-// begin puts the log aside and starts a new one, which says so and names the last checkpoint of the one before.
-func (l *Log) begin(reason string) error {
-	last, err := l.checkpoint()
-	if err != nil {
-		return fmt.Errorf("audit log: %w", err)
-	}
-	l.cancel() // not a shutdown, which would write once more
-	aside := fmt.Sprintf("%s.%s", l.folder(), time.Now().UTC().Format("20060102T150405.000000"))
-	if err := os.Rename(l.folder(), aside); err != nil {
-		return fmt.Errorf("audit log: %w", err)
-	}
-	l.options.Logger.Error("the audit log does not belong to the store; a new one begins", "reason", reason, "old", aside)
-	if err := l.open(); err != nil {
-		return err
-	}
-	l.size, l.fresh = 0, true
-	return l.kept.Continue(evidence.Head{}, l.started(map[string]any{"reason": reason, "checkpoint": string(last), "folder": filepath.Base(aside)}))
-}
-
-// started is the entry that tells where a log, or a part of it, comes from. previous is nil at the very first start.
-func (l *Log) started(previous map[string]any) evidence.Event {
-	data := evidence.LogStartData{Origin: l.key.signer.Name(), Key: l.key.public, Lockstep: l.options.Version, Previous: previous}
-	return evidence.Event{Type: evidence.LogStart, Time: time.Now(), Data: data}
+	return l.remember()
 }
 
 const (
@@ -347,55 +238,87 @@ func (l *Log) copy(ctx context.Context) error {
 }
 
 func (l *Log) copySome(ctx context.Context) (int, error) {
-	if l.Status().Failed != "" { // some of what was not taken may be there
-		size, err := l.reader.IntegratedSize(ctx)
-		if err != nil {
+	if l.successor != nil {
+		return 0, l.takePlace()
+	}
+	if l.unsure {
+		if err := l.reread(ctx); err != nil {
 			return 0, err
 		}
-		l.took(size)
 	}
-	next := l.size
-	var entries [][]byte
-	err := l.kept.Evidence(func(seq uint64, sealed []byte) bool {
-		if seq >= next {
-			entries = append(entries, sealed)
-		}
-		return len(entries) < batch
-	})
+	entries, end, err := l.waiting()
+	var order *evidence.OrderError
+	if errors.As(err, &order) {
+		return 0, l.succeed("what is to be recorded does not follow on it: " + err.Error())
+	}
 	if err != nil || len(entries) == 0 {
 		return 0, err
 	}
-	futures := make([]tessera.IndexFuture, len(entries))
-	for i, e := range entries {
-		futures[i] = l.add(ctx, tessera.NewEntry(e))
+	l.unsure = true
+	err = l.tree.append(ctx, l.end.Next, entries)
+	var misplaced *orderError
+	if errors.As(err, &misplaced) {
+		return 0, l.succeed("it is out of order: " + err.Error())
 	}
-	for i, f := range futures {
-		index, err := f()
-		if err != nil {
-			return 0, err
-		}
-		if want := next + uint64(i); index.Index != want {
-			return 0, fmt.Errorf("entry %d became number %d of the log", want, index.Index)
-		}
+	if err != nil {
+		return 0, err
 	}
-	l.took(next + uint64(len(entries)))
-	return len(entries), l.kept.ForgetEvidence(l.size)
+	l.unsure = false
+	l.took(end)
+	return len(entries), l.kept.ForgetEvidence(end.Next)
 }
 
-func (l *Log) took(size uint64) {
+// waiting returns the first of the kept entries that are to go into the log, which follow on it, and where it ends then.
+func (l *Log) waiting() (entries [][]byte, end evidence.Head, err error) {
+	end = l.end
+	var wrong error
+	err = l.kept.Evidence(func(seq uint64, sealed []byte) bool {
+		if seq < end.Next {
+			return true
+		}
+		var next evidence.Head
+		if _, next, wrong = end.Follow(sealed); wrong != nil {
+			return false
+		}
+		entries, end = append(entries, sealed), next
+		return len(entries) < batch
+	})
+	return entries, end, errors.Join(err, wrong)
+}
+
+// reread has the log go on where it ends, which after an error may be behind some of the entries that it did not take.
+func (l *Log) reread(ctx context.Context) error {
+	end, err := l.follow(ctx, l.end)
+	var order *evidence.OrderError
+	if errors.As(err, &order) {
+		return l.succeed("it is out of order: " + err.Error())
+	}
+	if err != nil {
+		return err
+	}
+	l.unsure = false
+	l.took(end)
+	return nil
+}
+
+func (l *Log) took(end evidence.Head) {
+	l.end = end
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.size = size
+	l.size = end.Next
 }
 
-// Fresh reports whether the log began when it was opened: nothing is in it of what was before.
+// Fresh reports whether the log began when it was opened: nothing is in it of what was before. It is to be asked before Run.
 func (l *Log) Fresh() bool { return l.fresh }
+
+// Succeeds reports whether a fresh log took the place of another one, whose story it goes on with.
+func (l *Log) Succeeds() bool { return l.succeeded }
 
 // Status may be called from any goroutine.
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed, Space: l.space}
+	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed, Space: l.space, Aside: l.aside}
 	set := func(on bool, o Outcome) *Outcome {
 		if !on {
 			return nil

@@ -422,7 +422,7 @@ func failures(r *verify.Result) string {
 	return strings.Join(list, "\n")
 }
 
-func content(t *testing.T, path string) []byte {
+func content(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -58,7 +58,9 @@ func (l *Log) keep(ctx context.Context, d duty, outcome *Outcome) error {
 			return nil
 		case <-time.After(wait):
 		}
+		l.turn.RLock()
 		done, err := d.do(ctx)
+		l.turn.RUnlock()
 		if ctx.Err() != nil {
 			return nil
 		}

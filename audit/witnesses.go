@@ -53,7 +53,7 @@ func (l *Log) cosignBy(ctx context.Context, w *witness.Client, checkpoint []byte
 		return false, err
 	}
 	cosigned, err := w.Cosign(ctx, checkpoint, func(ctx context.Context, from, to uint64) ([][]byte, error) {
-		b, err := client.NewProofBuilder(ctx, to, l.reader.ReadTile)
+		b, err := client.NewProofBuilder(ctx, to, l.tree.reader.ReadTile)
 		if err != nil {
 			return nil, err
 		}

@@ -62,7 +62,11 @@ func (d *Daemon) startEvidence(version string) error {
 	}
 	events = append(events, evidence.Event{Type: evidence.Start, Time: time.Now(), Data: data})
 	if d.audit.Fresh() {
-		open, err := d.openDivergences()
+		kind := evidence.DivergenceOpen
+		if d.audit.Succeeds() { // what was kept for it may have the opening
+			kind = evidence.DivergenceUpdate
+		}
+		open, err := d.openDivergences(kind)
 		if err != nil {
 			return err
 		}
@@ -95,10 +99,10 @@ func (d *Daemon) changesSince(now *evidence.StartData) (events []evidence.Event,
 }
 
 // openDivergences are the events that tell of those which are open, as of now.
-func (d *Daemon) openDivergences() (events []evidence.Event, err error) {
+func (d *Daemon) openDivergences(kind evidence.Type) (events []evidence.Event, err error) {
 	now := time.Now()
 	for _, g := range d.groups {
-		open, err := g.OpenEvents(now)
+		open, err := g.OpenEvents(kind, now)
 		if err != nil {
 			return nil, err
 		}

@@ -128,14 +128,23 @@ func (h Head) Follow(sealed []byte) (*Entry, Head, error) {
 	case err != nil:
 		return nil, h, fmt.Errorf("entry %d: %w", h.Next, err)
 	case e.Seq != h.Next:
-		return nil, h, fmt.Errorf("entry %d says that it is number %d", h.Next, e.Seq)
+		return nil, h, outOfOrder("entry %d says that it is number %d", h.Next, e.Seq)
 	case e.Prev != h.Prev.String():
-		return nil, h, fmt.Errorf("entry %d follows on one of hash %.16s…, but the one before has %.16s…", h.Next, e.Prev, h.Prev)
+		return nil, h, outOfOrder("entry %d follows on one of hash %.16s…, but the one before has %.16s…", h.Next, e.Prev, h.Prev)
 	case e.Type != ClockState && e.Time.Before(h.Time.Add(-Skew)):
-		return nil, h, fmt.Errorf("entry %d is of %s, %v before the entry that it follows, and no clock_state tells of it",
+		return nil, h, outOfOrder("entry %d is of %s, %v before the entry that it follows, and no clock_state tells of it",
 			h.Next, e.Time.Format(time.RFC3339), h.Time.Sub(e.Time).Round(time.Millisecond))
 	}
 	return e, Head{Next: h.Next + 1, Prev: sha256.Sum256(sealed), Time: e.Time}, nil
+}
+
+// OrderError says that an entry does not belong where it is.
+type OrderError struct{ text string }
+
+func (e *OrderError) Error() string { return e.text }
+
+func outOfOrder(format string, args ...any) error {
+	return &OrderError{fmt.Sprintf(format, args...)}
 }
 
 // Parse reads an entry, which must be in canonical form.

@@ -259,12 +259,12 @@ func (p EvidencePlan) divergence(d *align.Divergence) (evidence.DivergenceData, 
 	return data, []evidence.File{{Name: path.Join(evidence.RangesDir, data.RangesSHA256), Content: all}}
 }
 
-// OpenEvents are the events that tell of the divergences which are open, as of now, the newest first. It may be called from
+// OpenEvents are the events of a kind that tell of the divergences which are open, as of now, the newest first. It may be called from
 // any goroutine.
-func (g *Group) OpenEvents(now time.Time) (events []evidence.Event, err error) {
+func (g *Group) OpenEvents(kind evidence.Type, now time.Time) (events []evidence.Event, err error) {
 	err = g.Divergences(func(v *align.Divergence) bool {
 		if v.State == align.Open {
-			events = append(events, g.opt.Evidence.event(evidence.DivergenceOpen, v, now))
+			events = append(events, g.opt.Evidence.event(kind, v, now))
 		}
 		return true
 	})

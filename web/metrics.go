@@ -22,7 +22,7 @@ type collector struct {
 	verified, fresh, silent, scanned, waited                                                     *prometheus.Desc
 	canaries, canaryTook, canaryFound, canaryEvery                                               *prometheus.Desc
 	copyUp, copyTime, stampUp, stampTime, witnessUp, witnessTime, logBytes, logExpected, logFree *prometheus.Desc
-	logSize, logTime, logUp                                                                      *prometheus.Desc
+	logSize, logTime, logUp, logAside                                                            *prometheus.Desc
 }
 
 func newCollector(groups []Group, health Health, version string) *collector {
@@ -55,6 +55,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		logSize:     desc("audit_log_entries", "Entries of the audit log."),
 		logTime:     desc("audit_log_checkpoint_timestamp_seconds", "When the last checkpoint of the audit log was signed; 0 if none was yet."),
 		logUp:       desc("audit_log_up", "1 if the audit log takes entries, 0 if they have to be kept for it."),
+		logAside:    desc("audit_logs_put_aside", "Audit logs that could not be gone on with and were put aside; they are in data_dir until somebody takes them away."),
 		stampUp:     desc("audit_log_timestamp_up", "1 if the time-stamping authority has answered when it was asked last, 0 if not."),
 		stampTime:   desc("audit_log_last_timestamp_timestamp_seconds", "When a checkpoint of the audit log was last time-stamped; 0 if none was since the start."),
 		witnessUp:   desc("audit_log_witness_up", "1 if all witnesses have cosigned the audit log when they were asked last, 0 if not."),
@@ -76,7 +77,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -95,6 +96,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(c.logSize, float64(s.Size))
 		gauge(c.logTime, seconds(s.CheckpointAt))
 		gauge(c.logUp, map[bool]float64{true: 1}[s.Failed == ""])
+		gauge(c.logAside, float64(s.Aside))
 		gauge(c.logBytes, float64(s.Space.Bytes))
 		gauge(c.logExpected, float64(s.Space.Expected))
 		gauge(c.logFree, float64(s.Space.Free))

@@ -74,6 +74,7 @@ func TestMetricsShowTheState(t *testing.T) {
 		`lockstep_member_lag_seconds{group="shop",member="us-1"} 1.5`,
 		`lockstep_audit_log_entries 12`,
 		`lockstep_audit_log_up 0`,
+		`lockstep_audit_logs_put_aside 1`,
 		`lockstep_audit_log_bytes 1000`,
 		`lockstep_audit_log_free_bytes 9000`,
 		`lockstep_audit_log_expected_bytes 3000`,

@@ -79,7 +79,7 @@ type health []alerts.Status
 func (h health) Receivers() []alerts.Status { return h }
 func (h health) DiskBytes() uint64          { return 4096 }
 func (h health) Audit() *audit.Status {
-	return &audit.Status{Size: 12, CheckpointAt: noon, Failed: "disk full", Space: audit.Space{Bytes: 1000, Free: 9000, Expected: 3000}, Stamps: &audit.Outcome{Failed: "no answer"}, Copies: &audit.Outcome{At: noon}, Witnesses: &audit.Outcome{At: noon}}
+	return &audit.Status{Size: 12, CheckpointAt: noon, Failed: "disk full", Aside: 1, Space: audit.Space{Bytes: 1000, Free: 9000, Expected: 3000}, Stamps: &audit.Outcome{Failed: "no answer"}, Copies: &audit.Outcome{At: noon}, Witnesses: &audit.Outcome{At: noon}}
 }
 
 func (h health) RecordExport(e evidence.ExportData) error {

@@ -12,7 +12,8 @@ import (
 
 // story is what the entries tell, held against itself.
 type story struct {
-	partial   bool             // it does not begin with the log
+	partial   bool             // it does not begin with the log, or the log goes on with the story of one before
+	started   bool             // a start is in it
 	carried   int              // divergences that were opened before it
 	covered   map[string]cover // by group, since the last start
 	intervals int
@@ -38,6 +39,9 @@ func (s *story) take(e *evidence.Entry) {
 		s.covered, s.opened, s.gaps = make(map[string]cover), make(map[string]uint64), make(map[[3]string]uint64)
 	}
 	switch e.Type {
+	case evidence.LogStart:
+		var d evidence.LogStartData
+		s.partial = s.partial || e.Seq == 0 && !s.unreadable(e, &d) && d.Previous != nil
 	case evidence.Start:
 		s.start(e)
 	case evidence.Stop:
@@ -59,6 +63,7 @@ func (s *story) start(e *evidence.Entry) {
 	if s.unreadable(e, &d) {
 		return
 	}
+	s.started = true
 	clear(s.covered)
 	clear(s.gaps) // those of the time before end here; what is still one is stated again
 	for _, g := range d.Groups {
@@ -80,7 +85,7 @@ func (s *story) coverage(e *evidence.Entry) {
 	if s.unreadable(e, &d) {
 		return
 	}
-	if _, known := s.covered[e.Group]; !known && !s.partial && s.cadence == nil {
+	if _, known := s.covered[e.Group]; !known && (s.started || !s.partial) && s.cadence == nil {
 		s.cadence = fmt.Errorf("entry %d covers group %s, which no start tells of", e.Seq, e.Group)
 	}
 	s.due(e, e.Group)
