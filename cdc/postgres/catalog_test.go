@@ -13,14 +13,12 @@ import (
 
 func TestCatalog(t *testing.T) {
 	eachVersion(t, func(t *testing.T, s servers) {
-		for name, test := range map[string]func(*testing.T, servers){
+		each(t, s, map[string]func(*testing.T, servers){
 			"columns have the classes of their types":         columnsHaveClasses,
 			"problems are named and mended by their hints":    problemsAreMended,
 			"version stays the same unless something changed": versionStays,
 			"server says who it is":                           whoItIs,
-		} {
-			t.Run(name, func(t *testing.T) { test(t, s) })
-		}
+		})
 	})
 }
 

@@ -18,16 +18,17 @@ func groupLines(reports []*preflight.Report, excluded ...string) []string {
 }
 
 func TestOneDatabaseUnderTwoNamesIsFound(t *testing.T) {
-	s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG15), dbtest.Options{})
-	dbtest.ExecT(t, s, "CREATE DATABASE other", "CREATE TABLE t (id int PRIMARY KEY)")
+	t.Parallel()
+	server := publisherOf(t, dbtest.Need(t, dbtest.PG15))
+	s, other := newDatabase(t, server, "CREATE TABLE t (id int PRIMARY KEY)"), newDatabase(t, server, "")
 	a, b := checkOptions(s, "postgres"), checkOptions(s, "postgres")
 	a.Member, b.Member = "eu-1", "us-1"
 	match := checkPrefix("public.")
 	reports := []*preflight.Report{runCheck(t, a, match), runCheck(t, b, match)}
-	if diff := cmp.Diff([]string{`fail members: eu-1 and us-1 are the same database "postgres" of the same server`}, groupLines(reports)); diff != "" {
+	if diff := cmp.Diff([]string{`fail members: eu-1 and us-1 are the same database "` + s.Database + `" of the same server`}, groupLines(reports)); diff != "" {
 		t.Error(diff)
 	}
-	b.DSN = s.DSN("other")
+	b.DSN = other.DSN("")
 	reports[1] = runCheck(t, b, match)
 	if diff := cmp.Diff([]string{`fail table public.t: is on eu-1 and missing on us-1`}, groupLines(reports)); diff != "" {
 		t.Error(diff)
@@ -35,23 +36,14 @@ func TestOneDatabaseUnderTwoNamesIsFound(t *testing.T) {
 }
 
 func TestDefinitionsThatDifferAreFound(t *testing.T) {
-	s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG15), dbtest.Options{})
-	dbtest.ExecT(t, s, "CREATE DATABASE other", "CREATE DOMAIN money_amount AS numeric(10,2)",
+	t.Parallel()
+	server := publisherOf(t, dbtest.Need(t, dbtest.PG15))
+	s := newDatabase(t, server, "CREATE DOMAIN money_amount AS numeric(10,2); "+
 		"CREATE TABLE t (id int PRIMARY KEY, same varchar(5), moved timestamp, ours int, dom money_amount)")
+	other := newDatabase(t, server, "CREATE TABLE t (id bigint, same text, moved timestamptz, theirs int, dom numeric, PRIMARY KEY (id, theirs))")
 	a, b := checkOptions(s, "postgres"), checkOptions(s, "postgres")
 	a.Member, b.Member = "eu-1", "us-1"
-	b.DSN = s.DSN("other")
-	conn, err := pgx.Connect(t.Context(), b.DSN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = conn.Exec(t.Context(), "CREATE TABLE public.t (id bigint, same text, moved timestamptz, theirs int, dom numeric, PRIMARY KEY (id, theirs))")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	b.DSN = other.DSN("")
 	match := checkPrefix("public.")
 	reports := []*preflight.Report{runCheck(t, a, match), runCheck(t, b, match)}
 	want := []string{

@@ -19,6 +19,7 @@ import (
 
 // checkEach runs a test with both versions.
 func checkEach(t *testing.T, test func(t *testing.T, install dbtest.Install)) {
+	t.Parallel()
 	for _, v := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
@@ -165,7 +166,7 @@ func readAsRole(t *testing.T, o Options) {
 
 func TestEachTrapHasItsCheck(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.Install) {
-		s := dbtest.StartT(t, install, dbtest.Options{Conf: map[string]string{"max_slot_wal_keep_size": "1GB"}})
+		s := newDatabase(t, publisherOf(t, install), "")
 		generated := []string{"table public.gen", "has REPLICA IDENTITY FULL and a generated column: once it is published, the application's UPDATE and DELETE would fail"}
 		if install.Version < 18 {
 			generated = nil
@@ -251,9 +252,8 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 // The reason for the check of full identities: from PostgreSQL 18 on it is the application that would fail.
 func TestPublishedFullIdentityWithAGeneratedColumnBreaksUpdatesFromEighteenOn(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.Install) {
-		s := dbtest.StartT(t, install, dbtest.Options{})
-		dbtest.ExecT(t, s, "CREATE TABLE gen (id int PRIMARY KEY, v int, g int GENERATED ALWAYS AS (id) STORED)",
-			"ALTER TABLE gen REPLICA IDENTITY FULL", "INSERT INTO gen VALUES (1)", "CREATE PUBLICATION p FOR TABLE gen")
+		s := newDatabase(t, publisherOf(t, install), "CREATE TABLE gen (id int PRIMARY KEY, v int, g int GENERATED ALWAYS AS (id) STORED)")
+		dbtest.ExecT(t, s, "ALTER TABLE gen REPLICA IDENTITY FULL", "INSERT INTO gen VALUES (1)")
 		err := s.Exec(t.Context(), "UPDATE gen SET v = 2")
 		if broken := err != nil; broken != (install.Version >= 18) {
 			t.Errorf("UPDATE: %v", err)
@@ -296,6 +296,7 @@ func TestSubscriptionsAreChecked(t *testing.T) {
 }
 
 func TestSlotOfOursIsChecked(t *testing.T) {
+	t.Parallel()
 	s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG15), dbtest.Options{Conf: map[string]string{"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB", "min_wal_size": "32MB"}})
 	dbtest.ExecT(t, s, "CREATE TABLE t (id int PRIMARY KEY)", "CREATE PUBLICATION lockstep_g FOR TABLE t")
 	tests := []struct{ make, want string }{
@@ -320,6 +321,7 @@ func TestSlotOfOursIsChecked(t *testing.T) {
 }
 
 func TestOfAStandbyOnlyWhatScansNeedIsAsked(t *testing.T) {
+	t.Parallel()
 	primary := dbtest.StartT(t, dbtest.Need(t, dbtest.PG15), dbtest.Options{})
 	standby := dbtest.StandbyT(t, primary, dbtest.Options{})
 	dbtest.ExecT(t, primary, "CREATE TABLE t (id int PRIMARY KEY)")
@@ -336,6 +338,7 @@ func TestOfAStandbyOnlyWhatScansNeedIsAsked(t *testing.T) {
 }
 
 func TestServerThatSaysNoIsNotUnreachable(t *testing.T) {
+	t.Parallel()
 	s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG15), dbtest.Options{Password: "right"})
 	tests := []struct {
 		name, role, database, password, want string

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -15,21 +16,62 @@ import (
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
-// servers are shared by the tests of one version: each test makes databases of its own on them.
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+
+// servers are shared by the tests of one version: each test makes databases of its own on them, and leaves settings alone.
 type servers struct {
 	publisher, subscriber *dbtest.Server
 }
 
 var testHasher = digest.NewHasher([32]byte{1, 2, 3})
 
-// eachVersion runs the test on both versions.
+// publisherConf lets one server serve all tests: a commit waits for a standby that does not exist if its session sets
+// synchronous_commit = on.
+var publisherConf = map[string]string{
+	"synchronous_standby_names": "nosuch", "synchronous_commit": "local",
+	"max_prepared_transactions": "20", "max_slot_wal_keep_size": "1GB", "max_replication_slots": "40", "max_wal_senders": "40",
+}
+
+// publisherOf is the server that most tests share. Where that can be had, its transaction ids have wrapped around.
+func publisherOf(t *testing.T, install dbtest.Install) *dbtest.Server {
+	o := dbtest.Options{Conf: publisherConf}
+	if install.CanSetEpoch() {
+		o.XIDEpoch = 1
+	}
+	return dbtest.SharedT(t, install, "publisher", o)
+}
+
+// eachVersion runs the test on both versions, beside others.
 func eachVersion(t *testing.T, test func(t *testing.T, s servers)) {
+	t.Parallel()
 	for _, v := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
 		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
 			install := dbtest.Need(t, v)
-			test(t, servers{publisher: dbtest.StartT(t, install, dbtest.Options{}), subscriber: dbtest.StartT(t, install, dbtest.Options{})})
+			test(t, servers{publisher: publisherOf(t, install), subscriber: dbtest.SharedT(t, install, "subscriber", dbtest.Options{})})
 		})
 	}
+}
+
+// each runs tests beside one another, which therefore leave the servers as they are.
+func each(t *testing.T, s servers, tests map[string]func(*testing.T, servers)) {
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, s)
+		})
+	}
+}
+
+// alone runs tests that need a server to themselves on one, one after the other.
+func alone(t *testing.T, s servers, o dbtest.Options, tests map[string]func(*testing.T, servers)) {
+	t.Run("alone", func(t *testing.T) {
+		t.Parallel()
+		own := servers{publisher: dbtest.StartT(t, s.publisher.Install, o)}
+		for name, test := range tests {
+			t.Run(name, func(t *testing.T) { test(t, own) })
+		}
+	})
 }
 
 // member is one database that is watched, with its source and what its stream has yielded.

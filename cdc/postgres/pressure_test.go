@@ -13,8 +13,10 @@ import (
 var _ cdc.Gauger = (*Source)(nil)
 
 func TestPressure(t *testing.T) {
+	t.Parallel()
 	for _, v := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
 		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
 			server := dbtest.StartT(t, dbtest.Need(t, v), dbtest.Options{})
 			for name, test := range map[string]func(*testing.T, *dbtest.Server){
 				"statements of others run, ours do not":           runningStatements,

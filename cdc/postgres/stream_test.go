@@ -16,7 +16,7 @@ import (
 
 func TestStream(t *testing.T) {
 	eachVersion(t, func(t *testing.T, s servers) {
-		for name, test := range map[string]func(*testing.T, servers){
+		each(t, s, map[string]func(*testing.T, servers){
 			"origin names the publisher's transaction by its end": originIsTheEnd,
 			"initial copy has a lane of its own":                  initialCopy,
 			"every kind of change is decoded":                     changes,
@@ -31,9 +31,7 @@ func TestStream(t *testing.T) {
 			"yield's error ends the stream":                       yieldFails,
 			"dropped publication needs its operator":              droppedPublication,
 			"renewed publication is a gap":                        renewedPublication,
-		} {
-			t.Run(name, func(t *testing.T) { test(t, s) })
-		}
+		})
 	})
 }
 

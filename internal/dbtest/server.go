@@ -23,6 +23,7 @@ type Options struct {
 	Conf     map[string]string // settings over those of baseline, value unquoted: {"max_slot_wal_keep_size": "64MB"}
 	Database string            // made at the start and used by Exec, Rows and Conn; empty: "postgres", on MySQL none
 	Password string            // of the superuser; set on PostgreSQL: everybody must prove a password by SCRAM
+	XIDEpoch int               // on PostgreSQL: how many times transaction ids have wrapped around; see [Install.CanSetEpoch]
 }
 
 // baseline makes a server small, quick, and ready to be tailed. Nothing is synced to disk: kill -9 loses nothing, since
@@ -58,7 +59,7 @@ func Start(ctx context.Context, install Install, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = newCluster(ctx, install, s.who, s.data(), o.Password)
+	err = newCluster(ctx, install, s.who, s.data(), o)
 	if err == nil {
 		err = s.begin(ctx, o.Conf)
 	}
@@ -168,6 +169,33 @@ func (s *Server) Restart(ctx context.Context) error {
 		return err
 	}
 	return s.launch(ctx)
+}
+
+// Keep copies the data folder of a server that was stopped, as a snapshot of its disk would, and returns how to put the
+// server back to it: that one stops the server if it runs, and starts it on the older state.
+func (s *Server) Keep() (putBack func(context.Context) error, err error) {
+	if s.Running() {
+		return nil, fmt.Errorf("%v on port %d runs: stop it first", s.Install.Version, s.Port)
+	}
+	kept, err := newDir(s.dir, s.who)
+	if err != nil {
+		return nil, err
+	}
+	if err := copyTree(s.data(), filepath.Join(kept, "data"), s.who, nil); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		if err := s.StopImmediate(ctx); err != nil {
+			return err
+		}
+		if err := errors.Join(s.sweep(), os.RemoveAll(s.data())); err != nil {
+			return err
+		}
+		if err := copyTree(filepath.Join(kept, "data"), s.data(), s.who, nil); err != nil {
+			return err
+		}
+		return s.launch(ctx)
+	}, nil
 }
 
 // Close ends the server, at once, and removes its folder if Start made it. It may be called twice.

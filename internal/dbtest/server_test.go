@@ -262,3 +262,44 @@ func TestUnknownVersionSaysHowToInstall(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestServerIsPutBackToAnOlderState(t *testing.T) {
+	each(t, func(t *testing.T, install Install) {
+		s := StartT(t, install, Options{})
+		ExecT(t, s, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+		if _, err := s.Keep(); err == nil {
+			t.Error("the folder of a server that runs was kept")
+		}
+		if err := s.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		putBack, err := s.Keep()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ExecT(t, s, "INSERT INTO t VALUES (2)")
+		for range 2 {
+			if err := putBack(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := Value[int64](t.Context(), s, "SELECT count(*) FROM t"); err != nil || n != 1 {
+				t.Errorf("%d rows, %v; want 1", n, err)
+			}
+		}
+	})
+}
+
+func TestTransactionIDsThatHaveWrappedAround(t *testing.T) {
+	install := Need(t, PG15)
+	if !install.CanSetEpoch() {
+		t.Skip("this build has no pg_resetwal")
+	}
+	s := StartT(t, install, Options{XIDEpoch: 3})
+	ExecT(t, s, "CREATE TABLE t (id int PRIMARY KEY)")
+	if epoch, err := Value[int64](t.Context(), s, "SELECT (pg_snapshot_xmax(pg_current_snapshot())::text::numeric / 4294967296)::int8"); err != nil || epoch != 3 {
+		t.Errorf("epoch %d, %v; want 3", epoch, err)
+	}
+}

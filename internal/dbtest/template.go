@@ -12,23 +12,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 )
 
 // newCluster fills data with a fresh cluster. initdb takes most of a second, so that its result is kept in the cache folder
 // and copied; each copy gets a system identifier of its own, as two servers that initdb made would have.
-// With a password initdb runs anew.
-func newCluster(ctx context.Context, install Install, who *account, data, password string) error {
-	if password != "" {
-		return initdb(ctx, install, who, data, password)
-	}
+func newCluster(ctx context.Context, install Install, who *account, data string, o Options) error {
 	version, err := exec.CommandContext(ctx, filepath.Join(install.Bin, "postgres"), "--version").Output()
 	if err != nil {
 		return fmt.Errorf("%s/postgres --version: %w", install.Bin, err)
 	}
 	kept, err := template(append(version, install.Bin...), who, func(data string) error {
-		return initdb(ctx, install, who, data, "")
+		return initdb(ctx, install, who, data)
 	})
 	if err != nil {
 		return err
@@ -36,7 +33,18 @@ func newCluster(ctx context.Context, install Install, who *account, data, passwo
 	if err := copyTree(kept, data, who, nil); err != nil {
 		return fmt.Errorf("copy the cluster template: %w", err)
 	}
-	return renewIdentity(data)
+	if err := renewIdentity(data); err != nil {
+		return err
+	}
+	if o.XIDEpoch > 0 {
+		if err := setEpoch(ctx, install, who, data, o.XIDEpoch); err != nil {
+			return err
+		}
+	}
+	if o.Password != "" {
+		return demandPassword(ctx, install, who, data, o.Password)
+	}
+	return nil
 }
 
 // template returns the folder with the kept data directory of this very build, which build makes at the first use.
@@ -82,25 +90,43 @@ func makeTemplate(who *account, kept string, build func(data string) error) erro
 	return nil
 }
 
-func initdb(ctx context.Context, install Install, who *account, data, password string) error {
-	args := []string{"-D", data, "-U", superuser, "--no-sync", "--no-instructions", "--locale=C", "--encoding=UTF8"}
-	if password == "" {
-		args = append(args, "--auth=trust")
-	} else {
-		file := data + ".password"
-		if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
-			return err
-		}
-		defer os.Remove(file)
-		if err := who.own(file); err != nil {
-			return err
-		}
-		args = append(args, "--auth=scram-sha-256", "--pwfile="+file)
+func initdb(ctx context.Context, install Install, who *account, data string) error {
+	return onCluster(ctx, install, who, data, "", "initdb", "-D", data, "-U", superuser, "--no-sync", "--no-instructions",
+		"--locale=C", "--encoding=UTF8", "--auth=trust")
+}
+
+// demandPassword gives the superuser of a cluster that does not run a password, without which nobody comes in any more.
+func demandPassword(ctx context.Context, install Install, who *account, data, password string) error {
+	statement := fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'\n", superuser, strings.ReplaceAll(password, "'", "''"))
+	if err := onCluster(ctx, install, who, data, statement, "postgres", "--single", "-j", "-F", "-D", data, superuser); err != nil {
+		return err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(install.Bin, "initdb"), args...)
+	path := filepath.Join(data, "pg_hba.conf")
+	if err := os.WriteFile(path, []byte("host all all all scram-sha-256\nhost replication all all scram-sha-256\n"), 0o600); err != nil {
+		return err
+	}
+	return who.own(path)
+}
+
+// setEpoch lets a cluster that does not run go on with transaction ids that have wrapped around so many times. Not every
+// build has the program for that.
+func setEpoch(ctx context.Context, install Install, who *account, data string, epoch int) error {
+	return onCluster(ctx, install, who, data, "", "pg_resetwal", "-f", "-e", strconv.Itoa(epoch), "-D", data)
+}
+
+// CanSetEpoch reports whether [Options.XIDEpoch] can be had.
+func (i Install) CanSetEpoch() bool {
+	_, err := os.Stat(filepath.Join(i.Bin, "pg_resetwal"))
+	return err == nil
+}
+
+// onCluster runs a program of PostgreSQL's on the data folder of a cluster that does not run.
+func onCluster(ctx context.Context, install Install, who *account, data, input, program string, args ...string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(install.Bin, program), args...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = filepath.Dir(data), environment(data), who.attributes(syscall.SIGQUIT)
+	cmd.Stdin = strings.NewReader(input)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb of %v: %w: %s", install.Version, err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("%s of %v: %w: %s", program, install.Version, err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }
