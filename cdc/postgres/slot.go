@@ -246,13 +246,14 @@ func (s *Source) role() string {
 	return config.User
 }
 
-// The xid of others is there for everyone to see, the rest only for members of pg_read_all_stats.
+// The oldest come first. The xid of others is there for everyone to see, the rest only for members of pg_read_all_stats.
 const blockersQuery = `
-SELECT 'pid ' || pid || coalesce(' (' || usename || ', open for ' || date_trunc('second', now() - xact_start) || ')', '')
-FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
-UNION ALL
-SELECT 'prepared transaction ' || quote_literal(gid) || ' (since ' || date_trunc('second', prepared) || ')' FROM pg_catalog.pg_prepared_xacts
-LIMIT 5`
+SELECT text FROM (
+  SELECT 'pid ' || pid || coalesce(' (' || usename || ', open for ' || date_trunc('second', now() - xact_start) || ')', ''), age(backend_xid)
+  FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+  UNION ALL
+  SELECT 'prepared transaction ' || quote_literal(gid) || ' (since ' || date_trunc('second', prepared) || ')', age(transaction) FROM pg_catalog.pg_prepared_xacts
+) t (text, age) ORDER BY age DESC LIMIT 5`
 
 // blocked names the transactions that a new slot has to wait for.
 func (s *Source) blocked(ctx context.Context, waited time.Duration) error {
