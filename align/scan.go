@@ -92,12 +92,6 @@ func (l *Ledger) Drop(id cdc.TableID) error {
 		if err := l.dropDivergent(t, m); err != nil {
 			return err
 		}
-		if err := l.state.DropSpace(t.coverage[m.id].space); err != nil {
-			return err
-		}
-		if err := l.forgetVerified(t.coverage[m.id]); err != nil {
-			return err
-		}
 		t.coverage[m.id].breakWatches()
 	}
 	for _, f := range l.byNumber {
@@ -112,10 +106,7 @@ func (l *Ledger) Drop(id cdc.TableID) error {
 	}
 	l.forgetDrills(id)
 	delete(l.tables, id)
-	if err := l.state.DropBoundaries(id); err != nil {
-		return err
-	}
-	return l.state.DeleteTable(id)
+	return l.state.DropTable(id)
 }
 
 // Epochs returns the epoch of each table.

@@ -59,10 +59,12 @@ type State interface {
 	// SetVerified keeps a span of verified keys, by its After.
 	SetVerified(m MemberID, t cdc.TableID, v Verified) error
 	DeleteVerified(m MemberID, t cdc.TableID, after digest.Key) error
+	DropVerified(m MemberID, t cdc.TableID) error
 
 	SetMember(m MemberID, r *MemberRecord) error
 	SetTable(r *TableRecord) error
-	DeleteTable(t cdc.TableID) error
+	// DropTable forgets all that is kept of a table, on all members that the group has ever had, but findings.
+	DropTable(t cdc.TableID) error
 	SetFinding(f *Finding) error
 	DeleteFinding(number uint64) error
 	// Notify says that with the next commit there is something new to tell receivers.

@@ -113,13 +113,8 @@ func (l *Ledger) Verified(id cdc.TableID, on MemberID, v Verified, through diges
 
 // forgetVerified forgets all verifications of a coverage.
 func (l *Ledger) forgetVerified(c *coverage) error {
-	for _, v := range c.verified {
-		if err := l.state.DeleteVerified(c.space.Member, c.space.Table, v.After); err != nil {
-			return err
-		}
-	}
 	c.verified = neverVerified()
-	return nil
+	return l.state.DropVerified(c.space.Member, c.space.Table)
 }
 
 // Stalest returns the span of a table on a member that was verified longest ago.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -38,7 +39,7 @@ var _ align.State = (*Group)(nil)
 
 // Group opens the part of the store that belongs to the named group.
 func (s *Store) Group(name string) (*Group, error) {
-	n, err := s.number(kindGroupName, 0, name)
+	n, err := s.number(nameOfGroup, 0, name)
 	if err != nil {
 		return nil, fmt.Errorf("store group %s: %w", name, err)
 	}
@@ -50,7 +51,7 @@ func (s *Store) Group(name string) (*Group, error) {
 
 // MemberID returns the number of a member.
 func (g *Group) MemberID(name string) (align.MemberID, error) {
-	n, err := g.store.number(kindMemberName, g.id, name)
+	n, err := g.store.number(nameOfMember, g.id, name)
 	return align.MemberID(n), err
 }
 
@@ -204,12 +205,48 @@ func (g *Group) DropSpace(at align.Space) error {
 	if err := g.spill(); err != nil {
 		return err
 	}
-	for _, kind := range []byte{kindRow, kindSum, kindPending} {
-		if err := g.deletePrefix(spaceKey(nil, kind, g.id, at)); err != nil {
+	for _, k := range keyKinds {
+		if k.scope != ofSpace {
+			continue
+		}
+		if err := g.deletePrefix(spaceKey(nil, k.first, g.id, at)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// DropTable implements [align.State].
+func (g *Group) DropTable(t cdc.TableID) error {
+	maps.DeleteFunc(g.pending, func(at align.Space, _ uint64) bool { return at.Table == t })
+	if err := g.spill(); err != nil {
+		return err
+	}
+	members, err := g.members()
+	if err != nil {
+		return err
+	}
+	for _, k := range keyKinds {
+		switch k.scope {
+		case ofStore, ofGroup, ofMember: // not of a table
+		case ofTable:
+			err = errors.Join(err, g.deletePrefix(tableKey(nil, k.first, g.id, t)))
+		case ofCoverage, ofSpace:
+			for _, m := range members {
+				err = errors.Join(err, g.deletePrefix(coverageKey(nil, k.first, g.id, m, t)))
+			}
+		}
+	}
+	return err
+}
+
+// members are all that the group has ever had.
+func (g *Group) members() (list []align.MemberID, err error) {
+	err = g.store.each(binary.BigEndian.AppendUint16([]byte{kindName, nameOfMember}, g.id), func(_, number []byte) error {
+		list = append(list, align.MemberID(binary.BigEndian.Uint32(number)))
+		return nil
+	})
+	return list, err
 }
 
 func (g *Group) sumKey(at align.Space, start digest.Key) []byte {
@@ -377,9 +414,6 @@ func (g *Group) SetMember(m align.MemberID, r *align.MemberRecord) error {
 func (g *Group) SetTable(r *align.TableRecord) error {
 	return g.setJSON(tableKey(nil, kindTable, g.id, r.Epoch.Table), r)
 }
-
-// DeleteTable implements [align.State].
-func (g *Group) DeleteTable(t cdc.TableID) error { return g.delete(tableKey(nil, kindTable, g.id, t)) }
 
 func (g *Group) findingKey(id string) []byte {
 	return append(groupKey(nil, kindFinding, g.id), id...)

@@ -285,7 +285,7 @@ func TestMembersAndTablesComeBack(t *testing.T) {
 		must(t, g.SetMember(65535, memberAt(7)))
 		must(t, g.SetTable(table))
 		must(t, g.SetTable(&align.TableRecord{Epoch: cdc.Epoch{Table: 3}}))
-		must(t, g.DeleteTable(3))
+		must(t, g.DropTable(3))
 	}, func(g *store.Group) {
 		saved := load(t, g)
 		if diff := cmp.Diff(map[align.MemberID]*align.MemberRecord{1: member, 65535: memberAt(7)}, saved.Members, cmpopts.EquateEmpty()); diff != "" {

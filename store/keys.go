@@ -7,53 +7,85 @@ import (
 	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
-// Keys begin with one byte that says what they hold, then what it belongs to, all numbers big endian:
+// Keys begin with one byte that says what they hold, then what they belong to, which is their scope, then what tells them
+// apart within it. All numbers are big endian.
 //
-//	F                                               format version
-//	N  kind(1) group(2) name…                       number given to a name: g group, m member, t table
-//	G  group(2)                                     name of the reference                  text
-//	                ┌────────── of a group ──────────┐
-//	M  group(2) member(2)                           position, lanes                        JSON
-//	T  group(2) table(4)                            epoch, coverage                        JSON
-//	B  group(2) table(4) start…                     boundary of a range                    empty
-//	J  group(2) end(8) part(4)                      in-flight transaction                  layout in journal.go
-//	D  group(2) member(2) table(4) key…             divergent key                          layout in journal.go
-//	Z  group(2) member(2) table(4) after…           when rows were verified                time(8) position(8)
-//	V  group(2) id…                                 finding, in the order of time          JSON
-//	                ┌──────── of a space ────────────┐
-//	R  group(2) member(2) table(4) generation(4) key…    row                               digest.AppendRow
-//	S  group(2) member(2) table(4) generation(4) start…  range digest                      merkle.Sum
-//	Q  group(2) member(2) table(4) generation(4) seq(8)  change that waits for a scan      layout in journal.go
-//	Y  group(2) member(2) table(4) which(1) key…    key seen by a running scrub            empty
-//	A  length(2) receiver… alert…                   what a receiver was told of an alert   JSON
-//	E  seq(8)                                       entry that the audit log has still to get      evidence.Entry
-//	X  name…                                        file that belongs to entries, until it is beside the log
-//	H                                               where the next one goes                        JSON
-//	H  s                                            what the last start recorded                   JSON
+//	scope       ┌──────┬───────────┬────────────┬────────────┬─────────────────┬ ─ ─
+//	 store      │ kind │ …
+//	 group      │ kind │ group (2) │ …
+//	 member     │ kind │ group (2) │ member (2) │ …
+//	 table      │ kind │ group (2) │ table (4)  │ …
+//	 coverage   │ kind │ group (2) │ member (2) │ table (4)  │ …
+//	 space      │ kind │ group (2) │ member (2) │ table (4)  │ generation (4)  │ …
+//	            └──────┴───────────┴────────────┴────────────┴─────────────────┴ ─ ─
+type scope uint8
+
+const (
+	ofStore    scope = iota
+	ofGroup          // [groupKey]
+	ofMember         // [memberKey]
+	ofTable          // [tableKey]
+	ofCoverage       // [coverageKey]: of a table on a member
+	ofSpace          // [spaceKey]: of one reading of it
+)
+
+// keyKind is what is true of all keys with the same first byte. Whatever forgets or drops goes by this table, so that no list
+// of kinds is kept anywhere else.
+type keyKind struct {
+	first byte
+	scope scope
+	rest  string // of the key, behind its scope
+	value string
+	// stays says that another reference is no reason to forget it: it is not in terms of the reference's log.
+	stays bool
+}
+
+var keyKinds = []keyKind{
+	{first: kindFormat, scope: ofStore, value: "format version (4)"},
+	{first: kindName, scope: ofStore, rest: "kind (1): g group, m member, t table; group (2), name", value: "number given to the name (4)"},
+	{first: kindTold, scope: ofStore, rest: "length (2), receiver, alert", value: "what the receiver was told of it, JSON"},
+	{first: kindEntry, scope: ofStore, rest: "number (8)", value: "entry that the audit log has still to get"},
+	{first: kindFile, scope: ofStore, rest: "name", value: "file that belongs to entries, until it is beside the log"},
+	{first: kindChain, scope: ofStore, value: "where the next entry goes, JSON; with rest s: what the last start recorded"},
+	{first: kindGroup, scope: ofGroup, value: "name of the reference", stays: true},
+	{first: kindFinding, scope: ofGroup, rest: "id, in the order of time", value: "finding, JSON", stays: true}, // is resolved
+	{first: kindInFlight, scope: ofGroup, rest: "end (8), part (4)", value: "transaction in flight, see journal.go"},
+	{first: kindMember, scope: ofMember, value: "position, lanes, JSON"},
+	{first: kindTable, scope: ofTable, value: "epoch, coverage, JSON"},
+	{first: kindBoundary, scope: ofTable, rest: "start", value: "boundary of a range: nothing"},
+	{first: kindKey, scope: ofCoverage, rest: "key", value: "key that differs, see journal.go"},
+	{first: kindVerified, scope: ofCoverage, rest: "after", value: "when the rows behind were verified: time (8), position (8)"},
+	{first: kindSeen, scope: ofCoverage, rest: "which (1), key", value: "key that a running scrub has met: nothing"},
+	{first: kindRow, scope: ofSpace, rest: "key", value: "row, see digest.AppendRow"},
+	{first: kindSum, scope: ofSpace, rest: "start", value: "sum of a range, see merkle.Sum"},
+	{first: kindPending, scope: ofSpace, rest: "number (8)", value: "change that waits for a scan, see journal.go"},
+}
+
 const (
 	kindFormat   = 'F'
 	kindName     = 'N'
-	kindGroup    = 'G'
-	kindMember   = 'M'
-	kindTable    = 'T'
-	kindBoundary = 'B'
-	kindInFlight = 'J'
-	kindKey      = 'D'
-	kindVerified = 'Z'
-	kindFinding  = 'V'
-	kindRow      = 'R'
-	kindSum      = 'S'
-	kindPending  = 'Q'
-	kindSeen     = 'Y'
 	kindTold     = 'A'
 	kindEntry    = 'E'
 	kindFile     = 'X'
 	kindChain    = 'H'
-	lastStart    = 's'
+	kindGroup    = 'G'
+	kindFinding  = 'V'
+	kindInFlight = 'J'
+	kindMember   = 'M'
+	kindTable    = 'T'
+	kindBoundary = 'B'
+	kindKey      = 'D'
+	kindVerified = 'Z'
+	kindSeen     = 'Y'
+	kindRow      = 'R'
+	kindSum      = 'S'
+	kindPending  = 'Q'
 
-	kindGroupName  = 'g'
-	kindMemberName = 'm'
-	kindTableName  = 't'
+	lastStart = 's' // the rest of a kindChain
+
+	nameOfGroup  = 'g' // the rest of a kindName begins with one of them
+	nameOfMember = 'm'
+	nameOfTable  = 't'
 )
 
 func groupKey(dst []byte, kind byte, group uint16) []byte {

@@ -11,7 +11,7 @@ import (
 // Watched tells, by name, which members of the group have been read before.
 func (g *Group) Watched() (map[string]bool, error) {
 	watched := make(map[string]bool)
-	prefix := groupKey([]byte{kindName}, kindMemberName, g.id)
+	prefix := groupKey([]byte{kindName}, nameOfMember, g.id)
 	err := g.store.each(prefix, func(name, number []byte) error {
 		id := align.MemberID(uint16(number[2])<<8 | uint16(number[3]))
 		_, closer, err := g.store.db.Get(memberKey(nil, kindMember, g.id, id))
@@ -52,11 +52,22 @@ func (g *Group) SetReference(name string, resolve func(*align.Finding)) error {
 	return g.Commit()
 }
 
-func (g *Group) forget(resolve func(*align.Finding)) error {
-	for _, kind := range []byte{kindMember, kindTable, kindBoundary, kindInFlight, kindKey, kindRow, kindSum, kindPending} {
-		if err := g.deletePrefix(groupKey(nil, kind, g.id)); err != nil {
+// forgetKeys forgets all that is in terms of the reference's log.
+func (g *Group) forgetKeys() error {
+	for _, k := range keyKinds {
+		if k.scope == ofStore || k.stays {
+			continue
+		}
+		if err := g.deletePrefix(groupKey(nil, k.first, g.id)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (g *Group) forget(resolve func(*align.Finding)) error {
+	if err := g.forgetKeys(); err != nil {
+		return err
 	}
 	var saved align.Saved
 	if err := g.loadFindings(&saved); err != nil {

@@ -181,6 +181,6 @@ func parseJSON(what string, b []byte, into any) error {
 
 // TableID returns the number of a table.
 func (g *Group) TableID(name string) (cdc.TableID, error) {
-	n, err := g.store.number(kindTableName, g.id, name)
+	n, err := g.store.number(nameOfTable, g.id, name)
 	return cdc.TableID(n), err
 }

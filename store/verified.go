@@ -32,6 +32,11 @@ func (g *Group) DeleteVerified(m align.MemberID, t cdc.TableID, after digest.Key
 	return g.delete(g.verifiedKey(m, t, after))
 }
 
+// DropVerified implements [align.State].
+func (g *Group) DropVerified(m align.MemberID, t cdc.TableID) error {
+	return g.deletePrefix(coverageKey(nil, kindVerified, g.id, m, t))
+}
+
 func (g *Group) verified(m align.MemberID, t cdc.TableID) ([]align.Verified, error) {
 	var list []align.Verified
 	err := each(g.batch, coverageKey(nil, kindVerified, g.id, m, t), func(rest, value []byte) error {
