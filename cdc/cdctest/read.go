@@ -1,0 +1,216 @@
+package cdctest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+)
+
+// A view of PostgreSQL and MariaDB is of one moment. MySQL has none: each part is read at a moment of its own, and where
+// the whole begins and ends is known only about.
+
+// Read implements [cdc.Reader].
+func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part, yield func(digest.Key, *digest.Row) error) (cdc.View, error) {
+	defer x.lock()()
+	s := x.server
+	if err := x.beginRead(ctx); err != nil {
+		return cdc.View{}, err
+	}
+	began := s.end
+	if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(5))*time.Millisecond); err != nil {
+		return cdc.View{}, err
+	}
+	rows, err := x.rows(t)
+	if err != nil {
+		return cdc.View{}, err
+	}
+	moment := s.end
+	if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(5))*time.Millisecond); err != nil {
+		return cdc.View{}, err
+	}
+	v := cdc.View{Cut: moment, Settled: moment}
+	if s.cluster.Engine == MySQL {
+		v = cdc.View{Cut: began, Settled: s.end}
+	}
+	if x.history != s.history0 && x.open {
+		return v, errors.New("the log went back while rows were read")
+	}
+	return v, x.yield(t, e, rows, p, yield)
+}
+
+func (x *Source) beginRead(ctx context.Context) error {
+	if err := x.gate(ctx); err != nil {
+		return err
+	}
+	if x.server.faults.Rows {
+		return errDenied
+	}
+	return nil
+}
+
+// rows copies a table, if it is still defined as it was.
+func (x *Source) rows(t cdc.Table) (map[int]Row, error) {
+	now := x.server.tables[t.Name]
+	if now == nil {
+		return nil, fmt.Errorf("table %s does not exist", t.Name)
+	}
+	if v := x.server.definition(now).Version; v != t.Version {
+		return nil, fmt.Errorf("table %s was altered: its version is %s, not %s", t.Name, v, t.Version)
+	}
+	return maps.Clone(now.rows), nil
+}
+
+// yield hands rows of a part over, without the lock.
+func (x *Source) yield(t cdc.Table, e cdc.Epoch, rows map[int]Row, p cdc.Part, yield func(digest.Key, *digest.Row) error) error {
+	c, err := newCoder(x.hasher, e.Shape)
+	if err != nil {
+		return err
+	}
+	x.server.cluster.mu.Unlock()
+	defer x.server.cluster.mu.Lock()
+	type read struct {
+		key digest.Key
+		row digest.Row
+	}
+	var list []read
+	for key, row := range rows {
+		k, err := c.key(key)
+		if err != nil {
+			return err
+		}
+		inside := (p.After == nil || k.Compare(p.After) > 0) && (p.Through == nil || k.Compare(p.Through) <= 0)
+		if p.Keys != nil {
+			inside = slices.ContainsFunc(p.Keys, func(o digest.Key) bool { return o.Compare(k) == 0 })
+		}
+		if !inside {
+			continue
+		}
+		r, err := c.row(key, row, nil)
+		if err != nil {
+			return err
+		}
+		list = append(list, read{k, r})
+	}
+	slices.SortFunc(list, func(a, b read) int { return a.key.Compare(b.key) })
+	if p.Keys == nil && p.Limit > 0 && len(list) > p.Limit {
+		list = list[:p.Limit]
+	}
+	for i := range list {
+		if err := yield(list[i].key, &list[i].row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshot is a view of several tables.
+type snapshot struct {
+	source *Source
+	cut    cdc.LSN
+	tables map[string]*table // of the moment of the cut; nil on MySQL
+	failed bool
+	cnx    int
+}
+
+// Snapshot implements [cdc.Source].
+func (x *Source) Snapshot(ctx context.Context) (cdc.Snapshot, error) {
+	defer x.lock()()
+	s := x.server
+	if err := x.beginRead(ctx); err != nil {
+		return nil, err
+	}
+	v := &snapshot{source: x, cut: s.end, cnx: s.connection}
+	if s.cluster.Engine == MySQL {
+		v.cut = x.shown
+		return v, nil
+	}
+	v.tables = make(map[string]*table)
+	for name, t := range s.tables {
+		v.tables[name] = t.clone()
+	}
+	return v, nil
+}
+
+// Cut implements [cdc.Snapshot].
+func (v *snapshot) Cut() cdc.LSN { return v.cut }
+
+// Settled implements [cdc.Snapshot].
+func (v *snapshot) Settled(ctx context.Context) (cdc.LSN, error) {
+	defer v.source.lock()()
+	s := v.source.server
+	if err := v.source.gate(ctx); err != nil {
+		return 0, err
+	}
+	if v.tables == nil {
+		return s.end, nil
+	}
+	return v.cut, nil
+}
+
+// Rows implements [cdc.Snapshot].
+func (v *snapshot) Rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield func(digest.Key, *digest.Row) error) error {
+	x := v.source
+	defer x.lock()()
+	s := x.server
+	if err := x.beginRead(ctx); err != nil {
+		return err
+	}
+	if s.connection != v.cnx {
+		return errReset
+	}
+	rows, err := x.rows(t)
+	if err != nil {
+		return err
+	}
+	if v.tables != nil {
+		then := v.tables[t.Name]
+		if then == nil || then.version != s.tables[t.Name].version {
+			return fmt.Errorf("table %s was altered", t.Name)
+		}
+		rows = maps.Clone(then.rows)
+	}
+	half := -1
+	if v.tables == nil { // in two chunks, each of its own moment
+		keys := slices.Sorted(maps.Keys(rows))
+		if n := len(keys); n > 1 {
+			half = keys[n/2]
+		}
+	}
+	if half >= 0 {
+		if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(20))*time.Millisecond); err != nil {
+			return err
+		}
+		later, err := x.rows(t)
+		if err != nil {
+			return err
+		}
+		maps.DeleteFunc(rows, func(key int, _ Row) bool { return key >= half })
+		for key, row := range later {
+			if key >= half {
+				rows[key] = row
+			}
+		}
+	}
+	if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(20))*time.Millisecond); err != nil {
+		return err
+	}
+	if s.connection != v.cnx {
+		return errReset
+	}
+	return x.yield(t, e, rows, cdc.Part{}, yield)
+}
+
+// Close implements [cdc.Snapshot].
+func (v *snapshot) Close() {}
+
+var (
+	_ cdc.Source = (*Source)(nil)
+	_ cdc.Member = (*Source)(nil)
+	_ cdc.Gauger = (*Source)(nil)
+)

@@ -1,0 +1,444 @@
+package cdctest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+)
+
+// lockstepSlot is the slot by which a PostgreSQL server keeps its log for lockstep.
+const lockstepSlot = "lockstep"
+
+// Source is what lockstep sees of a server. It implements [cdc.Source] and [cdc.Member].
+type Source struct {
+	server *Server
+	hasher *digest.Hasher
+	// ScanOnly says that the log is not read: what the member says of its progress is proven by nothing. It is to be set
+	// before the source is used.
+	ScanOnly bool
+	// What follows is guarded by the cluster's lock.
+	epochs  map[string]registered // by table
+	history int                   // of the log that the stream shows
+	shown   cdc.LSN               // by this source's stream
+	open    bool
+	dead    bool // its process was killed: nothing that it does reaches the server any more
+}
+
+// Kill is what the end of lockstep's process looks like to the server.
+func (x *Source) Kill() {
+	defer x.lock()()
+	x.dead = true
+	x.server.wake()
+}
+
+// gate is how a question fares on its way to the server.
+func (x *Source) gate(ctx context.Context) error {
+	if err := x.server.gate(ctx); err != nil {
+		return err
+	}
+	if x.dead {
+		return errKilled
+	}
+	return nil
+}
+
+// registered is a definition that lockstep was told how to decode.
+type registered struct {
+	table cdc.Table
+	epoch cdc.Epoch
+	coder *coder
+}
+
+// Source opens the server for lockstep, whose digests are made by h.
+func (s *Server) Source(h *digest.Hasher) *Source {
+	return &Source{server: s, hasher: h, epochs: make(map[string]registered)}
+}
+
+func (x *Source) lock() func() {
+	x.server.cluster.mu.Lock()
+	return x.server.cluster.mu.Unlock
+}
+
+// Server implements [cdc.Reader].
+func (x *Source) Server(ctx context.Context) (cdc.Server, error) {
+	defer x.lock()()
+	s := x.server
+	if err := x.gate(ctx); err != nil {
+		return cdc.Server{}, err
+	}
+	server := cdc.Server{SystemID: s.systemID, Version: "0 (" + string(s.cluster.Engine) + ")"}
+	if !s.cluster.gtids() {
+		server.Timeline, server.Database = s.timeline, "app"
+	}
+	return server, nil
+}
+
+// Tables implements [cdc.Reader].
+func (x *Source) Tables(ctx context.Context, match func(string) bool) ([]cdc.Table, error) {
+	defer x.lock()()
+	s := x.server
+	if err := x.gate(ctx); err != nil {
+		return nil, err
+	}
+	if s.faults.Catalog {
+		return nil, errDenied
+	}
+	var list []cdc.Table
+	for _, name := range slices.Sorted(maps.Keys(s.tables)) {
+		if match(name) {
+			list = append(list, s.definition(s.tables[name]))
+		}
+	}
+	return list, nil
+}
+
+// Progress implements [cdc.Reader].
+func (x *Source) Progress(ctx context.Context) (cdc.Progress, error) {
+	defer x.lock()()
+	s := x.server
+	if err := x.gate(ctx); err != nil {
+		return cdc.Progress{}, err
+	}
+	if s.faults.Progress {
+		return cdc.Progress{}, errDenied
+	}
+	if x.open && x.history != s.history0 {
+		return cdc.Progress{}, &cdc.GapError{Reason: "the log went back while it was read"}
+	}
+	if s.unlogged && !x.ScanOnly {
+		return cdc.Progress{}, errLogOff // what it has replayed is not in the log
+	}
+	p := cdc.Progress{Barrier: s.end, Applied: make(map[string]cdc.TxSet)}
+	if x.ScanOnly {
+		p.Barrier = 0
+	}
+	if s.cluster.gtids() {
+		p.Applied[cdc.GTIDLane] = s.executed.Clone()
+		if s.follows != nil {
+			ln := cdc.Lane{
+				Name: cdc.GTIDLane, Title: "replication", Slot: fmt.Sprint(s.follows.number), Enabled: !s.stopped,
+				Problem: s.problem, Tables: make(map[string]string),
+			}
+			for name := range s.tables {
+				ln.Tables[name] = ""
+			}
+			p.Lanes = append(p.Lanes, ln)
+		}
+		return p, nil
+	}
+	for _, name := range s.lanes() {
+		sub := s.subscriptions[name]
+		p.Applied[name] = cdc.Everything(sub.position)
+		p.Lanes = append(p.Lanes, cdc.Lane{
+			Name: name, Title: fmt.Sprintf("subscription %q", name), Slot: sub.Slot, Enabled: sub.enabled,
+			Problem: sub.problem, Tables: cloneMap(sub.tables),
+		})
+	}
+	return p, nil
+}
+
+// Confirmed implements [cdc.Source].
+func (x *Source) Confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
+	defer x.lock()()
+	s := x.server
+	if err := x.gate(ctx); err != nil {
+		return nil, err
+	}
+	if s.cluster.gtids() {
+		return map[string]cdc.TxSet{fmt.Sprint(s.number): {}}, nil
+	}
+	confirmed := make(map[string]cdc.TxSet)
+	for name, sl := range s.slots {
+		if name != lockstepSlot {
+			confirmed[name] = cdc.Everything(sl.confirmed)
+		}
+	}
+	return confirmed, nil
+}
+
+// Written implements [cdc.Member].
+func (x *Source) Written(ctx context.Context) (cdc.TxSet, error) {
+	defer x.lock()()
+	if err := x.gate(ctx); err != nil {
+		return cdc.TxSet{}, err
+	}
+	return x.server.everything(), nil
+}
+
+// Visible implements [cdc.Member].
+func (x *Source) Visible(ctx context.Context) (cdc.TxSet, error) { return x.Written(ctx) }
+
+// everything is all transactions of the log.
+func (s *Server) everything() cdc.TxSet {
+	if s.cluster.gtids() {
+		return s.executed.Clone()
+	}
+	return cdc.Everything(s.end)
+}
+
+// Prepare implements [cdc.Source].
+func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, error) {
+	defer x.lock()()
+	s := x.server
+	if err := x.gate(ctx); err != nil {
+		return cdc.Position{}, err
+	}
+	if s.unlogged {
+		return cdc.Position{}, errLogOff
+	}
+	sl := s.slots[lockstepSlot]
+	if from.LSN == 0 {
+		s.slots[lockstepSlot] = &slot{start: s.end}
+		s.shown = max(s.shown, s.end)
+		start := cdc.Position{LSN: s.end, Shown: s.everything()}
+		if s.cluster.Engine == MariaDB {
+			start.Last = s.last.Clone()
+		}
+		x.history, x.shown, x.open = s.history0, s.end, true
+		return start, nil
+	}
+	switch {
+	case sl == nil:
+		return cdc.Position{}, &cdc.GapError{Reason: `slot "lockstep" does not exist`}
+	case from.LSN > s.end || from.LSN > s.shown:
+		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log ends at %v, before %v, which it has shown", s.end, from.LSN)}
+	case from.LSN < sl.start && sl.told:
+		s.cluster.violate("%s was told that it may forget its log up to %v, and is asked for what comes after %v", s.Name, sl.start, from.LSN)
+		return cdc.Position{}, &cdc.GapError{Reason: "the log was given up"}
+	case from.LSN < sl.start || from.LSN < s.purged:
+		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log after %v is gone", from.LSN)}
+	}
+	x.history, x.shown, x.open = s.history0, from.LSN, true
+	return from, nil
+}
+
+// heartbeat is how often a stream shows that nothing happens.
+const heartbeat = time.Second
+
+// Stream implements [cdc.Source].
+func (x *Source) Stream(ctx context.Context, from cdc.Position, yield func(cdc.Event) error) error {
+	defer x.lock()()
+	s := x.server
+	connection, at := s.connection, from.LSN
+	for {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case s.connection != connection, s.faults.Refuse, x.dead:
+			return errReset
+		case s.faults.Hang, s.faults.Stream:
+			if err := s.await(ctx, 0); err != nil {
+				return err
+			}
+			continue
+		}
+		next, ok := x.next(at)
+		if !ok {
+			if err := s.await(ctx, heartbeat); err != nil {
+				return err
+			}
+			continue
+		}
+		delay := s.faults.Slow + time.Duration(s.cluster.random.IntN(3000))*time.Microsecond
+		if err := s.linger(ctx, delay); err != nil {
+			return err
+		}
+		if s.connection != connection || x.dead || x.history != s.history0 || s.faults != (Faults{Slow: s.faults.Slow}) {
+			continue
+		}
+		at = next.Position
+		x.shown = max(x.shown, at)
+		s.shown = max(s.shown, at)
+		if err := x.hand(next, yield); err != nil {
+			return err
+		}
+	}
+}
+
+// hand gives an event to lockstep, without the lock.
+func (x *Source) hand(e cdc.Event, yield func(cdc.Event) error) error {
+	x.server.cluster.mu.Unlock()
+	defer x.server.cluster.mu.Lock()
+	return yield(e)
+}
+
+// next is the first event after a position.
+func (x *Source) next(at cdc.LSN) (cdc.Event, bool) {
+	s := x.server
+	if x.history != s.history0 {
+		return cdc.Event{}, false // the file that it reads is gone, and nothing is written to it
+	}
+	for _, e := range s.log {
+		if e.end <= at {
+			continue
+		}
+		event := cdc.Event{Position: e.end, Through: e.id}
+		if !s.cluster.gtids() {
+			event.Through = cdc.TxID{Seq: uint64(e.end)}
+		}
+		event.Transaction = x.decode(e)
+		return event, true
+	}
+	if s.end <= at {
+		return cdc.Event{}, false
+	}
+	event := cdc.Event{Position: s.end}
+	if !s.cluster.gtids() {
+		event.Through.Seq = uint64(s.end)
+	}
+	return event, true
+}
+
+// decode makes of a log's entry what lockstep is told of it; nil if nothing in it concerns it.
+func (x *Source) decode(e *entry) *cdc.Transaction {
+	tx := &cdc.Transaction{ID: e.id, Lane: e.lane, Commit: e.commit, End: e.end, CommitTime: e.time}
+	truncating := ""
+	touched := make(map[string]bool)
+	for i := range e.changes {
+		l := &e.changes[i]
+		r, known := x.epochs[l.table]
+		switch {
+		case !known:
+			if !touched[l.table] {
+				touched[l.table] = true
+				tx.Touched = append(tx.Touched, cdc.Touched{})
+			}
+			continue
+		case !sameColumns(r.table.Columns, l.columns):
+			if !touched[l.table] {
+				touched[l.table] = true
+				tx.Touched = append(tx.Touched, cdc.Touched{Table: r.epoch.Table, Reason: "its columns are others than they were"})
+			}
+			continue
+		case l.op == cdc.Truncate:
+			if truncating != l.table {
+				tx.Changes = append(tx.Changes, cdc.Change{Table: r.epoch.Table, Op: cdc.Truncate, Epoch: r.epoch.Number})
+			}
+			truncating = l.table
+			continue
+		case l.from < 0:
+			continue // the next one says where the row moves to
+		}
+		truncating = ""
+		ch, err := x.change(r, l, e)
+		if err != nil {
+			tx.Touched = append(tx.Touched, cdc.Touched{Table: r.epoch.Table, Reason: err.Error()})
+			continue
+		}
+		tx.Changes = append(tx.Changes, ch)
+	}
+	if len(tx.Changes) == 0 && len(tx.Touched) == 0 {
+		return nil
+	}
+	return tx
+}
+
+func sameColumns(a, b []digest.Column) bool { return slices.Equal(a, b) }
+
+func (x *Source) change(r registered, l *logged, e *entry) (ch cdc.Change, err error) {
+	ch = cdc.Change{Table: r.epoch.Table, Op: l.op, Epoch: r.epoch.Number}
+	if ch.Key, err = r.coder.key(l.key); err != nil {
+		return ch, err
+	}
+	before, from := l.before, l.key
+	if l.from > 0 {
+		from = l.from
+		if ch.OldKey, err = r.coder.key(l.from); err != nil {
+			return ch, err
+		}
+		for i := range e.changes {
+			if o := &e.changes[i]; o == l {
+				before = e.changes[i-1].before
+			}
+		}
+	}
+	if x.server.cluster.gtids() {
+		ch.HasBefore = true
+		if before != nil {
+			row, err := r.coder.row(from, before, nil)
+			if err != nil {
+				return ch, err
+			}
+			ch.Before = row.Digest
+		}
+		before = nil // its images are whole
+	}
+	if l.op == cdc.Delete {
+		return ch, nil
+	}
+	ch.Row, err = r.coder.row(l.key, l.after, before)
+	return ch, err
+}
+
+// SetEpoch implements [cdc.Source].
+func (x *Source) SetEpoch(t cdc.Table, e cdc.Epoch) {
+	c, err := newCoder(x.hasher, e.Shape)
+	if err != nil {
+		panic(fmt.Sprintf("cdctest: shape of %s: %v", t.Name, err))
+	}
+	defer x.lock()()
+	x.epochs[t.Name] = registered{t, e, c}
+}
+
+// Durable implements [cdc.Source].
+func (x *Source) Durable(p cdc.LSN) {
+	defer x.lock()()
+	s := x.server
+	sl := s.slots[lockstepSlot]
+	if x.dead || sl == nil || p <= sl.start || s.cluster.gtids() || x.history != s.history0 {
+		return
+	}
+	if p > s.end {
+		s.cluster.violate("%s was told that its log is durable up to %v, and ends at %v", s.Name, p, s.end)
+		return
+	}
+	sl.start, sl.told = p, true
+}
+
+// Execute implements [cdc.Source], as far as canaries go.
+func (x *Source) Execute(ctx context.Context, statement string) error {
+	defer x.lock()()
+	s := x.server
+	if err := x.gate(ctx); err != nil {
+		return err
+	}
+	var table string
+	var id int
+	if strings.HasPrefix(statement, "EXPLAIN ") {
+		return nil
+	}
+	if _, err := fmt.Sscanf(statement, "INSERT INTO %s (id, note) VALUES (%d,", &table, &id); err == nil {
+		s.write(cdc.TxID{}, "", s.now(), []Change{Put(table, id, Row{"note": 1})})
+		s.wake()
+		return nil
+	}
+	if _, err := fmt.Sscanf(statement, "DELETE FROM %s WHERE", &table); err == nil && s.tables[table] != nil {
+		var changes []Change
+		for _, key := range slices.Sorted(maps.Keys(s.tables[table].rows)) {
+			if s.tables[table].rows[key]["note"] == 1 {
+				changes = append(changes, Delete(table, key))
+			}
+		}
+		if len(changes) > 0 {
+			s.write(cdc.TxID{}, "", s.now(), changes)
+			s.wake()
+		}
+		return nil
+	}
+	return fmt.Errorf("syntax error in %q", statement)
+}
+
+// Pressure implements [cdc.Gauger].
+func (x *Source) Pressure(ctx context.Context) (cdc.Pressure, error) {
+	defer x.lock()()
+	return cdc.Pressure{}, x.gate(ctx)
+}
+
+// Close implements [cdc.Reader].
+func (x *Source) Close() {}

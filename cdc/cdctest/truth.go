@@ -1,0 +1,130 @@
+package cdctest
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+)
+
+// Difference says what a member has otherwise than it must.
+type Difference struct {
+	Expected, Actual Row // nil: no row
+}
+
+// Differences returns, by key, which rows of a table a member has otherwise than it must, in the columns of the reference
+// that are not excluded. What a member must have is, row by row, what the reference had before the first change that the
+// member has yet to replay, or if there is none what the reference has. known is false where that cannot be said: nothing
+// brings the table from the reference to the member, or one of them lacks it or a column of it.
+func (s *Server) Differences(ref *Server, name string, excluded []string) (differ map[int]Difference, known bool) {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	mine, theirs := s.tables[name], ref.tables[name]
+	replayed, routed := s.replayedOf(ref, name)
+	if mine == nil || theirs == nil || !routed {
+		return nil, false
+	}
+	var columns []digest.Column
+	for _, c := range theirs.columns {
+		if slices.Contains(excluded, c.Name) {
+			continue
+		}
+		at := mine.column(c.Name)
+		if at < 0 || !c.Comparable(mine.columns[at]) {
+			return nil, false
+		}
+		columns = append(columns, c)
+	}
+	differ = make(map[int]Difference)
+	check := func(key int) {
+		want := ref.valueFor(name, key, replayed).only(columns)
+		if have := mine.rows[key].only(columns); (want == nil) != (have == nil) || !maps.Equal(want, have) {
+			differ[key] = Difference{want, have}
+		}
+	}
+	for key := range mine.rows {
+		check(key)
+	}
+	for at := range ref.history {
+		if at.table == name && mine.rows[at.key] == nil {
+			check(at.key)
+		}
+	}
+	return differ, true
+}
+
+// replayedOf returns which of the reference's transactions a server has gone through, of what concerns a table, and
+// whether anything brings the table from there.
+func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
+	if s == ref {
+		return func(step) bool { return true }, true
+	}
+	if s.cluster.gtids() {
+		return func(st step) bool { return st.id.Seq == 0 || s.executed.Contains(st.id) }, s.follows != nil
+	}
+	var from *Subscription
+	for _, sub := range s.subscriptions {
+		hold, carries := sub.tables[table]
+		if !carries {
+			continue
+		}
+		if from != nil || sub.author != ref || hold != "" {
+			return nil, false
+		}
+		from = sub
+	}
+	if from == nil || ref.slots[from.Slot] == nil {
+		return nil, false
+	}
+	at := max(from.position, ref.slots[from.Slot].confirmed) // what was confirmed is not sent again
+	return func(st step) bool { return st.id.Seq == 0 || st.end <= at }, true
+}
+
+// valueFor is what a row must be for who has gone through some transactions.
+func (s *Server) valueFor(table string, key int, through func(step) bool) Row {
+	steps := s.history[rowAt{table, key}]
+	for _, st := range steps {
+		if !through(st) {
+			return st.before
+		}
+	}
+	if t := s.tables[table]; t != nil {
+		return t.rows[key]
+	}
+	return nil
+}
+
+// InFlight returns how many transactions of the reference a member has yet to go through that change a table, and when
+// the first of them was written.
+func (s *Server) InFlight(ref *Server, table string) (n int, first time.Time) {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	through, routed := s.replayedOf(ref, table)
+	if !routed {
+		return 0, first
+	}
+	for _, e := range ref.log {
+		if slices.ContainsFunc(e.changes, func(l logged) bool { return l.table == table }) && !through(step{id: e.id, end: e.end}) {
+			if n++; n == 1 {
+				first = e.written
+			}
+		}
+	}
+	return n, first
+}
+
+// Executed returns the GTIDs that the server has; of PostgreSQL none.
+func (s *Server) Executed() cdc.TxSet {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	return s.executed.Clone()
+}
+
+// End returns where the log ends.
+func (s *Server) End() cdc.LSN {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	return s.end
+}
