@@ -15,9 +15,9 @@ type Definition struct {
 
 func (d Definition) exists() bool { return d.Table.Name != "" }
 
-// SharedShape returns the columns that the reference and all others have of a table, without those that are excluded, and
-// what keeps the table from being compared, if anything does: on the reference, which leaves no shape, and on each of the
-// others.
+// SharedShape returns the columns of the reference's table without those that are excluded, and what keeps the table from
+// being compared, if anything does: on the reference, which leaves no shape, and on each of the others. A column that a
+// member lacks, or has of another type, is that member's problem alone: what the others hold is compared in all columns.
 func SharedShape(name string, ref Definition, others []Definition, excluded []string) (s digest.Shape, problem string, problems []string) {
 	problems = make([]string, len(others))
 	switch {
@@ -26,22 +26,22 @@ func SharedShape(name string, ref Definition, others []Definition, excluded []st
 	case ref.Table.Problem != "":
 		return s, ref.Table.WhyNot(), problems
 	}
-	columns := slices.Clone(ref.Table.Columns)
-	for i, d := range others {
-		if problems[i] = d.unfit(ref); problems[i] != "" {
-			continue
-		}
-		columns = shared(columns, d.Table.Columns)
-		problems[i] = d.mismatch(columns, ref.Member)
-	}
-	columns = slices.DeleteFunc(columns, func(c digest.Column) bool { return slices.Contains(excluded, c.Name) })
+	columns := slices.DeleteFunc(slices.Clone(ref.Table.Columns), func(c digest.Column) bool { return slices.Contains(excluded, c.Name) })
 	s = digest.Shape{Table: name, Columns: columns}
 	for _, k := range ref.Table.Key {
 		i := slices.IndexFunc(columns, func(c digest.Column) bool { return c.Name == k })
 		if i < 0 {
-			return digest.Shape{}, fmt.Sprintf("key column %q is not on every member, or is excluded", k), problems
+			return digest.Shape{}, fmt.Sprintf("key column %q is excluded", k), problems
 		}
 		s.Key = append(s.Key, i)
+	}
+	for i, d := range others {
+		if problems[i] = d.unfit(ref); problems[i] != "" {
+			continue
+		}
+		if problems[i] = d.mismatch(columns, ref.Member); problems[i] == "" {
+			widen(columns, d.Table.Columns)
+		}
 	}
 	return s, "", problems
 }
@@ -54,17 +54,12 @@ func (t Table) WhyNot() string {
 	return t.Problem + ": " + t.Hint
 }
 
-// shared returns the columns that are in both lists. A column that one member may leave out of an update is kept track of
-// on all, so that its rows digest alike.
-func shared(columns, others []digest.Column) []digest.Column {
-	var both []digest.Column
-	for _, c := range columns {
-		if other, found := column(others, c.Name); found {
-			c.Wide = c.Wide || other.Wide
-			both = append(both, c)
-		}
+// widen has a column that one member may leave out of an update kept track of on all, so that its rows digest alike.
+func widen(columns, others []digest.Column) {
+	for i := range columns {
+		other, _ := column(others, columns[i].Name)
+		columns[i].Wide = columns[i].Wide || other.Wide
 	}
-	return both
 }
 
 func (d Definition) unfit(ref Definition) string {
@@ -87,10 +82,15 @@ func column(columns []digest.Column, name string) (digest.Column, bool) {
 	return columns[i], true
 }
 
-// mismatch names a column whose values cannot be compared because the members' types are not of one class.
+// mismatch names a column that the member lacks, or whose values cannot be compared because the members' types are not of
+// one class.
 func (d Definition) mismatch(columns []digest.Column, ref string) string {
 	for _, c := range columns {
-		if other, _ := column(d.Table.Columns, c.Name); !c.Comparable(other) {
+		other, found := column(d.Table.Columns, c.Name)
+		switch {
+		case !found:
+			return fmt.Sprintf("column %q of %s is not on %s: add it there, or name it in exclude_columns", c.Name, ref, d.Member)
+		case !c.Comparable(other):
 			return fmt.Sprintf("column %q is %s %s on %s and %s %s on %s", c.Name, c.Class, c.Type, ref, other.Class, other.Type, d.Member)
 		}
 	}

@@ -270,9 +270,25 @@ func TestTablesThatAreDefinedOtherwiseAreNotCompared(t *testing.T) {
 	}
 }
 
-func TestColumnThatOneMemberLacksIsNamed(t *testing.T) {
+// What the member holds in a column that it lacks cannot be said, so the table is not in step.
+func TestColumnThatTheMemberLacksLeavesTheTableUnverified(t *testing.T) {
 	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
 		ref.table.Columns = append(ref.table.Columns, digest.Column{Name: "w", Class: digest.Int})
+		want := `column "w" of eu-1 is not on us-1: add it there, or name it in exclude_columns`
+		if r := run(t, g.options(ref, us)).Results[0]; r.Verdict != align.Unverified || r.Reason != want {
+			t.Errorf("verdict %s, reason %q", r.Verdict, r.Reason)
+		}
+		o := g.options(ref, us)
+		o.Exclude = func(string) []string { return []string{"w"} }
+		if r := run(t, o).Results[0]; r.Verdict != align.InStep || r.Note != "" {
+			t.Errorf("excluded: verdict %s, note %q", r.Verdict, r.Note)
+		}
+	})
+}
+
+func TestColumnThatOnlyTheMemberHasIsNamed(t *testing.T) {
+	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+		us.table.Columns = append(us.table.Columns, digest.Column{Name: "w", Class: digest.Int})
 		if r := run(t, g.options(ref, us)).Results[0]; r.Verdict != align.InStep || r.Note != "not compared, because not on every member: column w" {
 			t.Errorf("verdict %s, note %q", r.Verdict, r.Note)
 		}
