@@ -1,0 +1,615 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
+)
+
+// action is something that can happen. do returns false if it cannot happen now.
+type action struct {
+	name   string
+	weight int
+	do     func(w *world, r *rand.Rand) bool
+}
+
+// actions are all that is drawn, with how often. The run prints how often each was; a test fails when one never is.
+var actions = []action{
+	// Applications.
+	{"write", 60, func(w *world, r *rand.Rand) bool { return w.write(w.ref(), r, 1+r.IntN(4)) }},
+	{"write much", 3, func(w *world, r *rand.Rand) bool { return w.write(w.ref(), r, 60) }},
+	{"swap keys", 3, swapKeys},
+	{"truncate", 1, func(w *world, r *rand.Rand) bool { w.ref().Write(cdctest.Truncate(anyTable(r))); return true }},
+	{"empty transaction", 2, func(w *world, r *rand.Rand) bool { w.ref().Write(); return true }},
+	{"noise", 3, func(w *world, r *rand.Rand) bool { w.anyServer(r).Noise(); return true }},
+	{"update a part of a row", 8, partialUpdate},
+	// Replication that goes wrong.
+	{"errant write", 5, func(w *world, r *rand.Rand) bool { return w.write(w.follower(r), r, 1+r.IntN(3)) }},
+	{"many errant writes", 1, manyErrant},
+	{"replay wrongly", 6, replayWrongly},
+	{"write what heals", 6, heal},
+	{"pause replication", 4, pause},
+	{"resume replication", 6, resume},
+	{"silent change", 4, silently},
+	{"silent change on the reference", 1, func(w *world, r *rand.Rand) bool { return w.silent(w.ref(), r) }},
+	// Definitions.
+	{"add column on one", 1, func(w *world, r *rand.Rand) bool { return w.addColumn(w.anyServer(r), r) }},
+	{"add column on all", 1, addColumns},
+	{"drop column on one", 1, func(w *world, r *rand.Rand) bool {
+		w.touchSchema()
+		w.follower(r).DropColumn(anyTable(r), "extra")
+		return true
+	}},
+	{"drop column on all", 1, dropColumns},
+	{"alter column on one", 1, alterColumn},
+	{"rewrite", 1, func(w *world, r *rand.Rand) bool { w.anyServer(r).Rewrite(anyTable(r)); return true }},
+	{"unpublish for a moment", 2, unpublish},
+	// Logs.
+	{"purge", 1, purge},
+	{"copy disk", 3, func(w *world, r *rand.Rand) bool { s := w.anyServer(r); w.copies[s.Name] = s.Copy(); return true }},
+	{"set back to a copy", 2, setBack},
+	{"reset log and seed", 1, resetLog},
+	{"log off for a while", 1, logOff},
+	{"log on", 2, logOn},
+	{"promote", 1, promote},
+	// The way there.
+	{"cut", 4, func(w *world, r *rand.Rand) bool { w.anyServer(r).Cut(); return true }},
+	{"break", 5, breakServer},
+	{"mend", 8, mend},
+	{"clock jumps", 1, func(w *world, r *rand.Rand) bool {
+		w.anyServer(r).Skew(time.Duration(r.IntN(48)-24) * time.Hour)
+		return true
+	}},
+	// Lanes.
+	{"move a table to another lane", 1, moveTable},
+	{"double a table", 1, doubleTable},
+	{"initial copy", 1, initialCopy},
+	{"disable lane", 2, disableLane},
+	{"enable lanes", 3, enableLanes},
+	// lockstep itself.
+	{"crash", 4, func(w *world, r *rand.Rand) bool { w.crash(r); return true }},
+	{"restart", 2, func(w *world, r *rand.Rand) bool { w.restart(w.plan.clone()); return true }},
+	{"member out", 1, memberOut},
+	{"member in", 2, memberIn},
+	{"table out", 1, tableOut},
+	{"table in", 2, tableIn},
+	{"another reference", 1, anotherReference},
+	{"scan only", 1, scanOnly},
+	{"row index off or on", 1, sparse},
+	{"scrub asked for", 3, askScrub},
+	{"receiver away", 2, func(w *world, r *rand.Rand) bool { w.told.away.Store(!w.told.away.Load()); return true }},
+	{"acknowledge", 1, acknowledge},
+	{"wait", 6, func(w *world, r *rand.Rand) bool { w.run(time.Duration(r.IntN(10)) * time.Second); return true }},
+}
+
+func anyTable(r *rand.Rand) string { return tableNames[r.IntN(len(tableNames))] }
+
+func (w *world) anyServer(r *rand.Rand) *cdctest.Server { return w.servers[r.IntN(len(w.servers))] }
+
+func (w *world) follower(r *rand.Rand) *cdctest.Server {
+	for {
+		if s := w.anyServer(r); s != w.ref() {
+			return s
+		}
+	}
+}
+
+// write has an application write a transaction.
+func (w *world) write(s *cdctest.Server, r *rand.Rand, n int) bool {
+	var changes []cdctest.Change
+	table := anyTable(r)
+	for range n {
+		if r.IntN(4) == 0 {
+			table = anyTable(r)
+		}
+		key := 1 + r.IntN(30)
+		switch r.IntN(8) {
+		case 0:
+			changes = append(changes, cdctest.Delete(table, key))
+		case 1:
+			changes = append(changes, cdctest.Move(table, key, 1+r.IntN(30), cdctest.Row{"v": w.value()}))
+		default:
+			set := cdctest.Row{"v": w.value()}
+			if r.IntN(3) == 0 || s.Row(table, key) == nil {
+				set["note"] = w.value()
+			}
+			if slices.Contains(s.Columns(table), "extra") && r.IntN(2) == 0 {
+				set["extra"] = w.value()
+			}
+			changes = append(changes, cdctest.Put(table, key, set))
+		}
+	}
+	id := s.Write(changes...)
+	w.trace.say(s.Name, "writes "+id.String(), fmt.Sprint(brief(changes)))
+	return true
+}
+
+func brief(changes []cdctest.Change) string {
+	text := ""
+	for i, c := range changes {
+		if i == 4 {
+			return text + "…"
+		}
+		switch {
+		case c.Truncate:
+			text += fmt.Sprintf(" truncate %s", c.Table)
+		case c.Delete:
+			text += fmt.Sprintf(" -%s/%d", c.Table, c.Key)
+		case c.From != 0:
+			text += fmt.Sprintf(" %s/%d>%d", c.Table, c.From, c.Key)
+		default:
+			text += fmt.Sprintf(" %s/%d=%v", c.Table, c.Key, c.Set)
+		}
+	}
+	return text
+}
+
+func swapKeys(w *world, r *rand.Rand) bool {
+	t, s := anyTable(r), w.ref()
+	keys := s.Keys(t)
+	if len(keys) < 2 {
+		return false
+	}
+	a, b := keys[r.IntN(len(keys))], keys[r.IntN(len(keys))]
+	if a == b {
+		return false
+	}
+	s.Write(cdctest.Move(t, a, 99, nil), cdctest.Move(t, b, a, nil), cdctest.Move(t, 99, b, nil))
+	return true
+}
+
+func partialUpdate(w *world, r *rand.Rand) bool {
+	t, s := anyTable(r), w.ref()
+	keys := s.Keys(t)
+	if len(keys) == 0 {
+		return false
+	}
+	s.Write(cdctest.Put(t, keys[r.IntN(len(keys))], cdctest.Row{"v": w.value()}))
+	return true
+}
+
+func manyErrant(w *world, r *rand.Rand) bool {
+	s := w.follower(r)
+	for range 120 {
+		s.Write(cdctest.Put(tableNames[0], 1+r.IntN(30), cdctest.Row{"v": w.value()}))
+	}
+	return true
+}
+
+func replayWrongly(w *world, r *rand.Rand) bool {
+	s := w.follower(r)
+	w.bad[s.Name] = cdctest.Fault(1 + r.IntN(5))
+	w.trace.say(s.Name, "will replay wrongly", fmt.Sprint(w.bad[s.Name]))
+	return true
+}
+
+// heal makes rows of a follower what they must be, by writes of its own.
+func heal(w *world, r *rand.Rand) bool {
+	s, t := w.follower(r), anyTable(r)
+	differ, _ := s.Differences(w.ref(), t, nil)
+	if len(differ) == 0 {
+		return false
+	}
+	w.healTable(s, t)
+	return true
+}
+
+func (w *world) healTable(s *cdctest.Server, t string) {
+	differ, _ := s.Differences(w.ref(), t, nil)
+	var changes []cdctest.Change
+	for key, d := range differ {
+		if d.Actual != nil {
+			changes = append(changes, cdctest.Delete(t, key))
+		}
+		if d.Expected != nil {
+			changes = append(changes, cdctest.Put(t, key, d.Expected))
+		}
+	}
+	if len(changes) > 0 {
+		w.trace.say(s.Name, "is healed", brief(changes))
+		s.Write(changes...)
+	}
+}
+
+func pause(w *world, r *rand.Rand) bool {
+	s := w.follower(r)
+	lanes := s.Lanes()
+	if len(lanes) == 0 {
+		return false
+	}
+	w.paused[s.Name+lanes[r.IntN(len(lanes))]] = true
+	w.trace.say(s.Name, "replication pauses", "")
+	return true
+}
+
+func resume(w *world, _ *rand.Rand) bool { clear(w.paused); return true }
+
+func silently(w *world, r *rand.Rand) bool { return w.silent(w.follower(r), r) }
+
+func (w *world) silent(s *cdctest.Server, r *rand.Rand) bool {
+	t, key := anyTable(r), 1+r.IntN(30)
+	w.oracle.traceless[rowAt{s.Name, t, key}] = time.Now()
+	if r.IntN(3) == 0 {
+		s.Silently(cdctest.Delete(t, key))
+	} else {
+		s.Silently(cdctest.Put(t, key, cdctest.Row{"v": w.value()}))
+	}
+	w.trace.say(s.Name, "silent change", fmt.Sprintf("%s/%d", t, key))
+	return true
+}
+
+func (w *world) touchSchema() {
+	for _, s := range w.servers {
+		for _, t := range tableNames {
+			w.oracle.obscured[tableAt{s.Name, t}] = time.Now()
+		}
+	}
+}
+
+func (w *world) addColumn(s *cdctest.Server, r *rand.Rand) bool {
+	w.touchSchema()
+	s.AddColumn(anyTable(r), cdctest.Int("extra"))
+	return true
+}
+
+func addColumns(w *world, r *rand.Rand) bool {
+	t := anyTable(r)
+	w.touchSchema()
+	for _, i := range r.Perm(len(w.servers)) {
+		w.servers[i].AddColumn(t, cdctest.Int("extra"))
+		w.run(time.Duration(r.IntN(400)) * time.Millisecond)
+	}
+	return true
+}
+
+func dropColumns(w *world, r *rand.Rand) bool {
+	t := anyTable(r)
+	w.touchSchema()
+	for _, i := range r.Perm(len(w.servers)) {
+		w.servers[i].DropColumn(t, "extra")
+		w.run(time.Duration(r.IntN(400)) * time.Millisecond)
+	}
+	return true
+}
+
+func alterColumn(w *world, r *rand.Rand) bool {
+	w.touchSchema()
+	to := cdctest.Int("v")
+	if r.IntN(2) == 0 {
+		to = cdctest.Wide("v")
+	}
+	w.anyServer(r).AlterColumn(anyTable(r), to)
+	return true
+}
+
+func unpublish(w *world, r *rand.Rand) bool {
+	s, t := w.anyServer(r), anyTable(r)
+	s.Unpublish(t)
+	w.oracle.obscured[tableAt{s.Name, t}] = time.Now()
+	w.run(time.Duration(r.IntN(300)) * time.Millisecond)
+	if r.IntN(2) == 0 {
+		w.write(s, r, 3)
+	}
+	w.run(time.Duration(r.IntN(3000)) * time.Millisecond)
+	s.Publish(t)
+	return true
+}
+
+func purge(w *world, r *rand.Rand) bool {
+	s := w.anyServer(r)
+	s.Purge()
+	w.oracle.obscure(s.Name)
+	return true
+}
+
+// obscure says that what happened to a server's log cannot be seen in it.
+func (o *oracle) obscure(server string) {
+	o.ill[server] = time.Now()
+	for _, t := range tableNames {
+		o.obscured[tableAt{server, t}] = time.Now()
+	}
+}
+
+func setBack(w *world, r *rand.Rand) bool {
+	s := w.anyServer(r)
+	d, taken := w.copies[s.Name]
+	if !taken {
+		return false
+	}
+	w.trace.say(s.Name, "set back to a copy", "")
+	s.Restore(d)
+	w.oracle.obscure(s.Name)
+	return true
+}
+
+// resetLog is a replica that is seeded anew from a dump.
+func resetLog(w *world, r *rand.Rand) bool {
+	if w.cluster.Engine == cdctest.Postgres {
+		return false
+	}
+	s := w.follower(r)
+	w.trace.say(s.Name, "RESET MASTER and seed", "")
+	s.Reset()
+	s.Seed(w.ref())
+	w.oracle.obscure(s.Name)
+	return true
+}
+
+func logOff(w *world, r *rand.Rand) bool {
+	if w.cluster.Engine == cdctest.Postgres {
+		return false
+	}
+	s := w.follower(r)
+	w.trace.say(s.Name, "log off", "")
+	s.Unlogged(true)
+	w.oracle.obscure(s.Name)
+	return true
+}
+
+func logOn(w *world, _ *rand.Rand) bool {
+	if w.cluster.Engine == cdctest.Postgres {
+		return false
+	}
+	for _, s := range w.servers {
+		if s.Logless() {
+			w.trace.say(s.Name, "log on", "")
+			s.Unlogged(false)
+			w.oracle.obscure(s.Name)
+		}
+	}
+	return true
+}
+
+func promote(w *world, r *rand.Rand) bool {
+	if w.cluster.Engine != cdctest.Postgres {
+		return false
+	}
+	s := w.anyServer(r)
+	s.Promote()
+	w.oracle.obscure(s.Name)
+	return true
+}
+
+func breakServer(w *world, r *rand.Rand) bool {
+	s := w.anyServer(r)
+	f := []cdctest.Faults{
+		{Refuse: true}, {Hang: true}, {Stream: true}, {Catalog: true}, {Progress: true}, {Rows: true},
+		{Slow: time.Duration(1+r.IntN(300)) * time.Millisecond},
+	}[r.IntN(7)]
+	w.trace.say(s.Name, "breaks", fmt.Sprintf("%+v", f))
+	s.Break(f)
+	return true
+}
+
+func mend(w *world, r *rand.Rand) bool {
+	for _, s := range w.servers {
+		if s.Broken() {
+			w.trace.say(s.Name, "mended", "")
+			s.Break(cdctest.Faults{})
+		}
+	}
+	return true
+}
+
+// lanesOf lists the lanes of a follower of PostgreSQL.
+func (w *world) lanesOf(r *rand.Rand) (*cdctest.Server, []string) {
+	if w.cluster.Engine != cdctest.Postgres {
+		return nil, nil
+	}
+	s := w.follower(r)
+	return s, s.Lanes()
+}
+
+func moveTable(w *world, r *rand.Rand) bool {
+	s, lanes := w.lanesOf(r)
+	if len(lanes) == 0 {
+		return false
+	}
+	t := anyTable(r)
+	for _, lane := range lanes {
+		s.Carry(lane, t, false, "")
+	}
+	if r.IntN(2) == 0 {
+		w.run(time.Duration(r.IntN(1000)) * time.Millisecond)
+	}
+	s.Subscribe(w.ref(), fmt.Sprintf("moved_%d", w.value()), t)
+	w.trace.say(s.Name, "another lane for", t)
+	w.oracle.changedLanes(s.Name)
+	return true
+}
+
+func (o *oracle) changedLanes(server string) {
+	for _, t := range tableNames {
+		o.obscured[tableAt{server, t}] = time.Now()
+	}
+}
+
+func doubleTable(w *world, r *rand.Rand) bool {
+	s, lanes := w.lanesOf(r)
+	if len(lanes) == 0 {
+		return false
+	}
+	w.oracle.changedLanes(s.Name)
+	lane := s.Subscribe(w.ref(), fmt.Sprintf("double_%d", w.value()), anyTable(r))
+	w.run(time.Duration(r.IntN(2000)) * time.Millisecond)
+	s.Unsubscribe(lane)
+	return true
+}
+
+func initialCopy(w *world, r *rand.Rand) bool {
+	s, lanes := w.lanesOf(r)
+	if len(lanes) == 0 {
+		return false
+	}
+	t := anyTable(r)
+	for _, lane := range lanes {
+		if s.Carries(lane, t) {
+			w.oracle.changedLanes(s.Name)
+			s.Carry(lane, t, true, "initial copy")
+			w.run(time.Duration(r.IntN(2000)) * time.Millisecond)
+			s.Carry(lane, t, true, "")
+			return true
+		}
+	}
+	return false
+}
+
+func disableLane(w *world, r *rand.Rand) bool {
+	s := w.follower(r)
+	lanes := s.Lanes()
+	if len(lanes) == 0 {
+		return false
+	}
+	s.Enable(lanes[r.IntN(len(lanes))], false)
+	return true
+}
+
+func enableLanes(w *world, _ *rand.Rand) bool {
+	for _, s := range w.servers {
+		for _, lane := range s.Lanes() {
+			s.Enable(lane, true)
+		}
+	}
+	return true
+}
+
+func memberOut(w *world, r *rand.Rand) bool {
+	p := w.plan.clone()
+	s := w.follower(r)
+	if len(p.members) < 3 {
+		return false
+	}
+	p.members = slices.DeleteFunc(p.members, func(name string) bool { return name == s.Name })
+	w.trace.say(s.Name, "taken out", "")
+	w.restart(p)
+	return true
+}
+
+func memberIn(w *world, _ *rand.Rand) bool {
+	p := w.plan.clone()
+	for _, s := range w.servers {
+		if !slices.Contains(p.members, s.Name) {
+			p.members = append(p.members, s.Name)
+			w.trace.say(s.Name, "put in", "")
+			w.restart(p)
+			return true
+		}
+	}
+	return false
+}
+
+func tableOut(w *world, r *rand.Rand) bool {
+	p := w.plan.clone()
+	if len(p.excluded) > 0 {
+		return false
+	}
+	p.excluded = []string{anyTable(r)}
+	w.restart(p)
+	return true
+}
+
+func tableIn(w *world, _ *rand.Rand) bool {
+	p := w.plan.clone()
+	if len(p.excluded) == 0 {
+		return false
+	}
+	p.excluded = nil
+	w.restart(p)
+	return true
+}
+
+// anotherReference is a failover that people carried out: the others follow the new one, and lockstep is told.
+func anotherReference(w *world, r *rand.Rand) bool {
+	s := w.follower(r)
+	p := w.plan.clone()
+	if !slices.Contains(p.members, s.Name) || slices.Contains(p.scanOnly, s.Name) || s.Logless() {
+		return false
+	}
+	p.reference = s.Name
+	w.trace.say(s.Name, "is the new reference", "")
+	for _, o := range w.servers {
+		for _, lane := range o.Lanes() {
+			o.Unsubscribe(lane)
+		}
+		o.Follow(nil)
+	}
+	w.plan.reference = s.Name
+	for _, o := range w.servers {
+		if o != s {
+			w.connect(o, s)
+		}
+	}
+	w.oracle.newReference()
+	w.restart(p)
+	return true
+}
+
+func (o *oracle) newReference() {
+	clear(o.differ)
+	clear(o.was)
+	clear(o.known())
+	for _, s := range o.w.servers {
+		o.obscure(s.Name)
+	}
+}
+
+func (o *oracle) known() map[tableAt]time.Time { return o.knownAt }
+
+func scanOnly(w *world, r *rand.Rand) bool {
+	p := w.plan.clone()
+	if len(p.scanOnly) > 0 {
+		p.scanOnly = nil
+	} else {
+		s := w.follower(r)
+		p.scanOnly = []string{s.Name}
+	}
+	w.restart(p)
+	return true
+}
+
+func sparse(w *world, r *rand.Rand) bool {
+	if w.cluster.Engine == cdctest.Postgres {
+		return false
+	}
+	p := w.plan.clone()
+	if len(p.sparse) > 0 {
+		p.sparse = nil
+	} else {
+		p.sparse = []string{anyTable(r)}
+	}
+	w.restart(p)
+	return true
+}
+
+func askScrub(w *world, r *rand.Rand) bool {
+	if w.group == nil {
+		return false
+	}
+	var want align.ScrubRequest
+	if r.IntN(2) == 0 {
+		want.Members = []string{w.plan.members[r.IntN(len(w.plan.members))]}
+	}
+	_, _ = w.group.RequestScrub(w.ctx, want)
+	return true
+}
+
+func acknowledge(w *world, _ *rand.Rand) bool {
+	if w.group == nil {
+		return false
+	}
+	for id := range w.oracle.open {
+		_, _ = w.group.Acknowledge(w.ctx, id, align.Acknowledgement{By: "sre", At: time.Now()})
+		return true
+	}
+	return false
+}
+
+func askScrubAll(w *world) {
+	if _, err := w.group.RequestScrub(w.ctx, align.ScrubRequest{}); err != nil {
+		w.fail("a scrub cannot be asked for: %v", err)
+	}
+}

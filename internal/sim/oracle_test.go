@@ -1,0 +1,462 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
+)
+
+// The bounds within which lockstep must know. A verdict may be as old as half a second, a question takes a quarter.
+const (
+	// patience is how long lockstep may say "in step" of a row that differs, or of a server that it does not hear.
+	patience = budget + 2*time.Second
+	// alertWithin is how long a difference may be there before it is a divergence, or in doubt.
+	alertWithin = budget + 8*time.Second
+	// silentWithin is the same of a change without a trace, which only a scrub sees.
+	silentWithin = 2*scrubEvery + 30*time.Second
+	// unseenWithin is the same of what can only be seen in the catalog.
+	unseenWithin = 30 * time.Second
+	// memoryOf is how long a difference that is over may still be told of where nothing is amiss.
+	memoryOf = budget + 3*time.Second
+)
+
+type rowAt struct {
+	member, table string
+	key           int
+}
+
+type tableAt struct{ member, table string }
+
+// difference is a row that a member has otherwise than it must.
+type difference struct {
+	kind  align.Kind
+	since time.Time
+}
+
+// past is a difference that is over.
+type past struct {
+	difference
+	until time.Time
+}
+
+// oracle knows the true rows of every server at every moment.
+type oracle struct {
+	w         *world
+	differ    map[rowAt]difference
+	was       map[rowAt][]past
+	unknown   map[tableAt]time.Time // since when it cannot be said what a member must have
+	knownAt   map[tableAt]time.Time // since when it can
+	traceless map[rowAt]time.Time   // when the row was last changed without a trace, there or on the reference
+	obscured  map[tableAt]time.Time // until when the table's log was incomplete
+	ill       map[string]time.Time  // when something was last wrong with a server, or with lockstep ("")
+	doubted   map[tableAt]time.Time // when lockstep last said that it does not know
+
+	mu      sync.Mutex
+	notices []noticed // guarded by mu
+	deaf    bool      // lockstep was killed; guarded by mu
+	open    map[string]align.Divergence
+	born    time.Time // when lockstep was started
+}
+
+type noticed struct {
+	at time.Time
+	d  align.Divergence
+}
+
+func newOracle(w *world) *oracle {
+	return &oracle{
+		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
+		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), open: make(map[string]align.Divergence),
+	}
+}
+
+// notice is told of each divergence that opens or resolves, once it is durable.
+func (o *oracle) notice(d align.Divergence) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.deaf {
+		o.notices = append(o.notices, noticed{time.Now(), d})
+	}
+}
+
+func (o *oracle) killed() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.deaf = true
+	o.ill[""] = time.Now()
+}
+
+func (o *oracle) started() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.deaf, o.born = false, time.Now()
+	o.ill[""] = time.Now()
+}
+
+// look brings what is true up to now and holds what lockstep says against it.
+func (o *oracle) look() {
+	now := time.Now()
+	o.see(now)
+	o.mu.Lock()
+	notices := o.notices
+	o.notices = nil
+	o.mu.Unlock()
+	for _, n := range notices {
+		o.hear(n)
+	}
+	if s := o.w.status(); s != nil && now.Sub(s.At) < time.Second {
+		o.judge(now, s)
+	}
+}
+
+// see finds out which rows differ.
+func (o *oracle) see(now time.Time) {
+	ref := o.w.ref()
+	for _, s := range o.w.servers {
+		if s.Broken() {
+			o.ill[s.Name] = now
+		}
+		if s == ref || !slices.Contains(o.w.plan.members, s.Name) {
+			continue
+		}
+		for _, t := range tableNames {
+			at := tableAt{s.Name, t}
+			differ, known := s.Differences(ref, t, nil)
+			if !known {
+				delete(o.knownAt, at)
+				if o.unknown[at].IsZero() {
+					o.unknown[at] = now
+				}
+			} else if o.knownAt[at].IsZero() {
+				delete(o.unknown, at)
+				o.knownAt[at] = now
+			}
+			o.compare(now, s.Name, t, differ)
+		}
+	}
+}
+
+func (o *oracle) compare(now time.Time, member, table string, differ map[int]cdctest.Difference) {
+	for at, d := range o.differ {
+		if at.member != member || at.table != table {
+			continue
+		}
+		if x, still := differ[at.key]; !still || kindOf(x) != d.kind {
+			o.was[at] = append(o.was[at], past{d, now})
+			delete(o.differ, at)
+		}
+	}
+	for key, x := range differ {
+		at := rowAt{member, table, key}
+		if _, known := o.differ[at]; !known {
+			o.differ[at] = difference{kindOf(x), now}
+		}
+	}
+}
+
+func kindOf(x cdctest.Difference) align.Kind {
+	switch {
+	case x.Actual == nil:
+		return align.Missing
+	case x.Expected == nil:
+		return align.Extra
+	}
+	return align.Changed
+}
+
+// bound is within what time a difference of a row must be known; 0: there is no bound.
+func (o *oracle) bound(at rowAt, least time.Duration) time.Duration {
+	silent := o.traceless[at]
+	if on := o.traceless[rowAt{o.w.plan.reference, at.table, at.key}]; on.After(silent) {
+		silent = on
+	}
+	scanned := slices.Contains(o.w.plan.scanOnly, at.member)
+	if scanned || !silent.IsZero() {
+		if !o.w.plan.scrub {
+			return 0
+		}
+		return silentWithin
+	}
+	for _, who := range []string{at.member, o.w.plan.reference} {
+		if until := o.obscured[tableAt{who, at.table}]; !until.IsZero() {
+			return unseenWithin
+		}
+	}
+	return least
+}
+
+// judge holds verdicts against the truth.
+func (o *oracle) judge(now time.Time, status *align.GroupStatus) {
+	for _, m := range status.Members {
+		if m.Name == o.w.plan.reference || m.Role == "reference" {
+			continue
+		}
+		for _, t := range m.Tables {
+			if slices.Contains(tableNames, t.Table) {
+				o.judgeTable(now, m, t)
+			}
+		}
+	}
+}
+
+func (o *oracle) judgeTable(now time.Time, m align.MemberStatus, t align.TableStatus) {
+	at := tableAt{m.Name, t.Table}
+	good := t.Verdict == align.InStep
+	if t.Verdict == align.Unverified {
+		o.doubted[at] = now
+	}
+	doubted := latest(o.doubted[at], o.born)
+	if since, unknown := o.unknown[at]; unknown && good && now.Sub(since) > unseenWithin {
+		o.w.fail("%s %s is in step, though for %v nothing can be said of it", m.Name, t.Table, now.Sub(since))
+	}
+	if _, known := o.knownAt[at]; !known {
+		return
+	}
+	for row, d := range o.differ {
+		if row.member != m.Name || row.table != t.Table {
+			continue
+		}
+		since := latest(d.since, o.knownAt[at])
+		age := now.Sub(since)
+		if bound := o.bound(row, patience); good && bound > 0 && age > bound {
+			o.w.fail("%s %s is in step, though row %d is %s for %v", m.Name, t.Table, row.key, d.kind, age)
+		}
+		if bound := o.bound(row, alertWithin); t.Verdict == align.Lagging && bound > 0 && min(age, now.Sub(doubted)) > bound {
+			o.w.fail("%s %s is lagging, though row %d is %s for %v", m.Name, t.Table, row.key, d.kind, age)
+		}
+	}
+	n, first := o.w.server(m.Name).InFlight(o.w.ref(), t.Table)
+	if late := now.Sub(latest(first, o.knownAt[at], doubted)); n > 0 && late > alertWithin && (good || t.Verdict == align.Lagging) {
+		o.w.fail("%s %s is %s, though %d transactions are in flight, the first for %v", m.Name, t.Table, t.Verdict, n, late)
+	}
+	if t.Verdict == align.Diverged && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) {
+		o.w.fail("%s %s is diverged, though no row differs", m.Name, t.Table)
+	}
+}
+
+func latest(times ...time.Time) time.Time {
+	return slices.MaxFunc(times, func(a, b time.Time) int { return a.Compare(b) })
+}
+
+// healthy reports whether nothing was wrong for a time with a member, the reference, and lockstep.
+func (o *oracle) healthy(now time.Time, member string, for_ time.Duration) bool {
+	for _, who := range []string{member, o.w.plan.reference, ""} {
+		if at := o.ill[who]; !at.IsZero() && now.Sub(at) < for_ {
+			return false
+		}
+	}
+	return true
+}
+
+// anyLately reports whether any row of a table differs or did a while ago.
+func (o *oracle) anyLately(now time.Time, t tableAt, ago time.Duration) bool {
+	for at := range o.differ {
+		if at.member == t.member && at.table == t.table {
+			return true
+		}
+	}
+	for at, list := range o.was {
+		if at.member != t.member || at.table != t.table {
+			continue
+		}
+		for _, p := range list {
+			if now.Sub(p.until) < ago {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hear judges what people were told.
+func (o *oracle) hear(n noticed) {
+	d := n.d
+	o.w.trace.say(d.Member, d.State, fmt.Sprintf("%s %s %s by %v: %s %s", d.Table, d.Kind, d.Cause, introduced(d), spans(d), d.Detail))
+	was, known := o.open[d.ID]
+	if d.State == align.Open {
+		if known {
+			return
+		}
+		o.open[d.ID] = d
+		if d.Kind != align.Stale {
+			o.accuse(n)
+		}
+		return
+	}
+	delete(o.open, d.ID)
+	if known && d.Kind != align.Stale {
+		o.resolve(n, was)
+	}
+}
+
+func introduced(d align.Divergence) string {
+	if d.IntroducedBy == nil {
+		return "nobody"
+	}
+	return d.IntroducedBy.Transaction
+}
+
+func spans(d align.Divergence) string {
+	text := ""
+	for _, r := range d.Ranges {
+		text += fmt.Sprintf(" %s..%s", r.First, r.Last)
+	}
+	return text
+}
+
+// accuse checks that each row of a divergence really differed, for as long as the budget.
+func (o *oracle) accuse(n noticed) {
+	d := n.d
+	member := o.w.server(d.Member)
+	for _, key := range o.keysOf(d, member) {
+		if !o.differed(rowAt{d.Member, d.Table, key}, n.at) {
+			o.w.fail("false alarm: %s %s row %d is said to be %s (%s)", d.Member, d.Table, key, d.Kind, d.Cause)
+			return
+		}
+	}
+}
+
+// keysOf lists the keys of rows on either side in the ranges of a divergence.
+func (o *oracle) keysOf(d align.Divergence, member *cdctest.Server) []int {
+	keys := map[int]bool{}
+	for _, r := range d.Ranges {
+		first, last := number(r.First), number(r.Last)
+		keys[first], keys[last] = true, true
+		for _, s := range []*cdctest.Server{member, o.w.ref()} {
+			for _, k := range s.Keys(d.Table) {
+				if k > first && k < last {
+					if _, differs := o.differ[rowAt{d.Member, d.Table, k}]; !differs && !o.healthy(time.Now(), d.Member, 10*time.Second) {
+						continue // it is of now, the divergence of a while ago
+					}
+					keys[k] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(keys))
+}
+
+func number(text json.RawMessage) int {
+	var key struct{ ID int }
+	if err := json.Unmarshal(text, &key); err != nil {
+		panic(err)
+	}
+	return key.ID
+}
+
+// differed reports whether a row differs, or did until so shortly ago that lockstep need not know yet.
+func (o *oracle) differed(at rowAt, now time.Time) bool {
+	if _, differs := o.differ[at]; differs {
+		return true
+	}
+	ago := memoryOf
+	for _, who := range []string{at.member, o.w.plan.reference, ""} {
+		if ill := o.ill[who]; !ill.IsZero() && now.Sub(ill) < 30*time.Second {
+			ago = time.Hour // what it knew last may be old
+		}
+	}
+	for _, p := range o.was[at] {
+		if now.Sub(p.until) < ago {
+			return true
+		}
+	}
+	return false
+}
+
+// resolve checks that no row of a divergence that is over differs still, all the time since it was told of.
+func (o *oracle) resolve(n noticed, was align.Divergence) {
+	for _, key := range o.keysOf(was, o.w.server(was.Member)) {
+		at := rowAt{was.Member, was.Table, key}
+		d, differs := o.differ[at]
+		if !differs || d.since.After(was.ConfirmedAt) || d.kind != was.Kind || o.covered(at) {
+			continue
+		}
+		if !slices.Contains(o.w.plan.members, at.member) || slices.Contains(o.w.plan.excluded, at.table) {
+			continue // it is not watched any more, and said so
+		}
+		o.w.fail("%s %s is said to be resolved, though row %d has been %s since %v ago", was.Member, was.Table, key, d.kind, n.at.Sub(d.since))
+		return
+	}
+}
+
+// covered reports whether another open divergence is about a row.
+func (o *oracle) covered(at rowAt) bool {
+	for _, d := range o.open {
+		if d.Member != at.member || d.Table != at.table {
+			continue
+		}
+		for _, r := range d.Ranges {
+			if number(r.First) <= at.key && at.key <= number(r.Last) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// atEnd holds all that is open against all that differs, once nothing happens any more.
+func (o *oracle) atEnd() {
+	w := o.w
+	for _, m := range w.status().Members {
+		for _, t := range m.Tables {
+			at := tableAt{m.Name, t.Table}
+			_, known := o.knownAt[at]
+			if m.Name != w.plan.reference && !known {
+				if t.Verdict == align.InStep || t.Verdict == align.Lagging {
+					w.fail("at the end %s %s is %s, though nothing can be said of it", m.Name, t.Table, t.Verdict)
+				}
+				continue
+			}
+			if t.Verdict != align.InStep && t.Verdict != align.Diverged {
+				w.fail("at the end %s %s is %s: %s", m.Name, t.Table, t.Verdict, t.Reason)
+			}
+		}
+	}
+	want, got := make(map[string]bool), make(map[string]bool)
+	for at, d := range o.differ {
+		if slices.Contains(w.plan.members, at.member) && !slices.Contains(w.plan.excluded, at.table) && !o.knownAt[tableAt{at.member, at.table}].IsZero() {
+			want[fmt.Sprintf("%s %s %d %s", at.member, at.table, at.key, d.kind)] = true
+		}
+	}
+	err := w.group.Divergences(func(d *align.Divergence) bool {
+		if d.State != align.Open {
+			return true
+		}
+		for _, r := range d.Ranges {
+			for key := number(r.First); key <= number(r.Last); key++ {
+				if _, differs := o.differ[rowAt{d.Member, d.Table, key}]; differs || o.exists(d, key) {
+					got[fmt.Sprintf("%s %s %d %s", d.Member, d.Table, key, d.Kind)] = true
+				}
+			}
+		}
+		return true
+	})
+	if err != nil {
+		w.fail("divergences cannot be read: %v", err)
+	}
+	if !maps.Equal(want, got) {
+		w.fail("at the end what differs and what is open are not the same:\n missed %v\n false %v", minus(want, got), minus(got, want))
+	}
+}
+
+func (o *oracle) exists(d *align.Divergence, key int) bool {
+	return o.w.ref().Row(d.Table, key) != nil || o.w.server(d.Member).Row(d.Table, key) != nil
+}
+
+func minus(a, b map[string]bool) []string {
+	var rest []string
+	for k := range a {
+		if !b[k] {
+			rest = append(rest, k)
+		}
+	}
+	slices.Sort(rest)
+	return rest
+}

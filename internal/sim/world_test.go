@@ -1,0 +1,291 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/lockstep-cdc/lockstep/alerts"
+	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/store"
+)
+
+// The times that a history goes by.
+const (
+	budget     = 3 * time.Second
+	scrubEvery = 20 * time.Second
+	beat       = 50 * time.Millisecond // between two looks of the oracle
+)
+
+// plan is how lockstep is configured.
+type plan struct {
+	reference string
+	members   []string // watched
+	scanOnly  []string
+	excluded  []string // tables
+	sparse    []string // tables of which no row digests are kept
+	scrub     bool
+	inFlight  int
+}
+
+func (p plan) clone() plan {
+	p.members, p.scanOnly = slices.Clone(p.members), slices.Clone(p.scanOnly)
+	p.excluded, p.sparse = slices.Clone(p.excluded), slices.Clone(p.sparse)
+	return p
+}
+
+// world is a group of servers, and lockstep that watches it.
+type world struct {
+	ctx     context.Context // of the test
+	random  *rand.Rand
+	cluster *cdctest.Cluster
+	servers []*cdctest.Server
+	plan    plan
+	fs      *vfs.MemFS
+	trace   *trace
+	oracle  *oracle
+
+	// Of lockstep's process that runs now; store is nil while none does.
+	store   *store.Store
+	group   *monitor.Group
+	sources map[string]*cdctest.Source
+	stop    context.CancelFunc
+	done    chan error
+	told    *receiver
+
+	// Of the world outside.
+	paused  map[string]bool // replication, by server and lane
+	bad     map[string]cdctest.Fault
+	copies  map[string]cdctest.Disk
+	values  int
+	quiet   bool // nothing is done to servers but what lets them settle
+	failed  []string
+	drawn   map[string]int
+	crashes int
+}
+
+var tableNames = []string{"app.accounts", "app.orders", "app.notes"}
+
+func newWorld(ctx context.Context, seed uint64, out io.Writer) *world {
+	random := rand.New(rand.NewPCG(seed, 1))
+	engine := cdctest.Engines[random.IntN(len(cdctest.Engines))]
+	w := &world{
+		ctx: ctx, random: random, cluster: cdctest.NewCluster(engine, seed), fs: vfs.NewCrashableMem(),
+		paused: make(map[string]bool), bad: make(map[string]cdctest.Fault), copies: make(map[string]cdctest.Disk),
+		drawn: make(map[string]int), told: newReceiver(),
+	}
+	w.trace = newTrace(out)
+	w.oracle = newOracle(w)
+	w.cluster.Events = func(server, what string) { w.trace.say(server, what, "") }
+	names := []string{"a", "b", "c"}
+	for _, name := range names {
+		s := w.cluster.Server(name)
+		w.servers = append(w.servers, s)
+		for _, t := range tableNames {
+			s.CreateTable(t, cdctest.Int("v"), cdctest.Wide("note"))
+		}
+	}
+	w.plan = plan{reference: "a", members: names, scrub: random.IntN(4) > 0, inFlight: []int{0, 0, 12}[random.IntN(3)]}
+	if random.IntN(6) == 0 && engine != cdctest.Postgres {
+		w.plan.sparse = []string{tableNames[1]}
+	}
+	if random.IntN(6) == 0 {
+		w.plan.scanOnly = []string{"c"}
+	}
+	for _, s := range w.servers[1:] {
+		w.connect(s, w.servers[0])
+	}
+	w.trace.say("", "begin", fmt.Sprintf("seed %d, %s, %+v", seed, engine, w.plan))
+	return w
+}
+
+// connect makes a server replicate from another one, in one of the ways that there are.
+func (w *world) connect(s, author *cdctest.Server) {
+	if w.cluster.Engine != cdctest.Postgres {
+		s.Follow(author)
+		return
+	}
+	for _, lane := range s.Lanes() {
+		s.Unsubscribe(lane)
+	}
+	if w.random.IntN(3) == 0 {
+		for i, t := range tableNames {
+			s.Subscribe(author, fmt.Sprintf("%s_%d", s.Name, i), t)
+		}
+		return
+	}
+	s.Subscribe(author, "sub_"+s.Name, tableNames...)
+}
+
+func (w *world) server(name string) *cdctest.Server {
+	return w.servers[slices.IndexFunc(w.servers, func(s *cdctest.Server) bool { return s.Name == name })]
+}
+
+func (w *world) ref() *cdctest.Server { return w.server(w.plan.reference) }
+
+// fail notes that lockstep did what it must not.
+func (w *world) fail(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if len(w.failed) < 20 {
+		w.failed = append(w.failed, text)
+	}
+	w.trace.say("", "VIOLATION", text)
+}
+
+// start starts lockstep on the disk as it is.
+func (w *world) start() {
+	st, err := store.Open("data", store.Options{FS: w.fs, Cache: 256 << 10, Fatal: func(err error) { panic(err) }})
+	if err != nil {
+		w.fail("the store cannot be opened: %v", err)
+		return
+	}
+	w.sources = make(map[string]*cdctest.Source)
+	opt := monitor.Options{
+		Name: "shop", Reference: w.plan.reference,
+		Match: func(table string) bool {
+			return strings.HasPrefix(table, "app.") && !slices.Contains(w.plan.excluded, table)
+		},
+		Exclude:     func(string) []string { return nil },
+		Budget:      func(string) time.Duration { return budget },
+		MaxInFlight: w.plan.inFlight,
+		RangeRows:   4,
+		RowIndex:    func(table string) bool { return !slices.Contains(w.plan.sparse, table) },
+		Logger:      slog.New(slog.NewTextHandler(w.trace.log(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		OnNotice:    w.oracle.notice,
+	}
+	if w.plan.scrub {
+		opt.Scrub = monitor.ScrubPlan{
+			Every: func(string) time.Duration { return scrubEvery }, ChunkTime: 20 * time.Millisecond,
+			Settings: scan.Settings{MaxReplicaLag: time.Hour},
+		}
+	}
+	for _, name := range w.plan.members {
+		x := w.server(name).Source(digest.NewHasher(st.Secret()))
+		x.ScanOnly = slices.Contains(w.plan.scanOnly, name)
+		w.sources[name] = x
+		opt.Members = append(opt.Members, monitor.Member{Name: name, Source: x, ScanOnly: x.ScanOnly})
+	}
+	g, err := monitor.Open(opt, st)
+	if err != nil {
+		w.fail("the group cannot be opened: %v", err)
+		_ = st.Close()
+		return
+	}
+	w.store, w.group = st, g
+	ctx, cancel := context.WithCancel(w.ctx)
+	w.stop, w.done = cancel, make(chan error, 2)
+	go func() { w.done <- g.Run(ctx) }()
+	n := &alerts.Notifier{
+		Divergences: g.Divergences, News: st.News,
+		Sinks: []alerts.Sink{&alerts.Receiver{Name: "people", Channel: w.told, Memory: st, Logger: slog.New(slog.DiscardHandler)}},
+	}
+	w.told.dead.Store(false)
+	go func() { w.done <- n.Run(ctx) }()
+	w.oracle.started()
+}
+
+// end lets lockstep stop in good order, or sees it off after it was killed.
+func (w *world) end(killed bool) {
+	if w.store == nil {
+		return
+	}
+	w.stop()
+	for range 2 {
+		if err := <-w.done; err != nil && !errors.Is(err, context.Canceled) && !killed {
+			w.fail("lockstep ended with: %v", err)
+		}
+	}
+	if err := errors.Join(w.group.Close(), w.store.Close()); err != nil && !killed {
+		w.fail("lockstep could not be closed: %v", err)
+	}
+	w.store, w.group = nil, nil
+}
+
+// crash kills lockstep. Of what it did not sync, any share is lost.
+func (w *world) crash(random *rand.Rand) {
+	synctest.Wait()
+	clone := w.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random})
+	for _, x := range w.sources {
+		x.Kill()
+	}
+	w.told.dead.Store(true)
+	w.oracle.killed()
+	w.end(true)
+	w.fs = clone
+	w.crashes++
+	w.start()
+}
+
+// restart stops lockstep in good order and starts it by another plan.
+func (w *world) restart(p plan) {
+	w.end(false)
+	w.oracle.killed()
+	w.plan = p
+	w.start()
+}
+
+// run lets time pass, with replication going on, and looks at lockstep all the time.
+func (w *world) run(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end) && len(w.failed) == 0; {
+		w.replicate()
+		<-time.After(beat)
+		synctest.Wait()
+		w.oracle.look()
+	}
+}
+
+// replicate lets each follower go on a bit.
+func (w *world) replicate() {
+	for _, s := range w.servers {
+		for _, lane := range s.Lanes() {
+			if w.paused[s.Name+lane] {
+				continue
+			}
+			for n := w.random.IntN(4); n > 0; n-- {
+				w.replay(s, lane)
+			}
+		}
+	}
+}
+
+func (w *world) replay(s *cdctest.Server, lane string) bool {
+	f := w.bad[s.Name]
+	if !s.Replay(lane, f, w.random) {
+		return false
+	}
+	delete(w.bad, s.Name)
+	return true
+}
+
+func (w *world) value() int {
+	w.values++
+	return w.values
+}
+
+func (w *world) close() {
+	w.end(false)
+	for _, v := range w.cluster.Violations() {
+		w.fail("%s", v)
+	}
+}
+
+// status is what lockstep says now; nil while it does not run.
+func (w *world) status() *align.GroupStatus {
+	if w.group == nil {
+		return nil
+	}
+	return w.group.Status()
+}
