@@ -16,7 +16,7 @@ func (l *Ledger) SetEpoch(e cdc.Epoch, versions map[MemberID]string, reason stri
 		t = &table{record: &TableRecord{Members: make(map[MemberID]*CoverageRecord)}, coverage: make(map[MemberID]*coverage)}
 		l.tables[e.Table] = t
 	}
-	sameKey := slices.Equal(keyNames(t.record.Epoch.Shape), keyNames(e.Shape))
+	sameKey := slices.EqualFunc(keyColumns(t.record.Epoch.Shape), keyColumns(e.Shape), digest.Column.Comparable)
 	t.record.Sparse = l.opt.Sparse != nil && l.opt.Sparse(e.Shape.Table)
 	l.forgetDrills(e.Table)
 	t.record.Epoch, t.record.Versions, t.ranges, t.dirty = e, versions, nil, true
@@ -34,12 +34,13 @@ func (l *Ledger) SetEpoch(e cdc.Epoch, versions map[MemberID]string, reason stri
 	return l.unverify(t, l.ref, reason)
 }
 
-func keyNames(s digest.Shape) []string {
-	names := make([]string, len(s.Key))
+// keyColumns are the columns of a key. Keys that were made with columns of other types name no rows any more.
+func keyColumns(s digest.Shape) []digest.Column {
+	columns := make([]digest.Column, len(s.Key))
 	for i, c := range s.Key {
-		names[i] = s.Columns[c].Name
+		columns[i] = s.Columns[c]
 	}
-	return names
+	return columns
 }
 
 // dropDivergent resolves the findings of a table whose key is no longer the same: its keys name no rows any more.

@@ -188,7 +188,28 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
 	case l.now.Sub(m.provenAt) > patience:
 		return unheard(m, l.now)
 	}
-	return l.unread(t, c)
+	return orElse(l.undefined(t, m), l.unread(t, c))
+}
+
+// undefinedPatience is how long the definitions of a member may not have been read while nothing hangs on them.
+const undefinedPatience = time.Minute
+
+// undefined says why the definitions on a member or the reference are not known to be what they were, or nothing. Rows that
+// are held to differ become a divergence only once they are: until then nothing is said of the table.
+func (l *Ledger) undefined(t *table, m *member) string {
+	for _, on := range []*member{l.ref, m} {
+		if age := l.now.Sub(on.definedAt); !on.definedAt.IsZero() && age > undefinedPatience {
+			return fmt.Sprintf("its definition on %s was last read %s ago", on.name, age.Round(time.Second))
+		}
+	}
+	for _, f := range l.byNumber {
+		d := &f.Divergence
+		if f.Member == m.id && f.Table == t.record.Epoch.Table && !f.Confirmed && d.Kind != Stale && l.unchecked(f) &&
+			l.now.Sub(d.FirstSeen) > l.opt.Budget(d.Table)+leastPatience {
+			return "rows differ, and it cannot be asked whether its definition is what it was"
+		}
+	}
+	return ""
 }
 
 // unread says why the rows of a table on a member are not vouched for although its stream is, or nothing.

@@ -62,11 +62,10 @@ func (g *Group) readCatalogs(ctx context.Context) bool {
 			g.take(g.feeds[id], tables)
 		}
 		complete = g.allDefined()
-		take := g.define
-		if !complete {
-			take = g.redefineKnown
+		if g.feeds[g.ref].defined == nil {
+			return g.redefineKnown()
 		}
-		if err := take(); err != nil {
+		if err := g.define(); err != nil {
 			return err
 		}
 		for id := range defined {
@@ -121,8 +120,8 @@ func judgeSparse(t cdc.Table, sparse bool) cdc.Table {
 	return t
 }
 
-// redefineKnown takes in what is new while some member has not answered yet: which columns all members share cannot be
-// said then, but that a definition is another one can.
+// redefineKnown takes in what is new while the reference has not answered yet: which tables there are cannot be said then,
+// but that a definition is another one can.
 func (g *Group) redefineKnown() error {
 	for name, id := range g.tables {
 		versions := make(map[align.MemberID]string)
@@ -203,6 +202,7 @@ func (g *Group) defineTable(name string) error {
 		versions[m] = f.defined[name].Version
 	}
 	epoch, known := g.ledger.Epochs()[id]
+	keepWide(shape, epoch.Shape)
 	switch {
 	case len(shape.Key) == 0 && !known:
 		if g.unwatched[name] != problems[g.ref] {
@@ -227,6 +227,9 @@ func (g *Group) defineTable(name string) error {
 	g.tables[name] = id
 	delete(g.unwatched, name)
 	for m, f := range g.feeds {
+		if f.defined == nil {
+			continue // what is known of its rows holds until it says otherwise
+		}
 		if problems[m] == "" {
 			f.Source.SetEpoch(f.defined[name], epoch)
 		}
@@ -255,22 +258,37 @@ func sameShape(a, b digest.Shape) bool {
 	return slices.Equal(a.Columns, b.Columns) && slices.Equal(a.Key, b.Key)
 }
 
-// shape returns the columns that all members have of a table, and for each member what keeps its table from being
-// compared, if anything does.
+// shape returns the columns that are compared of a table, and for each member that has said how it defines it what keeps its
+// table from being compared, if anything does.
 func (g *Group) shape(name string) (digest.Shape, map[align.MemberID]string) {
 	var others []cdc.Definition
 	var ids []align.MemberID
+	problems := make(map[align.MemberID]string)
 	for _, m := range g.order {
-		if m != g.ref {
+		switch {
+		case m == g.ref:
+		case g.feeds[m].defined != nil:
 			others, ids = append(others, g.definition(m, name)), append(ids, m)
 		}
 	}
 	shape, problem, each := cdc.SharedShape(name, g.definition(g.ref, name), others, g.opt.Exclude(name))
-	problems := map[align.MemberID]string{g.ref: problem}
+	problems[g.ref] = problem
 	for i, m := range ids {
 		problems[m] = each[i]
 	}
 	return shape, problems
+}
+
+// keepWide has columns that were kept track of as wide ones stay so: the member that they are wide on may be out of reach,
+// and that is no reason to read the table anew.
+func keepWide(s, before digest.Shape) {
+	for i := range s.Columns {
+		for _, c := range before.Columns {
+			if c.Wide && s.Columns[i].Comparable(c) {
+				s.Columns[i].Wide = true
+			}
+		}
+	}
 }
 
 func (g *Group) definition(m align.MemberID, name string) cdc.Definition {

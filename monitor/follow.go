@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -78,11 +79,19 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	}
 	f.trouble.Store(nil)
 	g.log.Info("change stream opened", "member", f.Name, "position", start.String())
-	err = f.Source.Stream(ctx, start, func(e cdc.Event) error { return g.send(ctx, f, session, e) })
+	open, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if err := g.do(ctx, func() error { f.end = end; return nil }); err != nil {
+		return err
+	}
+	err = f.Source.Stream(open, start, func(e cdc.Event) error { return g.send(open, f, session, e) })
+	if cause := context.Cause(open); cdc.IsGap(cause) {
+		err = cause
+	}
 	if cdc.IsGap(err) {
 		return errors.Join(err, g.openGap(ctx, f, err.Error()))
 	}
-	return err
+	return errors.Join(err, g.do(ctx, func() error { f.shut(); return nil }))
 }
 
 // prepare finds where to start. The second result says why there is a hole before it; empty if there is none.
@@ -130,9 +139,25 @@ func (g *Group) openSession(ctx context.Context, f *feed, start cdc.Position, se
 // openGap makes the next session begin as if lockstep had never read the member.
 func (g *Group) openGap(ctx context.Context, f *feed, reason string) error {
 	return g.do(ctx, func() error {
+		f.shut()
 		g.drop(f)
 		return g.ledger.Unverify(f.id, cdc.Position{}, cdc.Server{}, reason)
 	})
+}
+
+// shut notes that the member's stream is not open: what the member says of itself is proven by nothing. It runs on the
+// ledger's goroutine.
+func (f *feed) shut() {
+	f.end = nil
+	f.refuse()
+}
+
+// refuse gives up what the member said of its progress.
+func (f *feed) refuse() {
+	if f.claim != nil {
+		close(f.claim.taken)
+		f.claim = nil
+	}
 }
 
 // drop forgets the events of the sessions so far that were not applied.
@@ -142,10 +167,7 @@ func (g *Group) drop(f *feed) {
 	}
 	f.held = nil
 	f.session++
-	if f.claim != nil {
-		close(f.claim.taken)
-		f.claim = nil
-	}
+	f.refuse()
 }
 
 // send hands an event to the loop; it blocks while too many wait.
@@ -175,11 +197,11 @@ func (g *Group) askProgress(ctx context.Context, f *feed) error {
 		case <-tick.C:
 		}
 		c, err := g.ask(ctx, f)
-		if err != nil {
+		if err != nil && !cdc.IsGap(err) {
 			g.log.Debug("progress is not known", "member", f.Name, "err", err.Error())
 			continue
 		}
-		if err := g.do(ctx, func() error { f.claim = c; return g.takeClaim(f) }); err != nil {
+		if err := g.do(ctx, func() error { return g.hold(f, c, err) }); err != nil {
 			return err
 		}
 		select {
@@ -190,6 +212,24 @@ func (g *Group) askProgress(ctx context.Context, f *feed) error {
 	}
 }
 
+// hold keeps what a member said of its progress until its stream has got there, if the stream is still the one that was
+// open when it was asked. An answer that the log does not go on from what it has shown ends the stream.
+func (g *Group) hold(f *feed, c *claim, gap error) error {
+	switch {
+	case !f.ScanOnly && (f.end == nil || f.session != c.session):
+	case gap != nil && f.end != nil:
+		f.end(gap)
+	case gap == nil:
+		f.claim = c
+		return g.takeClaim(f)
+	}
+	close(c.taken)
+	return nil
+}
+
+// errShut is for a member whose stream is not open.
+var errShut = errors.New("its stream is not open")
+
 // askTimeout bounds one question; a member that does not answer is not heard from, which shows in its state.
 const askTimeout = 10 * time.Second
 
@@ -197,7 +237,17 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	c := &claim{taken: make(chan struct{})}
-	var err error
+	var shown cdc.LSN
+	err := g.do(ctx, func() error {
+		c.session, shown = f.session, g.ledger.Position(f.id)
+		if f.end == nil && !f.ScanOnly {
+			return errShut
+		}
+		return nil
+	})
+	if err != nil {
+		return c, err
+	}
 	if f.id != g.ref {
 		// The order matters: what the reference knows to be replayed must be in the member's log before the barrier.
 		if c.confirmed, err = g.feeds[g.ref].Source.Confirmed(ctx); err != nil {
@@ -207,6 +257,9 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 	c.at = time.Now()
 	if c.progress, err = f.Source.Progress(ctx); err != nil {
 		return c, err
+	}
+	if end := c.progress.Barrier; end < shown && !f.ScanOnly {
+		return c, &cdc.GapError{Reason: fmt.Sprintf("its log ends at %v now, before %v, which it has shown: it was reset, or set back to an earlier state", end, shown)}
 	}
 	return c, g.fillStandby(ctx, &c.progress)
 }

@@ -3,6 +3,7 @@
 package monitor
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -87,6 +88,8 @@ type feed struct {
 	id align.MemberID
 	// session counts the member's connections; events of an earlier one that was followed by a gap are dropped.
 	session int
+	// end ends the stream that is open now, for a reason; nil while none is.
+	end     context.CancelCauseFunc
 	held    []arrival            // in order; the first could not be applied yet
 	claim   *claim               // progress that waits for the stream to reach its barrier
 	defined map[string]cdc.Table // as last read, by name; nil: not read yet
@@ -111,6 +114,7 @@ type arrival struct {
 
 // claim is what a member said of its progress.
 type claim struct {
+	session   int
 	at        time.Time
 	progress  cdc.Progress
 	confirmed map[string]cdc.TxSet
