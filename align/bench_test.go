@@ -15,13 +15,14 @@ import (
 
 // benchGroup is a ledger on disk with one table, live and compared on a reference and one replica.
 type benchGroup struct {
-	b      *testing.B
+	b      testing.TB
 	group  *store.Group
+	state  *stepped
 	ledger *align.Ledger
 	end    cdc.LSN
 }
 
-func newBenchGroup(b *testing.B, rows int) *benchGroup {
+func newBenchGroup(b testing.TB, rows int) *benchGroup {
 	st, err := store.Open(b.TempDir(), store.Options{})
 	must(b, err)
 	g, err := st.Group("bench")
@@ -38,17 +39,18 @@ func newBenchGroup(b *testing.B, rows int) *benchGroup {
 	}
 	saved, err := g.Load()
 	must(b, err)
+	state := &stepped{Group: g}
 	l, err := align.Load(align.Options{
 		Group: "bench", Members: ids, Reference: refID, Budget: func(string) time.Duration { return time.Minute },
 		Hasher: digest.NewHasher([32]byte{}), NewID: func(time.Time) string { return "x" },
-	}, g, saved)
+	}, state, saved)
 	must(b, err)
-	bg := &benchGroup{b: b, group: g, ledger: l, end: 10}
+	bg := &benchGroup{b: b, group: g, state: state, ledger: l, end: 10}
 	bg.live(rows)
 	return bg
 }
 
-func must(b *testing.B, err error) {
+func must(b testing.TB, err error) {
 	if err != nil {
 		b.Helper()
 		b.Fatal(err)

@@ -301,30 +301,34 @@ func (l *Ledger) keepDrilled(t *table, c *coverage, i int, digests map[string]di
 }
 
 // splitSparse splits a range that has grown long, once its rows are there of all members.
-func (l *Ledger) splitSparse(t *table, ref *coverage, i int) error {
+func (l *Ledger) splitSparse(t *table, ref *coverage, i int) (*cut, error) {
 	start := string(t.ranges.Start(i))
 	if !l.tooLong(t, i) {
-		return nil
+		return nil, nil
 	}
 	for _, c := range t.coverage {
 		if c.tree != nil && !t.knows(c, start) {
 			l.drill(t, start)
-			return nil
+			return nil, nil
 		}
 	}
-	before := t.ranges.Len()
-	if err := l.split(t, ref, i); err != nil {
-		return err
-	}
-	last := i + t.ranges.Len() - before
-	for _, c := range t.coverage {
-		for j := i; c.drilled != nil && j <= last; j++ {
-			c.drilled[string(t.ranges.Start(j))] = struct{}{}
+	return l.split(t, ref, i)
+}
+
+// drilledAnew says that the rows of what drilled ranges were split into are known, and lets go of those that are not needed.
+func (l *Ledger) drilledAnew(t *table, cuts []*cut) error {
+	for _, x := range cuts {
+		for _, c := range t.coverage {
+			for _, start := range x.starts() {
+				if c.drilled != nil {
+					c.drilled[string(start)] = struct{}{}
+				}
+			}
 		}
-	}
-	for j := i; j <= last; j++ {
-		if err := l.settleDrill(t, j); err != nil {
-			return err
+		for _, start := range x.starts() {
+			if err := l.settleDrill(t, t.ranges.Find(start)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
