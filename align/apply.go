@@ -6,26 +6,24 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
-// Ready reports whether tx can be applied now. What a member replayed cannot be judged before the reference's stream has
-// shown it, so a replayed transaction waits until the reference is read up to it; the member's position waits with it.
-// An id that the reference has not shown after it has shown all that it had when the transaction was first offered here
+// Ready reports whether tx, which came at the time came, can be applied now. What a member replayed cannot be judged before
+// the reference's stream has shown it, so a replayed transaction waits until the reference is read up to it; the member's
+// position waits with it. An id that the reference has not shown after it has shown all that it had when the transaction came
 // is not the reference's: nobody can replay what was not written yet. It need not wait any longer.
-func (l *Ledger) Ready(id MemberID, tx *cdc.Transaction) bool {
+func (l *Ledger) Ready(id MemberID, tx *cdc.Transaction, came time.Time) bool {
 	m := l.members[id]
 	unknown := tx.Lane != cdc.GTIDLane && m.lanes[tx.Lane] == nil // its ids may be of another log than the reference's
 	if m == l.ref || unknown || tx.ID.Seq == 0 || l.ref.shown().Contains(tx.ID) {
 		return true
 	}
-	if m.offered != tx.ID {
-		m.offered, m.offeredAt = tx.ID, l.now
-	}
-	return tx.Lane == cdc.GTIDLane && l.ref.provenAt.After(m.offeredAt)
+	return tx.Lane == cdc.GTIDLane && l.ref.provenAt.After(came)
 }
 
 func (m *member) shown() cdc.TxSet { return m.record.Position.Shown }

@@ -92,9 +92,6 @@ type member struct {
 	// scanOnly says that the member shows no stream.
 	scanOnly bool
 	lanes    map[string]*lane
-	// offered is the transaction that waits for the reference, if one does, and offeredAt since when.
-	offered   cdc.TxID
-	offeredAt time.Time
 	// provenAt is when the member was last known to have shown everything that it has: the time of the last Progress
 	// whose barrier its stream has passed.
 	provenAt time.Time

@@ -61,6 +61,7 @@ type server struct {
 	done    map[string]map[int]bool
 	applied map[string]cdc.TxSet
 	read    int // of log, by lockstep
+	offered []time.Time
 	seq     uint64
 	logged  cdc.TxSet // ids in the log, of engines that have GTIDs
 	written []written // here first, and not replayed on the reference yet
@@ -482,6 +483,14 @@ func (w *world) replay(s *server, lane string, faulty bool) bool {
 	return true
 }
 
+// came is when the next transaction of a server's log was first offered.
+func (s *server) came(now time.Time) time.Time {
+	for len(s.offered) <= s.read {
+		s.offered = append(s.offered, now)
+	}
+	return s.offered[s.read]
+}
+
 // deliver applies the next transaction of a server's log, if the ledger is ready for it.
 func (w *world) deliver(s *server) bool {
 	w.ledger.At(w.now)
@@ -498,7 +507,7 @@ func (w *world) deliver(s *server) bool {
 	}
 	e := s.log[s.read]
 	if e.Transaction != nil {
-		if !w.ledger.Ready(s.id, e.Transaction) {
+		if !w.ledger.Ready(s.id, e.Transaction, s.came(w.now)) {
 			return false
 		}
 		w.must(w.ledger.Apply(s.id, e))

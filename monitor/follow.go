@@ -178,7 +178,7 @@ func (g *Group) send(ctx context.Context, f *feed, session int, e cdc.Event) err
 		return ctx.Err()
 	}
 	select {
-	case g.events <- arrival{f.id, session, e}:
+	case g.events <- arrival{f.id, session, time.Now(), e}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -109,6 +109,7 @@ type feed struct {
 type arrival struct {
 	from    align.MemberID
 	session int
+	at      time.Time
 	event   cdc.Event
 }
 

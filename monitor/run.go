@@ -123,7 +123,7 @@ func (g *Group) applyReady(f *feed) (int, error) {
 	for ; n < len(f.held); n++ {
 		e := f.held[n].event
 		if tx := e.Transaction; tx != nil {
-			if !g.ledger.Ready(f.id, tx) {
+			if !g.ledger.Ready(f.id, tx, f.held[n].at) {
 				break
 			}
 			if err := g.ledger.Apply(f.id, e); err != nil {

@@ -202,7 +202,7 @@ func BenchmarkWholePath(b *testing.B) {
 			g, l, closeAll := c.group(b)
 			b.StartTimer()
 			rows += run(b, func(id align.MemberID, tx *cdc.Transaction) {
-				if !l.Ready(id, tx) {
+				if !l.Ready(id, tx, time.Time{}) {
 					b.Fatalf("transaction %v is not ready", tx.ID)
 				}
 				fatal(b, l.Apply(id, cdc.Event{Position: tx.End, Through: cdc.TxID{Seq: uint64(tx.End)}, Transaction: tx}))
