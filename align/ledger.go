@@ -180,6 +180,9 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		touched:  make(map[touchedRange]struct{}),
 		drills:   make(map[touchedRange]struct{}),
 	}
+	if err := l.forgetOthers(saved); err != nil {
+		return nil, fmt.Errorf("load ledger: %w", err)
+	}
 	for id, name := range opt.Members {
 		l.members[id] = newMember(id, name, saved.Members[id])
 		l.members[id].scanOnly = opt.ScanOnly[id]
@@ -192,6 +195,11 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 			return nil, fmt.Errorf("load ledger: table %s: %w", r.Epoch.Shape.Table, err)
 		}
 	}
+	for _, m := range l.members {
+		if l.switched(m) {
+			m.record.ScanOnly, m.dirty = m.scanOnly, true
+		}
+	}
 	for _, f := range saved.InFlight {
 		if err := l.loadInFlight(f); err != nil {
 			return nil, fmt.Errorf("load ledger: %w", err)
@@ -199,6 +207,9 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	}
 	for _, f := range saved.Findings {
 		l.keepFinding(f)
+		if l.members[f.Member] == nil {
+			f.live, f.Divergence.Detail = 0, "the member is not watched any more"
+		}
 		if !l.expect(f) {
 			continue
 		}
@@ -212,6 +223,33 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	l.loadDrills()
 	return l, nil
 }
+
+// forgetOthers forgets what is kept of members that are not watched any more: what they do meanwhile is not known, so nothing
+// of it holds when they come back.
+func (l *Ledger) forgetOthers(saved Saved) error {
+	for _, id := range slices.Sorted(maps.Keys(saved.Members)) {
+		if _, watched := l.opt.Members[id]; watched {
+			continue
+		}
+		if err := l.state.DropMember(id); err != nil {
+			return err
+		}
+		delete(saved.Members, id)
+	}
+	for _, r := range saved.Tables {
+		for id := range r.Members {
+			if _, watched := l.opt.Members[id]; !watched {
+				delete(r.Members, id)
+				delete(r.Versions, id)
+			}
+		}
+	}
+	return nil
+}
+
+// switched reports whether a member that shows its stream was only scanned before, or the other way round: then what is kept
+// of its rows is not what is to be kept.
+func (l *Ledger) switched(m *member) bool { return m.record.ScanOnly != l.opt.ScanOnly[m.id] }
 
 func newMember(id MemberID, name string, r *MemberRecord) *member {
 	if r == nil {
@@ -252,6 +290,9 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 			return err
 		}
 		switch {
+		case l.switched(l.members[id]):
+			c.Compared, c.Reason = false, "it is watched in another way than before"
+			err = l.wait(t, c, c.Reason)
 		case c.tells():
 			err = l.loadTree(t, c, saved)
 		case c.Phase == Scanning && c.Scan.Through != nil:

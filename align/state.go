@@ -63,6 +63,8 @@ type State interface {
 
 	SetMember(m MemberID, r *MemberRecord) error
 	SetTable(r *TableRecord) error
+	// DropMember forgets all that is kept of a member, but findings and its part of table records.
+	DropMember(m MemberID) error
 	// DropTable forgets all that is kept of a table, on all members that the group has ever had, but findings.
 	DropTable(t cdc.TableID) error
 	SetFinding(f *Finding) error
@@ -91,6 +93,8 @@ type MemberRecord struct {
 	// replay.
 	Ahead cdc.TxSet              `json:"ahead,omitzero"`
 	Lanes map[string]*LaneRecord `json:"lanes,omitempty"`
+	// ScanOnly says that what is kept of the member is what is kept of one that shows no stream.
+	ScanOnly bool `json:"scan_only,omitempty"`
 }
 
 // LaneRecord is what one lane has replayed, or passed over, of the transactions that the reference has shown.

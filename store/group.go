@@ -216,6 +216,20 @@ func (g *Group) DropSpace(at align.Space) error {
 	return nil
 }
 
+// DropMember implements [align.State].
+func (g *Group) DropMember(m align.MemberID) error {
+	maps.DeleteFunc(g.pending, func(at align.Space, _ uint64) bool { return at.Member == m })
+	err := g.spill()
+	for _, k := range keyKinds {
+		switch k.scope {
+		case ofStore, ofGroup, ofTable: // not of a member
+		case ofMember, ofCoverage, ofSpace:
+			err = errors.Join(err, g.deletePrefix(memberKey(nil, k.first, g.id, m)))
+		}
+	}
+	return err
+}
+
 // DropTable implements [align.State].
 func (g *Group) DropTable(t cdc.TableID) error {
 	maps.DeleteFunc(g.pending, func(at align.Space, _ uint64) bool { return at.Table == t })

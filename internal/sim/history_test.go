@@ -97,6 +97,9 @@ func (w *world) calm() {
 	w.told.away.Store(false)
 	p := w.plan.clone()
 	p.excluded, p.scrub = nil, true
+	if len(p.scanOnly) > 0 {
+		p.sparse = nil // the two do not go together, which is said
+	}
 	p.members = nil
 	for _, s := range w.servers {
 		p.members = append(p.members, s.Name)
