@@ -59,7 +59,7 @@ func (c *Cluster) Server(name string) *Server {
 		tables: make(map[string]*table), subscriptions: make(map[string]*Subscription), slots: make(map[string]*slot),
 		history: make(map[rowAt][]step),
 	}
-	s.logged, s.shown = s.end, s.end
+	s.shown = s.end
 	c.servers = append(c.servers, s)
 	return s
 }
@@ -104,9 +104,8 @@ type Server struct {
 	faults     Faults
 	skew       time.Duration // of the server's clock
 	changed    chan struct{} // closed and made anew at each change
-	// shown is how far any source has shown the log of the present history; logged is where that history begins to be
-	// its own.
-	shown, logged cdc.LSN
+	// shown is how far any source has shown the log of the present history.
+	shown cdc.LSN
 }
 
 // disk is what a server keeps. A copy of it that was taken earlier may take its place.
@@ -116,6 +115,7 @@ type disk struct {
 	tables        map[string]*table
 	log           []*entry
 	end           cdc.LSN
+	gap           cdc.LSN // what came right after it was not logged
 	purged        cdc.LSN // what ends at or before it is not in the log any more
 	seq           uint64  // of the server's own GTIDs
 	executed      cdc.TxSet

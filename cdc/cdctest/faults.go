@@ -37,8 +37,10 @@ func (s *Server) Cut() { s.do(func() { s.connection++ }) }
 // Unlogged says whether the server writes no log: its own changes leave no trace, and replays neither.
 func (s *Server) Unlogged(off bool) {
 	s.do(func() {
-		if s.unlogged && !off {
-			s.wentBack() // what happened meanwhile is a gap, and can be seen to be one
+		if s.unlogged && !off { // what happened meanwhile is a gap, and can be seen to be one
+			s.gap = s.end
+			s.end += 8
+			s.wentBack()
 		}
 		s.unlogged = off
 		s.connection++ // it takes a restart
@@ -134,7 +136,7 @@ func (s *Server) Purge() {
 // wentBack begins another history of the log.
 func (s *Server) wentBack() {
 	s.history0++
-	s.shown, s.logged = s.end, s.end
+	s.shown = s.end
 }
 
 var (

@@ -208,6 +208,8 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 		return cdc.Position{}, &cdc.GapError{Reason: `slot "lockstep" does not exist`}
 	case from.LSN > s.end || from.LSN > s.shown:
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log ends at %v, before %v, which it has shown", s.end, from.LSN)}
+	case from.LSN <= s.gap:
+		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log was off for a while after %v", s.gap)}
 	case from.LSN < sl.start && sl.told:
 		s.cluster.violate("%s was told that it may forget its log up to %v, and is asked for what comes after %v", s.Name, sl.start, from.LSN)
 		return cdc.Position{}, &cdc.GapError{Reason: "the log was given up"}
