@@ -116,10 +116,13 @@ type disk struct {
 	log           []*entry
 	end           cdc.LSN
 	gap           cdc.LSN // what came right after it was not logged
+	purgedSeq     uint64  // the highest number of MariaDB's that is not
 	purged        cdc.LSN // what ends at or before it is not in the log any more
 	seq           uint64  // of the server's own GTIDs
 	executed      cdc.TxSet
 	last          cdc.TxSet
+	newest        cdc.TxID                 // of MariaDB's domain, replayed or written here
+	slavePosition cdc.TxID                 // MariaDB: the last that was replayed (gtid_slave_pos)
 	subscriptions map[string]*Subscription // by lane
 	slots         map[string]*slot
 	history       map[rowAt][]step

@@ -85,8 +85,8 @@ func (s *Server) Promote() {
 // Reset throws the log away, as RESET MASTER does; connections that read it stay, and show nothing any more.
 func (s *Server) Reset() {
 	s.do(func() {
-		s.log, s.end, s.purged, s.seq = nil, firstLSN, 0, 0
-		s.executed, s.last = cdc.TxSet{}, cdc.TxSet{}
+		s.log, s.end, s.purged, s.purgedSeq, s.seq = nil, firstLSN, 0, 0, 0
+		s.executed, s.last, s.newest, s.slavePosition = cdc.TxSet{}, cdc.TxSet{}, cdc.TxID{}, cdc.TxID{}
 		for at, steps := range s.history {
 			for i := range steps {
 				steps[i].id = cdc.TxID{}
@@ -116,13 +116,16 @@ func (s *Server) Seed(from *Server) {
 				s.note(name, key, step{after: row})
 			}
 		}
-		s.executed, s.last = from.executed.Clone(), from.last.Clone()
+		s.executed, s.last, s.newest, s.slavePosition = from.executed.Clone(), from.last.Clone(), from.newest, from.newest
 	})
 }
 
 // Purge removes all of the log up to now; what reads it meanwhile loses it.
 func (s *Server) Purge() {
 	s.do(func() {
+		for _, e := range s.log {
+			s.purgedSeq = max(s.purgedSeq, e.id.Seq)
+		}
 		s.purged, s.log = s.end, nil
 		for name, sl := range s.slots {
 			if name == lockstepSlot {

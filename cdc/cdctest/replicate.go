@@ -91,7 +91,7 @@ func (s *Server) lanes() []string {
 
 // Follow makes a server of MySQL or MariaDB replicate from another one, or from none.
 func (s *Server) Follow(author *Server) {
-	s.do(func() { s.follows, s.problem, s.stopped = author, "", false })
+	s.do(func() { s.follows, s.problem, s.stopped, s.slavePosition = author, "", false, s.newest })
 }
 
 // Follows returns from which server this one replicates; nil: from none.
@@ -186,7 +186,7 @@ func (s *Server) replayGTID(f Fault, random *rand.Rand) bool {
 	}
 	var open []*entry
 	for _, e := range a.log {
-		if e.id.Seq == 0 || s.has(e.id) {
+		if e.id.Seq == 0 || s.past(a, e) {
 			continue
 		}
 		conflict := slices.ContainsFunc(open, func(o *entry) bool { return touchSame(o, e) })
@@ -197,7 +197,7 @@ func (s *Server) replayGTID(f Fault, random *rand.Rand) bool {
 			break
 		}
 	}
-	if missing := a.beforeLog().Without(s.executed); !missing.IsZero() {
+	if missing := a.beforeLog().Without(s.executed); !missing.IsZero() && s.cluster.Engine == MySQL || a.lost(s.slavePosition) {
 		s.problem = "Cannot replicate because the source purged required binary logs"
 		return false
 	}
@@ -210,8 +210,27 @@ func (s *Server) replayGTID(f Fault, random *rand.Rand) bool {
 	return true
 }
 
-// has reports whether the server counts a transaction among what it need not replay.
-func (s *Server) has(id cdc.TxID) bool { return s.executed.Contains(id) }
+// past reports whether the server need not replay a transaction of an author's log. MySQL goes by the set of what was
+// executed; MariaDB goes on behind the last one of the domain that was replayed, whatever is before it.
+func (s *Server) past(a *Server, e *entry) bool {
+	if s.cluster.Engine != MariaDB {
+		return s.executed.Contains(e.id)
+	}
+	for _, o := range a.log {
+		if o.id == s.slavePosition {
+			return e.end <= o.end
+		}
+	}
+	return e.id.Seq <= s.slavePosition.Seq
+}
+
+// lost reports whether the log does not go on behind a transaction any more.
+func (s *Server) lost(after cdc.TxID) bool {
+	if s.cluster.Engine != MariaDB || s.purged == 0 {
+		return false
+	}
+	return after.Seq < s.purgedSeq
+}
 
 // beforeLog are the transactions that were purged from the log.
 func (s *Server) beforeLog() cdc.TxSet {
@@ -237,6 +256,11 @@ func touchSame(a, b *entry) bool {
 
 // replay applies changes of an author's transaction.
 func (s *Server) replay(id cdc.TxID, lane string, e *entry, mine []logged, f Fault, random *rand.Rand) {
+	if s.cluster.Engine == MariaDB {
+		if s.slavePosition = id; id.Source == fmt.Sprintf("0-%d", s.number) {
+			return // it came from here
+		}
+	}
 	changes := s.replayed(mine)
 	switch f {
 	case Skipped:

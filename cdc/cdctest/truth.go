@@ -62,7 +62,9 @@ func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
 		return func(step) bool { return true }, true
 	}
 	if s.cluster.gtids() {
-		return func(st step) bool { return st.id.Seq == 0 || s.executed.Contains(st.id) }, s.follows != nil
+		return func(st step) bool {
+			return st.id.Seq == 0 || s.executed.Contains(st.id) || s.past(ref, &entry{id: st.id, end: st.end})
+		}, s.follows != nil
 	}
 	var from *Subscription
 	for _, sub := range s.subscriptions {

@@ -132,6 +132,7 @@ func (s *Server) uuid() string {
 func (s *Server) execute(id cdc.TxID) {
 	s.executed.Add(id)
 	if s.cluster.Engine == MariaDB {
+		s.newest = id
 		p := cdc.Position{Last: s.last}
 		p.Pass(cdc.Event{Through: id})
 		s.last = p.Last
