@@ -11,9 +11,13 @@ import (
 
 // Progress takes in what a member said of itself at the time at. The member's stream must have been applied up to
 // p.Barrier, so that nothing that p.Applied counts is still to come. confirmed is what the reference knows of the same
-// lanes, by slot, asked before the member was; nil if it did not answer, and then the lanes stay as they were.
+// lanes, by slot, asked before the member was; nil if it did not answer, and then the lanes stay as they were. A
+// *cdc.GapError says that the member has replayed less than it had before: it was set back, and nothing was taken in.
 func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed map[string]cdc.TxSet) error {
 	m := l.members[id]
+	if err := m.setBack(p.Applied); err != nil {
+		return err
+	}
 	m.provenAt = at
 	if m == l.ref {
 		return nil
@@ -26,6 +30,9 @@ func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed m
 	for _, name := range slices.Sorted(maps.Keys(m.lanes)) {
 		ln := m.lanes[name]
 		applied, said := p.Applied[name]
+		if said && !ln.record.Said.Covers(applied) {
+			ln.record.Said, m.dirty = applied.Clone(), true
+		}
 		if c, ok := confirmed[ln.Slot]; ok {
 			applied, said = applied.Clone(), true
 			applied.AddSet(c)
@@ -35,6 +42,16 @@ func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed m
 		}
 		if err := l.claimed(m, ln, applied); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// setBack is for a member that says of a lane to have replayed less than it said before.
+func (m *member) setBack(applied map[string]cdc.TxSet) error {
+	for name, ln := range m.lanes {
+		if now, said := applied[name]; said && now.Behind(ln.record.Said) {
+			return &cdc.GapError{Reason: fmt.Sprintf("%s has replayed %v now, and had replayed %v: the server was set back to an earlier state", ln.Title, now, ln.record.Said)}
 		}
 	}
 	return nil

@@ -180,7 +180,7 @@ func (l *Ledger) Unverify(id MemberID, start cdc.Position, server cdc.Server, re
 	}
 	m.record.Position, m.record.Server, m.record.Ahead, m.dirty = start, server, cdc.TxSet{}, true
 	for _, ln := range m.lanes {
-		ln.known, ln.record.Applied = false, cdc.TxSet{}
+		ln.known, *ln.record = false, LaneRecord{}
 	}
 	for _, t := range l.sortedTables() {
 		l.unjournaled(t)

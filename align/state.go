@@ -100,6 +100,8 @@ type MemberRecord struct {
 // LaneRecord is what one lane has replayed, or passed over, of the transactions that the reference has shown.
 type LaneRecord struct {
 	Applied cdc.TxSet `json:"applied"`
+	// Said is what the member itself said last that it has replayed, of whatever log. It never goes back on one history.
+	Said cdc.TxSet `json:"said,omitzero"`
 }
 
 // TableRecord is what is known of one table in the whole group.

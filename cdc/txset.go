@@ -118,6 +118,22 @@ func (s TxSet) Covers(o TxSet) bool {
 	return true
 }
 
+// Behind reports whether the set, which a member says now, is of an earlier state of it than before, which it said then. A
+// position of MariaDB's names only the last server that wrote to a domain: of one that it does not name nothing is said.
+func (s TxSet) Behind(before TxSet) bool {
+	for source, spans := range before.spans {
+		if _, named := s.spans[source]; !named && source != "" && (TxID{Source: source}).sequential() {
+			continue
+		}
+		for _, x := range spans {
+			if !holds(s.spans[source], x) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // And returns what is in both sets.
 func (s TxSet) And(o TxSet) TxSet {
 	var both TxSet

@@ -140,3 +140,33 @@ func drawSet(t *rapid.T, name string) (cdc.TxSet, map[cdc.TxID]bool) {
 	}
 	return s, in
 }
+
+func TestMemberIsBehindWhatItSaidBefore(t *testing.T) {
+	const uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+	for _, c := range []struct {
+		before, now string
+		behind      bool
+	}{
+		{"0/100", "0/100", false},
+		{"0/100", "0/108", false},
+		{"0/100", "0/F8", true},
+		{uuid + ":1-7", uuid + ":1-7:9", false},
+		{uuid + ":1-7:9", uuid + ":1-8", true},
+		{uuid + ":1-7", "", true},
+		{"0-101-7", "0-101-9", false},
+		{"0-101-7", "0-101-6", true},
+		{"0-101-7", "0-102-8", false}, // another server writes to the domain now
+	} {
+		before, err := cdc.ParseTxSet(c.before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, err := cdc.ParseTxSet(c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := now.Behind(before); got != c.behind {
+			t.Errorf("%q after %q: behind is %v", c.now, c.before, got)
+		}
+	}
+}

@@ -172,7 +172,16 @@ func (g *Group) takeClaim(f *feed) error {
 	f.claim = nil
 	defer close(c.taken)
 	g.markPartial(&c.progress)
-	return g.ledger.Progress(f.id, c.at, c.progress, c.confirmed)
+	err := g.ledger.Progress(f.id, c.at, c.progress, c.confirmed)
+	switch {
+	case !cdc.IsGap(err):
+		return err
+	case f.ScanOnly:
+		g.log.Warn("the member is read anew", "member", f.Name, "reason", err.Error())
+		return g.ledger.Unverify(f.id, cdc.Position{}, cdc.Server{}, err.Error())
+	}
+	f.end(err)
+	return nil
 }
 
 func (g *Group) tick() error {

@@ -106,6 +106,16 @@ func (w *world) calm() {
 	}
 	w.restart(p)
 	w.sameDefinitions()
+	w.run(beat)
+	for _, s := range w.servers {
+		for _, t := range tableNames {
+			if _, known := w.oracle.unknown[tableAt{s.Name, t}]; known && s != w.ref() {
+				w.trace.say(s.Name, "is connected anew", "")
+				w.connect(s, w.ref())
+				break
+			}
+		}
+	}
 	w.run(15 * time.Second)
 	// What left no trace is found by the scrub that goes on all the time; it is asked for now.
 	w.scrubAll()

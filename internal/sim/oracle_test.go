@@ -426,8 +426,8 @@ func (o *oracle) atEnd() {
 		}
 	}
 	err := w.group.Divergences(func(d *align.Divergence) bool {
-		if d.State != align.Open {
-			return true
+		if _, known := o.knownAt[tableAt{d.Member, d.Table}]; !known || d.State != align.Open {
+			return true // what is open of a table in doubt stays so
 		}
 		for _, r := range d.Ranges {
 			for key := number(r.First); key <= number(r.Last); key++ {
