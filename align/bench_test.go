@@ -22,7 +22,10 @@ type benchGroup struct {
 	end    cdc.LSN
 }
 
-func newBenchGroup(b testing.TB, rows int) *benchGroup {
+func newBenchGroup(b testing.TB, rows int) *benchGroup { return newBenchGroupOf(b, rows, 0) }
+
+// newBenchGroupOf aims at rangeRows rows a range; 0: at as many as usual.
+func newBenchGroupOf(b testing.TB, rows int, rangeRows int64) *benchGroup {
 	st, err := store.Open(b.TempDir(), store.Options{})
 	must(b, err)
 	g, err := st.Group("bench")
@@ -43,6 +46,7 @@ func newBenchGroup(b testing.TB, rows int) *benchGroup {
 	l, err := align.Load(align.Options{
 		Group: "bench", Members: ids, Reference: refID, Budget: func(string) time.Duration { return time.Minute },
 		Hasher: digest.NewHasher([32]byte{}), NewID: func(time.Time) string { return "x" },
+		RangeRows: rangeRows,
 	}, state, saved)
 	must(b, err)
 	bg := &benchGroup{b: b, group: g, state: state, ledger: l, end: 10}

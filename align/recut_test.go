@@ -71,14 +71,14 @@ func TestCuttingAnewIsNoMoreWorkThanWasChanged(t *testing.T) {
 		had, has int // rows
 		lags     bool
 	}{
-		{name: "all rows are deleted", had: 40_000},
-		{name: "all rows are deleted, and are not yet on the replica", had: 40_000, lags: true},
-		{name: "nine of ten rows are deleted", had: 40_000, has: 4_000},
-		{name: "rows are added", had: 1_000, has: 40_000},
-		{name: "rows are added that are not yet on the replica", had: 1_000, has: 40_000, lags: true},
+		{name: "all rows are deleted", had: 4_000},
+		{name: "all rows are deleted, and are not yet on the replica", had: 4_000, lags: true},
+		{name: "nine of ten rows are deleted", had: 4_000, has: 400},
+		{name: "rows are added", had: 100, has: 4_000},
+		{name: "rows are added that are not yet on the replica", had: 100, has: 4_000, lags: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := newBenchGroup(t, c.had)
+			g := newBenchGroupOf(t, c.had, 50)
 			op, from, to := cdc.Delete, c.has, c.had
 			if c.has > c.had {
 				op, from, to = cdc.Insert, c.had, c.has

@@ -60,22 +60,27 @@ func (b *book) grow(size uint64) *book {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	defer cancel()
+	var entries []*tessera.Entry
+	for b.head.Next < size {
+		sealed, next, err := b.head.Seal(evidence.Event{Type: evidence.Stop, Time: time.Now(), Data: struct{}{}})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		entries, b.head = append(entries, tessera.NewEntry(sealed)), next
+	}
 	driver, err := posix.New(ctx, posix.Config{Path: b.dir})
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	// A queue that all of them fill, so that no timer has a say in their order.
 	appender, shutdown, _, err := tessera.NewAppender(ctx, driver, tessera.NewAppendOptions().WithCheckpointSigner(b.signer).
-		WithCheckpointInterval(100*time.Millisecond).WithBatching(1<<14, 5*time.Millisecond))
+		WithCheckpointInterval(100*time.Millisecond).WithBatching(uint(len(entries)), time.Hour))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	var added []tessera.IndexFuture
-	for b.head.Next < size {
-		var sealed []byte
-		if sealed, b.head, err = b.head.Seal(evidence.Event{Type: evidence.Stop, Time: time.Now(), Data: struct{}{}}); err != nil {
-			b.t.Fatal(err)
-		}
-		added = append(added, appender.Add(ctx, tessera.NewEntry(sealed)))
+	for _, e := range entries {
+		added = append(added, appender.Add(ctx, e))
 	}
 	for _, f := range added {
 		if _, err := f(); err != nil {

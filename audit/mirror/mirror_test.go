@@ -33,47 +33,50 @@ func copies(t *testing.T, m *mirror.Mirror, dir string, beside ...string) mirror
 }
 
 func TestABucketHoldsAWholeLogAfterEveryCopy(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		sizes []uint64
-	}{
-		{"around a full tile", []uint64{1, 255, 256, 257, 600}},
-		{"around a full tile of the second level", []uint64{65535, 65537}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			b, s := newBook(t), newServer(t)
-			m := s.mirror(func(o *mirror.Options) { o.Prefix = "/logs/shop/" })
-			if err := m.Check(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			for _, size := range c.sizes {
-				before := len(s.names())
-				done := copies(t, m, b.grow(size).dir)
-				if want := (mirror.Done{Size: size, Objects: len(s.names()) - before}); done != want {
-					t.Errorf("copied %+v, want %+v", done, want)
-				}
-				got := s.download("logs/shop/")
-				b.verifies(got, size)
-				kept := content(t, filepath.Join(got, fmt.Sprintf("checkpoints/%020d", size)))
-				if !bytes.Equal(kept, content(t, filepath.Join(b.dir, "checkpoint"))) {
-					t.Errorf("of %d entries another checkpoint is kept", size)
-				}
-				if done := copies(t, m, b.dir); done.Objects != 0 || done.Size != size {
-					t.Errorf("a copy of what is there did %+v", done)
-				}
-			}
-			once(t, s)
-			// Each older checkpoint still has its tiles.
-			older := s.download("logs/shop/")
-			kept := filepath.Join(t.TempDir(), "kept")
-			if err := os.Rename(filepath.Join(older, "checkpoints"), kept); err != nil {
-				t.Fatal(err)
-			}
-			for _, size := range c.sizes {
-				write(t, filepath.Join(older, "checkpoint"), content(t, filepath.Join(kept, fmt.Sprintf("%020d", size))))
-				b.verifies(older, size)
-			}
-		})
+	holdsAWholeLog(t, 1, 255, 256, 257, 600)
+}
+
+// Around a full tile of the second level; of which pieces a log of any size is made has tests of its own.
+func TestSoakABucketHoldsAWholeLongLogAfterEveryCopy(t *testing.T) {
+	if os.Getenv("LOCKSTEP_SOAK") == "" {
+		t.Skip("takes a minute of verifying entries: make soak runs it")
+	}
+	holdsAWholeLog(t, 65535, 65537)
+}
+
+func holdsAWholeLog(t *testing.T, sizes ...uint64) {
+	t.Helper()
+	b, s := newBook(t), newServer(t)
+	m := s.mirror(func(o *mirror.Options) { o.Prefix = "/logs/shop/" })
+	if err := m.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range sizes {
+		before := len(s.names())
+		done := copies(t, m, b.grow(size).dir)
+		if want := (mirror.Done{Size: size, Objects: len(s.names()) - before}); done != want {
+			t.Errorf("copied %+v, want %+v", done, want)
+		}
+		got := s.download("logs/shop/")
+		b.verifies(got, size)
+		kept := content(t, filepath.Join(got, fmt.Sprintf("checkpoints/%020d", size)))
+		if !bytes.Equal(kept, content(t, filepath.Join(b.dir, "checkpoint"))) {
+			t.Errorf("of %d entries another checkpoint is kept", size)
+		}
+		if done := copies(t, m, b.dir); done.Objects != 0 || done.Size != size {
+			t.Errorf("a copy of what is there did %+v", done)
+		}
+	}
+	once(t, s)
+	// Each older checkpoint still has its tiles.
+	older := s.download("logs/shop/")
+	kept := filepath.Join(t.TempDir(), "kept")
+	if err := os.Rename(filepath.Join(older, "checkpoints"), kept); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range sizes {
+		write(t, filepath.Join(older, "checkpoint"), content(t, filepath.Join(kept, fmt.Sprintf("%020d", size))))
+		b.verifies(older, size)
 	}
 }
 
