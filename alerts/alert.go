@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // The alerts that lockstep raises by itself.
@@ -32,8 +32,8 @@ const (
 // alert is all that is open of one table on one member, or was until a moment ago.
 type alert struct {
 	name, group, member, table string
-	open                       []*align.Divergence // the oldest first
-	resolved                   []*align.Divergence
+	open                       []*finding.Divergence // the oldest first
+	resolved                   []*finding.Divergence
 }
 
 // alertKey is what makes two alerts the same one.
@@ -41,14 +41,14 @@ type alertKey struct{ group, member, table, name string }
 
 // gather makes one alert of all divergences of a table on a member. Of those that are resolved it takes in the ones that
 // were since the given time.
-func gather(each func(func(*align.Divergence) bool) error, since time.Time) ([]*alert, error) {
+func gather(each func(func(*finding.Divergence) bool) error, since time.Time) ([]*alert, error) {
 	byKey := make(map[alertKey]*alert)
-	err := each(func(d *align.Divergence) bool {
+	err := each(func(d *finding.Divergence) bool {
 		if d.ResolvedAt != nil && d.ResolvedAt.Before(since) {
 			return true
 		}
 		k := alertKey{d.Group, d.Member, d.Table, DivergedAlert}
-		if d.Kind == align.Stale {
+		if d.Kind == finding.Stale {
 			k.name = StaleAlert
 		}
 		a := byKey[k]
@@ -56,7 +56,7 @@ func gather(each func(func(*align.Divergence) bool) error, since time.Time) ([]*
 			a = &alert{name: k.name, group: k.group, member: k.member, table: k.table}
 			byKey[k] = a
 		}
-		if d.State == align.Open {
+		if d.State == finding.Open {
 			a.open = append(a.open, d)
 		} else {
 			a.resolved = append(a.resolved, d)
@@ -77,8 +77,8 @@ func gather(each func(func(*align.Divergence) bool) error, since time.Time) ([]*
 	return list, nil
 }
 
-func oldestFirst(list []*align.Divergence) {
-	slices.SortFunc(list, func(x, y *align.Divergence) int {
+func oldestFirst(list []*finding.Divergence) {
+	slices.SortFunc(list, func(x, y *finding.Divergence) int {
 		return cmp.Or(x.ConfirmedAt.Compare(y.ConfirmedAt), strings.Compare(x.ID, y.ID))
 	})
 }
@@ -104,7 +104,7 @@ func (a *alert) ended() (at time.Time) {
 }
 
 // about lists what the alert tells of.
-func (a *alert) about() []*align.Divergence {
+func (a *alert) about() []*finding.Divergence {
 	if a.firing() {
 		return a.open
 	}
@@ -196,7 +196,7 @@ func (a *alert) told(external string) *Alert {
 }
 
 // describe says in one sentence a kind what differs.
-func describe(a *alert, about []*align.Divergence) string {
+func describe(a *alert, about []*finding.Divergence) string {
 	var lines []string
 	for _, d := range about {
 		line := fmt.Sprintf("%s: %d rows of %s on %s, cause %s", d.Kind, d.Keys, a.table, a.member, d.Cause)
@@ -209,7 +209,7 @@ func describe(a *alert, about []*align.Divergence) string {
 }
 
 // keyRanges lists the exact keys that differ, as far as there is room.
-func keyRanges(about []*align.Divergence) string {
+func keyRanges(about []*finding.Divergence) string {
 	var lines []string
 	size, left := 0, int64(0)
 	for _, d := range about {
@@ -232,14 +232,14 @@ func keyRanges(about []*align.Divergence) string {
 	return strings.Join(lines, "\n")
 }
 
-func ids(about []*align.Divergence) (list []string) {
+func ids(about []*finding.Divergence) (list []string) {
 	for _, d := range about {
 		list = append(list, d.ID)
 	}
 	return list
 }
 
-func transactions(about []*align.Divergence) (list []string) {
+func transactions(about []*finding.Divergence) (list []string) {
 	for _, d := range about {
 		if d.IntroducedBy != nil && d.IntroducedBy.Transaction != "" && !slices.Contains(list, d.IntroducedBy.Transaction) {
 			list = append(list, d.IntroducedBy.Transaction)

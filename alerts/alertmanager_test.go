@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/alerts"
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // posted is an alert as Alertmanager is sent it.
@@ -49,7 +49,7 @@ func (w *world) tells(url string) {
 
 // storm makes so many divergences in a thousand tables.
 func (w *world) storm(n int) {
-	var list []*align.Divergence
+	var list []*finding.Divergence
 	for i := range n {
 		list = append(list, divergence(i, "us-1", fmt.Sprintf("public.t%d", i%1000)))
 	}
@@ -87,7 +87,7 @@ func TestAlertNamesTheFirstRangesAndCountsTheRest(t *testing.T) {
 	d := divergence(1, "us-1", "public.orders")
 	for n := range 500 {
 		k := json.RawMessage(fmt.Sprintf(`{"name":"%0100d"}`, n))
-		d.Ranges = append(d.Ranges, align.Range{First: k, Last: k})
+		d.Ranges = append(d.Ranges, finding.Range{First: k, Last: k})
 	}
 	url, messages := desk(t, always)
 	w := newWorld(t)

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/alerts"
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -94,7 +94,7 @@ func TestWhatReceiversHaveTakenIsRecorded(t *testing.T) {
 func TestDeliveriesOfAStormFitIntoEntries(t *testing.T) {
 	w, p := newWorld(t), newPlace(t, nil)
 	s := keeper(t, w)
-	var all []*align.Divergence
+	var all []*finding.Divergence
 	for n := range 10_000 {
 		all = append(all, divergence(n, fmt.Sprintf("us-%d", n%4), fmt.Sprintf("public.%s%03d", strings.Repeat("t", 60), n%203)))
 	}

@@ -13,14 +13,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Notifier keeps receivers informed.
 type Notifier struct {
 	// Divergences yields those of all groups until yield returns false; News counts the commits that opened or resolved
 	// some. Both may be called from any goroutine.
-	Divergences func(yield func(*align.Divergence) bool) error
+	Divergences func(yield func(*finding.Divergence) bool) error
 	News        func() uint64
 	ExternalURL string // where people reach lockstep; empty: alerts carry no link
 	Watchdog    bool   // Alertmanager is told of an alert that always fires

@@ -19,7 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lockstep-cdc/lockstep/alerts"
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -77,8 +77,8 @@ type world struct {
 	t      *testing.T
 	dir    string
 	mu     sync.Mutex
-	list   []*align.Divergence // guarded by mu
-	news   uint64              // guarded by mu
+	list   []*finding.Divergence // guarded by mu
+	news   uint64                // guarded by mu
 	logged safeBuffer
 }
 
@@ -103,7 +103,7 @@ func (b *safeBuffer) String() string {
 func newWorld(t *testing.T) *world { return &world{t: t, dir: t.TempDir()} }
 
 // set makes these all the divergences that there are.
-func (w *world) set(list ...*align.Divergence) {
+func (w *world) set(list ...*finding.Divergence) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.list, w.news = slices.Clone(list), w.news+1
@@ -111,7 +111,7 @@ func (w *world) set(list ...*align.Divergence) {
 
 func (w *world) notifier(sinks ...alerts.Sink) *alerts.Notifier {
 	return &alerts.Notifier{
-		Divergences: func(yield func(*align.Divergence) bool) error {
+		Divergences: func(yield func(*finding.Divergence) bool) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			for _, d := range w.list {
@@ -167,19 +167,19 @@ func (w *world) until(r alerts.Sink, what string, reached func(alerts.Status) bo
 	}
 }
 
-func divergence(n int, member, table string) *align.Divergence {
+func divergence(n int, member, table string) *finding.Divergence {
 	at := time.Now().Add(-time.Minute).Add(time.Duration(n) * time.Millisecond).Truncate(time.Millisecond)
-	return &align.Divergence{
-		ID: fmt.Sprintf("01%06d", n), Group: "shop", Member: member, Table: table, Reference: "eu-1", State: align.Open,
-		Kind: align.Changed, Cause: align.CauseApply, Keys: 1, FirstSeen: at, ConfirmedAt: at,
-		Ranges:       []align.Range{{First: json.RawMessage(fmt.Sprintf(`{"id":%d}`, n)), Last: json.RawMessage(fmt.Sprintf(`{"id":%d}`, n))}},
-		IntroducedBy: &align.Introduced{Transaction: fmt.Sprintf("0/%X", n)},
+	return &finding.Divergence{
+		ID: fmt.Sprintf("01%06d", n), Group: "shop", Member: member, Table: table, Reference: "eu-1", State: finding.Open,
+		Kind: finding.Changed, Cause: finding.CauseApply, Keys: 1, FirstSeen: at, ConfirmedAt: at,
+		Ranges:       []finding.Range{{First: json.RawMessage(fmt.Sprintf(`{"id":%d}`, n)), Last: json.RawMessage(fmt.Sprintf(`{"id":%d}`, n))}},
+		IntroducedBy: &finding.Introduced{Transaction: fmt.Sprintf("0/%X", n)},
 	}
 }
 
-func resolved(d *align.Divergence) *align.Divergence {
+func resolved(d *finding.Divergence) *finding.Divergence {
 	over, at := *d, time.Now().Truncate(time.Millisecond)
-	over.State, over.ResolvedAt = align.Resolved, &at
+	over.State, over.ResolvedAt = finding.Resolved, &at
 	return &over
 }
 

@@ -17,7 +17,7 @@ import (
 // the reference's stream has shown it, so a replayed transaction waits until the reference is read up to it; the member's
 // position waits with it. An id that the reference has not shown after it has shown all that it had when the transaction came
 // is not the reference's: nobody can replay what was not written yet. It need not wait any longer.
-func (l *Ledger) Ready(id MemberID, tx *cdc.Transaction, came time.Time) bool {
+func (l *Ledger) Ready(id cdc.MemberID, tx *cdc.Transaction, came time.Time) bool {
 	m := l.members[id]
 	unknown := tx.Lane != cdc.GTIDLane && m.lanes[tx.Lane] == nil // its ids may be of another log than the reference's
 	if m == l.ref || unknown || tx.ID.Seq == 0 || l.ref.shown().Contains(tx.ID) {
@@ -29,7 +29,7 @@ func (l *Ledger) Ready(id MemberID, tx *cdc.Transaction, came time.Time) bool {
 func (m *member) shown() cdc.TxSet { return m.record.Position.Shown }
 
 // Advance moves a member's position over an event that was applied, or that holds nothing of ours.
-func (l *Ledger) Advance(id MemberID, e cdc.Event) {
+func (l *Ledger) Advance(id cdc.MemberID, e cdc.Event) {
 	m := l.members[id]
 	if e.Position > m.record.Position.LSN || e.Through.Seq != 0 && !m.shown().Contains(e.Through) {
 		m.dirty = true
@@ -39,7 +39,7 @@ func (l *Ledger) Advance(id MemberID, e cdc.Event) {
 
 // Apply applies the transaction of an event of a member's stream, in the stream's order. One that ends at or before the
 // member's position was applied already and is passed over.
-func (l *Ledger) Apply(id MemberID, e cdc.Event) error {
+func (l *Ledger) Apply(id cdc.MemberID, e cdc.Event) error {
 	m, tx := l.members[id], e.Transaction
 	if tx.End <= m.record.Position.LSN {
 		return nil

@@ -17,7 +17,7 @@ type Due struct {
 }
 
 // Wanted lists the scans that a member's tables wait for and that need not wait.
-func (l *Ledger) Wanted(id MemberID) []Due {
+func (l *Ledger) Wanted(id cdc.MemberID) []Due {
 	var wanted []Due
 	for _, t := range l.sortedTables() {
 		switch c := t.coverage[id]; {

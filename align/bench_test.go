@@ -34,7 +34,7 @@ func newBenchGroupOf(b testing.TB, rows int, rangeRows int64) *benchGroup {
 		must(b, g.Close())
 		must(b, st.Close())
 	})
-	ids := make(map[align.MemberID]string)
+	ids := make(map[cdc.MemberID]string)
 	for _, name := range []string{"ref", "one"} {
 		id, err := g.MemberID(name)
 		must(b, err)
@@ -63,8 +63,8 @@ func must(b testing.TB, err error) {
 
 // live reads the table on both sides, as a baseline does.
 func (g *benchGroup) live(rows int) {
-	must(g.b, g.ledger.SetEpoch(cdc.Epoch{Table: 1, Number: 1, Shape: shapeOf(1)}, map[align.MemberID]string{}, "new"))
-	for _, id := range []align.MemberID{refID, oneLane} {
+	must(g.b, g.ledger.SetEpoch(cdc.Epoch{Table: 1, Number: 1, Shape: shapeOf(1)}, map[cdc.MemberID]string{}, "new"))
+	for _, id := range []cdc.MemberID{refID, oneLane} {
 		must(g.b, g.ledger.Unverify(id, cdc.Position{LSN: g.end, Shown: cdc.Everything(g.end)}, cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
 		lanes := []cdc.Lane{{Name: "pg_1", Slot: "s", Enabled: true, Tables: map[string]string{"public.t1": ""}}}
 		must(g.b, g.ledger.Progress(id, time.Now(), cdc.Progress{Applied: map[string]cdc.TxSet{"pg_1": cdc.Everything(g.end)}, Lanes: lanes}, map[string]cdc.TxSet{"s": cdc.Everything(g.end)}))

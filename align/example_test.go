@@ -16,7 +16,7 @@ import (
 // A ledger is given what each server's log shows, and says which rows differ at the same transaction. A replica that has
 // yet to replay a transaction does not differ; one that has replayed it to another row does, at once.
 func ExampleLedger() {
-	const primary, replica align.MemberID = 1, 2
+	const primary, replica cdc.MemberID = 1, 2
 	dir, err := os.MkdirTemp("", "example")
 	check(err)
 	defer os.RemoveAll(dir)
@@ -29,7 +29,7 @@ func ExampleLedger() {
 	saved, err := group.Load()
 	check(err)
 	ledger, err := align.Load(align.Options{
-		Group: "shop", Members: map[align.MemberID]string{primary: "eu", replica: "us"}, Reference: primary,
+		Group: "shop", Members: map[cdc.MemberID]string{primary: "eu", replica: "us"}, Reference: primary,
 		Budget: func(string) time.Duration { return time.Minute }, NewID: func(time.Time) string { return "1" },
 	}, group, saved)
 	check(err)
@@ -38,7 +38,7 @@ func ExampleLedger() {
 	const start cdc.LSN = 100
 	shape := digest.Shape{Table: "public.orders", Columns: []digest.Column{{Name: "id", Class: digest.Int}}, Key: []int{0}}
 	check(ledger.SetEpoch(cdc.Epoch{Table: 1, Number: 1, Shape: shape}, nil, "new"))
-	for _, m := range []align.MemberID{primary, replica} {
+	for _, m := range []cdc.MemberID{primary, replica} {
 		check(ledger.Unverify(m, cdc.Position{LSN: start, Shown: cdc.Everything(start)}, cdc.Server{SystemID: fmt.Sprint(m)}, "new"))
 		progress(ledger, m, start)
 		at := ledger.Wanted(m)[0].At
@@ -55,7 +55,7 @@ func ExampleLedger() {
 		m := ledger.Status(false)[1]
 		fmt.Printf("%s: %d rows, %d differ\n", m.Name, m.Tables[0].Rows, m.Tables[0].DivergentKeys)
 	}
-	insert := func(m align.MemberID, lane string, row digest.Digest) {
+	insert := func(m cdc.MemberID, lane string, row digest.Digest) {
 		key, err := shape.ParseKey([]byte(`{"id":7}`))
 		check(err)
 		const end = start + 10
@@ -78,7 +78,7 @@ func ExampleLedger() {
 }
 
 // progress says how far the lane from primary to replica is, as servers do when they are asked.
-func progress(l *align.Ledger, m align.MemberID, at cdc.LSN) {
+func progress(l *align.Ledger, m cdc.MemberID, at cdc.LSN) {
 	lanes := []cdc.Lane{{Name: "pg_1", Slot: "s", Enabled: true, Tables: map[string]string{"public.orders": ""}}}
 	applied := map[string]cdc.TxSet{"pg_1": cdc.Everything(at)}
 	check(l.Progress(m, time.Now(), cdc.Progress{Applied: applied, Lanes: lanes}, map[string]cdc.TxSet{"s": cdc.Everything(at)}))

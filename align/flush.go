@@ -1,6 +1,8 @@
 package align
 
-import "github.com/lockstep-cdc/lockstep/digest"
+import (
+	"github.com/lockstep-cdc/lockstep/digest"
+)
 
 // Flush checks what was applied since the last Flush and hands all that changed to the state. The state is to be
 // committed next; only then is a position durable.
@@ -15,9 +17,9 @@ func (l *Ledger) Flush() error {
 		return err
 	}
 	clear(l.touched)
-	for _, f := range l.sortedFindings() {
-		if !f.saved {
-			f.saved = true
+	for _, f := range l.findings.All() {
+		if !f.Saved {
+			f.Saved = true
 			if err := l.state.SetFinding(f); err != nil {
 				return err
 			}

@@ -6,12 +6,12 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 func runHistory(t *rapid.T, faults bool) *world {
 	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), faults)
-	all := []align.MemberID{refID, oneLane, twoLane}
+	all := []cdc.MemberID{refID, oneLane, twoLane}
 	any := func() *server { return w.servers[all[rapid.IntRange(0, 2).Draw(t, "server")]] }
 	replica := func() *server { return w.servers[all[rapid.IntRange(1, 2).Draw(t, "replica")]] }
 	// Most histories begin with a group that is compared, the others with one that nothing is known of.

@@ -4,12 +4,13 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // blame says which transaction is held responsible for a difference, and how.
 type blame struct {
-	cause  Cause
+	cause  finding.Cause
 	tx     string // empty: none is known
 	at     time.Time
 	detail string
@@ -71,14 +72,14 @@ func (l *Ledger) differ(m *member, t *table, c *coverage, key digest.Key, expect
 	return l.state.SetDivergentKey(m.id, c.space.Table, key, d)
 }
 
-func kindOf(expected, actual digest.Digest) Kind {
+func kindOf(expected, actual digest.Digest) finding.Kind {
 	switch {
 	case actual.IsZero():
-		return Missing
+		return finding.Missing
 	case expected.IsZero():
-		return Extra
+		return finding.Extra
 	}
-	return Changed
+	return finding.Changed
 }
 
 // share returns what a divergent key adds to the residual of its range: expected - actual.

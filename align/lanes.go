@@ -13,7 +13,7 @@ import (
 // p.Barrier, so that nothing that p.Applied counts is still to come. confirmed is what the reference knows of the same
 // lanes, by slot, asked before the member was; nil if it did not answer, and then the lanes stay as they were. A
 // *cdc.GapError says that the member has replayed less than it had before: it was set back, and nothing was taken in.
-func (l *Ledger) Progress(id MemberID, at time.Time, p cdc.Progress, confirmed map[string]cdc.TxSet) error {
+func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirmed map[string]cdc.TxSet) error {
 	m := l.members[id]
 	if err := m.setBack(p.Applied); err != nil {
 		return err

@@ -22,27 +22,28 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Options say what a Ledger is about.
 type Options struct {
 	Group     string
-	Members   map[MemberID]string // names
-	Reference MemberID
+	Members   map[cdc.MemberID]string // names
+	Reference cdc.MemberID
 	Budget    func(table string) time.Duration
 	Hasher    *digest.Hasher
 	// NewID makes the id of a new divergence; ids sort by time.
 	NewID func(time.Time) string
 	// ScanOnly are the members that show no stream.
-	ScanOnly map[MemberID]bool
+	ScanOnly map[cdc.MemberID]bool
 	// ScrubEvery is how often all rows of a table are to be read again; 0: never. Rows that were not for twice as long
 	// are not vouched for. nil: never.
 	ScrubEvery func(table string) time.Duration
 	// Sparse reports whether a table's rows are not to be kept. nil: all are.
 	Sparse func(table string) bool
 	// Expected reports whether a divergence of a table of that shape is one that nobody is to be alerted of. nil: none is.
-	Expected func(d *Divergence, s digest.Shape) bool
+	Expected func(d *finding.Divergence, s digest.Shape) bool
 	// RangeRows is the number of rows a range aims at; 0 means 1,000.
 	RangeRows int64
 	// MaxInFlight bounds the row changes that are kept because a lane has not replayed them; 0 means 1,000,000.
@@ -66,15 +67,12 @@ type Ledger struct {
 	opt     Options
 	state   State
 	now     time.Time // of the event that is being applied
-	members map[MemberID]*member
+	members map[cdc.MemberID]*member
 	tables  map[cdc.TableID]*table
 	ref     *member
 	journal journal
 
-	findings map[findingKey]*Finding
-	alike    map[findingKey]int // findings by what is in common, see findingKey.alike
-	byNumber map[uint64]*Finding
-	lastNum  uint64
+	findings *finding.Book
 	staleAt  time.Time // when lateness was last looked at
 
 	touched map[touchedRange]struct{} // ranges whose digests changed since the last Flush
@@ -85,7 +83,7 @@ type Ledger struct {
 
 // member is one server's stream as far as it was applied.
 type member struct {
-	id     MemberID
+	id     cdc.MemberID
 	name   string
 	record *MemberRecord
 	dirty  bool
@@ -122,7 +120,7 @@ type table struct {
 	record   *TableRecord
 	dirty    bool
 	ranges   *merkle.Partition // nil until the reference was scanned in this epoch
-	coverage map[MemberID]*coverage
+	coverage map[cdc.MemberID]*coverage
 }
 
 // coverage is one table on one member.
@@ -171,12 +169,10 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	}
 	l := &Ledger{
 		opt: opt, state: state,
-		members:  make(map[MemberID]*member),
+		members:  make(map[cdc.MemberID]*member),
 		tables:   make(map[cdc.TableID]*table),
 		journal:  newJournal(),
-		findings: make(map[findingKey]*Finding),
-		alike:    make(map[findingKey]int),
-		byNumber: make(map[uint64]*Finding),
+		findings: finding.NewBook(),
 		touched:  make(map[touchedRange]struct{}),
 		drills:   make(map[touchedRange]struct{}),
 	}
@@ -206,9 +202,12 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		}
 	}
 	for _, f := range saved.Findings {
-		l.keepFinding(f)
+		l.findings.Keep(f)
+		if f.Divergence.Kind == finding.Stale {
+			f.Live = 1 // until the member is heard from
+		}
 		if l.members[f.Member] == nil {
-			f.live, f.Divergence.Detail = 0, "the member is not watched any more"
+			f.Live, f.Divergence.Detail = 0, "the member is not watched any more"
 		}
 		if !l.expect(f) {
 			continue
@@ -251,7 +250,7 @@ func (l *Ledger) forgetOthers(saved Saved) error {
 // of its rows is not what is to be kept.
 func (l *Ledger) switched(m *member) bool { return m.record.ScanOnly != l.opt.ScanOnly[m.id] }
 
-func newMember(id MemberID, name string, r *MemberRecord) *member {
+func newMember(id cdc.MemberID, name string, r *MemberRecord) *member {
 	if r == nil {
 		r = &MemberRecord{}
 	}
@@ -266,7 +265,7 @@ func newMember(id MemberID, name string, r *MemberRecord) *member {
 }
 
 func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
-	t := &table{record: r, coverage: make(map[MemberID]*coverage)}
+	t := &table{record: r, coverage: make(map[cdc.MemberID]*coverage)}
 	l.tables[r.Epoch.Table] = t
 	boundaries, err := saved.Boundaries(r.Epoch.Table)
 	if err != nil {
@@ -346,7 +345,7 @@ func (l *Ledger) loadTree(t *table, c *coverage, saved Saved) error {
 }
 
 // cover makes sure that the table has a record for the member.
-func (l *Ledger) cover(t *table, id MemberID) *coverage {
+func (l *Ledger) cover(t *table, id cdc.MemberID) *coverage {
 	if c := t.coverage[id]; c != nil {
 		return c
 	}
@@ -396,8 +395,8 @@ func (l *Ledger) loadDivergentKeys() error {
 				if t.ranges != nil {
 					c.addDivergent(t.startOf(k), d.share())
 				}
-				if f := l.byNumber[d.Finding]; f != nil {
-					f.live++
+				if f := l.findings.Number(d.Finding); f != nil {
+					f.Live++
 				}
 				return true, nil
 			})
@@ -413,16 +412,16 @@ func (l *Ledger) loadDivergentKeys() error {
 func (l *Ledger) At(now time.Time) { l.now = now }
 
 // Position returns how far a member's stream was applied.
-func (l *Ledger) Position(id MemberID) cdc.LSN { return l.members[id].record.Position.LSN }
+func (l *Ledger) Position(id cdc.MemberID) cdc.LSN { return l.members[id].record.Position.LSN }
 
 // Start returns where a member's stream is to go on. The result shares nothing with the ledger.
-func (l *Ledger) Start(id MemberID) cdc.Position { return l.members[id].record.Position.Clone() }
+func (l *Ledger) Start(id cdc.MemberID) cdc.Position { return l.members[id].record.Position.Clone() }
 
 // Server returns who the member was when its stream was last opened.
-func (l *Ledger) Server(id MemberID) cdc.Server { return l.members[id].record.Server }
+func (l *Ledger) Server(id cdc.MemberID) cdc.Server { return l.members[id].record.Server }
 
 // Reference returns the member that the others are held against.
-func (l *Ledger) Reference() MemberID { return l.ref.id }
+func (l *Ledger) Reference() cdc.MemberID { return l.ref.id }
 
 // sortedTables returns the tables in the order of their numbers, for effects that must not depend on chance.
 func (l *Ledger) sortedTables() []*table {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // author journals a transaction of the reference for the lanes that have yet to replay it.
@@ -123,17 +124,17 @@ func (l *Ledger) replay(m *member, tx *cdc.Transaction, fx []RowChange) error {
 	f := l.journal.txs[tx.ID]
 	if f == nil || !f.awaitedBy(ln) {
 		// The reference's transaction touched no row that is journaled: what the member did is its own doing.
-		return l.judgeEffects(m, fx, blame{cause: CauseApply, tx: tx.ID.String(), at: tx.CommitTime})
+		return l.judgeEffects(m, fx, blame{cause: finding.CauseApply, tx: tx.ID.String(), at: tx.CommitTime})
 	}
 	if ln.overtakes(f, &l.journal) {
 		m.record.Ahead.Add(tx.ID)
-		return l.judgeEffects(m, fx, blame{cause: CauseApply, tx: f.ID.String(), at: f.CommitTime})
+		return l.judgeEffects(m, fx, blame{cause: finding.CauseApply, tx: f.ID.String(), at: f.CommitTime})
 	}
 	f.arrived(ln)
 	if tx.Lane != cdc.GTIDLane && !f.CommitTime.Equal(tx.CommitTime) {
 		return l.otherHistory(m, ln, f, tx)
 	}
-	if err := l.pass(m, ln, f, fx, blame{cause: CauseApply, tx: f.ID.String(), at: f.CommitTime}); err != nil {
+	if err := l.pass(m, ln, f, fx, blame{cause: finding.CauseApply, tx: f.ID.String(), at: f.CommitTime}); err != nil {
 		return err
 	}
 	return l.drainHead(m, ln)
@@ -152,7 +153,7 @@ func (ln *lane) overtakes(f *inFlight, j *journal) bool {
 
 // errant judges a transaction that is not the reference's.
 func (l *Ledger) errant(m *member, tx *cdc.Transaction, fx []RowChange) error {
-	why := blame{cause: CauseErrant, tx: tx.ID.String(), at: tx.CommitTime}
+	why := blame{cause: finding.CauseErrant, tx: tx.ID.String(), at: tx.CommitTime}
 	switch tx.Lane {
 	case "":
 	case cdc.GTIDLane:
@@ -217,10 +218,10 @@ func (l *Ledger) skip(m *member, ln *lane, list []*inFlight) error {
 		f.arrived(ln)
 	}
 	for _, f := range list {
-		why := blame{cause: CauseSkipped, tx: f.ID.String(), at: f.CommitTime}
+		why := blame{cause: finding.CauseSkipped, tx: f.ID.String(), at: f.CommitTime}
 		if m.record.Ahead.Contains(f.ID) {
 			m.cameBack(ln, f.ID)
-			why.cause = CauseApply
+			why.cause = finding.CauseApply
 		}
 		if err := l.pass(m, ln, f, nil, why); err != nil {
 			return err

@@ -77,7 +77,7 @@ func (l *Ledger) Bounds(id cdc.TableID, first, last digest.Key) (after, through 
 }
 
 // StalestOf returns the span of a table on a member that was verified longest ago, among those that the request is about.
-func (l *Ledger) StalestOf(r *ScrubRequest, id cdc.TableID, on MemberID) Verified {
+func (l *Ledger) StalestOf(r *ScrubRequest, id cdc.TableID, on cdc.MemberID) Verified {
 	if t := l.tables[id]; t != nil {
 		return t.coverage[on].verified.within(r.After, r.Through).oldest()
 	}

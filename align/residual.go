@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
@@ -70,9 +71,9 @@ func (l *Ledger) comparable(t *table, m *member) bool {
 
 // begin compares all ranges of a table once; from then on they are followed.
 func (l *Ledger) begin(t *table, m *member, c *coverage) error {
-	why := blame{cause: CausePreexisting}
+	why := blame{cause: finding.CausePreexisting}
 	if !c.ComparedAt.IsZero() {
-		why = blame{cause: CauseUnknown, detail: "it came about while the table was not compared"}
+		why = blame{cause: finding.CauseUnknown, detail: "it came about while the table was not compared"}
 	}
 	c.Compared, c.ComparedAt, c.Reason, t.dirty = true, l.now, "", true
 	l.countInFlight(t, m, c)
@@ -167,7 +168,7 @@ func (l *Ledger) check() error {
 		i := t.ranges.Find(digest.Key(at.start))
 		for _, m := range l.sortedMembers() {
 			if c := t.coverage[m.id]; c.Compared && !m.scanOnly && l.know(t, c, at.start) && !l.unexplained(t, c, i).IsZero() {
-				if err := l.resolve(t, m, c, i, blame{cause: CauseUnknown}); err != nil {
+				if err := l.resolve(t, m, c, i, blame{cause: finding.CauseUnknown}); err != nil {
 					return err
 				}
 			}

@@ -10,10 +10,10 @@ import (
 
 // SetEpoch begins a new epoch of a table: with the first definition, or when a member's definition has changed. All
 // members are read anew.
-func (l *Ledger) SetEpoch(e cdc.Epoch, versions map[MemberID]string, reason string) error {
+func (l *Ledger) SetEpoch(e cdc.Epoch, versions map[cdc.MemberID]string, reason string) error {
 	t := l.tables[e.Table]
 	if t == nil {
-		t = &table{record: &TableRecord{Members: make(map[MemberID]*CoverageRecord)}, coverage: make(map[MemberID]*coverage)}
+		t = &table{record: &TableRecord{Members: make(map[cdc.MemberID]*CoverageRecord)}, coverage: make(map[cdc.MemberID]*coverage)}
 		l.tables[e.Table] = t
 	}
 	sameKey := slices.EqualFunc(keyColumns(t.record.Epoch.Shape), keyColumns(e.Shape), digest.Column.Comparable)
@@ -59,7 +59,7 @@ func (l *Ledger) dropDivergent(t *table, m *member) error {
 }
 
 // SetProblem says what keeps a member's table from being watched, or that nothing does.
-func (l *Ledger) SetProblem(id cdc.TableID, on MemberID, problem string) error {
+func (l *Ledger) SetProblem(id cdc.TableID, on cdc.MemberID, problem string) error {
 	t := l.tables[id]
 	c := t.coverage[on]
 	c.problem = problem
@@ -71,17 +71,17 @@ func (l *Ledger) SetProblem(id cdc.TableID, on MemberID, problem string) error {
 
 // Redefined says that a member's definition of a table is another one that leaves its shape as it is: its rows may have
 // been rewritten without a trace in the stream.
-func (l *Ledger) Redefined(id cdc.TableID, on MemberID, version string) error {
+func (l *Ledger) Redefined(id cdc.TableID, on cdc.MemberID, version string) error {
 	t := l.tables[id]
 	t.record.Versions[on], t.dirty = version, true
 	return l.unverify(t, l.members[on], "its definition changed")
 }
 
 // Defined says that at the time at all definitions of a member were the ones that the ledger was told of.
-func (l *Ledger) Defined(id MemberID, at time.Time) { l.members[id].definedAt = at }
+func (l *Ledger) Defined(id cdc.MemberID, at time.Time) { l.members[id].definedAt = at }
 
 // Doubt says that what is kept of a table on a member may not be true.
-func (l *Ledger) Doubt(id cdc.TableID, on MemberID, reason string) error {
+func (l *Ledger) Doubt(id cdc.TableID, on cdc.MemberID, reason string) error {
 	return l.unverify(l.tables[id], l.members[on], reason)
 }
 
@@ -95,9 +95,9 @@ func (l *Ledger) Drop(id cdc.TableID) error {
 		}
 		t.coverage[m.id].breakWatches()
 	}
-	for _, f := range l.byNumber {
+	for _, f := range l.findings.All() {
 		if f.Table == id {
-			f.live, f.Divergence.Detail = 0, "the table is not watched any more"
+			f.Live, f.Divergence.Detail = 0, "the table is not watched any more"
 		}
 	}
 	for at := range l.touched {
@@ -120,7 +120,7 @@ func (l *Ledger) Epochs() map[cdc.TableID]cdc.Epoch {
 }
 
 // Versions returns the definitions, by member, that the table's epoch began with.
-func (l *Ledger) Versions(id cdc.TableID) map[MemberID]string {
+func (l *Ledger) Versions(id cdc.TableID) map[cdc.MemberID]string {
 	if t := l.tables[id]; t != nil {
 		return t.record.Versions
 	}
@@ -171,7 +171,7 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 
 // Unverify says that what is kept of all tables of a member does not hold, because its stream has a hole before start.
 // What the member had replayed before it need not be there any more: it may have been restored from a backup.
-func (l *Ledger) Unverify(id MemberID, start cdc.Position, server cdc.Server, reason string) error {
+func (l *Ledger) Unverify(id cdc.MemberID, start cdc.Position, server cdc.Server, reason string) error {
 	m := l.members[id]
 	if m == l.ref {
 		if err := l.forgetLanes(); err != nil {
@@ -207,7 +207,7 @@ func (l *Ledger) forgetLanes() error {
 }
 
 // Opened says who the member is whose stream goes on without a hole.
-func (l *Ledger) Opened(id MemberID, server cdc.Server) {
+func (l *Ledger) Opened(id cdc.MemberID, server cdc.Server) {
 	m := l.members[id]
 	m.record.Server, m.dirty = server, true
 }

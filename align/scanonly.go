@@ -6,6 +6,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // A member that is only scanned shows no stream: a physical standby, a replica without a log of its own. What of the
@@ -14,10 +15,10 @@ import (
 // had reached before the read, to a time that the reference had not passed before its end.
 
 // ScanOnly reports whether a member is only scanned.
-func (l *Ledger) ScanOnly(id MemberID) bool { return l.members[id].scanOnly }
+func (l *Ledger) ScanOnly(id cdc.MemberID) bool { return l.members[id].scanOnly }
 
 // Scannable reports whether the rows of a table on a member that is only scanned can be held against the reference's.
-func (l *Ledger) Scannable(id cdc.TableID, on MemberID) bool {
+func (l *Ledger) Scannable(id cdc.TableID, on cdc.MemberID) bool {
 	t := l.tables[id]
 	return t != nil && l.scannable(t, l.members[on])
 }
@@ -51,7 +52,7 @@ func (l *Ledger) countInFlight(t *table, m *member, c *coverage) {
 //
 // Of a scan by keys the rows are judged, those of other scans are only suspected, unless they are held to differ already
 // as they do: they are returned, to be read again.
-func (l *Ledger) Compare(w *Watch, on MemberID, s *Scan) (suspects []digest.Key, err error) {
+func (l *Ledger) Compare(w *Watch, on cdc.MemberID, s *Scan) (suspects []digest.Key, err error) {
 	t, m := l.tables[w.at.Table], l.members[on]
 	c := t.coverage[on]
 	seen := *s
@@ -94,7 +95,7 @@ func (l *Ledger) Compare(w *Watch, on MemberID, s *Scan) (suspects []digest.Key,
 }
 
 // held reports whether a row is held to differ as it was read now.
-func (l *Ledger) held(c *coverage, on MemberID, r Mismatch) (bool, error) {
+func (l *Ledger) held(c *coverage, on cdc.MemberID, r Mismatch) (bool, error) {
 	d, err := l.state.DivergentKey(on, c.space.Table, r.Key)
 	if err != nil || d == nil {
 		return false, err
@@ -112,9 +113,9 @@ func (l *Ledger) judgeScanned(t *table, m *member, c *coverage, r Mismatch) erro
 	if err != nil {
 		return err
 	}
-	why := blame{cause: CauseSilent, detail: fmt.Sprintf("found by reading %s, of which no log is read", m.name)}
+	why := blame{cause: finding.CauseSilent, detail: fmt.Sprintf("found by reading %s, of which no log is read", m.name)}
 	if at := c.verified[c.verified.find(r.Key)].At; at.IsZero() {
-		why.cause = CausePreexisting
+		why.cause = finding.CausePreexisting
 	} else {
 		c.Silent++
 		t.dirty = true
@@ -124,7 +125,7 @@ func (l *Ledger) judgeScanned(t *table, m *member, c *coverage, r Mismatch) erro
 
 // Recheck returns keys of a table on a member that is only scanned which are held to differ, up to limit: only another
 // read tells when they no longer do.
-func (l *Ledger) Recheck(id cdc.TableID, on MemberID, limit int) ([]digest.Key, error) {
+func (l *Ledger) Recheck(id cdc.TableID, on cdc.MemberID, limit int) ([]digest.Key, error) {
 	var keys []digest.Key
 	err := l.state.DivergentKeys(on, id, nil, nil, func(k digest.Key, _ *DivergentKey) (bool, error) {
 		keys = append(keys, slices.Clone(k))
@@ -134,14 +135,14 @@ func (l *Ledger) Recheck(id cdc.TableID, on MemberID, limit int) ([]digest.Key, 
 }
 
 // Live reports whether the rows of a table on a member follow its stream.
-func (l *Ledger) Live(id cdc.TableID, on MemberID) bool {
+func (l *Ledger) Live(id cdc.TableID, on cdc.MemberID) bool {
 	t := l.tables[id]
 	return t != nil && t.coverage[on].Phase == Live
 }
 
 // Unseen looks at up to limit kept rows behind after and returns the keys of those that has does not know, the last key
 // that it looked at, and whether there are more.
-func (l *Ledger) Unseen(id cdc.TableID, on MemberID, after digest.Key, limit int, has func(digest.Key) (bool, error)) (unseen []digest.Key, last digest.Key, more bool, err error) {
+func (l *Ledger) Unseen(id cdc.TableID, on cdc.MemberID, after digest.Key, limit int, has func(digest.Key) (bool, error)) (unseen []digest.Key, last digest.Key, more bool, err error) {
 	t := l.tables[id]
 	if t == nil {
 		return nil, nil, false, nil

@@ -123,7 +123,7 @@ func (w *world) silently(s *server) {
 // scrubAll reads all rows of all members, while nothing else happens, and mends what is kept of them.
 func (w *world) scrubAll() (mended int) {
 	for _, t := range tables {
-		found := make(map[align.MemberID][]align.Mismatch)
+		found := make(map[cdc.MemberID][]align.Mismatch)
 		for id, s := range w.servers {
 			watch := w.ledger.Watch(t, id)
 			if watch == nil {
@@ -186,7 +186,7 @@ func runScrubs(t *rapid.T, silent bool) *world {
 		w.author()
 	}
 	w.settle(8)
-	all := []align.MemberID{refID, oneLane, twoLane}
+	all := []cdc.MemberID{refID, oneLane, twoLane}
 	for range rapid.IntRange(20, 150).Draw(t, "steps") {
 		w.now = w.now.Add(time.Millisecond)
 		s := w.servers[all[rapid.IntRange(0, 2).Draw(t, "server")]]
@@ -373,7 +373,7 @@ func runComparisons(t *rapid.T, faults bool) *world {
 	w.settle(8)
 	var c *comparison
 	two := w.servers[twoLane]
-	all := []align.MemberID{refID, oneLane, twoLane}
+	all := []cdc.MemberID{refID, oneLane, twoLane}
 	for range rapid.IntRange(20, 150).Draw(t, "steps") {
 		w.now = w.now.Add(time.Millisecond)
 		s := w.servers[all[rapid.IntRange(0, 2).Draw(t, "server")]]

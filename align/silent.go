@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // maxSuspects bounds the keys of rows under suspicion that are remembered by name over a restart.
@@ -15,7 +16,7 @@ const maxSuspects = 1000
 
 // Suspect says that rows of a member were read and are not what its stream says. Until they are settled nothing is said
 // of the table: whether they differ between members is not known.
-func (l *Ledger) Suspect(id cdc.TableID, on MemberID, keys []digest.Key) {
+func (l *Ledger) Suspect(id cdc.TableID, on cdc.MemberID, keys []digest.Key) {
 	t := l.tables[id]
 	if t == nil {
 		return
@@ -66,7 +67,7 @@ func (l *Ledger) Suspects(id cdc.TableID) []digest.Key {
 func (l *Ledger) Mark() cdc.TxSet { return l.ref.record.Position.Tip().Clone() }
 
 // CaughtUp reports whether a member is known to have replayed, of what concerns the table, all of mark.
-func (l *Ledger) CaughtUp(id cdc.TableID, on MemberID, mark cdc.TxSet) bool {
+func (l *Ledger) CaughtUp(id cdc.TableID, on cdc.MemberID, mark cdc.TxSet) bool {
 	t, m := l.tables[id], l.members[on]
 	if t == nil || m == l.ref {
 		return t != nil
@@ -81,7 +82,7 @@ func (l *Ledger) CaughtUp(id cdc.TableID, on MemberID, mark cdc.TxSet) bool {
 //
 // The reads of all members must be of one time as far as the rows go: the reference's rows were the same before and after
 // the members', and the members had replayed what the reference had shown.
-func (l *Ledger) Mend(id cdc.TableID, found map[MemberID][]Mismatch) error {
+func (l *Ledger) Mend(id cdc.TableID, found map[cdc.MemberID][]Mismatch) error {
 	t := l.tables[id]
 	silent := make(map[string][]*member) // on which members a row was changed
 	for _, on := range slices.Sorted(maps.Keys(found)) {
@@ -126,7 +127,7 @@ func (l *Ledger) judgeSilent(t *table, key digest.Key, on []*member) error {
 		if err != nil {
 			return err
 		}
-		if err := l.judgeRow(m, t, c, key, actual, blame{cause: CauseSilent, detail: tracelessly(m, on)}); err != nil {
+		if err := l.judgeRow(m, t, c, key, actual, blame{cause: finding.CauseSilent, detail: tracelessly(m, on)}); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 	"github.com/lockstep-cdc/lockstep/store"
 )
@@ -27,9 +28,9 @@ import (
 // scan, commit, crash.
 
 const (
-	refID   = align.MemberID(1)
-	oneLane = align.MemberID(2)
-	twoLane = align.MemberID(3)
+	refID   = cdc.MemberID(1)
+	oneLane = cdc.MemberID(2)
+	twoLane = cdc.MemberID(3)
 )
 
 var tables = []cdc.TableID{1, 2}
@@ -53,7 +54,7 @@ func (r rows) clone() rows {
 // server is one simulated server: what is in it, and what its log says.
 type server struct {
 	engine string
-	id     align.MemberID
+	id     cdc.MemberID
 	rows   rows
 	log    []cdc.Event
 	end    cdc.LSN
@@ -70,7 +71,7 @@ type server struct {
 // written is a transaction as its author wrote it.
 type written struct {
 	id      cdc.TxID
-	author  align.MemberID
+	author  cdc.MemberID
 	changes []change
 }
 
@@ -87,7 +88,7 @@ func (s *server) newID() cdc.TxID {
 
 type world struct {
 	t       *rapid.T
-	servers map[align.MemberID]*server
+	servers map[cdc.MemberID]*server
 	fs      *vfs.MemFS
 	store   *store.Store
 	group   *store.Group
@@ -95,7 +96,7 @@ type world struct {
 	now     time.Time
 	engine  string
 	faults  bool
-	claims  map[align.MemberID]*simClaim
+	claims  map[cdc.MemberID]*simClaim
 	history []written // by position in the reference's log
 	scans   []*simScan
 	reads   []*simRead
@@ -103,10 +104,10 @@ type world struct {
 	// sparse says that of table 1 no rows are kept.
 	sparse  bool
 	drills  []*simDrill
-	drilled int                     // drills that came to their end
-	resumed int                     // scans in parts that went on after an interruption
-	silent  bool                    // rows are changed without a trace
-	only    map[align.MemberID]bool // members that are only scanned
+	drilled int                   // drills that came to their end
+	resumed int                   // scans in parts that went on after an interruption
+	silent  bool                  // rows are changed without a trace
+	only    map[cdc.MemberID]bool // members that are only scanned
 	values  int
 	ids     int // of divergences
 	// maxInFlight is small in some histories, so that lanes get lost.
@@ -171,20 +172,20 @@ func digestOf(t cdc.TableID, n, value int) digest.Digest {
 	return digest.Digest(sum[:16])
 }
 
-func newWorld(t *rapid.T, engine string, faults bool, only ...align.MemberID) *world {
+func newWorld(t *rapid.T, engine string, faults bool, only ...cdc.MemberID) *world {
 	return newWorldOf(t, engine, faults, false, only...)
 }
 
-func newWorldOf(t *rapid.T, engine string, faults, sparse bool, only ...align.MemberID) *world {
+func newWorldOf(t *rapid.T, engine string, faults, sparse bool, only ...cdc.MemberID) *world {
 	w := &world{
-		t: t, engine: engine, faults: faults, sparse: sparse, only: make(map[align.MemberID]bool), fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
-		servers: make(map[align.MemberID]*server), claims: make(map[align.MemberID]*simClaim),
+		t: t, engine: engine, faults: faults, sparse: sparse, only: make(map[cdc.MemberID]bool), fs: vfs.NewCrashableMem(), now: time.Unix(1_700_000_000, 0),
+		servers: make(map[cdc.MemberID]*server), claims: make(map[cdc.MemberID]*simClaim),
 	}
 	for _, id := range only {
 		w.only[id] = true
 	}
 	w.maxInFlight = rapid.SampledFrom([]int{0, 12}).Draw(t, "max in flight")
-	for _, id := range []align.MemberID{refID, oneLane, twoLane} {
+	for _, id := range []cdc.MemberID{refID, oneLane, twoLane} {
 		s := &server{engine: w.engine, id: id, rows: newRows(), end: cdc.LSN(1000 * int(id)), done: map[string]map[int]bool{}, applied: map[string]cdc.TxSet{}}
 		for name := range s.lanes() {
 			s.done[name] = make(map[int]bool)
@@ -194,7 +195,7 @@ func newWorldOf(t *rapid.T, engine string, faults, sparse bool, only ...align.Me
 	w.open()
 	for _, id := range tables {
 		e := cdc.Epoch{Table: id, Number: 1, Shape: shapeOf(id)}
-		w.must(w.ledger.SetEpoch(e, map[align.MemberID]string{}, "not read yet"))
+		w.must(w.ledger.SetEpoch(e, map[cdc.MemberID]string{}, "not read yet"))
 	}
 	for id, s := range w.servers {
 		start := cdc.Position{LSN: s.end}
@@ -222,14 +223,14 @@ func (w *world) open() {
 	for i, name := range []string{"ref", "one", "two"} {
 		id, err := w.group.MemberID(name)
 		w.must(err)
-		if id != align.MemberID(i+1) {
+		if id != cdc.MemberID(i+1) {
 			w.t.Fatalf("member %s has number %d", name, id)
 		}
 	}
 	saved, err := w.group.Load()
 	w.must(err)
 	w.ledger, err = align.Load(align.Options{
-		Group: "sim", Members: map[align.MemberID]string{refID: "ref", oneLane: "one", twoLane: "two"}, Reference: refID,
+		Group: "sim", Members: map[cdc.MemberID]string{refID: "ref", oneLane: "one", twoLane: "two"}, Reference: refID,
 		Budget: func(string) time.Duration { return 10 * time.Second }, Hasher: digest.NewHasher([32]byte{}),
 		NewID: func(time.Time) string { w.ids++; return fmt.Sprintf("%06d", w.ids) }, RangeRows: 4,
 		MaxInFlight: w.maxInFlight, ScanOnly: w.only,
@@ -668,7 +669,7 @@ func (w *world) loadWhole(sc *simScan) (settled cdc.LSN) {
 
 func (w *world) divergent() map[string]bool {
 	found := make(map[string]bool)
-	for _, id := range []align.MemberID{oneLane, twoLane} {
+	for _, id := range []cdc.MemberID{oneLane, twoLane} {
 		for _, t := range tables {
 			err := w.group.DivergentKeys(id, t, nil, nil, func(k digest.Key, d *align.DivergentKey) (bool, error) {
 				text, err := shapeOf(t).KeyJSON(k)
@@ -684,18 +685,18 @@ func (w *world) divergent() map[string]bool {
 // oracle lists the keys that differ between the servers as they are.
 func (w *world) oracle() map[string]bool {
 	found := make(map[string]bool)
-	for _, id := range []align.MemberID{oneLane, twoLane} {
+	for _, id := range []cdc.MemberID{oneLane, twoLane} {
 		for _, t := range tables {
 			for n := 1; n <= 24; n++ {
 				a, b := w.servers[refID].rows[t][n], w.servers[id].rows[t][n]
-				kind := align.Changed
+				kind := finding.Changed
 				switch {
 				case a == b:
 					continue
 				case a == 0:
-					kind = align.Extra
+					kind = finding.Extra
 				case b == 0:
-					kind = align.Missing
+					kind = finding.Missing
 				}
 				found[fmt.Sprintf(`%d %d {"id":%d} %s`, id, t, n, kind)] = true
 			}
@@ -707,7 +708,7 @@ func (w *world) oracle() map[string]bool {
 // settle lets everything arrive and be read.
 func (w *world) settle(rounds int) {
 	for range rounds {
-		for _, id := range []align.MemberID{refID, oneLane, twoLane} {
+		for _, id := range []cdc.MemberID{refID, oneLane, twoLane} {
 			s := w.servers[id]
 			if id != refID {
 				for _, lane := range s.sortedLanes() {
@@ -767,7 +768,7 @@ func (w *world) check() {
 		w.t.Fatalf("divergent keys\n got %v\nwant %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 	}
 	if told := w.told(); told != len(w.oracle()) {
-		for _, id := range []align.MemberID{oneLane, twoLane} {
+		for _, id := range []cdc.MemberID{oneLane, twoLane} {
 			for _, t := range tables {
 				w.must(w.group.DivergentKeys(id, t, nil, nil, func(k digest.Key, d *align.DivergentKey) (bool, error) {
 					w.t.Logf("member %d table %d key %x: finding %d %s", id, t, k, d.Finding, d.Kind)
@@ -775,7 +776,7 @@ func (w *world) check() {
 				}))
 			}
 		}
-		w.must(w.group.Divergences(func(d *align.Divergence) bool {
+		w.must(w.group.Divergences(func(d *finding.Divergence) bool {
 			w.t.Logf("divergence %s %s %s %s %s %s keys %d seen %v", d.ID, d.Member, d.Table, d.State, d.Kind, d.Cause, d.Keys, d.FirstSeen)
 			return true
 		}))
@@ -786,8 +787,8 @@ func (w *world) check() {
 // told sums up the keys of the divergences that people are told of.
 func (w *world) told() int {
 	keys := 0
-	w.must(w.group.Divergences(func(d *align.Divergence) bool {
-		if d.State == align.Open {
+	w.must(w.group.Divergences(func(d *finding.Divergence) bool {
+		if d.State == finding.Open {
 			keys += int(d.Keys)
 		}
 		return true
@@ -795,7 +796,7 @@ func (w *world) told() int {
 	return keys
 }
 
-func (w *world) checkSums(id align.MemberID, t cdc.TableID) {
+func (w *world) checkSums(id cdc.MemberID, t cdc.TableID) {
 	ranges, sums := w.ledger.RangeDigests(t, id)
 	want := make([]merkle.Sum, ranges.Len())
 	for n, value := range w.servers[id].rows[t] {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
@@ -176,7 +177,7 @@ type Drill struct {
 }
 
 // Drills lists the ranges whose rows are wanted from a member and not kept of it.
-func (l *Ledger) Drills(on MemberID) []Drill {
+func (l *Ledger) Drills(on cdc.MemberID) []Drill {
 	var list []Drill
 	for _, at := range slices.SortedFunc(maps.Keys(l.drills), touchedRange.compare) {
 		t := l.tables[at.table]
@@ -204,7 +205,7 @@ func (l *Ledger) Sparse(id cdc.TableID) bool {
 }
 
 // RangeBehind returns the range of a sparse table, live on a member, that holds the keys right behind after.
-func (l *Ledger) RangeBehind(id cdc.TableID, on MemberID, after digest.Key) (Drill, bool) {
+func (l *Ledger) RangeBehind(id cdc.TableID, on cdc.MemberID, after digest.Key) (Drill, bool) {
 	t := l.tables[id]
 	if t == nil || t.ranges == nil || t.coverage[on].Phase != Live {
 		return Drill{}, false
@@ -278,7 +279,7 @@ func (l *Ledger) mendRange(t *table, c *coverage, i int, off merkle.Sum) {
 	l.touched[touchedRange{t.record.Epoch.Table, start}] = struct{}{}
 	for _, m := range l.sortedMembers() {
 		if m != l.ref && (m == changed || changed == l.ref) {
-			t.coverage[m.id].suspicion(start, nil, blame{cause: CauseSilent, detail: tracelessly(m, []*member{changed})})
+			t.coverage[m.id].suspicion(start, nil, blame{cause: finding.CauseSilent, detail: tracelessly(m, []*member{changed})})
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 // simDrill is a range of a sparse table that is being read, in two halves of different moments.
 type simDrill struct {
 	align.Drill
-	on     align.MemberID
+	on     cdc.MemberID
 	watch  *align.Watch
 	rows   []align.ScannedRow
 	halves int
@@ -88,7 +88,7 @@ func (w *world) endDrill(d *simDrill) bool {
 
 func runSparse(t *rapid.T, faults bool) *world {
 	w := newWorldOf(t, rapid.SampledFrom([]string{"mariadb", "mysql"}).Draw(t, "engine"), faults, true)
-	all := []align.MemberID{refID, oneLane, twoLane}
+	all := []cdc.MemberID{refID, oneLane, twoLane}
 	any := func() *server { return w.servers[all[rapid.IntRange(0, 2).Draw(t, "server")]] }
 	replica := func() *server { return w.servers[all[rapid.IntRange(1, 2).Draw(t, "replica")]] }
 	for range 8 {
@@ -146,7 +146,7 @@ func runSparse(t *rapid.T, faults bool) *world {
 // checkForgotten makes sure that rows are kept only of ranges in which some differ.
 func (w *world) checkForgotten() {
 	differ := make(map[int]bool)
-	for _, id := range []align.MemberID{oneLane, twoLane} {
+	for _, id := range []cdc.MemberID{oneLane, twoLane} {
 		ranges, _ := w.ledger.RangeDigests(1, id)
 		w.must(w.group.DivergentKeys(id, 1, nil, nil, func(k digest.Key, _ *align.DivergentKey) (bool, error) {
 			differ[ranges.Find(k)] = true
@@ -255,7 +255,7 @@ func TestRowsChangedWithoutATraceInASparseTableAreFoundByReadingItsRanges(t *tes
 		w := settledSparse(t, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 		w.silent = true
 		any := func() *server {
-			return w.servers[[]align.MemberID{refID, oneLane, twoLane}[rapid.IntRange(0, 2).Draw(t, "server")]]
+			return w.servers[[]cdc.MemberID{refID, oneLane, twoLane}[rapid.IntRange(0, 2).Draw(t, "server")]]
 		}
 		for range rapid.IntRange(10, 120).Draw(t, "steps") {
 			w.now = w.now.Add(time.Millisecond)
@@ -285,7 +285,7 @@ func TestRowsChangedWithoutATraceInASparseTableAreFoundByReadingItsRanges(t *tes
 		}
 		w.settle(45)
 		for range 2 { // all ranges of all members
-			for _, id := range []align.MemberID{refID, oneLane, twoLane} {
+			for _, id := range []cdc.MemberID{refID, oneLane, twoLane} {
 				ranges, _ := w.ledger.RangeDigests(1, id)
 				for i := range ranges.Len() {
 					d, ok := w.ledger.RangeBehind(1, id, ranges.Start(i))

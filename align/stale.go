@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // staleEvery is how often lateness is looked at.
@@ -25,11 +26,11 @@ func (l *Ledger) findStale() {
 			if !t.coverage[m.id].Compared {
 				continue
 			}
-			k := findingKey{member: m.id, table: t.record.Epoch.Table, kind: Stale, cause: CauseUnknown}
-			f, late := l.findings[k], overdue[k.table]
+			k := finding.Key{Member: m.id, Table: t.record.Epoch.Table, Kind: finding.Stale, Cause: finding.CauseUnknown}
+			f, late := l.findings.Get(k), overdue[k.Table]
 			switch {
 			case late.keys == 0 && f != nil:
-				f.live = 0
+				f.Live = 0
 			case late.keys > 0:
 				l.setStale(m, t, f, late)
 			}
@@ -87,15 +88,15 @@ func (l *Ledger) minBudget() time.Duration {
 	return least
 }
 
-func (l *Ledger) setStale(m *member, t *table, f *Finding, late lateness) {
+func (l *Ledger) setStale(m *member, t *table, f *finding.Finding, late lateness) {
 	if f == nil {
-		f = l.finding(m, t, Stale, blame{cause: CauseUnknown})
+		f = l.finding(m, t, finding.Stale, blame{cause: finding.CauseUnknown})
 		f.Divergence.FirstSeen = late.first.Seen
-		f.Divergence.IntroducedBy = &Introduced{Transaction: late.first.ID.String(), CommittedAt: late.first.CommitTime.UTC()}
+		f.Divergence.IntroducedBy = &finding.Introduced{Transaction: late.first.ID.String(), CommittedAt: late.first.CommitTime.UTC()}
 		f.Divergence.Detail = late.lane.why(m)
 	}
-	f.changed = f.changed || f.late != late.keys
-	f.live, f.late = max(f.live, 1), late.keys
+	f.Changed = f.Changed || f.Late != late.keys
+	f.Live, f.Late = max(f.Live, 1), late.keys
 }
 
 // why says what is known of a lane that does not move.
@@ -110,15 +111,15 @@ func (ln *lane) why(m *member) string {
 }
 
 // staleKeys yields the rows that overdue transactions changed and that are not on the member as they must be.
-func (l *Ledger) staleKeys(f *Finding, r *ranger) error {
-	m, c := l.members[f.Member], r.table.coverage[f.Member]
+func (l *Ledger) staleKeys(f *finding.Finding, t *table, r *finding.Ranges) error {
+	m, c := l.members[f.Member], t.coverage[f.Member]
 	ln := m.lanes[c.Lane]
 	if ln == nil {
 		return nil
 	}
 	last := make(map[string]*inFlightChange)
 	for tx := range ln.awaited {
-		if m.provenAt.Sub(tx.Seen) < l.opt.Budget(r.table.name()) {
+		if m.provenAt.Sub(tx.Seen) < l.opt.Budget(t.name()) {
 			break
 		}
 		for _, ch := range tx.changes {
@@ -127,9 +128,9 @@ func (l *Ledger) staleKeys(f *Finding, r *ranger) error {
 			}
 		}
 	}
-	f.live = 0
+	f.Live = 0
 	for _, key := range slices.Sorted(maps.Keys(last)) {
-		before, err := l.expected(m, r.table, c, digest.Key(key))
+		before, err := l.expected(m, t, c, digest.Key(key))
 		if err != nil {
 			return err
 		}
@@ -137,11 +138,11 @@ func (l *Ledger) staleKeys(f *Finding, r *ranger) error {
 		if before == after {
 			continue
 		}
-		f.live++
-		if r.full {
+		f.Live++
+		if r.Full {
 			continue // counted only
 		}
-		if _, err := r.add(digest.Key(key), kindOf(after, before)); err != nil {
+		if _, err := r.Add(digest.Key(key), kindOf(after, before)); err != nil {
 			return err
 		}
 	}

@@ -5,16 +5,14 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
-
-// MemberID numbers a member within its group. Numbers are given by the store and never used again.
-type MemberID uint16
 
 // Space is where one member's rows of one table are kept. Each scan fills a Space of its own, so that half a scan is
 // never mistaken for a whole one.
 type Space struct {
-	Member     MemberID
+	Member     cdc.MemberID
 	Table      cdc.TableID
 	Generation uint32
 }
@@ -51,23 +49,23 @@ type State interface {
 	DeleteInFlight(f *InFlight) error
 
 	// DivergentKey returns what is kept of a key that differs, or nil.
-	DivergentKey(m MemberID, t cdc.TableID, key digest.Key) (*DivergentKey, error)
-	SetDivergentKey(m MemberID, t cdc.TableID, key digest.Key, d *DivergentKey) error
-	DeleteDivergentKey(m MemberID, t cdc.TableID, key digest.Key) error
-	DivergentKeys(m MemberID, t cdc.TableID, from, to digest.Key, yield func(digest.Key, *DivergentKey) (bool, error)) error
+	DivergentKey(m cdc.MemberID, t cdc.TableID, key digest.Key) (*DivergentKey, error)
+	SetDivergentKey(m cdc.MemberID, t cdc.TableID, key digest.Key, d *DivergentKey) error
+	DeleteDivergentKey(m cdc.MemberID, t cdc.TableID, key digest.Key) error
+	DivergentKeys(m cdc.MemberID, t cdc.TableID, from, to digest.Key, yield func(digest.Key, *DivergentKey) (bool, error)) error
 
 	// SetVerified keeps a span of verified keys, by its After.
-	SetVerified(m MemberID, t cdc.TableID, v Verified) error
-	DeleteVerified(m MemberID, t cdc.TableID, after digest.Key) error
-	DropVerified(m MemberID, t cdc.TableID) error
+	SetVerified(m cdc.MemberID, t cdc.TableID, v Verified) error
+	DeleteVerified(m cdc.MemberID, t cdc.TableID, after digest.Key) error
+	DropVerified(m cdc.MemberID, t cdc.TableID) error
 
-	SetMember(m MemberID, r *MemberRecord) error
+	SetMember(m cdc.MemberID, r *MemberRecord) error
 	SetTable(r *TableRecord) error
 	// DropMember forgets all that is kept of a member, but findings and its part of table records.
-	DropMember(m MemberID) error
+	DropMember(m cdc.MemberID) error
 	// DropTable forgets all that is kept of a table, on all members that the group has ever had, but findings.
 	DropTable(t cdc.TableID) error
-	SetFinding(f *Finding) error
+	SetFinding(f *finding.Finding) error
 	DeleteFinding(number uint64) error
 	// Notify says that with the next commit there is something new to tell receivers.
 	Notify()
@@ -75,13 +73,13 @@ type State interface {
 
 // Saved is what a ledger is loaded from.
 type Saved struct {
-	Members    map[MemberID]*MemberRecord
+	Members    map[cdc.MemberID]*MemberRecord
 	Tables     []*TableRecord
 	Boundaries func(cdc.TableID) ([]digest.Key, error)
 	Sum        func(at Space, start digest.Key) (merkle.Sum, error)
-	Verified   func(MemberID, cdc.TableID) ([]Verified, error) // ascending
-	InFlight   []*InFlight                                     // ascending
-	Findings   []*Finding                                      // not resolved
+	Verified   func(cdc.MemberID, cdc.TableID) ([]Verified, error) // ascending
+	InFlight   []*InFlight                                         // ascending
+	Findings   []*finding.Finding                                  // not resolved
 }
 
 // MemberRecord is how far one member's stream was applied, and what its lanes had replayed there.
@@ -114,9 +112,9 @@ type TableRecord struct {
 	Sparse bool `json:"sparse,omitempty"`
 	// Forgotten is the end, in the reference's log, of the last transaction whose changes of this table were taken out
 	// of the journal, because the reference's rows are read anew.
-	Forgotten cdc.LSN                      `json:"forgotten"`
-	Versions  map[MemberID]string          `json:"versions"` // of each member's definition
-	Members   map[MemberID]*CoverageRecord `json:"members"`
+	Forgotten cdc.LSN                          `json:"forgotten"`
+	Versions  map[cdc.MemberID]string          `json:"versions"` // of each member's definition
+	Members   map[cdc.MemberID]*CoverageRecord `json:"members"`
 }
 
 // CoverageRecord says which rows of a table are kept for one member.
@@ -173,7 +171,7 @@ type Pending struct {
 // DivergentKey is a key whose row on a member is not what the reference says it must be.
 type DivergentKey struct {
 	Finding  uint64        // number of the finding that it belongs to
-	Kind     Kind          //
+	Kind     finding.Kind  //
 	Expected digest.Digest // zero: no row
 	Actual   digest.Digest // zero: no row
 }

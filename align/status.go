@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
@@ -40,7 +41,7 @@ type ScanProgress struct {
 
 // MemberStatus is what can be said of one member now.
 type MemberStatus struct {
-	ID       MemberID
+	ID       cdc.MemberID
 	Name     string
 	Role     string // reference or replica
 	Server   cdc.Server
@@ -61,9 +62,9 @@ type MemberStatus struct {
 	ScrubWaits  string
 	// Replicating says that nothing is known to keep the member from replaying.
 	Replicating bool
-	Open        map[Kind]int  // open divergences, but for expected ones
-	Expected    int           // open divergences that were expected
-	Canary      *CanaryStatus // nil: no canary is written into the member
+	Open        map[finding.Kind]int // open divergences, but for expected ones
+	Expected    int                  // open divergences that were expected
+	Canary      *CanaryStatus        // nil: no canary is written into the member
 	Tables      []TableStatus
 }
 
@@ -87,19 +88,19 @@ type TableStatus struct {
 // Status returns the state of all members and tables. Without word from a member, or from the reference, for longer
 // than the lag budget nothing is in step: what was true then need not be true now.
 func (l *Ledger) Status(roots bool) []MemberStatus {
-	open := make(map[findingKey]bool)
-	for _, f := range l.byNumber {
+	open := make(map[staleness]bool)
+	for _, f := range l.findings.All() {
 		if f.Confirmed {
-			open[findingKey{member: f.Member, table: f.Table, kind: staleOr(f.Divergence.Kind)}] = true
+			open[staleness{f.Member, f.Table, f.Divergence.Kind == finding.Stale}] = true
 		}
 	}
 	var list []MemberStatus
 	for _, m := range l.sortedMembers() {
 		s := MemberStatus{
 			ID: m.id, Name: m.name, Role: "replica", Server: m.record.Server, Position: m.record.Position.Clone(), Errant: m.record.Ahead.Without(l.ref.shown()), ProvenAt: m.provenAt,
-			Open: make(map[Kind]int), ScanOnly: m.scanOnly,
+			Open: make(map[finding.Kind]int), ScanOnly: m.scanOnly,
 		}
-		for _, f := range l.byNumber {
+		for _, f := range l.findings.All() {
 			if f.Confirmed && f.Member == m.id {
 				s.count(&f.Divergence)
 			}
@@ -125,19 +126,18 @@ func (l *Ledger) Status(roots bool) []MemberStatus {
 	return list
 }
 
-// staleOr tells stale findings from those about rows.
-func staleOr(k Kind) Kind {
-	if k == Stale {
-		return Stale
-	}
-	return Changed
+// staleness tells findings of a table on a member about rows from those about what has not arrived.
+type staleness struct {
+	member cdc.MemberID
+	table  cdc.TableID
+	stale  bool
 }
 
-func (l *Ledger) tableStatus(t *table, m *member, open map[findingKey]bool, roots bool) TableStatus {
+func (l *Ledger) tableStatus(t *table, m *member, open map[staleness]bool, roots bool) TableStatus {
 	c := t.coverage[m.id]
 	id := t.record.Epoch.Table
 	s := TableStatus{Table: t.name(), Phase: c.Phase, DivergentKeys: c.keys, ComparedAt: c.ComparedAt, Ranges: make(map[Verdict]int64)}
-	rowsDiffer, isStale := open[findingKey{member: m.id, table: id, kind: Changed}], open[findingKey{member: m.id, table: id, kind: Stale}]
+	rowsDiffer, isStale := open[staleness{m.id, id, false}], open[staleness{m.id, id, true}]
 	if c.tree != nil {
 		s.Rows = c.tree.Total().Rows
 		if roots {
@@ -202,9 +202,9 @@ func (l *Ledger) undefined(t *table, m *member) string {
 			return fmt.Sprintf("its definition on %s was last read %s ago", on.name, age.Round(time.Second))
 		}
 	}
-	for _, f := range l.byNumber {
+	for _, f := range l.findings.All() {
 		d := &f.Divergence
-		if f.Member == m.id && f.Table == t.record.Epoch.Table && !f.Confirmed && d.Kind != Stale && l.unchecked(f) &&
+		if f.Member == m.id && f.Table == t.record.Epoch.Table && !f.Confirmed && d.Kind != finding.Stale && l.unchecked(f) &&
 			l.now.Sub(d.FirstSeen) > l.opt.Budget(d.Table)+leastPatience {
 			return "rows differ, and it cannot be asked whether its definition is what it was"
 		}
@@ -289,7 +289,7 @@ func (l *Ledger) countRanges(t *table, c *coverage, s *TableStatus, doubt, rowsD
 }
 
 // RangeDigests returns the ranges of a table and their digests on a member; nil if its rows are not kept.
-func (l *Ledger) RangeDigests(id cdc.TableID, on MemberID) (*merkle.Partition, []merkle.Sum) {
+func (l *Ledger) RangeDigests(id cdc.TableID, on cdc.MemberID) (*merkle.Partition, []merkle.Sum) {
 	t := l.tables[id]
 	c := t.coverage[on]
 	if c.tree == nil {
@@ -310,7 +310,7 @@ type CanaryStatus struct {
 	LastFound             time.Time // zero: none was yet
 }
 
-func (s *MemberStatus) count(d *Divergence) {
+func (s *MemberStatus) count(d *finding.Divergence) {
 	if d.Expected {
 		s.Expected++
 	} else {

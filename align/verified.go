@@ -22,7 +22,7 @@ type verifiedSpans []Verified
 // neverVerified is what is known of a table that was not read yet.
 func neverVerified() verifiedSpans { return verifiedSpans{{}} }
 
-func loadVerified(saved Saved, m MemberID, t cdc.TableID) (verifiedSpans, error) {
+func loadVerified(saved Saved, m cdc.MemberID, t cdc.TableID) (verifiedSpans, error) {
 	spans, err := saved.Verified(m, t)
 	if len(spans) == 0 {
 		return neverVerified(), err
@@ -90,7 +90,7 @@ func (s verifiedSpans) oldest() Verified {
 
 // Verified takes note that rows of a member were read and held against what is kept, at the time v.At: all behind v.After
 // up to through, or to the end if that is nil.
-func (l *Ledger) Verified(id cdc.TableID, on MemberID, v Verified, through digest.Key) error {
+func (l *Ledger) Verified(id cdc.TableID, on cdc.MemberID, v Verified, through digest.Key) error {
 	t := l.tables[id]
 	if t == nil {
 		return nil
@@ -118,7 +118,7 @@ func (l *Ledger) forgetVerified(c *coverage) error {
 }
 
 // Stalest returns the span of a table on a member that was verified longest ago.
-func (l *Ledger) Stalest(id cdc.TableID, on MemberID) Verified {
+func (l *Ledger) Stalest(id cdc.TableID, on cdc.MemberID) Verified {
 	if t := l.tables[id]; t != nil {
 		return t.coverage[on].verified.oldest()
 	}
@@ -126,7 +126,7 @@ func (l *Ledger) Stalest(id cdc.TableID, on MemberID) Verified {
 }
 
 // FreshShare returns which share of a table's ranges on a member, about, was verified since the time.
-func (l *Ledger) FreshShare(id cdc.TableID, on MemberID, since time.Time) float64 {
+func (l *Ledger) FreshShare(id cdc.TableID, on cdc.MemberID, since time.Time) float64 {
 	t := l.tables[id]
 	if t == nil {
 		return 0

@@ -28,7 +28,7 @@ type state struct {
 const maxWatched = 500_000
 
 // Watch begins to watch a table on a member; nil if its rows are not known.
-func (l *Ledger) Watch(id cdc.TableID, on MemberID) *Watch {
+func (l *Ledger) Watch(id cdc.TableID, on cdc.MemberID) *Watch {
 	t := l.tables[id]
 	if t == nil || t.coverage[on].Phase != Live {
 		return nil

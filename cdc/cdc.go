@@ -59,6 +59,9 @@ func (id TxID) Before() TxSet {
 // IsZero reports whether id names no transaction.
 func (id TxID) IsZero() bool { return id == TxID{} }
 
+// MemberID numbers a member within its group. Numbers are given by the store and never used again.
+type MemberID uint16
+
 // TableID numbers a monitored table within its group. Numbers are given by the store and never used again.
 type TableID uint32
 

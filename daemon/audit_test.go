@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/audit/verify"
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 )
 
@@ -97,7 +97,7 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	w.exec("us-1", "UPDATE items SET price = 99 WHERE id IN (3, 4)")
 	w.finds(`us-1 public.items changed errant_transaction {"id":3}..{"id":4}`)
 	id := w.open()[0].ID
-	if d, err := w.daemon.Groups()[0].Acknowledge(t.Context(), id, align.Acknowledgement{By: "ann", Ticket: "OPS-1"}); err != nil || d == nil {
+	if d, err := w.daemon.Groups()[0].Acknowledge(t.Context(), id, finding.Acknowledgement{By: "ann", Ticket: "OPS-1"}); err != nil || d == nil {
 		t.Fatal(d, err)
 	}
 	if d := w.open()[0]; d.Acknowledged == nil || d.Acknowledged.Ticket != "OPS-1" {

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-cdc/lockstep/alerts"
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/store"
 	"github.com/lockstep-cdc/lockstep/web"
@@ -38,7 +38,7 @@ type Daemon struct {
 type Options struct {
 	Version  string
 	Logger   *slog.Logger
-	OnNotice func(align.Divergence)
+	OnNotice func(finding.Divergence)
 	// LastReload is how it went when the configuration was last read; nil: it was, once, at the start.
 	LastReload func() Reload
 
@@ -152,7 +152,7 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o Options) (*mo
 			Table: c.Canary.Table, Every: c.Canary.Every, Into: func(member string) bool { return c.Canary.Into(*c.Member(member)) },
 		},
 		Logger:   d.log,
-		OnNotice: func(v align.Divergence) { d.notice(v, o) },
+		OnNotice: func(v finding.Divergence) { d.notice(v, o) },
 	}
 	if opt.Reference, err = d.preflight(ctx, c, members); err != nil {
 		closeAll(members)
@@ -171,7 +171,7 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o Options) (*mo
 }
 
 // notice tells of a divergence that was raised or resolved.
-func (d *Daemon) notice(v align.Divergence, o Options) {
+func (d *Daemon) notice(v finding.Divergence, o Options) {
 	d.api.Observe(&v)
 	if o.OnNotice != nil {
 		o.OnNotice(v)

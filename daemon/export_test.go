@@ -28,7 +28,7 @@ type Digests struct {
 func (d *Daemon) Digests(ctx context.Context) (map[[2]string]Digests, error) {
 	all := make(map[[2]string]Digests)
 	g := d.groups[0]
-	ids := make(map[string]align.MemberID)
+	ids := make(map[string]cdc.MemberID)
 	for _, m := range g.Status().Members {
 		ids[m.Name] = m.ID
 	}

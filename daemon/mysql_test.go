@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/internal/load"
@@ -67,7 +68,7 @@ func TestMySQLDifferencesAreFoundWithTheirKeysAndCauses(t *testing.T) {
 			`us-2 app.items changed errant_transaction {"id":5}..{"id":6}`,
 		)
 		for _, d := range w.open() {
-			if d.Cause == align.CauseErrant && (d.IntroducedBy == nil || strings.Count(d.IntroducedBy.Transaction, "-") < 2) {
+			if d.Cause == finding.CauseErrant && (d.IntroducedBy == nil || strings.Count(d.IntroducedBy.Transaction, "-") < 2) {
 				t.Errorf("the errant transaction is %+v, want its GTID", d.IntroducedBy)
 			}
 		}

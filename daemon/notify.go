@@ -4,9 +4,9 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/alerts"
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // tell makes what keeps the configured receivers informed.
@@ -55,10 +55,10 @@ func channel(r *config.Receiver, external string) alerts.Channel {
 }
 
 // unexpected yields the divergences of all groups but those of writes that are expected.
-func (d *Daemon) unexpected(yield func(*align.Divergence) bool) error {
+func (d *Daemon) unexpected(yield func(*finding.Divergence) bool) error {
 	more := true
 	for _, g := range d.groups {
-		err := g.Divergences(func(v *align.Divergence) bool {
+		err := g.Divergences(func(v *finding.Divergence) bool {
 			more = v.Expected || yield(v)
 			return more
 		})
@@ -70,8 +70,8 @@ func (d *Daemon) unexpected(yield func(*align.Divergence) bool) error {
 }
 
 // expected reports whether all of a divergence is among the writes that a group expects. What cannot be told is not.
-func (d *Daemon) expected(c *config.Group) func(*align.Divergence, digest.Shape) bool {
-	return func(v *align.Divergence, s digest.Shape) bool {
+func (d *Daemon) expected(c *config.Group) func(*finding.Divergence, digest.Shape) bool {
+	return func(v *finding.Divergence, s digest.Shape) bool {
 		for _, e := range c.ExpectedWrites(v.Member, v.Table, string(v.Kind)) {
 			if e.FirstKey == nil && e.LastKey == nil {
 				return true
@@ -89,7 +89,7 @@ func (d *Daemon) expected(c *config.Group) func(*align.Divergence, digest.Shape)
 }
 
 // among reports whether all ranges lie between the keys of expected writes.
-func among(s digest.Shape, e config.Expected, ranges []align.Range) (bool, error) {
+func among(s digest.Shape, e config.Expected, ranges []finding.Range) (bool, error) {
 	first, err := s.ParseBound(e.FirstKey)
 	if err != nil {
 		return false, err

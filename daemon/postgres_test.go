@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
@@ -103,7 +104,7 @@ func TestSchemaChangeMakesTheTableUnverifiedAndItComesBack(t *testing.T) {
 	w.exec("us-1", "ALTER TABLE items ALTER COLUMN name TYPE varchar(200) USING upper(name)")
 	w.until("the rewrite to be found", func() bool {
 		for _, d := range w.open() {
-			if d.Member == "us-1" && d.Keys == 2000 && d.Kind == align.Changed {
+			if d.Member == "us-1" && d.Keys == 2000 && d.Kind == finding.Changed {
 				return true
 			}
 		}

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 )
 
@@ -72,7 +72,7 @@ func TestTenThousandDivergencesAtOnce(t *testing.T) {
 	open := func() int {
 		for _, m := range w.daemon.Groups()[0].Status().Members {
 			if m.Name == "us-1" {
-				return m.Open[align.Extra]
+				return m.Open[finding.Extra]
 			}
 		}
 		return -1

@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/monitor"
@@ -173,9 +174,9 @@ func (w *watch) replayed() {
 	}
 }
 
-func (w *watch) divergences() []align.Divergence {
-	var list []align.Divergence
-	err := w.daemon.Groups()[0].Divergences(func(d *align.Divergence) bool {
+func (w *watch) divergences() []finding.Divergence {
+	var list []finding.Divergence
+	err := w.daemon.Groups()[0].Divergences(func(d *finding.Divergence) bool {
 		list = append(list, *d)
 		return true
 	})
@@ -185,12 +186,12 @@ func (w *watch) divergences() []align.Divergence {
 	return list
 }
 
-func (w *watch) open() []align.Divergence {
-	return slices.DeleteFunc(w.divergences(), func(d align.Divergence) bool { return d.State != align.Open })
+func (w *watch) open() []finding.Divergence {
+	return slices.DeleteFunc(w.divergences(), func(d finding.Divergence) bool { return d.State != finding.Open })
 }
 
 // summary spells a divergence: us-1 public.items changed errant_transaction {"id":1}..{"id":3}.
-func summary(d align.Divergence) string {
+func summary(d finding.Divergence) string {
 	var ranges []string
 	for _, r := range d.Ranges {
 		ranges = append(ranges, fmt.Sprintf("%s..%s", r.First, r.Last))

@@ -23,6 +23,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Options say what is compared. Match, Exclude, Budget and NewID are required; the other zero values work.
@@ -58,7 +59,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		value *int
 		or    int
-	}{{&o.PartRows, 20_000}, {&o.MaxWhole, 1_000_000}, {&o.MaxSuspects, 500_000}, {&o.MaxRanges, 1_000}} {
+	}{{&o.PartRows, 20_000}, {&o.MaxWhole, 1_000_000}, {&o.MaxSuspects, 500_000}, {&o.MaxRanges, finding.MaxRanges}} {
 		if *d.value <= 0 {
 			*d.value = d.or
 		}

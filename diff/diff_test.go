@@ -15,6 +15,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // bubble runs a test on a group of a reference with ten rows and a member.
@@ -96,9 +97,9 @@ func TestDivergenceIsTheRecordOfTheContract(t *testing.T) {
 			t.Errorf("seen at %v and confirmed at %v, want both after %v", d[0].FirstSeen, d[0].ConfirmedAt, began)
 		}
 		d[0].FirstSeen, d[0].ConfirmedAt = time.Time{}, time.Time{}
-		want := align.Divergence{
-			ID: "1", Group: "shop", Table: memoryTable, Member: "us-1", Reference: "eu-1", State: align.Open, Kind: align.Changed, Cause: align.CauseUnknown,
-			Ranges:    []align.Range{{First: []byte(`{"id":2}`), Last: []byte(`{"id":3}`), Changed: 2}},
+		want := finding.Divergence{
+			ID: "1", Group: "shop", Table: memoryTable, Member: "us-1", Reference: "eu-1", State: finding.Open, Kind: finding.Changed, Cause: finding.CauseUnknown,
+			Ranges:    []finding.Range{{First: []byte(`{"id":2}`), Last: []byte(`{"id":3}`), Changed: 2}},
 			Positions: map[string]string{"eu-1": "0/1", "us-1": "0/1"}, Keys: 2, LagBudget: "1s",
 		}
 		if diff := cmp.Diff(want, d[0]); diff != "" {

@@ -3,7 +3,6 @@ package diff
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Error says why nothing was compared.
@@ -46,7 +47,7 @@ type Result struct {
 	Suspects, Rounds          int
 	Keys                      int64             // that differ
 	From, To                  map[string]string // positions by member, before and after
-	Divergences               []align.Divergence
+	Divergences               []finding.Divergence
 }
 
 // result sums the pair up.
@@ -87,12 +88,12 @@ func join(a, b string) string {
 }
 
 // divergences gathers the keys that differ by how they differ.
-func (p *pair) divergences() ([]align.Divergence, error) {
-	byKind := map[align.Kind][]*suspect{align.Stale: p.late}
+func (p *pair) divergences() ([]finding.Divergence, error) {
+	byKind := map[finding.Kind][]*suspect{finding.Stale: p.late}
 	for _, s := range p.confirmed {
 		byKind[s.kind()] = append(byKind[s.kind()], s)
 	}
-	var list []align.Divergence
+	var list []finding.Divergence
 	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
 		if len(byKind[kind]) == 0 {
 			continue
@@ -107,25 +108,25 @@ func (p *pair) divergences() ([]align.Divergence, error) {
 }
 
 // kind says how the row differs.
-func (s *suspect) kind() align.Kind {
+func (s *suspect) kind() finding.Kind {
 	switch {
 	case s.mem.IsZero():
-		return align.Missing
+		return finding.Missing
 	case s.ref.IsZero():
-		return align.Extra
+		return finding.Extra
 	}
-	return align.Changed
+	return finding.Changed
 }
 
-func (p *pair) divergence(kind align.Kind, keys []*suspect) (align.Divergence, error) {
+func (p *pair) divergence(kind finding.Kind, keys []*suspect) (finding.Divergence, error) {
 	now := time.Now().UTC()
-	d := align.Divergence{
+	d := finding.Divergence{
 		ID: p.c.opt.NewID(now), Group: p.c.opt.Group, Table: p.table.Name, Member: p.member.name, Reference: p.ref.name,
-		State: align.Open, Kind: kind, Cause: align.CauseUnknown, Keys: int64(len(keys)),
+		State: finding.Open, Kind: kind, Cause: finding.CauseUnknown, Keys: int64(len(keys)),
 		Positions: maps.Clone(p.to), FirstSeen: p.began, ConfirmedAt: now, LagBudget: p.c.opt.Budget(p.table.Name).String(),
 	}
 	switch {
-	case kind == align.Stale:
+	case kind == finding.Stale:
 		d.Detail = p.lateWhy
 	case !p.errant.IsZero():
 		d.Detail = fmt.Sprintf("%s has transactions that %s lacks: %v", p.member.name, p.ref.name, p.errant)
@@ -137,34 +138,20 @@ func (p *pair) divergence(kind align.Kind, keys []*suspect) (align.Divergence, e
 }
 
 // ranges joins neighbouring keys, of one kind or of a stale member, up to the limit.
-func (p *pair) ranges(keys []*suspect) (list []align.Range, truncated bool, err error) {
+func (p *pair) ranges(keys []*suspect) ([]finding.Range, bool, error) {
 	slices.SortFunc(keys, p.order)
+	at := 0
+	r := finding.Ranges{
+		Shape: p.epoch.Shape, Limit: p.c.opt.MaxRanges,
+		Neighbours: func(_, _ digest.Key) (bool, error) { return p.neighbours(keys[at-1], keys[at]), nil },
+	}
 	for i, s := range keys {
-		text, err := p.epoch.Shape.KeyJSON(s.key)
-		if err != nil {
-			return nil, false, err
+		at = i
+		if more, err := r.Add(s.key, s.kind()); err != nil || !more {
+			return r.List, r.Full, err
 		}
-		if i == 0 || !p.neighbours(keys[i-1], s) {
-			if len(list) == p.c.opt.MaxRanges {
-				return list, true, nil
-			}
-			list = append(list, align.Range{First: text})
-		}
-		extend(&list[len(list)-1], text, s.kind())
 	}
-	return list, false, nil
-}
-
-func extend(r *align.Range, last json.RawMessage, kind align.Kind) {
-	r.Last = last
-	switch kind {
-	case align.Changed:
-		r.Changed++
-	case align.Missing:
-		r.Missing++
-	default:
-		r.Extra++
-	}
+	return r.List, false, nil
 }
 
 // order is that of the keys where it is the server's, else that in which the rows were read.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // history is one seeded run: an application that writes, members that lag, and rows that somebody changed on a member.
@@ -22,7 +23,7 @@ type history struct {
 	ref    *replica
 	us     []*replica
 	// tampered are keys that the application leaves alone, by member, with how they differ.
-	tampered []map[int]align.Kind
+	tampered []map[int]finding.Kind
 }
 
 const (
@@ -63,20 +64,20 @@ func newHistory(seed uint64) *history {
 }
 
 // tamper makes a few rows differ that the application does not write.
-func (h *history) tamper(m *replica) map[int]align.Kind {
-	made := map[int]align.Kind{}
+func (h *history) tamper(m *replica) map[int]finding.Kind {
+	made := map[int]finding.Kind{}
 	for range h.random.IntN(6) {
 		k := quietKey + h.random.IntN(200)
 		switch _, there := h.group.rows[k]; {
 		case !there:
 			m.tamper(k, 7)
-			made[k] = align.Extra
+			made[k] = finding.Extra
 		case h.random.IntN(2) == 0:
 			m.tamper(k, 0)
-			made[k] = align.Missing
+			made[k] = finding.Missing
 		default:
 			m.tamper(k, 9)
-			made[k] = align.Changed
+			made[k] = finding.Changed
 		}
 	}
 	return made
@@ -121,7 +122,7 @@ func (h *history) check(t *testing.T) {
 		t.Fatalf("%d results, want %d", len(report.Results), len(h.us))
 	}
 	for i, r := range report.Results {
-		got := map[int]align.Kind{}
+		got := map[int]finding.Kind{}
 		for _, d := range r.Divergences {
 			for _, x := range d.Ranges {
 				for _, k := range h.between(i, number(x.First), number(x.Last)) {

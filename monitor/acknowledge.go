@@ -4,15 +4,15 @@ import (
 	"context"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Acknowledge notes who has taken a divergence on, and records it. It returns the divergence, or nil if the group has none of
 // that id. It may be called from any goroutine.
-func (g *Group) Acknowledge(ctx context.Context, id string, a align.Acknowledgement) (*align.Divergence, error) {
-	var d *align.Divergence
-	err := g.Divergences(func(v *align.Divergence) bool {
+func (g *Group) Acknowledge(ctx context.Context, id string, a finding.Acknowledgement) (*finding.Divergence, error) {
+	var d *finding.Divergence
+	err := g.Divergences(func(v *finding.Divergence) bool {
 		if v.ID == id {
 			d = v
 		}

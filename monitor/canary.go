@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // CanaryPlan says where lockstep writes rows that differ, to measure how long it takes until they are found.
@@ -30,14 +31,14 @@ const (
 
 // canary is the one of a member.
 type canary struct {
-	notices chan align.Divergence
+	notices chan finding.Divergence
 
 	mu     sync.Mutex
 	status align.CanaryStatus
 }
 
 func newCanary(every time.Duration) *canary {
-	return &canary{notices: make(chan align.Divergence, 16), status: align.CanaryStatus{Every: every}}
+	return &canary{notices: make(chan finding.Divergence, 16), status: align.CanaryStatus{Every: every}}
 }
 
 // Status may be called from any goroutine.
@@ -52,7 +53,7 @@ func (c *canary) Status() *align.CanaryStatus {
 }
 
 // noticed is told of each divergence of the table on the member. It never blocks: a canary that looks at nothing needs none.
-func (c *canary) noticed(d align.Divergence) {
+func (c *canary) noticed(d finding.Divergence) {
 	select {
 	case c.notices <- d:
 	default:
@@ -60,7 +61,7 @@ func (c *canary) noticed(d align.Divergence) {
 }
 
 // hear tells a canary of a divergence of its table.
-func (g *Group) hear(d align.Divergence) {
+func (g *Group) hear(d finding.Divergence) {
 	if d.Table != g.opt.Canary.Table {
 		return
 	}
@@ -150,14 +151,14 @@ func (g *Group) singOnce(ctx context.Context, f *feed) (took time.Duration, err 
 		return 0, err
 	}
 	written := time.Now()
-	if d := f.canary.await(ctx, g.canaryTime(), func(d align.Divergence) bool { return d.State == align.Open && holds(d, id) }); d != nil {
+	if d := f.canary.await(ctx, g.canaryTime(), func(d finding.Divergence) bool { return d.State == finding.Open && holds(d, id) }); d != nil {
 		took = max(d.ConfirmedAt.Sub(written), time.Millisecond)
 	}
 	if err := g.clearCanaries(ctx, f); err != nil {
 		return took, err
 	}
 	if took > 0 { // the next one is to begin with no difference
-		f.canary.await(ctx, canaryPatience, func(d align.Divergence) bool { return d.State == align.Resolved && holds(d, id) })
+		f.canary.await(ctx, canaryPatience, func(d finding.Divergence) bool { return d.State == finding.Resolved && holds(d, id) })
 	}
 	return took, nil
 }
@@ -190,7 +191,7 @@ func (g *Group) clearLater(ctx context.Context, f *feed) {
 }
 
 // await returns the first divergence that fits, or nil when time is up.
-func (c *canary) await(ctx context.Context, patience time.Duration, fits func(align.Divergence) bool) *align.Divergence {
+func (c *canary) await(ctx context.Context, patience time.Duration, fits func(finding.Divergence) bool) *finding.Divergence {
 	late := time.After(patience)
 	for {
 		select {
@@ -207,7 +208,7 @@ func (c *canary) await(ctx context.Context, patience time.Duration, fits func(al
 }
 
 // holds reports whether the one range of a divergence is the row of that id.
-func holds(d align.Divergence, id int64) bool {
+func holds(d finding.Divergence, id int64) bool {
 	var key struct {
 		ID int64 `json:"id"`
 	}

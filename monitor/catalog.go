@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
 )
@@ -42,7 +41,7 @@ func (g *Group) watchCatalogs(ctx context.Context) error {
 // definitions that it had; it reports whether every member has answered at least once.
 func (g *Group) readCatalogs(ctx context.Context) bool {
 	began := time.Now()
-	defined := make(map[align.MemberID]map[string]cdc.Table)
+	defined := make(map[cdc.MemberID]map[string]cdc.Table)
 	for _, id := range g.order {
 		f := g.feeds[id]
 		tables, err := f.Source.Tables(ctx, g.opt.Match)
@@ -124,7 +123,7 @@ func judgeSparse(t cdc.Table, sparse bool) cdc.Table {
 // but that a definition is another one can.
 func (g *Group) redefineKnown() error {
 	for name, id := range g.tables {
-		versions := make(map[align.MemberID]string)
+		versions := make(map[cdc.MemberID]string)
 		for m, f := range g.feeds {
 			versions[m] = f.defined[name].Version
 		}
@@ -197,7 +196,7 @@ func (g *Group) defineTable(name string) error {
 		return err
 	}
 	shape, problems := g.shape(name)
-	versions := make(map[align.MemberID]string)
+	versions := make(map[cdc.MemberID]string)
 	for m, f := range g.feeds {
 		versions[m] = f.defined[name].Version
 	}
@@ -240,7 +239,7 @@ func (g *Group) defineTable(name string) error {
 	return nil
 }
 
-func (g *Group) redefined(id cdc.TableID, name string, versions map[align.MemberID]string) error {
+func (g *Group) redefined(id cdc.TableID, name string, versions map[cdc.MemberID]string) error {
 	before := g.ledger.Versions(id)
 	for _, m := range g.order {
 		if versions[m] == "" || before[m] == versions[m] {
@@ -260,10 +259,10 @@ func sameShape(a, b digest.Shape) bool {
 
 // shape returns the columns that are compared of a table, and for each member that has said how it defines it what keeps its
 // table from being compared, if anything does.
-func (g *Group) shape(name string) (digest.Shape, map[align.MemberID]string) {
+func (g *Group) shape(name string) (digest.Shape, map[cdc.MemberID]string) {
 	var others []cdc.Definition
-	var ids []align.MemberID
-	problems := make(map[align.MemberID]string)
+	var ids []cdc.MemberID
+	problems := make(map[cdc.MemberID]string)
 	for _, m := range g.order {
 		switch {
 		case m == g.ref:
@@ -291,6 +290,6 @@ func keepWide(s, before digest.Shape) {
 	}
 }
 
-func (g *Group) definition(m align.MemberID, name string) cdc.Definition {
+func (g *Group) definition(m cdc.MemberID, name string) cdc.Definition {
 	return cdc.Definition{Member: g.feeds[m].Name, Table: g.feeds[m].defined[name]}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 	"github.com/lockstep-cdc/lockstep/store"
 )
@@ -93,15 +94,15 @@ func (g *Group) recordUpdates(now time.Time) {
 }
 
 // record records that a divergence was opened or resolved.
-func (r *recorder) record(state *store.Group, d *align.Divergence) {
+func (r *recorder) record(state *store.Group, d *finding.Divergence) {
 	r.plan.record(state, d)
-	if delete(r.told, d.ID); d.State == align.Open && r.plan.Every > 0 {
+	if delete(r.told, d.ID); d.State == finding.Open && r.plan.Every > 0 {
 		r.told[d.ID] = telling{sumOf(d), time.Now()}
 	}
 }
 
 // sumOf tells two states of a divergence apart; who has taken it on is recorded by itself.
-func sumOf(d *align.Divergence) [sha256.Size]byte {
+func sumOf(d *finding.Divergence) [sha256.Size]byte {
 	state := *d
 	state.Acknowledged = nil
 	text, _ := json.Marshal(state) // of strings, numbers and times
@@ -215,24 +216,24 @@ func timeOrNull(t time.Time) *time.Time {
 }
 
 // record records that a divergence was opened or resolved.
-func (p EvidencePlan) record(state *store.Group, d *align.Divergence) {
+func (p EvidencePlan) record(state *store.Group, d *finding.Divergence) {
 	if p.Every == 0 {
 		return
 	}
 	kind := evidence.DivergenceOpen
-	if d.State != align.Open {
+	if d.State != finding.Open {
 		kind = evidence.DivergenceResolve
 	}
 	state.Record(p.event(kind, d, time.Now()))
 }
 
-func (p EvidencePlan) event(kind evidence.Type, d *align.Divergence, now time.Time) evidence.Event {
+func (p EvidencePlan) event(kind evidence.Type, d *finding.Divergence, now time.Time) evidence.Event {
 	data, files := p.divergence(d)
 	return evidence.Event{Type: kind, Group: d.Group, Time: now, Data: data, Files: files}
 }
 
 // divergence is what is recorded of a divergence. A list of ranges that has no room in it is a file.
-func (p EvidencePlan) divergence(d *align.Divergence) (evidence.DivergenceData, []evidence.File) {
+func (p EvidencePlan) divergence(d *finding.Divergence) (evidence.DivergenceData, []evidence.File) {
 	data := evidence.DivergenceData{
 		ID: d.ID, Table: d.Table, Member: d.Member, Reference: d.Reference, Kind: string(d.Kind), Cause: string(d.Cause), Detail: d.Detail, Expected: d.Expected,
 		Keys: d.Keys, Ranges: []evidence.RangeData{}, RangesTotal: len(d.Ranges), Truncated: d.Truncated,
@@ -259,11 +260,11 @@ func (p EvidencePlan) divergence(d *align.Divergence) (evidence.DivergenceData, 
 	return data, []evidence.File{{Name: path.Join(evidence.RangesDir, data.RangesSHA256), Content: all}}
 }
 
-// OpenEvents are the events of a kind that tell of the divergences which are open, as of now, the newest first. It may be called from
-// any goroutine.
+// OpenEvents are the events of a kind that tell of the divergences which are open, as of now, the newest first. It may be
+// called from any goroutine.
 func (g *Group) OpenEvents(kind evidence.Type, now time.Time) (events []evidence.Event, err error) {
-	err = g.Divergences(func(v *align.Divergence) bool {
-		if v.State == align.Open {
+	err = g.Divergences(func(v *finding.Divergence) bool {
+		if v.State == finding.Open {
 			events = append(events, g.opt.Evidence.event(kind, v, now))
 		}
 		return true

@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/scan"
 	"github.com/lockstep-cdc/lockstep/store"
 )
@@ -37,9 +38,9 @@ type Options struct {
 	Canary   CanaryPlan
 	Evidence EvidencePlan
 	// Expected reports whether a divergence is one that nobody is to be alerted of. nil: none is.
-	Expected func(*align.Divergence, digest.Shape) bool
+	Expected func(*finding.Divergence, digest.Shape) bool
 	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
-	OnNotice func(align.Divergence)
+	OnNotice func(finding.Divergence)
 }
 
 // Member is one server of the group.
@@ -58,26 +59,26 @@ type Group struct {
 
 	// ledger, feeds and tables are owned by the goroutine of Run; others reach them through do.
 	ledger *align.Ledger
-	feeds  map[align.MemberID]*feed
+	feeds  map[cdc.MemberID]*feed
 	tables map[string]cdc.TableID
 	// unwatched says, for tables that match and cannot be watched on the reference, why.
 	unwatched map[string]string
 	surplus   map[string]bool // member and table that only the member has, and that the log has told of
 	pruned    time.Time       // when old divergences were last dropped
 
-	order    []align.MemberID // as configured
-	ref      align.MemberID
+	order    []cdc.MemberID // as configured
+	ref      cdc.MemberID
 	events   chan arrival
 	commands chan command
 	redefine chan struct{} // asks for the catalogs to be read now; holds one request
 
 	status   atomic.Pointer[align.GroupStatus]
 	scans    scans
-	rows     map[align.MemberID]*atomic.Int64 // changes applied
+	rows     map[cdc.MemberID]*atomic.Int64 // changes applied
 	opened   time.Time
 	recorder recorder
 	// scanned counts the rows that scrubs have read.
-	scanned  map[align.MemberID]*atomic.Int64
+	scanned  map[cdc.MemberID]*atomic.Int64
 	requests requests
 	broken   chan error // what ends Run, from other goroutines; holds one
 }
@@ -85,7 +86,7 @@ type Group struct {
 // feed is one member on its way into the ledger.
 type feed struct {
 	Member
-	id align.MemberID
+	id cdc.MemberID
 	// session counts the member's connections; events of an earlier one that was followed by a gap are dropped.
 	session int
 	// end ends the stream that is open now, for a reason; nil while none is.
@@ -107,7 +108,7 @@ type feed struct {
 
 // arrival is one event of a member's stream.
 type arrival struct {
-	from    align.MemberID
+	from    cdc.MemberID
 	session int
 	at      time.Time
 	event   cdc.Event

@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/scan"
 	"github.com/lockstep-cdc/lockstep/store"
 )
@@ -25,9 +26,9 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = state.SetReference(opt.Reference, func(f *align.Finding) {
+	err = state.SetReference(opt.Reference, func(f *finding.Finding) {
 		at := time.Now()
-		f.Divergence.State, f.Divergence.ResolvedAt = align.Resolved, &at
+		f.Divergence.State, f.Divergence.ResolvedAt = finding.Resolved, &at
 		f.Divergence.Detail = "the reference changed; what still differs is found anew"
 		opt.Evidence.record(state, &f.Divergence)
 	})
@@ -38,7 +39,7 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		opt:    opt,
 		log:    opt.Logger.With("group", opt.Name),
 		state:  state,
-		feeds:  make(map[align.MemberID]*feed),
+		feeds:  make(map[cdc.MemberID]*feed),
 		tables: make(map[string]cdc.TableID),
 
 		unwatched: make(map[string]string),
@@ -46,14 +47,14 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 		events:    make(chan arrival),
 		commands:  make(chan command),
 		redefine:  make(chan struct{}, 1),
-		rows:      make(map[align.MemberID]*atomic.Int64),
-		scanned:   make(map[align.MemberID]*atomic.Int64),
+		rows:      make(map[cdc.MemberID]*atomic.Int64),
+		scanned:   make(map[cdc.MemberID]*atomic.Int64),
 		broken:    make(chan error, 1),
 
 		opened:   time.Now(),
 		recorder: recorder{plan: opt.Evidence, gaps: make(map[[2]string]*gap), told: make(map[string]telling)},
 	}
-	names := make(map[align.MemberID]string)
+	names := make(map[cdc.MemberID]string)
 	for _, m := range opt.Members {
 		id, err := state.MemberID(m.Name)
 		if err != nil {
@@ -78,7 +79,7 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 	return g, nil
 }
 
-func (g *Group) load(names map[align.MemberID]string, hasher *digest.Hasher) error {
+func (g *Group) load(names map[cdc.MemberID]string, hasher *digest.Hasher) error {
 	saved, err := g.state.Load()
 	if err != nil {
 		return err
@@ -111,8 +112,8 @@ func (g *Group) load(names map[align.MemberID]string, hasher *digest.Hasher) err
 	return nil
 }
 
-func (g *Group) scanOnly() map[align.MemberID]bool {
-	only := make(map[align.MemberID]bool)
+func (g *Group) scanOnly() map[cdc.MemberID]bool {
+	only := make(map[cdc.MemberID]bool)
 	for id, f := range g.feeds {
 		only[id] = f.ScanOnly
 	}

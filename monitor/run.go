@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/scan"
 )
 
@@ -229,7 +230,7 @@ func (g *Group) commit() error {
 }
 
 // tell logs a divergence.
-func (g *Group) tell(d align.Divergence) {
+func (g *Group) tell(d finding.Divergence) {
 	attrs := []any{
 		"member", d.Member, "table", d.Table, "id", d.ID, "kind", string(d.Kind), "cause", string(d.Cause), "keys", d.Keys,
 	}
@@ -240,7 +241,7 @@ func (g *Group) tell(d align.Divergence) {
 		attrs = append(attrs, "detail", d.Detail)
 	}
 	switch {
-	case d.State != align.Open:
+	case d.State != finding.Open:
 		g.log.Info("divergence resolved", attrs...)
 	case d.Expected:
 		g.log.Info("expected divergence opened", attrs...)

@@ -79,7 +79,7 @@ func (g *Group) settleRows(ctx context.Context, s suspicion) error {
 // settleOnce reads the rows on the reference, then on each member that has replayed what the reference had shown, then on
 // the reference again. If they were the same there all the time, the members' rows are of one time with them.
 func (g *Group) settleOnce(ctx context.Context, s suspicion) error {
-	reads := make(map[align.MemberID]*watched)
+	reads := make(map[cdc.MemberID]*watched)
 	defer func() {
 		for _, w := range reads {
 			g.unwatch(ctx, w)
@@ -115,12 +115,12 @@ func (g *Group) settleOnce(ctx context.Context, s suspicion) error {
 	return g.do(ctx, func() error { return g.mend(s, reads) })
 }
 
-func (g *Group) live(ctx context.Context, id cdc.TableID, on align.MemberID) (live bool) {
+func (g *Group) live(ctx context.Context, id cdc.TableID, on cdc.MemberID) (live bool) {
 	_ = g.do(ctx, func() error { live = !g.feeds[on].ScanOnly && g.ledger.Live(id, on); return nil })
 	return live
 }
 
-func (g *Group) readAgain(ctx context.Context, on align.MemberID, s suspicion) (*watched, error) {
+func (g *Group) readAgain(ctx context.Context, on cdc.MemberID, s suspicion) (*watched, error) {
 	f := g.feeds[on]
 	var table cdc.Table
 	if err := g.do(ctx, func() error { table = f.defined[s.epoch.Shape.Table]; return nil }); err != nil {
@@ -142,8 +142,8 @@ func sameRows(a, b []align.ScannedRow) bool {
 }
 
 // mend tells the ledger what was read. It runs on the ledger's goroutine.
-func (g *Group) mend(s suspicion, reads map[align.MemberID]*watched) error {
-	found := make(map[align.MemberID][]align.Mismatch)
+func (g *Group) mend(s suspicion, reads map[cdc.MemberID]*watched) error {
+	found := make(map[cdc.MemberID][]align.Mismatch)
 	for id, w := range reads {
 		if w.watch.Broken() {
 			return errBroken

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/scan"
 )
 
@@ -56,6 +57,6 @@ func (f *feed) scrubWaits() (waited map[string]time.Duration, now string) {
 func (g *Group) Status() *align.GroupStatus { return g.status.Load() }
 
 // Divergences yields the group's divergences, newest first. It may be called from any goroutine.
-func (g *Group) Divergences(yield func(*align.Divergence) bool) error {
+func (g *Group) Divergences(yield func(*finding.Divergence) bool) error {
 	return g.state.Divergences(yield)
 }

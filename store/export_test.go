@@ -35,7 +35,7 @@ func KeyKinds() (list []byte) {
 }
 
 // Key makes a key of the kind that begins with a byte, as it belongs to what is given of its scope.
-func Key(first byte, group uint16, m align.MemberID, t cdc.TableID, generation uint32) []byte {
+func Key(first byte, group uint16, m cdc.MemberID, t cdc.TableID, generation uint32) []byte {
 	for _, k := range keyKinds {
 		if k.first != first {
 			continue

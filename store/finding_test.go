@@ -9,14 +9,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
 func divergences(t *testing.T, g *store.Group) []string {
 	t.Helper()
 	var list []string
-	must(t, g.Divergences(func(d *align.Divergence) bool {
+	must(t, g.Divergences(func(d *finding.Divergence) bool {
 		list = append(list, d.ID[len(d.ID)-1:]+" "+d.State)
 		return true
 	}))
@@ -24,16 +24,16 @@ func divergences(t *testing.T, g *store.Group) []string {
 }
 
 func TestFindingsComeBackUnlessTheyAreResolved(t *testing.T) {
-	suspected := finding(2, align.Open)
+	suspected := findingOf(2, finding.Open)
 	suspected.Confirmed = false
 	later(t, func(g *store.Group) {
-		for _, f := range []*align.Finding{finding(1, align.Open), suspected, finding(3, align.Resolved), finding(4, align.Open)} {
+		for _, f := range []*finding.Finding{findingOf(1, finding.Open), suspected, findingOf(3, finding.Resolved), findingOf(4, finding.Open)} {
 			must(t, g.SetFinding(f))
 		}
 		must(t, g.DeleteFinding(4))
 		must(t, g.DeleteFinding(77))
 	}, func(g *store.Group) {
-		if diff := cmp.Diff([]*align.Finding{finding(1, align.Open), suspected}, load(t, g).Findings, cmpopts.IgnoreUnexported(align.Finding{})); diff != "" {
+		if diff := cmp.Diff([]*finding.Finding{findingOf(1, finding.Open), suspected}, load(t, g).Findings, cmpopts.IgnoreUnexported(finding.Finding{})); diff != "" {
 			t.Error(diff)
 		}
 		if got, want := divergences(t, g), []string{"3 resolved", "1 open"}; !slices.Equal(got, want) {
@@ -50,11 +50,11 @@ func TestFindingsComeBackUnlessTheyAreResolved(t *testing.T) {
 // Those were the names that findings were kept under: the first new divergence wrote over the history.
 func TestNewFindingDoesNotReplaceAResolvedOneOfItsNumber(t *testing.T) {
 	later(t, func(g *store.Group) {
-		must(t, g.SetFinding(finding(1, align.Open)))
-		must(t, g.SetFinding(finding(1, align.Resolved)))
+		must(t, g.SetFinding(findingOf(1, finding.Open)))
+		must(t, g.SetFinding(findingOf(1, finding.Resolved)))
 	}, func(g *store.Group) {
 		load(t, g)
-		again := finding(2, align.Open)
+		again := findingOf(2, finding.Open)
 		again.Number = 1
 		must(t, g.SetFinding(again))
 		must(t, g.Commit())
@@ -72,11 +72,11 @@ func TestNewFindingDoesNotReplaceAResolvedOneOfItsNumber(t *testing.T) {
 func TestDivergencesEndWhenTheCallerHasEnough(t *testing.T) {
 	later(t, func(g *store.Group) {
 		for n := range 5 {
-			must(t, g.SetFinding(finding(n, align.Open)))
+			must(t, g.SetFinding(findingOf(n, finding.Open)))
 		}
 	}, func(g *store.Group) {
 		seen := 0
-		must(t, g.Divergences(func(*align.Divergence) bool { seen++; return seen < 2 }))
+		must(t, g.Divergences(func(*finding.Divergence) bool { seen++; return seen < 2 }))
 		if seen != 2 {
 			t.Errorf("%d divergences were shown, want 2", seen)
 		}
@@ -85,24 +85,24 @@ func TestDivergencesEndWhenTheCallerHasEnough(t *testing.T) {
 
 func TestPruneForgetsTheOldestResolvedDivergences(t *testing.T) {
 	reopened(t, vfs.NewMem(), func(_ *store.Store, g *store.Group) {
-		must(t, g.SetFinding(finding(0, align.Open)))
+		must(t, g.SetFinding(findingOf(0, finding.Open)))
 		for n := range store.KeepResolved + 2 {
-			must(t, g.SetFinding(&align.Finding{Number: uint64(n + 1), Confirmed: true, Divergence: align.Divergence{
-				ID: fmt.Sprintf("01J%023d", n+1), State: align.Resolved,
+			must(t, g.SetFinding(&finding.Finding{Number: uint64(n + 1), Confirmed: true, Divergence: finding.Divergence{
+				ID: fmt.Sprintf("01J%023d", n+1), State: finding.Resolved,
 			}}))
 		}
 		must(t, g.Prune())
 		must(t, g.Commit())
 		count, last := 0, ""
-		must(t, g.Divergences(func(d *align.Divergence) bool { count, last = count+1, d.State; return true }))
-		if count != store.KeepResolved+1 || last != align.Open {
+		must(t, g.Divergences(func(d *finding.Divergence) bool { count, last = count+1, d.State; return true }))
+		if count != store.KeepResolved+1 || last != finding.Open {
 			t.Errorf("%d divergences are left, the oldest %s, want %d and open", count, last, store.KeepResolved+1)
 		}
 	})
 }
 
 func TestAnotherReferenceForgetsWhatWasHeldAgainstTheFirst(t *testing.T) {
-	suspected := finding(2, align.Open)
+	suspected := findingOf(2, finding.Open)
 	suspected.Confirmed = false
 	later(t, func(g *store.Group) {
 		must(t, g.SetReference("eu", nil))
@@ -111,12 +111,12 @@ func TestAnotherReferenceForgetsWhatWasHeldAgainstTheFirst(t *testing.T) {
 		must(t, g.SetInFlight(transaction(9, 2)))
 		must(t, g.AppendPending(space, pending(1)))
 		must(t, g.SetBoundary(2, key(1)))
-		for _, f := range []*align.Finding{finding(1, align.Open), suspected} {
+		for _, f := range []*finding.Finding{findingOf(1, finding.Open), suspected} {
 			must(t, g.SetFinding(f))
 		}
 	}, func(g *store.Group) {
-		must(t, g.SetReference("eu", func(*align.Finding) { t.Error("the same reference resolves a divergence") }))
-		must(t, g.SetReference("us", func(f *align.Finding) { f.Divergence.State = align.Resolved }))
+		must(t, g.SetReference("eu", func(*finding.Finding) { t.Error("the same reference resolves a divergence") }))
+		must(t, g.SetReference("us", func(f *finding.Finding) { f.Divergence.State = finding.Resolved }))
 		if name, err := g.Reference(); err != nil || name != "us" {
 			t.Errorf("the reference is %q, %v", name, err)
 		}

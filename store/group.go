@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
@@ -50,9 +51,9 @@ func (s *Store) Group(name string) (*Group, error) {
 }
 
 // MemberID returns the number of a member.
-func (g *Group) MemberID(name string) (align.MemberID, error) {
+func (g *Group) MemberID(name string) (cdc.MemberID, error) {
 	n, err := g.store.number(nameOfMember, g.id, name)
-	return align.MemberID(n), err
+	return cdc.MemberID(n), err
 }
 
 // Uncommitted returns the size in bytes of what has been written since the last Commit.
@@ -217,7 +218,7 @@ func (g *Group) DropSpace(at align.Space) error {
 }
 
 // DropMember implements [align.State].
-func (g *Group) DropMember(m align.MemberID) error {
+func (g *Group) DropMember(m cdc.MemberID) error {
 	maps.DeleteFunc(g.pending, func(at align.Space, _ uint64) bool { return at.Member == m })
 	err := g.spill()
 	for _, k := range keyKinds {
@@ -255,9 +256,9 @@ func (g *Group) DropTable(t cdc.TableID) error {
 }
 
 // members are all that the group has ever had.
-func (g *Group) members() (list []align.MemberID, err error) {
+func (g *Group) members() (list []cdc.MemberID, err error) {
 	err = g.store.each(binary.BigEndian.AppendUint16([]byte{kindName, nameOfMember}, g.id), func(_, number []byte) error {
-		list = append(list, align.MemberID(binary.BigEndian.Uint32(number)))
+		list = append(list, cdc.MemberID(binary.BigEndian.Uint32(number)))
 		return nil
 	})
 	return list, err
@@ -379,13 +380,13 @@ func (g *Group) DeleteInFlight(f *align.InFlight) error {
 	return nil
 }
 
-func (g *Group) divergentKey(m align.MemberID, t cdc.TableID, key digest.Key) []byte {
+func (g *Group) divergentKey(m cdc.MemberID, t cdc.TableID, key digest.Key) []byte {
 	g.key = append(coverageKey(g.key[:0], kindKey, g.id, m, t), key...)
 	return g.key
 }
 
 // DivergentKey implements [align.State].
-func (g *Group) DivergentKey(m align.MemberID, t cdc.TableID, key digest.Key) (*align.DivergentKey, error) {
+func (g *Group) DivergentKey(m cdc.MemberID, t cdc.TableID, key digest.Key) (*align.DivergentKey, error) {
 	v, err := g.get(g.divergentKey(m, t, key))
 	if err != nil || v == nil {
 		return nil, err
@@ -398,18 +399,18 @@ func (g *Group) DivergentKey(m align.MemberID, t cdc.TableID, key digest.Key) (*
 }
 
 // SetDivergentKey implements [align.State].
-func (g *Group) SetDivergentKey(m align.MemberID, t cdc.TableID, key digest.Key, d *align.DivergentKey) error {
+func (g *Group) SetDivergentKey(m cdc.MemberID, t cdc.TableID, key digest.Key, d *align.DivergentKey) error {
 	g.end = appendDivergentKey(g.end[:0], d)
 	return g.set(g.divergentKey(m, t, key), g.end)
 }
 
 // DeleteDivergentKey implements [align.State].
-func (g *Group) DeleteDivergentKey(m align.MemberID, t cdc.TableID, key digest.Key) error {
+func (g *Group) DeleteDivergentKey(m cdc.MemberID, t cdc.TableID, key digest.Key) error {
 	return g.delete(g.divergentKey(m, t, key))
 }
 
 // DivergentKeys implements [align.State].
-func (g *Group) DivergentKeys(m align.MemberID, t cdc.TableID, from, to digest.Key, yield func(digest.Key, *align.DivergentKey) (bool, error)) error {
+func (g *Group) DivergentKeys(m cdc.MemberID, t cdc.TableID, from, to digest.Key, yield func(digest.Key, *align.DivergentKey) (bool, error)) error {
 	return g.span(g.batch, coverageKey(nil, kindKey, g.id, m, t), from, to, func(k digest.Key, v []byte) (bool, error) {
 		d, err := parseDivergentKey(v)
 		if err != nil {
@@ -420,7 +421,7 @@ func (g *Group) DivergentKeys(m align.MemberID, t cdc.TableID, from, to digest.K
 }
 
 // SetMember implements [align.State].
-func (g *Group) SetMember(m align.MemberID, r *align.MemberRecord) error {
+func (g *Group) SetMember(m cdc.MemberID, r *align.MemberRecord) error {
 	return g.setJSON(memberKey(nil, kindMember, g.id, m), r)
 }
 
@@ -434,9 +435,9 @@ func (g *Group) findingKey(id string) []byte {
 }
 
 // SetFinding implements [align.State].
-func (g *Group) SetFinding(f *align.Finding) error {
+func (g *Group) SetFinding(f *finding.Finding) error {
 	g.findings[f.Number] = f.Divergence.ID
-	if f.Divergence.State == align.Resolved {
+	if f.Divergence.State == finding.Resolved {
 		delete(g.findings, f.Number)
 	}
 	return g.setJSON(g.findingKey(f.Divergence.ID), f)

@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 	"github.com/lockstep-cdc/lockstep/store"
 )
@@ -172,17 +173,17 @@ func TestInFlightTransactionsComeBackAscendingAndWhole(t *testing.T) {
 
 func TestDivergentKeysComeBack(t *testing.T) {
 	want := map[string]align.DivergentKey{
-		string(key(1)): {Finding: 1, Kind: align.Changed, Expected: hash(1), Actual: hash(2)},
-		string(key(2)): {Finding: 1 << 40, Kind: align.Missing, Expected: hash(3)},
-		string(key(3)): {Finding: 2, Kind: align.Extra, Actual: hash(4)},
+		string(key(1)): {Finding: 1, Kind: finding.Changed, Expected: hash(1), Actual: hash(2)},
+		string(key(2)): {Finding: 1 << 40, Kind: finding.Missing, Expected: hash(3)},
+		string(key(3)): {Finding: 2, Kind: finding.Extra, Actual: hash(4)},
 	}
 	later(t, func(g *store.Group) {
 		for k, d := range want {
 			must(t, g.SetDivergentKey(1, 2, digest.Key(k), &d))
 		}
-		must(t, g.SetDivergentKey(1, 2, key(4), &align.DivergentKey{Kind: align.Extra}))
+		must(t, g.SetDivergentKey(1, 2, key(4), &align.DivergentKey{Kind: finding.Extra}))
 		must(t, g.DeleteDivergentKey(1, 2, key(4)))
-		must(t, g.SetDivergentKey(2, 2, key(5), &align.DivergentKey{Kind: align.Extra}))
+		must(t, g.SetDivergentKey(2, 2, key(5), &align.DivergentKey{Kind: finding.Extra}))
 	}, func(g *store.Group) {
 		got := make(map[string]align.DivergentKey)
 		must(t, g.DivergentKeys(1, 2, nil, nil, func(k digest.Key, d *align.DivergentKey) (bool, error) {
@@ -277,8 +278,8 @@ func TestMembersAndTablesComeBack(t *testing.T) {
 			Table: "public.orders", Key: []int{1},
 			Columns: []digest.Column{{Name: "body", Class: digest.Text, Type: digest.TypeBPChar, Wide: true}, {Name: "id", Class: digest.Int}},
 		}},
-		Unjournaled: cdc.Everything(17), Versions: map[align.MemberID]string{1: "a", 65535: "b"},
-		Members: map[align.MemberID]*align.CoverageRecord{1: {Phase: align.Live, Generation: 4, Lane: "pg_16394", Compared: true, ComparedAt: noon}, 2: {Reason: "not read yet"}},
+		Unjournaled: cdc.Everything(17), Versions: map[cdc.MemberID]string{1: "a", 65535: "b"},
+		Members: map[cdc.MemberID]*align.CoverageRecord{1: {Phase: align.Live, Generation: 4, Lane: "pg_16394", Compared: true, ComparedAt: noon}, 2: {Reason: "not read yet"}},
 	}
 	later(t, func(g *store.Group) {
 		must(t, g.SetMember(1, member))
@@ -288,7 +289,7 @@ func TestMembersAndTablesComeBack(t *testing.T) {
 		must(t, g.DropTable(3))
 	}, func(g *store.Group) {
 		saved := load(t, g)
-		if diff := cmp.Diff(map[align.MemberID]*align.MemberRecord{1: member, 65535: memberAt(7)}, saved.Members, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(map[cdc.MemberID]*align.MemberRecord{1: member, 65535: memberAt(7)}, saved.Members, cmpopts.EquateEmpty()); diff != "" {
 			t.Error(diff)
 		}
 		if diff := cmp.Diff([]*align.TableRecord{table}, saved.Tables); diff != "" {

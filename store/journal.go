@@ -9,6 +9,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Values with many rows are written in a binary form of their own; strings and byte strings have their length before
@@ -133,7 +134,7 @@ func parseInFlight(b []byte) (*align.InFlight, error) {
 	return f, nil
 }
 
-var kinds = map[align.Kind]byte{align.Changed: 'c', align.Missing: 'm', align.Extra: 'x'}
+var kinds = map[finding.Kind]byte{finding.Changed: 'c', finding.Missing: 'm', finding.Extra: 'x'}
 
 func appendDivergentKey(dst []byte, k *align.DivergentKey) []byte {
 	e := encoder(dst)

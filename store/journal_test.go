@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -106,7 +107,7 @@ func TestInFlightTransactionSurvivesItsEncoding(t *testing.T) {
 func TestDivergentKeySurvivesItsEncoding(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := &align.DivergentKey{
-			Finding: rapid.Uint64().Draw(t, "finding"), Kind: rapid.SampledFrom([]align.Kind{align.Changed, align.Missing, align.Extra}).Draw(t, "kind"),
+			Finding: rapid.Uint64().Draw(t, "finding"), Kind: rapid.SampledFrom([]finding.Kind{finding.Changed, finding.Missing, finding.Extra}).Draw(t, "kind"),
 			Expected: drawDigest(t), Actual: drawDigest(t),
 		}
 		got, err := store.ParseDivergentKey(store.AppendDivergentKey(nil, want))
@@ -130,7 +131,7 @@ func records() map[string]struct {
 		parse func([]byte) error
 	}{
 		"in-flight transaction": {store.AppendInFlight(nil, tx, tx.Changes), parseInFlight},
-		"divergent key":         {store.AppendDivergentKey(nil, &align.DivergentKey{Finding: 300, Kind: align.Extra, Actual: hash(1)}), parseDivergentKey},
+		"divergent key":         {store.AppendDivergentKey(nil, &align.DivergentKey{Finding: 300, Kind: finding.Extra, Actual: hash(1)}), parseDivergentKey},
 		"waiting change":        {store.AppendPending(nil, partial), parsePending},
 		"waiting change, whole": {store.AppendPending(nil, &align.Pending{Change: cdc.Change{Op: cdc.Insert, Key: key(1), Row: digest.Row{Digest: hash(1)}}}), parsePending},
 	}

@@ -96,11 +96,11 @@ func tableKey(dst []byte, kind byte, group uint16, t cdc.TableID) []byte {
 	return binary.BigEndian.AppendUint32(groupKey(dst, kind, group), uint32(t))
 }
 
-func memberKey(dst []byte, kind byte, group uint16, m align.MemberID) []byte {
+func memberKey(dst []byte, kind byte, group uint16, m cdc.MemberID) []byte {
 	return binary.BigEndian.AppendUint16(groupKey(dst, kind, group), uint16(m))
 }
 
-func coverageKey(dst []byte, kind byte, group uint16, m align.MemberID, t cdc.TableID) []byte {
+func coverageKey(dst []byte, kind byte, group uint16, m cdc.MemberID, t cdc.TableID) []byte {
 	return binary.BigEndian.AppendUint32(memberKey(dst, kind, group, m), uint32(t))
 }
 

@@ -54,7 +54,7 @@ func filled(t *testing.T) (*store.Store, *store.Group) {
 			must(t, err)
 		}
 		for _, kind := range store.KeyKinds() {
-			for m := range align.MemberID(2) {
+			for m := range cdc.MemberID(2) {
 				for table := range cdc.TableID(2) {
 					for generation := range uint32(2) {
 						if key := store.Key(kind, g.Number(), 1+m, 1+table, 1+generation); len(key) > 1 {
@@ -90,20 +90,22 @@ func TestADropLeavesNoKeyInItsScopeAndTakesNoneOutsideIt(t *testing.T) {
 		name string
 		drop func(*store.Group) error
 		// takes reports whether the drop is to take a key of group 1. Kinds are spelled out here once more.
-		takes func(kind byte, m align.MemberID, table cdc.TableID, generation uint32) bool
+		takes func(kind byte, m cdc.MemberID, table cdc.TableID, generation uint32) bool
 	}{
 		{"space", func(g *store.Group) error { return g.DropSpace(align.Space{Member: 1, Table: 2, Generation: 1}) },
-			func(kind byte, m align.MemberID, table cdc.TableID, generation uint32) bool {
+			func(kind byte, m cdc.MemberID, table cdc.TableID, generation uint32) bool {
 				return bytes.IndexByte([]byte("RSQ"), kind) >= 0 && m == 1 && table == 2 && generation == 1
 			}},
 		{"table", func(g *store.Group) error { return g.DropTable(2) },
-			func(kind byte, _ align.MemberID, table cdc.TableID, _ uint32) bool {
+			func(kind byte, _ cdc.MemberID, table cdc.TableID, _ uint32) bool {
 				return bytes.IndexByte([]byte("TBDZYRSQ"), kind) >= 0 && table == 2
 			}},
 		{"verified", func(g *store.Group) error { return g.DropVerified(1, 2) },
-			func(kind byte, m align.MemberID, table cdc.TableID, _ uint32) bool { return kind == 'Z' && m == 1 && table == 2 }},
+			func(kind byte, m cdc.MemberID, table cdc.TableID, _ uint32) bool {
+				return kind == 'Z' && m == 1 && table == 2
+			}},
 		{"reference", func(g *store.Group) error { return g.Forget() },
-			func(kind byte, _ align.MemberID, _ cdc.TableID, _ uint32) bool {
+			func(kind byte, _ cdc.MemberID, _ cdc.TableID, _ uint32) bool {
 				return bytes.IndexByte([]byte("JMTBDZYRSQ"), kind) >= 0
 			}},
 	} {
@@ -114,7 +116,7 @@ func TestADropLeavesNoKeyInItsScopeAndTakesNoneOutsideIt(t *testing.T) {
 			must(t, g.Commit())
 			var want []string
 			for _, kind := range store.KeyKinds() {
-				for m := range align.MemberID(2) {
+				for m := range cdc.MemberID(2) {
 					for table := range cdc.TableID(2) {
 						for generation := range uint32(2) {
 							if c.takes(kind, 1+m, 1+table, 1+generation) {

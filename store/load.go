@@ -9,12 +9,13 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
 // Load reads what the group's ledger is to go on from.
 func (g *Group) Load() (align.Saved, error) {
-	saved := align.Saved{Members: make(map[align.MemberID]*align.MemberRecord), Boundaries: g.boundaries, Sum: g.sum, Verified: g.verified}
+	saved := align.Saved{Members: make(map[cdc.MemberID]*align.MemberRecord), Boundaries: g.boundaries, Sum: g.sum, Verified: g.verified}
 	err := errors.Join(
 		g.loadMembers(&saved),
 		g.loadTables(&saved),
@@ -30,7 +31,7 @@ func (g *Group) Load() (align.Saved, error) {
 func (g *Group) loadMembers(saved *align.Saved) error {
 	return each(g.batch, groupKey(nil, kindMember, g.id), func(rest, v []byte) error {
 		r := &align.MemberRecord{}
-		saved.Members[align.MemberID(uint16(rest[0])<<8|uint16(rest[1]))] = r
+		saved.Members[cdc.MemberID(uint16(rest[0])<<8|uint16(rest[1]))] = r
 		return parseJSON("member record", v, r)
 	})
 }
@@ -62,11 +63,11 @@ func (g *Group) loadInFlight(saved *align.Saved) error {
 
 func (g *Group) loadFindings(saved *align.Saved) error {
 	return each(g.batch, groupKey(nil, kindFinding, g.id), func(_, v []byte) error {
-		f := &align.Finding{}
+		f := &finding.Finding{}
 		if err := parseJSON("finding", v, f); err != nil {
 			return err
 		}
-		if f.Divergence.State == align.Open {
+		if f.Divergence.State == finding.Open {
 			saved.Findings = append(saved.Findings, f)
 			g.findings[f.Number] = f.Divergence.ID
 		}
@@ -97,14 +98,14 @@ func (g *Group) sum(at align.Space, start digest.Key) (merkle.Sum, error) {
 
 // Divergences yields the confirmed divergences, newest first, until yield returns false. It reads what was committed
 // last and may be called from any goroutine.
-func (g *Group) Divergences(yield func(*align.Divergence) bool) error {
+func (g *Group) Divergences(yield func(*finding.Divergence) bool) error {
 	prefix := groupKey(nil, kindFinding, g.id)
 	it, err := g.store.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return err
 	}
 	for it.Last(); it.Valid(); it.Prev() {
-		var f align.Finding
+		var f finding.Finding
 		if err := parseJSON("finding", it.Value(), &f); err != nil {
 			return errors.Join(damaged(g.store.dir, err), it.Close())
 		}
@@ -122,11 +123,11 @@ const keepResolved = 10_000
 func (g *Group) Prune() error {
 	var resolved []string
 	err := each(g.batch, groupKey(nil, kindFinding, g.id), func(_, v []byte) error {
-		var f align.Finding
+		var f finding.Finding
 		if err := parseJSON("finding", v, &f); err != nil {
 			return err
 		}
-		if f.Divergence.State == align.Resolved {
+		if f.Divergence.State == finding.Resolved {
 			resolved = append(resolved, f.Divergence.ID)
 		}
 		return nil

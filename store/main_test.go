@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -79,17 +80,17 @@ func row(n int) []byte { return digest.AppendRow(nil, &digest.Row{Digest: hash(n
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
 
-func finding(number int, state string) *align.Finding {
+func findingOf(number int, state string) *finding.Finding {
 	id := fmt.Sprintf("01J%023d", number)
-	f := &align.Finding{Number: uint64(number), Member: 1, Table: 2, Confirmed: true, Divergence: align.Divergence{
-		ID: id, Group: "shop", Table: "public.orders", Member: "us-1", Reference: "eu-1", State: state, Kind: align.Changed, Cause: align.CauseApply,
-		Ranges:    []align.Range{{First: []byte(`{"id":1}`), Last: []byte(`{"id":2}`), Changed: 2}},
+	f := &finding.Finding{Number: uint64(number), Member: 1, Table: 2, Confirmed: true, Divergence: finding.Divergence{
+		ID: id, Group: "shop", Table: "public.orders", Member: "us-1", Reference: "eu-1", State: state, Kind: finding.Changed, Cause: finding.CauseApply,
+		Ranges:    []finding.Range{{First: []byte(`{"id":1}`), Last: []byte(`{"id":2}`), Changed: 2}},
 		Keys:      2,
 		Positions: map[string]string{"us-1": "0/10"},
 		FirstSeen: noon, ConfirmedAt: noon, LagBudget: "10s",
-		IntroducedBy: &align.Introduced{Transaction: "0/15261D0", CommittedAt: noon},
+		IntroducedBy: &finding.Introduced{Transaction: "0/15261D0", CommittedAt: noon},
 	}}
-	if state == align.Resolved {
+	if state == finding.Resolved {
 		f.Divergence.ResolvedAt = &noon
 	}
 	return f

@@ -6,6 +6,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Watched tells, by name, which members of the group have been read before.
@@ -13,7 +15,7 @@ func (g *Group) Watched() (map[string]bool, error) {
 	watched := make(map[string]bool)
 	prefix := groupKey([]byte{kindName}, nameOfMember, g.id)
 	err := g.store.each(prefix, func(name, number []byte) error {
-		id := align.MemberID(uint16(number[2])<<8 | uint16(number[3]))
+		id := cdc.MemberID(uint16(number[2])<<8 | uint16(number[3]))
 		_, closer, err := g.store.db.Get(memberKey(nil, kindMember, g.id, id))
 		if errors.Is(err, pebble.ErrNotFound) {
 			return nil
@@ -36,7 +38,7 @@ func (g *Group) Reference() (string, error) {
 // SetReference says which member the others are held against from now on. If it was another one before, all that is
 // kept in terms of that one's log is forgotten, and open divergences are resolved: they are found anew if they persist.
 // It is durable on return.
-func (g *Group) SetReference(name string, resolve func(*align.Finding)) error {
+func (g *Group) SetReference(name string, resolve func(*finding.Finding)) error {
 	before, err := g.Reference()
 	if err != nil || before == name {
 		return err
@@ -65,7 +67,7 @@ func (g *Group) forgetKeys() error {
 	return nil
 }
 
-func (g *Group) forget(resolve func(*align.Finding)) error {
+func (g *Group) forget(resolve func(*finding.Finding)) error {
 	if err := g.forgetKeys(); err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
 )
@@ -24,7 +23,7 @@ type Seen struct {
 const seenBatch = 4 << 20
 
 // Seen returns an empty set of keys of a table on a member; which tells sets apart that are used at the same time.
-func (g *Group) Seen(m align.MemberID, t cdc.TableID, which uint8) (*Seen, error) {
+func (g *Group) Seen(m cdc.MemberID, t cdc.TableID, which uint8) (*Seen, error) {
 	s := &Seen{store: g.store, prefix: append(coverageKey(nil, kindSeen, g.id, m, t), which), batch: g.store.db.NewBatch()}
 	return s, s.batch.DeleteRange(s.prefix, after(s.prefix), nil)
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -33,7 +33,7 @@ func TestWhatReceiversWereToldOutlivesACrash(t *testing.T) {
 
 func TestNewsCountOnceTheyAreDurable(t *testing.T) {
 	reopened(t, vfs.NewMem(), func(s *store.Store, g *store.Group) {
-		must(t, g.SetFinding(finding(1, align.Open)))
+		must(t, g.SetFinding(findingOf(1, finding.Open)))
 		g.Notify()
 		if n := s.News(); n != 0 {
 			t.Errorf("%d news before the commit", n)

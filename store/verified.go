@@ -11,13 +11,13 @@ import (
 	"github.com/lockstep-cdc/lockstep/digest"
 )
 
-func (g *Group) verifiedKey(m align.MemberID, t cdc.TableID, after digest.Key) []byte {
+func (g *Group) verifiedKey(m cdc.MemberID, t cdc.TableID, after digest.Key) []byte {
 	g.key = append(coverageKey(g.key[:0], kindVerified, g.id, m, t), after...)
 	return g.key
 }
 
 // SetVerified implements [align.State]. The value is the time in nanoseconds of Unix, 0 for never, and the position.
-func (g *Group) SetVerified(m align.MemberID, t cdc.TableID, v align.Verified) error {
+func (g *Group) SetVerified(m cdc.MemberID, t cdc.TableID, v align.Verified) error {
 	nanos := int64(0)
 	if !v.At.IsZero() {
 		nanos = v.At.UnixNano()
@@ -28,16 +28,16 @@ func (g *Group) SetVerified(m align.MemberID, t cdc.TableID, v align.Verified) e
 }
 
 // DeleteVerified implements [align.State].
-func (g *Group) DeleteVerified(m align.MemberID, t cdc.TableID, after digest.Key) error {
+func (g *Group) DeleteVerified(m cdc.MemberID, t cdc.TableID, after digest.Key) error {
 	return g.delete(g.verifiedKey(m, t, after))
 }
 
 // DropVerified implements [align.State].
-func (g *Group) DropVerified(m align.MemberID, t cdc.TableID) error {
+func (g *Group) DropVerified(m cdc.MemberID, t cdc.TableID) error {
 	return g.deletePrefix(coverageKey(nil, kindVerified, g.id, m, t))
 }
 
-func (g *Group) verified(m align.MemberID, t cdc.TableID) ([]align.Verified, error) {
+func (g *Group) verified(m cdc.MemberID, t cdc.TableID) ([]align.Verified, error) {
 	var list []align.Verified
 	err := each(g.batch, coverageKey(nil, kindVerified, g.id, m, t), func(rest, value []byte) error {
 		if len(value) != 16 {

@@ -5,7 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Bounds of what an acknowledgement may say, in characters.
@@ -33,7 +33,7 @@ func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
 	}
 	id := r.PathValue("id")
 	for _, g := range s.groups {
-		d, err := g.Acknowledge(r.Context(), id, align.Acknowledgement{By: a.By, Ticket: a.Ticket, Note: a.Note, At: time.Now().UTC()})
+		d, err := g.Acknowledge(r.Context(), id, finding.Acknowledgement{By: a.By, Ticket: a.Ticket, Note: a.Note, At: time.Now().UTC()})
 		if err != nil {
 			s.fail(w, http.StatusInternalServerError, "acknowledge: %v", err)
 			return

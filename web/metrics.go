@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // collector turns the state of the groups into metrics when they are scraped. Keys, positions and ids are never labels.
@@ -147,7 +148,7 @@ func (c *collector) canary(out chan<- prometheus.Metric, gauge gaugeFunc, group 
 }
 
 // kinds are all kinds of divergence, for series that begin at zero.
-var kinds = []align.Kind{align.Stale, align.Changed, align.Missing, align.Extra}
+var kinds = []finding.Kind{finding.Stale, finding.Changed, finding.Missing, finding.Extra}
 
 type gaugeFunc func(d *prometheus.Desc, v float64, labels ...string)
 

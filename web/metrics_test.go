@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
@@ -104,10 +105,10 @@ func TestDivergencesAreCountedWithTheirIDsAsExemplars(t *testing.T) {
 		}
 	}
 	at := noon.Add(time.Hour)
-	d := &align.Divergence{ID: "01J", Group: "shop", Member: "us-1", Kind: align.Extra, State: align.Open, FirstSeen: noon, ConfirmedAt: noon.Add(3 * time.Second)}
+	d := &finding.Divergence{ID: "01J", Group: "shop", Member: "us-1", Kind: finding.Extra, State: finding.Open, FirstSeen: noon, ConfirmedAt: noon.Add(3 * time.Second)}
 	s.Observe(d)
 	over := *d
-	over.State, over.ResolvedAt = align.Resolved, &at
+	over.State, over.ResolvedAt = finding.Resolved, &at
 	s.Observe(&over)
 	after := scrapeAs(t, s, "application/openmetrics-text; version=1.0.0")
 	for _, series := range []string{

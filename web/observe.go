@@ -3,7 +3,7 @@ package web
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // history counts what divergences have come and gone since the start.
@@ -45,12 +45,12 @@ func (h *history) register(r *prometheus.Registry) {
 }
 
 // Observe takes note of a divergence that was raised or resolved, unless it was expected. It may be called from any goroutine.
-func (s *Server) Observe(d *align.Divergence) {
+func (s *Server) Observe(d *finding.Divergence) {
 	if d.Expected {
 		return
 	}
 	h, id := s.history, prometheus.Labels{"divergence": d.ID}
-	if d.State == align.Open {
+	if d.State == finding.Open {
 		h.opened.WithLabelValues(d.Group, d.Member, string(d.Kind)).(prometheus.ExemplarAdder).AddWithExemplar(1, id)
 		h.detection.WithLabelValues(d.Group).(prometheus.ExemplarObserver).ObserveWithExemplar(d.ConfirmedAt.Sub(d.FirstSeen).Seconds(), id)
 		return

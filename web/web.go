@@ -22,18 +22,19 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Group is what is served of one replication group. Its methods may be called from any goroutine.
 type Group interface {
 	Status() *align.GroupStatus
-	Divergences(yield func(*align.Divergence) bool) error
+	Divergences(yield func(*finding.Divergence) bool) error
 	// RequestScrub has rows of tables on members read again; none stands for all. Of one table the rows may be bounded.
 	RequestScrub(ctx context.Context, want align.ScrubRequest) (align.ScrubRequest, error)
 	// ScrubRequests lists them, from the moment at which they were asked for.
 	ScrubRequests() []align.ScrubRequest
 	// Acknowledge notes who has taken a divergence on and returns it; nil: the group has none of that id.
-	Acknowledge(ctx context.Context, id string, a align.Acknowledgement) (*align.Divergence, error)
+	Acknowledge(ctx context.Context, id string, a finding.Acknowledgement) (*finding.Divergence, error)
 }
 
 // Health is what is served of lockstep itself.
@@ -158,9 +159,9 @@ func (s *Server) listDivergences(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusBadRequest, "%v", err)
 		return
 	}
-	found, total := []*align.Divergence{}, 0
+	found, total := []*finding.Divergence{}, 0
 	for _, g := range s.groups {
-		err := g.Divergences(func(d *align.Divergence) bool {
+		err := g.Divergences(func(d *finding.Divergence) bool {
 			if !matches(q, d) {
 				return true
 			}
@@ -199,11 +200,11 @@ func query(r *http.Request, known ...string) (url.Values, error) {
 // checkValues refuses values that no divergence can have. An empty one is no filter.
 func checkValues(q url.Values) (limit int, err error) {
 	switch state := q.Get("state"); state {
-	case "", align.Open, align.Resolved:
+	case "", finding.Open, finding.Resolved:
 	default:
 		return 0, fmt.Errorf("state %q: want open or resolved", state)
 	}
-	if kind := align.Kind(q.Get("kind")); kind != "" && !slices.Contains(kinds, kind) {
+	if kind := finding.Kind(q.Get("kind")); kind != "" && !slices.Contains(kinds, kind) {
 		return 0, fmt.Errorf("kind %q: want one of %v", kind, kinds)
 	}
 	text := q.Get("limit")
@@ -217,13 +218,13 @@ func checkValues(q url.Values) (limit int, err error) {
 }
 
 // presentable returns d with empty lists in place of absent ones, so that scripts need not tell them apart.
-func presentable(d *align.Divergence) *align.Divergence {
+func presentable(d *finding.Divergence) *finding.Divergence {
 	if d.Ranges != nil && d.Positions != nil {
 		return d
 	}
 	shown := *d
 	if shown.Ranges == nil {
-		shown.Ranges = []align.Range{}
+		shown.Ranges = []finding.Range{}
 	}
 	if shown.Positions == nil {
 		shown.Positions = map[string]string{}
@@ -231,7 +232,7 @@ func presentable(d *align.Divergence) *align.Divergence {
 	return &shown
 }
 
-func matches(q url.Values, d *align.Divergence) bool {
+func matches(q url.Values, d *finding.Divergence) bool {
 	for name, value := range map[string]string{"state": d.State, "group": d.Group, "member": d.Member, "table": d.Table, "kind": string(d.Kind)} {
 		if want := q.Get(name); want != "" && want != value {
 			return false
@@ -243,8 +244,8 @@ func matches(q url.Values, d *align.Divergence) bool {
 func (s *Server) oneDivergence(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	for _, g := range s.groups {
-		var found *align.Divergence
-		err := g.Divergences(func(d *align.Divergence) bool {
+		var found *finding.Divergence
+		err := g.Divergences(func(d *finding.Divergence) bool {
 			if d.ID == id {
 				found = d
 			}

@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
@@ -33,7 +34,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 // watched is a group as it is at one moment.
 type watched struct {
 	status      align.GroupStatus
-	divergences []*align.Divergence
+	divergences []*finding.Divergence
 	err         error
 	asked       []string // tables and members of scrubs that were asked for
 	scrubs      []align.ScrubRequest
@@ -49,7 +50,7 @@ func (w *watched) RequestScrub(_ context.Context, r align.ScrubRequest) (align.S
 	return r, nil
 }
 
-func (w *watched) Acknowledge(_ context.Context, id string, a align.Acknowledgement) (*align.Divergence, error) {
+func (w *watched) Acknowledge(_ context.Context, id string, a finding.Acknowledgement) (*finding.Divergence, error) {
 	for _, d := range w.divergences {
 		if d.ID == id {
 			a.At = noon
@@ -64,7 +65,7 @@ func (w *watched) ScrubRequests() []align.ScrubRequest { return w.scrubs }
 
 func (w *watched) Status() *align.GroupStatus { return &w.status }
 
-func (w *watched) Divergences(yield func(*align.Divergence) bool) error {
+func (w *watched) Divergences(yield func(*finding.Divergence) bool) error {
 	for _, d := range w.divergences {
 		if !yield(d) {
 			break
@@ -91,13 +92,13 @@ func (h health) RecordExport(e evidence.ExportData) error {
 
 func (h health) LastReload() (time.Time, bool) { return noon, true }
 
-func divergence(n int, change func(*align.Divergence)) *align.Divergence {
-	d := &align.Divergence{
+func divergence(n int, change func(*finding.Divergence)) *finding.Divergence {
+	d := &finding.Divergence{
 		ID: fmt.Sprintf("01J%d", n), Group: "shop", Table: "public.orders", Member: "us-1", Reference: "eu-1",
-		State: align.Open, Kind: align.Changed, Cause: align.CauseApply,
-		Ranges:       []align.Range{{First: json.RawMessage(`{"id":500000}`), Last: json.RawMessage(`{"id":500001}`), Changed: 2}},
+		State: finding.Open, Kind: finding.Changed, Cause: finding.CauseApply,
+		Ranges:       []finding.Range{{First: json.RawMessage(`{"id":500000}`), Last: json.RawMessage(`{"id":500001}`), Changed: 2}},
 		Keys:         2,
-		IntroducedBy: &align.Introduced{Transaction: "0/15261D0", CommittedAt: noon},
+		IntroducedBy: &finding.Introduced{Transaction: "0/15261D0", CommittedAt: noon},
 		Positions:    map[string]string{"eu-1": "0/1526FF8", "us-1": "0/1527148"},
 		FirstSeen:    noon, ConfirmedAt: noon.Add(10 * time.Second), LagBudget: "10s",
 	}
@@ -120,15 +121,15 @@ func shop() *watched {
 	return &watched{
 		status: align.GroupStatus{Group: "shop", Reference: "eu-1", At: noon, Members: []align.MemberStatus{
 			{ID: 1, Name: "eu-1", Role: "reference", Position: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}, ProvenAt: noon, Server: cdc.Server{Version: "17.1"}, Tables: tables(align.InStep)},
-			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: noon, Errant: cdc.Everything(0x99), Behind: 1500 * time.Millisecond, InFlight: 4, Applied: 7, Open: map[align.Kind]int{align.Changed: 1, align.Stale: 2}, Tables: tables(align.Diverged)},
+			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: noon, Errant: cdc.Everything(0x99), Behind: 1500 * time.Millisecond, InFlight: 4, Applied: 7, Open: map[finding.Kind]int{finding.Changed: 1, finding.Stale: 2}, Tables: tables(align.Diverged)},
 		}},
-		divergences: []*align.Divergence{
+		divergences: []*finding.Divergence{
 			divergence(3, nil),
-			divergence(2, func(d *align.Divergence) {
-				d.State, d.Member, d.ResolvedAt = align.Resolved, "ap-1", &noon
+			divergence(2, func(d *finding.Divergence) {
+				d.State, d.Member, d.ResolvedAt = finding.Resolved, "ap-1", &noon
 			}),
-			divergence(1, func(d *align.Divergence) {
-				d.Kind, d.Table, d.Ranges, d.IntroducedBy = align.Stale, "public.users", nil, nil
+			divergence(1, func(d *finding.Divergence) {
+				d.Kind, d.Table, d.Ranges, d.IntroducedBy = finding.Stale, "public.users", nil, nil
 			}),
 		},
 	}
@@ -216,8 +217,8 @@ func ids(t *testing.T, body string) (list []string) {
 }
 
 func TestDivergencesAreFiltered(t *testing.T) {
-	other := &watched{status: align.GroupStatus{Group: "crm"}, divergences: []*align.Divergence{
-		divergence(9, func(d *align.Divergence) { d.Group = "crm" }),
+	other := &watched{status: align.GroupStatus{Group: "crm"}, divergences: []*finding.Divergence{
+		divergence(9, func(d *finding.Divergence) { d.Group = "crm" }),
 	}}
 	s := server(health{}, shop(), other)
 	for query, want := range map[string][]string{

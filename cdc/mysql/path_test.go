@@ -175,7 +175,7 @@ func (c *stretch) group(b *testing.B, members int) (*store.Group, *align.Ledger,
 	fatal(b, err)
 	g, err := st.Group("bench")
 	fatal(b, err)
-	names := make(map[align.MemberID]string)
+	names := make(map[cdc.MemberID]string)
 	for _, name := range []string{"eu-1", "us-1"} {
 		id, err := g.MemberID(name)
 		fatal(b, err)
@@ -191,9 +191,9 @@ func (c *stretch) group(b *testing.B, members int) (*store.Group, *align.Ledger,
 	lane := cdc.Lane{Name: cdc.GTIDLane, Title: "replication", Enabled: true, Tables: make(map[string]string)}
 	for _, e := range c.epochs {
 		lane.Tables[e.Shape.Table] = ""
-		fatal(b, l.SetEpoch(e, map[align.MemberID]string{}, "new"))
+		fatal(b, l.SetEpoch(e, map[cdc.MemberID]string{}, "new"))
 	}
-	for id := align.MemberID(1); id <= align.MemberID(members); id++ {
+	for id := cdc.MemberID(1); id <= cdc.MemberID(members); id++ {
 		fatal(b, l.Unverify(id, c.from.Clone(), cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
 		said := cdc.Progress{Applied: map[string]cdc.TxSet{cdc.GTIDLane: c.from.Shown}, Lanes: []cdc.Lane{lane}}
 		fatal(b, l.Progress(id, time.Now(), said, map[string]cdc.TxSet{}))
@@ -293,7 +293,7 @@ func (c *stretch) whole(b *testing.B, g *store.Group, l *align.Ledger, members i
 		c.read(b, func(tx *cdc.Transaction) { decoded <- tx })
 	}()
 	for tx := range decoded {
-		for id := range align.MemberID(members) {
+		for id := range cdc.MemberID(members) {
 			fatal(b, l.Apply(id+1, cdc.Event{Position: tx.End, Through: tx.ID, Transaction: tx}))
 		}
 		if g.Uncommitted() > 4<<20 {

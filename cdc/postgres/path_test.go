@@ -108,7 +108,7 @@ func (c *stretch) group(b *testing.B) (*store.Group, *align.Ledger, func()) {
 	fatal(b, err)
 	g, err := st.Group("bench")
 	fatal(b, err)
-	names := make(map[align.MemberID]string)
+	names := make(map[cdc.MemberID]string)
 	for _, name := range []string{"eu-1", "us-1"} {
 		id, err := g.MemberID(name)
 		fatal(b, err)
@@ -124,9 +124,9 @@ func (c *stretch) group(b *testing.B) (*store.Group, *align.Ledger, func()) {
 	lane := cdc.Lane{Name: "pg_1", Slot: "s", Enabled: true, Tables: make(map[string]string)}
 	for _, e := range c.epochs {
 		lane.Tables[e.Shape.Table] = ""
-		fatal(b, l.SetEpoch(e, map[align.MemberID]string{}, "new"))
+		fatal(b, l.SetEpoch(e, map[cdc.MemberID]string{}, "new"))
 	}
-	for _, id := range []align.MemberID{1, 2} {
+	for _, id := range []cdc.MemberID{1, 2} {
 		fatal(b, l.Unverify(id, at(1), cdc.Server{SystemID: fmt.Sprint(id)}, "new"))
 		said := cdc.Progress{Applied: map[string]cdc.TxSet{"pg_1": cdc.Everything(1)}, Lanes: []cdc.Lane{lane}}
 		fatal(b, l.Progress(id, time.Now(), said, map[string]cdc.TxSet{"s": cdc.Everything(1)}))
@@ -165,7 +165,7 @@ func (c *stretch) fill(b *testing.B, g *store.Group, l *align.Ledger, at align.S
 // operation is the whole capture; rows/s counts the row changes of both streams.
 func BenchmarkWholePath(b *testing.B) {
 	c := record(b)
-	run := func(b *testing.B, apply func(id align.MemberID, tx *cdc.Transaction)) int {
+	run := func(b *testing.B, apply func(id cdc.MemberID, tx *cdc.Transaction)) int {
 		rows := 0
 		streams := [][][]byte{c.author, c.replay}
 		assemblers := []*assembler{newAssembler(testHasher, c.source.list.Load), newAssembler(testHasher, c.source.list.Load)}
@@ -180,7 +180,7 @@ func BenchmarkWholePath(b *testing.B) {
 					}
 					if event.Transaction != nil {
 						rows += len(event.Transaction.Changes)
-						apply(align.MemberID(i+1), event.Transaction)
+						apply(cdc.MemberID(i+1), event.Transaction)
 					}
 					break
 				}
@@ -191,7 +191,7 @@ func BenchmarkWholePath(b *testing.B) {
 	b.Run("decode-and-digest", func(b *testing.B) {
 		rows := 0
 		for b.Loop() {
-			rows += run(b, func(align.MemberID, *cdc.Transaction) {})
+			rows += run(b, func(cdc.MemberID, *cdc.Transaction) {})
 		}
 		b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
 	})
@@ -201,7 +201,7 @@ func BenchmarkWholePath(b *testing.B) {
 			b.StopTimer()
 			g, l, closeAll := c.group(b)
 			b.StartTimer()
-			rows += run(b, func(id align.MemberID, tx *cdc.Transaction) {
+			rows += run(b, func(id cdc.MemberID, tx *cdc.Transaction) {
 				if !l.Ready(id, tx, time.Time{}) {
 					b.Fatalf("transaction %v is not ready", tx.ID)
 				}

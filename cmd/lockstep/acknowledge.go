@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 func newAcknowledgeCommand() *cobra.Command {
@@ -30,7 +30,7 @@ left out.`,
 			if api.user == "" {
 				by = cmp.Or(by, os.Getenv("USER"), os.Getenv("LOGNAME"))
 			}
-			var d align.Divergence
+			var d finding.Divergence
 			body := map[string]string{"by": by, "ticket": ticket, "note": note}
 			if err := api.send(cmd.Context(), http.MethodPost, "api/v1/divergences/"+url.PathEscape(args[0])+"/acknowledge", body, &d); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/diff"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // print shows what a comparison found. With -o json only the divergences are on stdout.
@@ -84,7 +85,7 @@ func printKeys(w io.Writer, r *diff.Report) error {
 	return err
 }
 
-func rangeText(g align.Range) string {
+func rangeText(g finding.Range) string {
 	if string(g.First) == string(g.Last) {
 		return bounds(g)
 	}
@@ -92,7 +93,7 @@ func rangeText(g align.Range) string {
 }
 
 // bounds are the first and the last key of a range, or the only one.
-func bounds(g align.Range) string {
+func bounds(g finding.Range) string {
 	if string(g.First) == string(g.Last) {
 		return string(g.First)
 	}

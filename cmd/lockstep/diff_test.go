@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/internal/load"
@@ -115,11 +115,11 @@ func (d *diffed) finds(code int, want ...string) (stderr string) {
 	}
 	var list []string
 	for line := range strings.Lines(stdout) {
-		var v align.Divergence
+		var v finding.Divergence
 		if err := json.Unmarshal([]byte(line), &v); err != nil {
 			d.t.Fatalf("%v in %q", err, line)
 		}
-		if v.Member != "us-1" || v.Reference != "eu-1" || v.State != align.Open || v.Cause != align.CauseUnknown || v.Positions["eu-1"] == "" || v.Positions["us-1"] == "" || len(v.ID) != 26 {
+		if v.Member != "us-1" || v.Reference != "eu-1" || v.State != finding.Open || v.Cause != finding.CauseUnknown || v.Positions["eu-1"] == "" || v.Positions["us-1"] == "" || len(v.ID) != 26 {
 			d.t.Errorf("divergence %+v", v)
 		}
 		for _, r := range v.Ranges {

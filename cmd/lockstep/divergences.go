@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 func newDivergencesCommand() *cobra.Command {
@@ -64,7 +64,7 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 				return err
 			}
 			for _, d := range list {
-				if d.State == align.Open {
+				if d.State == finding.Open {
 					return exit(exitDiverged, nil)
 				}
 			}
@@ -80,7 +80,7 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 	}
 	api = addAPIFlags(c)
 	output = formatFlag(c, "table", "json")
-	c.Flags().StringVar(&state, "state", align.Open, "open, resolved, or empty for both")
+	c.Flags().StringVar(&state, "state", finding.Open, "open, resolved, or empty for both")
 	c.Flags().StringVar(&group, "group", "", "of this `GROUP` only")
 	c.Flags().StringVar(&table, "table", "", "of this `TABLE` only, such as public.orders")
 	c.Flags().StringVar(&member, "member", "", "of this `MEMBER` only")
@@ -103,13 +103,13 @@ func showDivergence(cmd *cobra.Command, api *apiFlags, output *format, id string
 	} else {
 		err = describeDivergence(cmd.OutOrStdout(), list[0])
 	}
-	if err == nil && list[0].State == align.Open {
+	if err == nil && list[0].State == finding.Open {
 		err = exit(exitDiverged, nil)
 	}
 	return err
 }
 
-func describeDivergence(out io.Writer, d align.Divergence) error {
+func describeDivergence(out io.Writer, d finding.Divergence) error {
 	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	rows := [][]string{
 		{"Group", d.Group}, {"Table", d.Table}, {"Member", d.Member + ", held against " + d.Reference}, {"State", stateText(d)},
@@ -137,8 +137,8 @@ func describeDivergence(out io.Writer, d align.Divergence) error {
 	return printTable(out, []string{"ID", d.ID}, rows, nil)
 }
 
-func parseDivergences(raw []json.RawMessage) ([]align.Divergence, error) {
-	list := make([]align.Divergence, len(raw))
+func parseDivergences(raw []json.RawMessage) ([]finding.Divergence, error) {
+	list := make([]finding.Divergence, len(raw))
 	for i, r := range raw {
 		if err := json.Unmarshal(r, &list[i]); err != nil {
 			return nil, fmt.Errorf("parse divergence: %w", err)
@@ -147,7 +147,7 @@ func parseDivergences(raw []json.RawMessage) ([]align.Divergence, error) {
 	return list, nil
 }
 
-func printDivergences(cmd *cobra.Command, list []align.Divergence) error {
+func printDivergences(cmd *cobra.Command, list []finding.Divergence) error {
 	if len(list) == 0 {
 		fmt.Fprintln(cmd.OutOrStdout(), "No divergences found.")
 		return nil
@@ -167,18 +167,18 @@ func printDivergences(cmd *cobra.Command, list []align.Divergence) error {
 	return printTable(cmd.OutOrStdout(), header, rows, nil)
 }
 
-func stateText(d align.Divergence) string {
+func stateText(d finding.Divergence) string {
 	if d.Expected {
 		return d.State + " (expected)"
 	}
-	if d.Acknowledged != nil && d.State == align.Open {
+	if d.Acknowledged != nil && d.State == finding.Open {
 		return d.State + " (acknowledged)"
 	}
 	return d.State
 }
 
 // rangesText shows the first ranges of a divergence.
-func rangesText(d align.Divergence) string {
+func rangesText(d finding.Divergence) string {
 	var parts []string
 	for i, r := range d.Ranges {
 		if i == 3 {

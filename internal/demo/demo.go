@@ -18,6 +18,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/daemon"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/internal/load"
@@ -76,7 +77,7 @@ type demo struct {
 	claimed map[string]bool // ids of divergences that an injection explains
 
 	mu     sync.Mutex
-	opened map[string]align.Divergence // every divergence that was ever opened, guarded by mu
+	opened map[string]finding.Divergence // every divergence that was ever opened, guarded by mu
 }
 
 // Run carries out the demo. The error is for what kept it from being carried out; whether lockstep did well is in the
@@ -94,7 +95,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &demo{opt: o, out: newPrinter(o), claimed: make(map[string]bool), opened: make(map[string]align.Divergence)}
+	d := &demo{opt: o, out: newPrinter(o), claimed: make(map[string]bool), opened: make(map[string]finding.Divergence)}
 	d.summary = Summary{Event: "summary", Engine: o.Engine.Name, LagBudget: o.LagBudget.Seconds()}
 	began := time.Now()
 	err := d.run(ctx)
@@ -226,7 +227,7 @@ func (d *demo) caughtUp() bool {
 }
 
 // notice is called by lockstep for each divergence that opens or resolves.
-func (d *demo) notice(v align.Divergence) {
+func (d *demo) notice(v finding.Divergence) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.opened[v.ID] = v
@@ -251,10 +252,10 @@ func (d *demo) compared(context.Context) (bool, error) {
 }
 
 // open returns the divergences that are open now, as the API shows them.
-func (d *demo) open() (map[string]align.Divergence, error) {
-	open := make(map[string]align.Divergence)
-	err := d.daemon.Groups()[0].Divergences(func(v *align.Divergence) bool {
-		if v.State == align.Open {
+func (d *demo) open() (map[string]finding.Divergence, error) {
+	open := make(map[string]finding.Divergence)
+	err := d.daemon.Groups()[0].Divergences(func(v *finding.Divergence) bool {
+		if v.State == finding.Open {
 			open[v.ID] = *v
 		}
 		return true

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // inject makes one difference and waits until lockstep has said of it exactly what it should.
@@ -61,7 +61,7 @@ type answer struct {
 	exact       bool // with exactly the keys, and nothing else was
 	keys        int
 	ids         map[string]bool
-	divergences []align.Divergence
+	divergences []finding.Divergence
 	problem     string // why it is not exact
 }
 
@@ -78,7 +78,7 @@ func (a answer) after(began time.Time) time.Duration {
 }
 
 // judge holds the divergences that are new since before against what is expected.
-func (d *demo) judge(ctx context.Context, in *injection, before map[string]align.Divergence) (answer, error) {
+func (d *demo) judge(ctx context.Context, in *injection, before map[string]finding.Divergence) (answer, error) {
 	a := answer{ids: make(map[string]bool)}
 	open, err := d.open()
 	if err != nil {
@@ -117,7 +117,7 @@ func (d *demo) bare(table string) string {
 }
 
 // checkKeys says how the keys of a divergence are not the ones expected, or nothing.
-func (d *demo) checkKeys(ctx context.Context, v align.Divergence, want []string) (string, error) {
+func (d *demo) checkKeys(ctx context.Context, v finding.Divergence, want []string) (string, error) {
 	if int(v.Keys) != len(want) {
 		return fmt.Sprintf("%d keys reported, %d injected", v.Keys, len(want)), nil
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
@@ -71,7 +71,7 @@ func (d *demo) missed(ctx context.Context, member string) ([]expectation, error)
 		}
 		keys = slices.DeleteFunc(keys, func(k string) bool { return name == "accounts" && reserved[k] })
 		if len(keys) > 0 {
-			list = append(list, want(name, align.Stale, align.CauseUnknown, keys...))
+			list = append(list, want(name, finding.Stale, finding.CauseUnknown, keys...))
 		}
 	}
 	return list, nil
@@ -99,7 +99,7 @@ func (d *demo) verifySame(ctx context.Context) error {
 }
 
 // keysOf lists the keys that exist in the ranges of a divergence, on either side, by asking both servers.
-func (d *demo) keysOf(ctx context.Context, v align.Divergence) (map[string]bool, error) {
+func (d *demo) keysOf(ctx context.Context, v finding.Divergence) (map[string]bool, error) {
 	t := d.tables[d.bare(v.Table)]
 	keys := make(map[string]bool)
 	for _, member := range []string{"eu-1", v.Member} {
@@ -119,7 +119,7 @@ func (d *demo) keysOf(ctx context.Context, v align.Divergence) (map[string]bool,
 }
 
 // within spells the keys of rows that are in one of the ranges.
-func (t table) within(rows [][]string, ranges []align.Range) (inside []string, err error) {
+func (t table) within(rows [][]string, ranges []finding.Range) (inside []string, err error) {
 	all := make([][]part, len(rows))
 	for i, row := range rows {
 		if all[i], err = t.parts(row); err != nil {

@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // printer tells the story, in words or as JSON, one object a line.
@@ -88,7 +88,7 @@ func (p *printer) found(n int, in *injection, a answer, took time.Duration) {
 	}
 }
 
-func (p *printer) divergence(v align.Divergence) {
+func (p *printer) divergence(v finding.Divergence) {
 	by := ""
 	if v.IntroducedBy != nil {
 		by = ", since transaction " + v.IntroducedBy.Transaction
@@ -119,7 +119,7 @@ func (p *printer) healed(in *injection, resolved bool) {
 	p.line("   %s %s on %s", p.paint(red, "STILL OPEN"), in.name, in.member)
 }
 
-func (p *printer) falseAlarm(v align.Divergence) {
+func (p *printer) falseAlarm(v finding.Divergence) {
 	if p.json {
 		p.event("false_alarm", map[string]any{"divergence": v})
 		return

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
@@ -27,8 +27,8 @@ type injection struct {
 // expectation is one table's part of an injection.
 type expectation struct {
 	table string // without its schema
-	kind  align.Kind
-	cause align.Cause
+	kind  finding.Kind
+	cause finding.Cause
 	keys  []string
 }
 
@@ -42,7 +42,7 @@ func accounts(from, to int) []string {
 	return keys
 }
 
-func want(table string, kind align.Kind, cause align.Cause, keys ...string) expectation {
+func want(table string, kind finding.Kind, cause finding.Cause, keys ...string) expectation {
 	return expectation{table, kind, cause, keys}
 }
 
@@ -53,25 +53,25 @@ func (d *demo) story() []*injection {
 		d.tampered(r),
 		{
 			name: "deleted row", member: "us-2", about: fmt.Sprintf("DELETE of account %d on us-2 itself", r+10),
-			want:   []expectation{want("accounts", align.Missing, align.CauseErrant, account(r+10))},
+			want:   []expectation{want("accounts", finding.Missing, finding.CauseErrant, account(r+10))},
 			inject: d.local("us-2", fmt.Sprintf("DELETE FROM accounts WHERE id = %d", r+10)),
 		},
 		{
 			name: "extra row", member: "us-1", about: fmt.Sprintf("INSERT of account %d on us-1 itself", load.ReservedTo+500),
-			want:   []expectation{want("accounts", align.Extra, align.CauseErrant, account(load.ReservedTo+500))},
+			want:   []expectation{want("accounts", finding.Extra, finding.CauseErrant, account(load.ReservedTo+500))},
 			inject: d.local("us-1", fmt.Sprintf("INSERT INTO accounts (id, owner, balance) VALUES (%d, 'nobody', 1)", load.ReservedTo+500)),
 		},
 		{
 			name: "burst", member: "us-2", about: fmt.Sprintf("UPDATE of accounts %d to %d on us-2 itself", r+100, r+199),
-			want:   []expectation{want("accounts", align.Changed, align.CauseErrant, accounts(r+100, r+199)...)},
+			want:   []expectation{want("accounts", finding.Changed, finding.CauseErrant, accounts(r+100, r+199)...)},
 			inject: d.local("us-2", fmt.Sprintf("UPDATE accounts SET balance = 0 WHERE id BETWEEN %d AND %d", r+100, r+199)),
 		},
 		{
 			name: "errant transaction", member: "us-1", about: "one transaction over two tables, committed on us-1",
 			want: []expectation{
-				want("accounts", align.Changed, align.CauseErrant, account(r+300)),
-				want("accounts", align.Missing, align.CauseErrant, account(r+301)),
-				want("stock", align.Extra, align.CauseErrant, `{"item":1,"warehouse":"zz"}`),
+				want("accounts", finding.Changed, finding.CauseErrant, account(r+300)),
+				want("accounts", finding.Missing, finding.CauseErrant, account(r+301)),
+				want("stock", finding.Extra, finding.CauseErrant, `{"item":1,"warehouse":"zz"}`),
 			},
 			inject: d.local("us-1",
 				fmt.Sprintf("UPDATE accounts SET owner = 'somebody else' WHERE id = %d", r+300),
@@ -101,7 +101,7 @@ func (d *demo) commit(ctx context.Context, member string, statements ...string) 
 func (d *demo) tampered(id int) *injection {
 	return &injection{
 		name: "changed row", member: "us-1", about: fmt.Sprintf(d.stage.dialect().tampering, id),
-		want: []expectation{want("accounts", align.Changed, align.CauseApply, account(id))},
+		want: []expectation{want("accounts", finding.Changed, finding.CauseApply, account(id))},
 		inject: func(ctx context.Context) error {
 			return d.alone(func() error { return d.stage.tamper(ctx, "us-1", id) })
 		},
@@ -118,7 +118,7 @@ func (d *demo) tampered(id int) *injection {
 func (d *demo) skipped(from, to int) *injection {
 	return &injection{
 		name: "skipped transaction", member: "us-1", about: fmt.Sprintf(d.stage.dialect().skipping, from, to),
-		want: []expectation{want("accounts", align.Changed, align.CauseSkipped, accounts(from, to)...)},
+		want: []expectation{want("accounts", finding.Changed, finding.CauseSkipped, accounts(from, to)...)},
 		inject: func(ctx context.Context) error {
 			return d.alone(func() error {
 				return d.stage.Skip(ctx, "us-1", fmt.Sprintf("UPDATE accounts SET balance = 555 WHERE id BETWEEN %d AND %d", from, to))

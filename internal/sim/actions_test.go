@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // action is something that can happen. do returns false if it cannot happen now.
@@ -602,7 +603,7 @@ func acknowledge(w *world, _ *rand.Rand) bool {
 		return false
 	}
 	for id := range w.oracle.open {
-		_, _ = w.group.Acknowledge(w.ctx, id, align.Acknowledgement{By: "sre", At: time.Now()})
+		_, _ = w.group.Acknowledge(w.ctx, id, finding.Acknowledgement{By: "sre", At: time.Now()})
 		return true
 	}
 	return false

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // The bounds within which lockstep must know. A verdict may be as old as half a second, a question takes a quarter.
@@ -35,7 +36,7 @@ type tableAt struct{ member, table string }
 
 // difference is a row that a member has otherwise than it must.
 type difference struct {
-	kind  align.Kind
+	kind  finding.Kind
 	since time.Time
 }
 
@@ -60,25 +61,25 @@ type oracle struct {
 	mu      sync.Mutex
 	notices []noticed // guarded by mu
 	deaf    bool      // lockstep was killed; guarded by mu
-	open    map[string]align.Divergence
+	open    map[string]finding.Divergence
 	born    time.Time // when lockstep was started
 }
 
 type noticed struct {
 	at time.Time
-	d  align.Divergence
+	d  finding.Divergence
 }
 
 func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), open: make(map[string]align.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
 // notice is told of each divergence that opens or resolves, once it is durable.
-func (o *oracle) notice(d align.Divergence) {
+func (o *oracle) notice(d finding.Divergence) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.deaf {
@@ -161,14 +162,14 @@ func (o *oracle) compare(now time.Time, member, table string, differ map[int]cdc
 	}
 }
 
-func kindOf(x cdctest.Difference) align.Kind {
+func kindOf(x cdctest.Difference) finding.Kind {
 	switch {
 	case x.Actual == nil:
-		return align.Missing
+		return finding.Missing
 	case x.Expected == nil:
-		return align.Extra
+		return finding.Extra
 	}
-	return align.Changed
+	return finding.Changed
 }
 
 // bound is within what time a difference of a row must be known; 0: there is no bound.
@@ -280,30 +281,30 @@ func (o *oracle) hear(n noticed) {
 	d := n.d
 	o.w.trace.say(d.Member, d.State, fmt.Sprintf("%s %s %s by %v: %s %s", d.Table, d.Kind, d.Cause, introduced(d), spans(d), d.Detail))
 	was, known := o.open[d.ID]
-	if d.State == align.Open {
+	if d.State == finding.Open {
 		if known {
 			return
 		}
 		o.open[d.ID] = d
-		if d.Kind != align.Stale {
+		if d.Kind != finding.Stale {
 			o.accuse(n)
 		}
 		return
 	}
 	delete(o.open, d.ID)
-	if known && d.Kind != align.Stale {
+	if known && d.Kind != finding.Stale {
 		o.resolve(n, was)
 	}
 }
 
-func introduced(d align.Divergence) string {
+func introduced(d finding.Divergence) string {
 	if d.IntroducedBy == nil {
 		return "nobody"
 	}
 	return d.IntroducedBy.Transaction
 }
 
-func spans(d align.Divergence) string {
+func spans(d finding.Divergence) string {
 	text := ""
 	for _, r := range d.Ranges {
 		text += fmt.Sprintf(" %s..%s", r.First, r.Last)
@@ -324,7 +325,7 @@ func (o *oracle) accuse(n noticed) {
 }
 
 // keysOf lists the keys of rows on either side in the ranges of a divergence.
-func (o *oracle) keysOf(d align.Divergence, member *cdctest.Server) []int {
+func (o *oracle) keysOf(d finding.Divergence, member *cdctest.Server) []int {
 	keys := map[int]bool{}
 	for _, r := range d.Ranges {
 		first, last := number(r.First), number(r.Last)
@@ -371,7 +372,7 @@ func (o *oracle) differed(at rowAt, now time.Time) bool {
 }
 
 // resolve checks that no row of a divergence that is over differs still, all the time since it was told of.
-func (o *oracle) resolve(n noticed, was align.Divergence) {
+func (o *oracle) resolve(n noticed, was finding.Divergence) {
 	for _, key := range o.keysOf(was, o.w.server(was.Member)) {
 		at := rowAt{was.Member, was.Table, key}
 		d, differs := o.differ[at]
@@ -425,8 +426,8 @@ func (o *oracle) atEnd() {
 			want[fmt.Sprintf("%s %s %d %s", at.member, at.table, at.key, d.kind)] = true
 		}
 	}
-	err := w.group.Divergences(func(d *align.Divergence) bool {
-		if _, known := o.knownAt[tableAt{d.Member, d.Table}]; !known || d.State != align.Open {
+	err := w.group.Divergences(func(d *finding.Divergence) bool {
+		if _, known := o.knownAt[tableAt{d.Member, d.Table}]; !known || d.State != finding.Open {
 			return true // what is open of a table in doubt stays so
 		}
 		for _, r := range d.Ranges {
@@ -450,7 +451,7 @@ func (o *oracle) atEnd() {
 	}
 }
 
-func (o *oracle) exists(d *align.Divergence, key int) bool {
+func (o *oracle) exists(d *finding.Divergence, key int) bool {
 	return o.w.ref().Row(d.Table, key) != nil || o.w.server(d.Member).Row(d.Table, key) != nil
 }
 

@@ -1,7 +1,8 @@
-package align
+// Package finding is what is said of rows that differ: a finding is suspected, then confirmed, when it is a divergence that
+// people are told of, and in the end resolved. It names keys as ranges. No I/O, no clock, no goroutines.
+package finding
 
 import (
-	"encoding/json"
 	"time"
 )
 
@@ -71,16 +72,6 @@ type Acknowledgement struct {
 	Ticket string    `json:"ticket,omitempty"`
 	Note   string    `json:"note,omitempty"`
 	At     time.Time `json:"at"`
-}
-
-// Range is a run of neighbouring keys that all differ: no key that is in step lies between First and Last, which are
-// inclusive and exist on at least one side.
-type Range struct {
-	First   json.RawMessage `json:"first_key"` // {"id":500000}
-	Last    json.RawMessage `json:"last_key"`
-	Changed int64           `json:"changed"`
-	Missing int64           `json:"missing"`
-	Extra   int64           `json:"extra"`
 }
 
 // Introduced names the transaction that brought a difference about.
