@@ -44,6 +44,9 @@ func (l *Ledger) Apply(id cdc.MemberID, e cdc.Event) error {
 	if tx.End <= m.record.Position.LSN {
 		return nil
 	}
+	if m == l.ref {
+		tx = authored(tx)
+	}
 	effects, err := l.applyRows(m, tx)
 	if err != nil {
 		return fmt.Errorf("apply transaction %v of %s: %w", tx.ID, m.name, err)
@@ -58,6 +61,17 @@ func (l *Ledger) Apply(id cdc.MemberID, e cdc.Event) error {
 		return fmt.Errorf("apply transaction %v of %s: %w", tx.ID, m.name, err)
 	}
 	return nil
+}
+
+// authored names a transaction of the reference as its subscribers do: by the end that it has in the reference's log, also
+// where the reference is a subscriber itself and has replayed it. A GTID is the same in every log.
+func authored(tx *cdc.Transaction) *cdc.Transaction {
+	if tx.Lane == "" || tx.Lane == cdc.GTIDLane {
+		return tx
+	}
+	own := *tx
+	own.Lane, own.ID = "", cdc.TxID{Seq: uint64(tx.End)}
+	return &own
 }
 
 // applyRows brings the member's rows and range digests up to the transaction and returns what it did to each row in
