@@ -21,6 +21,21 @@ type Space struct {
 // become durable together or not at all; the ledger never commits. An error of a State is final: the ledger's memory and
 // what is kept may differ after it, so the ledger must be loaded anew.
 type State interface {
+	ImageState
+	LinkState
+	FindingState
+
+	SetMember(m cdc.MemberID, r *MemberRecord) error
+	SetTable(r *TableRecord) error
+	// DropMember forgets all that is kept of a member, but findings and its part of table records.
+	DropMember(m cdc.MemberID) error
+	// DropTable forgets all that is kept of a table, on all members that the group has ever had, but findings.
+	DropTable(t cdc.TableID) error
+}
+
+// ImageState is what is kept of single members: rows, the digests of their ranges, changes that wait for a scan, and which
+// keys were verified when.
+type ImageState interface {
 	// Row returns the stored form of a row, or nil. The slice is valid until the next call.
 	Row(at Space, key digest.Key) ([]byte, error)
 	SetRow(at Space, key digest.Key, row []byte) error
@@ -44,6 +59,14 @@ type State interface {
 	AppendPending(at Space, p *Pending) error
 	TakePending(at Space, limit int, yield func(*Pending) error) (more bool, err error)
 
+	// SetVerified keeps a span of verified keys, by its After.
+	SetVerified(m cdc.MemberID, t cdc.TableID, v Verified) error
+	DeleteVerified(m cdc.MemberID, t cdc.TableID, after digest.Key) error
+	DropVerified(m cdc.MemberID, t cdc.TableID) error
+}
+
+// LinkState is what is kept between the reference and its members: what is in flight, and what is known to differ.
+type LinkState interface {
 	// SetInFlight keeps a transaction and notes in f.Parts how, for DeleteInFlight.
 	SetInFlight(f *InFlight) error
 	DeleteInFlight(f *InFlight) error
@@ -53,18 +76,10 @@ type State interface {
 	SetDivergentKey(m cdc.MemberID, t cdc.TableID, key digest.Key, d *DivergentKey) error
 	DeleteDivergentKey(m cdc.MemberID, t cdc.TableID, key digest.Key) error
 	DivergentKeys(m cdc.MemberID, t cdc.TableID, from, to digest.Key, yield func(digest.Key, *DivergentKey) (bool, error)) error
+}
 
-	// SetVerified keeps a span of verified keys, by its After.
-	SetVerified(m cdc.MemberID, t cdc.TableID, v Verified) error
-	DeleteVerified(m cdc.MemberID, t cdc.TableID, after digest.Key) error
-	DropVerified(m cdc.MemberID, t cdc.TableID) error
-
-	SetMember(m cdc.MemberID, r *MemberRecord) error
-	SetTable(r *TableRecord) error
-	// DropMember forgets all that is kept of a member, but findings and its part of table records.
-	DropMember(m cdc.MemberID) error
-	// DropTable forgets all that is kept of a table, on all members that the group has ever had, but findings.
-	DropTable(t cdc.TableID) error
+// FindingState is what is kept of findings.
+type FindingState interface {
 	SetFinding(f *finding.Finding) error
 	DeleteFinding(number uint64) error
 	// Notify says that with the next commit there is something new to tell receivers.
