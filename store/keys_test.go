@@ -100,6 +100,10 @@ func TestADropLeavesNoKeyInItsScopeAndTakesNoneOutsideIt(t *testing.T) {
 			func(kind byte, _ cdc.MemberID, table cdc.TableID, _ uint32) bool {
 				return bytes.IndexByte([]byte("TBDZYRSQ"), kind) >= 0 && table == 2
 			}},
+		{"member", func(g *store.Group) error { return g.DropMember(1) },
+			func(kind byte, m cdc.MemberID, _ cdc.TableID, _ uint32) bool {
+				return bytes.IndexByte([]byte("MDZYRSQ"), kind) >= 0 && m == 1
+			}},
 		{"verified", func(g *store.Group) error { return g.DropVerified(1, 2) },
 			func(kind byte, m cdc.MemberID, table cdc.TableID, _ uint32) bool {
 				return kind == 'Z' && m == 1 && table == 2
