@@ -135,6 +135,9 @@ type Position struct {
 	// Resume, if set, is what to ask the server to go on after, in place of Shown: transactions that were prepared and
 	// not ended yet are to be read again. What is in Shown is not yielded twice.
 	Resume *TxSet `json:"resume,omitempty"`
+	// Mark is what the source notes of its log there, in its own words, to tell later whether the log is still the same
+	// one. A position without it is good too; less can be told by it.
+	Mark string `json:"mark,omitempty"`
 }
 
 // Clone returns a position that shares nothing with p.
@@ -164,6 +167,9 @@ func (p *Position) Pass(e Event) {
 	p.Shown.Add(e.Through)
 	p.Last.replaceDomain(e.Through)
 	p.Resume = e.Resume
+	if e.Mark != "" {
+		p.Mark = e.Mark
+	}
 }
 
 // Event is what a source's stream yields: a transaction, or with a nil Transaction only progress of the position.
@@ -174,6 +180,7 @@ type Event struct {
 	// On PostgreSQL it is Position.
 	Through     TxID
 	Resume      *TxSet // see Position
+	Mark        string // see Position; empty: the one before still holds
 	Transaction *Transaction
 }
 
@@ -257,7 +264,8 @@ type Source interface {
 	Stream(ctx context.Context, from Position, yield func(Event) error) error
 	// SetEpoch says how rows of a table are decoded from the next transaction on. t is this member's definition.
 	SetEpoch(t Table, e Epoch)
-	// Durable says that everything at or before p is safe on our side, so that the server may forget it.
+	// Durable says that everything at or before p is safe on our side, so that the server may forget it. What the stream
+	// has not yielded since Prepare was last called with a zero position is of another history, and does not count.
 	Durable(p LSN)
 	// Execute runs a statement that writes. It is for canaries, which are all that lockstep ever writes.
 	Execute(ctx context.Context, statement string) error

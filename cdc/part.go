@@ -47,7 +47,9 @@ type Reader interface {
 	// Tables reads the definitions of the tables that match, by name. A table that is not fit to be watched is
 	// listed with its Problem; an error is for a member that did not answer.
 	Tables(ctx context.Context, match func(name string) bool) ([]Table, error)
-	// Progress asks how far the member has replayed.
+	// Progress asks how far the member has replayed. A *GapError says that the member's log, or what a lane has replayed,
+	// ends before what it has shown already: it was put back to an older state. A Source says so until Prepare is
+	// called with a zero position, a Reader whose log is not read once.
 	Progress(ctx context.Context) (Progress, error)
 	// Read reads part of a table in a view of its own, which it holds no longer than that takes. Rows come in the
 	// server's order of the key, but those of Part.Keys and of whole tables that are Unordered in any. The row's slices

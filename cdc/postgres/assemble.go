@@ -27,6 +27,8 @@ type assembler struct {
 	changes []cdc.Change // reused
 	touched []cdc.Touched
 	arena   arena
+
+	last mark // the transaction that was last committed
 }
 
 func newAssembler(h *digest.Hasher, current func() *watchlist) *assembler {
@@ -51,8 +53,6 @@ func (a *assembler) feed(wal []byte) (event cdc.Event, committed bool, err error
 		return event, false, nil
 	case kindType:
 		a.learn(m.dataType)
-		return event, false, nil
-	case kindMessage:
 		return event, false, nil
 	}
 	if !a.open {
@@ -113,6 +113,9 @@ func (a *assembler) row(kind byte, m *rowMessage) error {
 	}
 	if m.OldKind != 0 && len(m.Old) != len(r.Columns) || kind != kindDelete && len(m.New) != len(r.Columns) {
 		return fmt.Errorf("pgoutput: %s has %d columns, a row of it another number", r.qualified(), len(r.Columns))
+	}
+	if m.OldKind != 0 && (m.OldKind == tupleOld) != (r.ReplicaIdentity == 'f') {
+		return contradiction("an old row of %s is sent as %q, its replica identity is %q", r.qualified(), m.OldKind, r.ReplicaIdentity)
 	}
 	b := r.bind(a.list, a.types, a.hasher)
 	switch {
@@ -178,9 +181,12 @@ func (a *assembler) truncate(ids []uint32) error {
 // far the lane has come.
 func (a *assembler) commit(m commitMessage) (cdc.Event, error) {
 	if m.CommitLSN != a.begin.FinalLSN {
-		return cdc.Event{}, fmt.Errorf("pgoutput: a transaction begun for %v was committed at %v", a.begin.FinalLSN, m.CommitLSN)
+		return cdc.Event{}, contradiction("a transaction that began to commit at %v did at %v", a.begin.FinalLSN, m.CommitLSN)
 	}
-	a.open = false
+	if !m.CommitTime.Equal(a.begin.CommitTime) {
+		return cdc.Event{}, contradiction("a transaction was committed at %v and at %v", a.begin.CommitTime, m.CommitTime)
+	}
+	a.open, a.last = false, markOf(a.begin, m)
 	event := cdc.Event{Position: m.TransactionEndLSN}
 	if len(a.changes) == 0 && len(a.touched) == 0 && a.lane == "" {
 		return event, nil

@@ -36,13 +36,15 @@ func (s *Source) Server(ctx context.Context) (cdc.Server, error) {
 	}
 	standby := string(recovery[0][0]) == "t"
 	s.standby.Store(standby)
-	return cdc.Server{
+	server := cdc.Server{
 		Standby:  standby,
 		SystemID: is.SystemID,
 		Timeline: is.Timeline,
 		Database: is.DBName,
 		Version:  conn.PgConn().ParameterStatus("server_version"),
-	}, nil
+	}
+	s.identity.Store(&server)
+	return server, nil
 }
 
 // attribute is a column of one relation of a table.

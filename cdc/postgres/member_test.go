@@ -83,6 +83,7 @@ type member struct {
 	shapes map[string]digest.Shape // by table and epoch
 
 	from     cdc.LSN
+	began    cdc.Position // of the events
 	mu       sync.Mutex
 	events   []cdc.Event
 	news     chan struct{}
@@ -197,20 +198,28 @@ func prepare(ctx context.Context, s preparer, from cdc.LSN) (cdc.LSN, error) {
 // start prepares from zero and streams.
 func (m *member) start() cdc.LSN {
 	m.t.Helper()
-	from, err := prepare(m.t.Context(), m, 0)
+	from, err := m.Prepare(m.t.Context(), cdc.Position{})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.stream(from)
-	return from
+	m.open(from)
+	return from.LSN
 }
 
-func (m *member) stream(from cdc.LSN) {
+func (m *member) stream(from cdc.LSN) { m.open(at(from)) }
+
+// open begins a stream behind from.
+func (m *member) open(from cdc.Position) {
 	ctx, cancel := context.WithCancel(m.t.Context())
-	m.stop, m.ended, m.from = cancel, make(chan struct{}), from
+	m.stop, m.ended, m.from = cancel, make(chan struct{}), from.LSN
+	m.mu.Lock()
+	if len(m.events) == 0 {
+		m.began = from
+	}
+	m.mu.Unlock()
 	go func() {
 		defer close(m.ended)
-		m.streamed = m.Stream(ctx, at(from), func(e cdc.Event) error {
+		m.streamed = m.Stream(ctx, from, func(e cdc.Event) error {
 			m.mu.Lock()
 			m.events = append(m.events, e)
 			m.mu.Unlock()

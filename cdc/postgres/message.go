@@ -18,7 +18,6 @@ const (
 	kindUpdate   = 'U'
 	kindDelete   = 'D'
 	kindTruncate = 'T'
-	kindMessage  = 'M' // pg_logical_emit_message; not asked for and passed over
 )
 
 // The kinds of a field of TupleData.
@@ -57,6 +56,7 @@ type beginMessage struct {
 type commitMessage struct {
 	CommitLSN         cdc.LSN // start of the commit record
 	TransactionEndLSN cdc.LSN
+	CommitTime        time.Time
 }
 
 type originMessage struct {

@@ -112,7 +112,7 @@ func (s *Source) openView(ctx context.Context, conn *pgx.Conn) (cdc.View, error)
 	}
 }
 
-func (v *mvcc) showsAll(list []pendingXID) bool {
+func (v *mvcc) showsAll(list []uint64) bool {
 	for _, p := range list {
 		if !v.shows(p) {
 			return false

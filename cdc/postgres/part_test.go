@@ -24,6 +24,13 @@ func TestRead(t *testing.T) {
 			"parts agree with the stream while rows change and move": partsUnderLoad,
 			"table that was truncated since is refused":              truncatedPart,
 		})
+		o := dbtest.Options{Conf: publisherConf}
+		if s.publisher.Install.CanSetEpoch() {
+			o.XIDEpoch = 1
+		}
+		alone(t, s, o, map[string]func(*testing.T, servers){
+			"last transaction of all is shown and not visible yet": lastIsVisible,
+		})
 	})
 }
 
@@ -129,8 +136,24 @@ func shownIsVisible(t *testing.T, s servers) {
 	m.start()
 	release := m.hang("INSERT INTO a VALUES (1)")
 	m.exec("INSERT INTO a VALUES (2)")
-	if got := m.script(m.caughtUp()); len(got) != 2 {
-		t.Fatalf("decoded %v, want both", got)
+	m.waitsForVisible(release, 2)
+}
+
+// lastIsVisible has no transaction after the one that waits, so that snapshots do not tell that it is in progress; and
+// numbers of transactions that have wrapped around, where that can be had.
+func lastIsVisible(t *testing.T, s servers) {
+	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY)"))
+	m.streaming()
+	m.exec("INSERT INTO a VALUES (0)")
+	m.waitsForVisible(m.hang("INSERT INTO a VALUES (1)"), 2)
+}
+
+// waitsForVisible reads a part of public.a, which must show so many rows, of which one is not visible before release.
+func (m *member) waitsForVisible(release func(), want int) {
+	t := m.t
+	t.Helper()
+	if got := m.script(m.caughtUp()); len(got) != want {
+		t.Fatalf("decoded %v, want %d", got, want)
 	}
 	m.visible = 300 * time.Millisecond
 	table, epoch := m.table("public.a")
@@ -141,8 +164,8 @@ func shownIsVisible(t *testing.T, s servers) {
 	m.visible = time.Minute
 	go release() // while the part waits
 	rows, view := m.part("public.a", cdc.Part{})
-	if len(rows) != 2 || view.Settled < view.Cut {
-		t.Errorf("%d rows in view %+v, want 2", len(rows), view)
+	if len(rows) != want || view.Settled < view.Cut {
+		t.Errorf("%d rows in view %+v, want %d", len(rows), view, want)
 	}
 }
 
@@ -267,17 +290,26 @@ func truncatedPart(t *testing.T, s servers) {
 }
 
 func TestNumbersOfTransactionsGetTheirEpoch(t *testing.T) {
+	const epoch = 1 << 32
 	v, err := parseMVCC("8589934600:8589934610:8589934600,8589934605")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		xid   uint32
+		wide  uint64
 		shows bool
-	}{{7, true}, {8, false}, {9, true}, {13, false}, {17, true}, {4294967290, true}} {
-		if got := v.shows(pendingXID{uint64(c.xid), true}); got != c.shows {
-			t.Errorf("transaction %d is visible: %v, want %v", c.xid, got, c.shows)
+	}{
+		{7, 2*epoch + 7, true}, {8, 2*epoch + 8, false}, {9, 2*epoch + 9, true}, {13, 2*epoch + 13, false}, {17, 2*epoch + 17, true},
+		{18, 2*epoch + 18, false}, {1000, 2*epoch + 1000, false}, // committed in the log and not ended yet: it waits for a standby
+		{epoch - 6, 2*epoch - 6, true},
+	} {
+		if wide := widen(c.xid, v.xmax); wide != c.wide || v.shows(wide) != c.shows {
+			t.Errorf("transaction %d is %d, visible: %v; want %d, %v", c.xid, wide, v.shows(wide), c.wide, c.shows)
 		}
+	}
+	if wide := widen(3, epoch-5); wide != epoch+3 {
+		t.Errorf("the third transaction of the next epoch is %d", wide)
 	}
 	for _, text := range []string{"", "1:2", "x:2:", "1:2:3,y"} {
 		if _, err := parseMVCC(text); err == nil {

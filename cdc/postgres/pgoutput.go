@@ -21,9 +21,10 @@ func (m *message) decode(b []byte) error {
 	case kindBegin:
 		m.begin = beginMessage{FinalLSN: r.lsn(), CommitTime: r.time(), XID: r.uint32()}
 	case kindCommit:
-		r.byte() // flags, unused
-		m.commit = commitMessage{CommitLSN: r.lsn(), TransactionEndLSN: r.lsn()}
-		r.time()
+		if flags := r.byte(); flags != 0 {
+			r.wonder("flags", flags)
+		}
+		m.commit = commitMessage{CommitLSN: r.lsn(), TransactionEndLSN: r.lsn(), CommitTime: r.time()}
 	case kindOrigin:
 		m.origin = originMessage{CommitLSN: r.lsn(), Name: r.cstring()}
 	case kindRelation:
@@ -34,8 +35,6 @@ func (m *message) decode(b []byte) error {
 		r.row(m.kind, &m.row)
 	case kindTruncate:
 		r.truncate(&m.truncate)
-	case kindMessage:
-		return nil
 	default:
 		return fmt.Errorf("pgoutput: message of unknown type %q (0x%02x)", m.kind, m.kind)
 	}
@@ -174,7 +173,9 @@ func (r *reader) wonder(what string, found byte) {
 func (r *reader) truncate(m *truncateMessage) {
 	m.RelationIDs = m.RelationIDs[:0]
 	n := r.uint32()
-	r.byte() // CASCADE, RESTART IDENTITY: the relations that CASCADE reached are listed
+	if options := r.byte(); options > 3 { // CASCADE, RESTART IDENTITY: the relations that CASCADE reached are listed
+		r.wonder("options", options)
+	}
 	for ; n > 0 && !r.short; n-- {
 		m.RelationIDs = append(m.RelationIDs, r.uint32())
 	}

@@ -71,8 +71,13 @@ type receiver struct {
 	events    chan cdc.Event
 	asked     chan struct{}  // told when the server wants a status update
 	position  *atomic.Uint64 // how far events were put in; read by the acknowledger
-	from      cdc.LSN
-	shown     *shown // of the source
+	before    overlap
+	proven    *atomic.Bool // before is over; read by the acknowledger
+	passed    cdc.LSN      // how far events were put in
+	ended     cdc.LSN      // the end of the last transaction; 0: none yet
+	heard     cdc.LSN      // what the last keepalive said; 0: none since the last transaction began
+	mark      string       // of the last transaction
+	shown     *shown       // of the source
 }
 
 func (r *receiver) run(ctx context.Context) error {
@@ -121,28 +126,42 @@ func (r *receiver) copyData(ctx context.Context, data []byte) error {
 		if err != nil {
 			return err
 		}
-		return r.wal(ctx, x.WALData)
+		return r.wal(ctx, x)
 	case pglogrepl.PrimaryKeepaliveMessageByteID:
 		k, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
 		if err != nil {
 			return err
 		}
-		r.keepalive(cdc.LSN(k.ServerWALEnd), k.ReplyRequested)
-		return nil
+		return r.keepalive(cdc.LSN(k.ServerWALEnd), k.ReplyRequested)
 	}
 	return fmt.Errorf("message of unknown type 0x%02x in the stream", data[0])
 }
 
-func (r *receiver) wal(ctx context.Context, data []byte) error {
-	event, committed, err := r.assembler.feed(data)
-	if err != nil || !committed || event.Position <= r.from {
+func (r *receiver) wal(ctx context.Context, x pglogrepl.XLogData) error {
+	event, committed, err := r.assembler.feed(x.WALData)
+	if err == nil {
+		err = r.placed(cdc.LSN(x.WALStart), cdc.LSN(x.ServerWALEnd))
+	}
+	if err != nil || !committed {
 		return err
 	}
+	m := r.assembler.last
+	if err := r.inOrder(m); err != nil {
+		return err
+	}
+	if m.end <= r.before.from {
+		return r.before.repeated(m)
+	}
+	if err := r.goesOn(); err != nil {
+		return err
+	}
+	r.mark = m.String()
 	if event.Transaction == nil {
 		r.advance(event.Position)
 		return nil
 	}
-	r.shown.add(r.assembler.begin.XID, event.Position)
+	event.Mark = r.mark
+	r.shown.add(m.xid, event.Position)
 	select {
 	case r.events <- event:
 		r.moved(event.Position)
@@ -152,11 +171,27 @@ func (r *receiver) wal(ctx context.Context, data []byte) error {
 	}
 }
 
+// goesOn says that the stream has come to where it was left. Only now may it be acknowledged that far: the server would not
+// send again what shows that it is another log.
+func (r *receiver) goesOn() error {
+	if err := r.before.passed(); err != nil {
+		return err
+	}
+	r.proven.Store(true)
+	return nil
+}
+
 // keepalive takes the server's word for how far it has read its log. Inside a transaction that says nothing of what we
-// have been sent.
-func (r *receiver) keepalive(end cdc.LSN, replyRequested bool) {
+// have been sent. Nothing else in the message says the same, so that a position counts once the next one has borne it out.
+func (r *receiver) keepalive(end cdc.LSN, replyRequested bool) error {
 	if !r.assembler.inTransaction() {
-		r.advance(end)
+		if p := min(end, r.heard); p >= r.before.from {
+			if err := r.goesOn(); err != nil {
+				return err
+			}
+			r.advance(p)
+		}
+		r.heard = end
 	}
 	if replyRequested {
 		select {
@@ -164,6 +199,7 @@ func (r *receiver) keepalive(end cdc.LSN, replyRequested bool) {
 		default: // already told
 		}
 	}
+	return nil
 }
 
 // advance yields a position without a transaction. If the receiver is behind, the position of a later event will do.
@@ -172,20 +208,25 @@ func (r *receiver) advance(p cdc.LSN) {
 		return
 	}
 	select {
-	case r.events <- cdc.Event{Position: p}:
+	case r.events <- cdc.Event{Position: p, Mark: r.mark}:
 		r.moved(p)
 	default:
 	}
 }
 
 // moved notes a position. Transactions arrive in the order of their ends, so it never goes back.
-func (r *receiver) moved(p cdc.LSN) { r.position.Store(max(uint64(p), r.position.Load())) }
+func (r *receiver) moved(p cdc.LSN) {
+	r.passed = max(p, r.passed)
+	r.position.Store(max(uint64(p), r.position.Load()))
+}
 
 // acknowledger tells the server what it may forget. It alone writes to the connection.
 type acknowledger struct {
 	conn     *pgconn.PgConn
-	durable  *atomic.Uint64 // of the source
+	history  *history       // of the source
 	position *atomic.Uint64 // of the receiver
+	proven   *atomic.Bool   // of the receiver
+	start    cdc.LSN        // what the server was told to forget before
 	barrier  *atomic.Uint64 // of the source: somebody waits for the stream to get there
 	asked    <-chan struct{}
 	patience
@@ -210,15 +251,29 @@ func (a *acknowledger) run(ctx context.Context) error {
 		case <-tick.C:
 			// An idle server tells its position only when asked.
 			question = a.position.Load() < a.barrier.Load()
-			if !question && a.durable.Load() == told {
+			if !question && a.durable() == told {
 				continue
 			}
 		}
 		var err error
-		if told, err = a.tell(question, a.silence); err != nil {
-			return fmt.Errorf("send status: %w", err)
+		for range map[bool]int{false: 1, true: answers}[question] {
+			if told, err = a.tell(question, a.silence); err != nil {
+				return fmt.Errorf("send status: %w", err)
+			}
 		}
 	}
+}
+
+// answers is how many keepalives it takes for a position to count.
+const answers = 2
+
+// durable is what the server may forget, and no more than it has shown on this connection.
+func (a *acknowledger) durable() uint64 {
+	durable := uint64(a.history.kept())
+	if !a.proven.Load() {
+		durable = min(durable, uint64(a.start))
+	}
+	return min(durable, a.position.Load())
 }
 
 // farewell is how long the last status update may take.
@@ -227,7 +282,7 @@ const farewell = 2 * time.Second
 // tell sends a status update. Before a durable position is known nothing is sent: the driver would put the written one in
 // its place, and the server would forget what we have not stored.
 func (a *acknowledger) tell(question bool, wait time.Duration) (durable uint64, err error) {
-	durable = a.durable.Load()
+	durable = a.durable()
 	if durable == 0 {
 		return 0, nil
 	}

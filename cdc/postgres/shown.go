@@ -15,36 +15,46 @@ import (
 type shown struct {
 	mu      sync.Mutex // guards what follows
 	began   bool
-	through cdc.LSN      // everything that ends at or before it was shown
-	pending []pendingXID // not known to be visible
+	through cdc.LSN  // everything that ends at or before it was shown
+	pending []uint64 // numbers, with their epochs, of transactions that are not known to be visible
+	newest  uint64   // the highest number that was seen, of whatever transaction
 }
 
-// pendingXID is a transaction's number: as the stream has it, of 32 bits, or with its epoch.
-type pendingXID struct {
-	xid   uint64
-	short bool
+// reset forgets what another history has shown.
+func (s *shown) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.began, s.through, s.pending, s.newest = false, 0, nil, 0
 }
 
-// begin says that a stream begins behind from. running are the transactions that were in progress after all before from
-// had been written: one of an earlier stream may be among them, so they count as shown.
-func (s *shown) begin(from cdc.LSN, running []uint64) {
+// begin says that a stream begins behind from. What was in progress after all before from had been written counts as
+// shown: a transaction of an earlier stream may be among it.
+func (s *shown) begin(from cdc.LSN, now *mvcc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.began, s.through = true, max(s.through, from)
-	for _, xid := range running {
-		s.pending = append(s.pending, pendingXID{xid: xid})
-	}
+	s.newest = max(s.newest, now.xmax)
+	s.pending = append(s.pending, now.running...)
 }
 
 func (s *shown) add(xid uint32, end cdc.LSN) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.through = max(s.through, end)
-	s.pending = append(s.pending, pendingXID{uint64(xid), true})
+	wide := widen(xid, s.newest)
+	s.newest = max(s.newest, wide)
+	s.pending = append(s.pending, wide)
+}
+
+// widen gives a number of the stream, which has 32 bits, its epoch: it is less than 2^31 away from one that is known, before
+// or behind it. One that waits for a standby may be above all that a snapshot tells of: xmax there is behind the last one
+// that has ended.
+func widen(xid uint32, near uint64) uint64 {
+	return uint64(int64(near) + int64(int32(xid-uint32(near))))
 }
 
 // now returns how far the stream has shown the log, and what of that may not be visible.
-func (s *shown) now() (began bool, through cdc.LSN, pending []pendingXID) {
+func (s *shown) now() (began bool, through cdc.LSN, pending []uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.began, s.through, slices.Clone(s.pending)
@@ -54,6 +64,7 @@ func (s *shown) now() (began bool, through cdc.LSN, pending []pendingXID) {
 func (s *shown) settle(v *mvcc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.newest = max(s.newest, v.xmax)
 	s.pending = slices.DeleteFunc(s.pending, v.shows)
 }
 
@@ -96,24 +107,10 @@ func parseMVCC(text string) (*mvcc, error) {
 }
 
 // shows reports whether a transaction that was in the log when the snapshot was taken is visible in it.
-func (v *mvcc) shows(p pendingXID) bool {
-	xid := p.xid
-	if p.short {
-		xid = v.widen(uint32(p.xid))
-	}
+func (v *mvcc) shows(xid uint64) bool {
 	if xid < v.xmin {
 		return true
 	}
 	_, running := slices.BinarySearch(v.running, xid)
 	return xid < v.xmax && !running
-}
-
-// widen gives a number its epoch: it was given to a transaction before the snapshot was taken, less than 2^31 ago.
-func (v *mvcc) widen(xid uint32) uint64 {
-	const epoch = 1 << 32
-	wide := v.xmax&^(epoch-1) | uint64(xid)
-	if wide >= v.xmax && wide >= epoch {
-		wide -= epoch
-	}
-	return wide
 }

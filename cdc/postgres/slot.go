@@ -20,13 +20,15 @@ type slotState struct {
 	Invalidation     string // invalidation_reason, from PostgreSQL 17 on
 	TwoPhase         bool
 	Confirmed        string // confirmed_flush_lsn
+	End              string // of the server's log, on its disk
 }
 
 // A column that only newer servers have is read by way of JSON.
 const slotStateQuery = `
 SELECT coalesce(plugin, ''), coalesce(database, ''), coalesce(database = current_database(), false),
   coalesce(active_pid, 0), coalesce(wal_status, ''), coalesce(to_jsonb(s) ->> 'invalidation_reason', ''),
-  two_phase, coalesce(confirmed_flush_lsn::text, '')
+  two_phase, coalesce(confirmed_flush_lsn::text, ''),
+  CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END::text
 FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1`
 
 // readSlot returns nil if there is no slot of the name.
@@ -43,17 +45,21 @@ func readSlot(ctx context.Context, conn *pgx.Conn, name string) (*slotState, err
 
 // Prepare implements [cdc.Source].
 func (s *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, error) {
-	start, err := from.LSN, error(nil)
-	if start == 0 {
-		start, err = s.createSlot(ctx)
-	} else {
-		err = s.keepSlot(ctx, start)
+	if from.LSN != 0 {
+		if err := s.keepSlot(ctx, from.LSN); err != nil {
+			return cdc.Position{}, s.wrap(err)
+		}
+		s.history.goOn(from.LSN)
+		return cdc.Position{LSN: from.LSN, Shown: cdc.Everything(from.LSN), Mark: from.Mark}, nil
 	}
+	start, err := s.createSlot(ctx)
 	if err != nil {
 		return cdc.Position{}, s.wrap(err)
 	}
-	s.Durable(start)
-	return cdc.Position{LSN: start, Shown: cdc.Everything(start)}, nil
+	s.history.begin(start)
+	s.shown.reset()
+	s.barrier.Store(0)
+	return cdc.Position{LSN: start, Shown: cdc.Everything(start), Mark: mark{commit: start, end: start}.String()}, nil
 }
 
 // fit checks what no slot of ours lacks.
@@ -93,6 +99,13 @@ func (s *Source) continues(slot *slotState, from cdc.LSN) error {
 	confirmed, err := cdc.ParseLSN(slot.Confirmed)
 	if err != nil {
 		return fmt.Errorf("slot %q: %w", name, err)
+	}
+	end, err := cdc.ParseLSN(slot.End)
+	if err != nil {
+		return fmt.Errorf("end of the log: %w", err)
+	}
+	if end < from {
+		return putBack(end, from)
 	}
 	if confirmed > from {
 		return &cdc.GapError{Reason: fmt.Sprintf(

@@ -44,8 +44,9 @@ type Source struct {
 	list   atomic.Pointer[watchlist]
 	errors map[uint32]int64 // apply errors per subscription as last seen; owned by the holder of catalog
 
-	durable atomic.Uint64 // the position up to which the server may forget; 0: not known yet
-	barrier atomic.Uint64 // the newest that Progress has given out
+	history  history
+	identity atomic.Pointer[cdc.Server] // as last asked
+	barrier  atomic.Uint64              // the newest that Progress has given out
 }
 
 var _ cdc.Source = (*Source)(nil)
@@ -107,14 +108,7 @@ func (s *Source) setTypes(types map[uint32]columnType) {
 }
 
 // Durable implements [cdc.Source].
-func (s *Source) Durable(p cdc.LSN) {
-	for {
-		old := s.durable.Load()
-		if uint64(p) <= old || s.durable.CompareAndSwap(old, uint64(p)) {
-			return
-		}
-	}
-}
+func (s *Source) Durable(p cdc.LSN) { s.history.keep(p) }
 
 // Close implements [cdc.Source]. A stream or snapshot that is open ends by its own means.
 func (s *Source) Close() {

@@ -27,23 +27,26 @@ const buffered = 16
 // One goroutine reads from the server and one tells it what is durable, so that a receiver which takes its time does not
 // look like one that is gone (wal_sender_timeout). yield is called by the caller's goroutine.
 func (s *Source) Stream(ctx context.Context, from cdc.Position, yield func(cdc.Event) error) error {
-	return s.wrap(s.stream(ctx, from.LSN, func(e cdc.Event) error {
+	return s.wrap(s.stream(ctx, from, func(e cdc.Event) error {
 		e.Through = cdc.TxID{Seq: uint64(e.Position)}
+		s.history.yield(e.Position)
 		return yield(e)
 	}))
 }
 
-func (s *Source) stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event) error) error {
-	conn, status, err := s.startReplication(ctx, from)
+func (s *Source) stream(ctx context.Context, from cdc.Position, yield func(cdc.Event) error) error {
+	before := overlap{from: from.LSN, last: parseMark(from.Mark)}
+	conn, status, err := s.startReplication(ctx, &before)
 	if err != nil {
 		return err
 	}
 	defer hangUp(conn)
-	if err := s.beginShown(ctx, from); err != nil {
+	if err := s.beginShown(ctx, from.LSN); err != nil {
 		return err
 	}
+	s.history.yield(from.LSN)
 	position := new(atomic.Uint64)
-	position.Store(uint64(from))
+	position.Store(uint64(from.LSN))
 	r := &receiver{
 		wire:      newWire(conn.PgConn()),
 		assembler: newAssembler(s.hasher, s.list.Load),
@@ -51,12 +54,17 @@ func (s *Source) stream(ctx context.Context, from cdc.LSN, yield func(cdc.Event)
 		events:    make(chan cdc.Event, buffered),
 		asked:     make(chan struct{}, 1),
 		position:  position,
-		from:      from,
+		before:    before,
+		proven:    new(atomic.Bool),
+		passed:    from.LSN,
 		shown:     &s.shown,
 	}
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	acks := &acknowledger{conn: conn.PgConn(), durable: &s.durable, position: position, barrier: &s.barrier, asked: r.asked, patience: s.patience, status: status}
+	acks := &acknowledger{
+		conn: conn.PgConn(), history: &s.history, position: position, proven: r.proven, start: before.start,
+		barrier: &s.barrier, asked: r.asked, patience: s.patience, status: status,
+	}
 	var group sync.WaitGroup
 	var received, acknowledged error
 	group.Go(func() { received = r.run(reading) })
@@ -79,7 +87,7 @@ func (s *Source) beginShown(ctx context.Context, from cdc.LSN) error {
 	return s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		now, err := readMVCC(ctx, conn)
 		if err == nil {
-			s.shown.begin(from, now.running)
+			s.shown.begin(from, now)
 		}
 		return err
 	})
@@ -104,8 +112,8 @@ func drain(ctx context.Context, events <-chan cdc.Event, yield func(cdc.Event) e
 
 // startReplication opens the stream and makes sure that it begins where we left off: the server forwards a start before
 // the slot's confirmed position without a word. Nobody can move the slot once we have it.
-func (s *Source) startReplication(ctx context.Context, from cdc.LSN) (_ *pgx.Conn, status time.Duration, err error) {
-	if err := s.keepSlot(ctx, from); err != nil {
+func (s *Source) startReplication(ctx context.Context, before *overlap) (_ *pgx.Conn, status time.Duration, err error) {
+	if err := s.keepSlot(ctx, before.from); err != nil {
 		return nil, 0, err
 	}
 	err = s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
@@ -122,11 +130,14 @@ func (s *Source) startReplication(ctx context.Context, from cdc.LSN) (_ *pgx.Con
 	if err != nil {
 		return nil, 0, err
 	}
-	if status, err = s.statusInterval(ctx, conn.PgConn()); err != nil {
+	if status, err = s.statusInterval(ctx, conn.PgConn()); err == nil {
+		err = s.sameServer(ctx, conn.PgConn(), before.from)
+	}
+	if err != nil {
 		hangUp(conn)
 		return nil, 0, err
 	}
-	err = pglogrepl.StartReplication(ctx, conn.PgConn(), quoteName(s.options.Slot), pglogrepl.LSN(from), pglogrepl.StartReplicationOptions{
+	err = pglogrepl.StartReplication(ctx, conn.PgConn(), quoteName(s.options.Slot), pglogrepl.LSN(before.ask()), pglogrepl.StartReplicationOptions{
 		Mode:       pglogrepl.LogicalReplication,
 		PluginArgs: []string{"proto_version '1'", "publication_names " + quoteText(quoteName(s.options.Publication))},
 	})
@@ -136,7 +147,11 @@ func (s *Source) startReplication(ctx context.Context, from cdc.LSN) (_ *pgx.Con
 			if err != nil {
 				return err
 			}
-			return s.continues(slot, from)
+			if err := s.continues(slot, before.from); err != nil {
+				return err
+			}
+			before.start, err = cdc.ParseLSN(slot.Confirmed)
+			return err
 		})
 	}
 	if err != nil {
@@ -144,6 +159,24 @@ func (s *Source) startReplication(ctx context.Context, from cdc.LSN) (_ *pgx.Con
 		return nil, 0, s.explain(ctx, err)
 	}
 	return conn, status, nil
+}
+
+// sameServer asks the very connection that the stream will come by whether its server is who it was, and whether its log
+// reaches to from: we acknowledge no more than that.
+func (s *Source) sameServer(ctx context.Context, conn *pgconn.PgConn, from cdc.LSN) error {
+	is, err := pglogrepl.IdentifySystem(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("identify system: %w", err)
+	}
+	known := s.identity.Load()
+	if known != nil && (known.SystemID != is.SystemID || known.Timeline != is.Timeline) {
+		return fmt.Errorf("another server answers than before: system identifier %s on timeline %d, was %s on timeline %d",
+			is.SystemID, is.Timeline, known.SystemID, known.Timeline)
+	}
+	if end := cdc.LSN(is.XLogPos); end < from {
+		return putBack(end, from)
+	}
+	return nil
 }
 
 // statusInterval asks the walsender itself how long it waits for us: the setting may differ by role and database.

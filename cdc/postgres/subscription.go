@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -31,15 +33,16 @@ FROM pg_catalog.pg_subscription s
 WHERE s.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 ORDER BY s.subname`
 
-type appliedFacts struct{ Lane, Position string }
+type appliedFacts struct{ Lane, Position, Written string }
 
 const appliedQuery = `
-SELECT o.external_id, o.remote_lsn::text FROM pg_catalog.pg_replication_origin_status o
+SELECT o.external_id, o.remote_lsn::text, coalesce(o.local_lsn, '0/0')::text FROM pg_catalog.pg_replication_origin_status o
 WHERE o.external_id IS NOT NULL AND o.remote_lsn IS NOT NULL`
 
 // Progress implements [cdc.Source].
 func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	p := cdc.Progress{Applied: map[string]cdc.TxSet{}}
+	life, seen := s.history.now()
 	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) (err error) {
 		if s.standby.Load() {
 			p, err = replayProgress(ctx, conn)
@@ -54,15 +57,20 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		if err != nil {
 			return missingRight(err, s.originGrants())
 		}
+		var lanesAt []replayed
 		for _, a := range applied {
-			at, err := cdc.ParseLSN(a.Position)
-			if err != nil {
+			remote, err1 := cdc.ParseLSN(a.Position)
+			local, err2 := cdc.ParseLSN(a.Written)
+			if err := errors.Join(err1, err2); err != nil {
 				return err
 			}
-			p.Applied[a.Lane] = cdc.Everything(at)
+			p.Applied[a.Lane] = cdc.Everything(remote)
+			if slices.ContainsFunc(lanes, func(l cdc.Lane) bool { return l.Name == a.Lane }) {
+				lanesAt = append(lanesAt, replayed{a.Lane, remote, local})
+			}
 		}
-		if s.options.ScanOnly {
-			return nil
+		if err := s.unlessPutBack(ctx, conn, life, seen, lanesAt); err != nil || s.options.ScanOnly {
+			return err
 		}
 		// After the origins, in a statement of its own: what they count was written before it.
 		p.Barrier, err = endOfLog(ctx, conn)
@@ -76,6 +84,22 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		return err
 	})
 	return p, err
+}
+
+// unlessPutBack holds what lanes have replayed, and the end of the log, against what was known of them.
+func (s *Source) unlessPutBack(ctx context.Context, conn *pgx.Conn, life int, seen cdc.LSN, lanes []replayed) error {
+	var text string
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_wal_flush_lsn()::text").Scan(&text); err != nil {
+		return fmt.Errorf("read the end of the log on disk: %w", err)
+	}
+	flushed, err := cdc.ParseLSN(text)
+	if err == nil {
+		err = s.history.answered(life, seen, flushed, lanes)
+	}
+	if cdc.IsGap(err) && s.options.ScanOnly {
+		s.history.forget() // it has no stream that would begin anew
+	}
+	return err
 }
 
 // mostShown is how many transactions the stream may have shown before it is looked which of them are visible, if nobody

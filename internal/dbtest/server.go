@@ -50,7 +50,7 @@ type Server struct {
 	Port     int
 
 	password string
-	daemon
+	*daemon  // of all copies of the Server, each of which may name another Database
 }
 
 // Start makes a cluster, starts a server on it, and returns when it accepts connections.
@@ -80,7 +80,7 @@ func prepare(install Install, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Install: install, Database: o.Database, password: o.Password, daemon: d}, nil
+	return &Server{Install: install, Database: o.Database, password: o.Password, daemon: &d}, nil
 }
 
 // begin starts the first process of a server. Between the look for a free port and the server's own bind another process
