@@ -183,6 +183,9 @@ func (l *Ledger) Unverify(id cdc.MemberID, start cdc.Position, server cdc.Server
 		ln.known, *ln.record = false, LaneRecord{}
 	}
 	for _, t := range l.sortedTables() {
+		if m == l.ref {
+			t.record.Unjournaled = cdc.TxSet{} // what is in it may be of a log that the reference does not have any more
+		}
 		l.unjournaled(t)
 		if err := l.unverify(t, m, reason); err != nil {
 			return err

@@ -363,3 +363,10 @@ func (s *Server) Carries(lane, table string) bool {
 	_, carries := sub.tables[table]
 	return carries
 }
+
+// Stuck says what keeps replication from going on, until somebody seeds the server anew; empty: nothing does.
+func (s *Server) Stuck() string {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	return s.problem
+}

@@ -106,8 +106,15 @@ func (w *world) calm() {
 	}
 	w.restart(p)
 	w.sameDefinitions()
-	w.run(beat)
+	w.run(time.Second)
 	for _, s := range w.servers {
+		if s.Stuck() != "" {
+			w.trace.say(s.Name, "is seeded anew", s.Stuck())
+			s.Reset()
+			s.Seed(w.ref())
+			s.Follow(w.ref())
+			w.oracle.obscure(s.Name)
+		}
 		for _, t := range tableNames {
 			if _, known := w.oracle.unknown[tableAt{s.Name, t}]; known && s != w.ref() {
 				w.trace.say(s.Name, "is connected anew", "")
