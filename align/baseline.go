@@ -206,6 +206,7 @@ func (l *Ledger) replayPending(t *table, c *coverage, m *member) (bool, error) {
 		return more, err
 	}
 	c.Phase, c.Reason, c.Scan, c.whole, t.dirty = Live, "compared once the member has caught up", nil, false, true
+	c.liveAt = l.now
 	if t.record.Sparse {
 		if err := l.sparsen(c); err != nil {
 			return false, err

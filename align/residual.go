@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
@@ -58,15 +59,25 @@ func (l *Ledger) compare() error {
 }
 
 // comparable reports whether a comparison that has not begun can begin: both sides are live, it is known what the member's
-// lane has replayed, of what it has yet to replay every row is journaled, and it is not ahead of the reference's stream.
+// lane has replayed, of what it has yet to replay every row is journaled, and its rows are not ahead of the reference's
+// stream.
 func (l *Ledger) comparable(t *table, m *member) bool {
 	c := t.coverage[m.id]
 	if m == l.ref || c.Compared || c.Phase != Live || t.coverage[l.ref.id].Phase != Live {
 		return false
 	}
 	ln := m.lanes[c.Lane]
-	return ln != nil && ln.known && ln.lost.IsZero() &&
-		ln.record.Applied.Covers(t.record.Unjournaled) && l.ref.shown().Covers(ln.early)
+	return ln != nil && ln.known && ln.lost.IsZero() && ln.record.Applied.Covers(t.record.Unjournaled) && !l.ahead(m, c, ln)
+}
+
+// ahead reports whether the rows that were read of a member may show transactions which the reference's stream has yet to
+// show. Of ids that every log has, those are the reference's own and not the member's if the reference has not shown all
+// that it had when the rows were there.
+func (l *Ledger) ahead(m *member, c *coverage, ln *lane) bool {
+	if ln.Name != cdc.GTIDLane {
+		return !l.ref.shown().Covers(ln.early)
+	}
+	return !l.ref.shown().Covers(m.shown()) && !l.ref.provenAt.After(c.liveAt)
 }
 
 // begin compares all ranges of a table once; from then on they are followed.
