@@ -148,16 +148,7 @@ func (g *Group) openGap(ctx context.Context, f *feed, reason string) error {
 // shut notes that the member's stream is not open: what the member says of itself is proven by nothing. It runs on the
 // ledger's goroutine.
 func (f *feed) shut() {
-	f.end = nil
-	f.refuse()
-}
-
-// refuse gives up what the member said of its progress.
-func (f *feed) refuse() {
-	if f.claim != nil {
-		close(f.claim.taken)
-		f.claim = nil
-	}
+	f.end, f.claim = nil, nil
 }
 
 // drop forgets the events of the sessions so far that were not applied.
@@ -167,7 +158,7 @@ func (g *Group) drop(f *feed) {
 	}
 	f.held = nil
 	f.session++
-	f.refuse()
+	f.claim = nil
 }
 
 // send hands an event to the loop; it blocks while too many wait.
@@ -185,17 +176,27 @@ func (g *Group) send(ctx context.Context, f *feed, session int, e cdc.Event) err
 	}
 }
 
-// askProgress asks a member again and again how far it has replayed. The next question waits until the stream has
-// reached the answer before, so that answers are not overtaken under load.
+// askProgress asks a member again and again how far it has replayed. While an answer waits for the stream to get there, so
+// that answers are not overtaken under load, the member is asked less often, and only whether its log goes on at all: a
+// stream whose log was reset never gets there.
 func (g *Group) askProgress(ctx context.Context, f *feed) error {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
+	asked := time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
+		waits := false
+		if err := g.do(ctx, func() error { waits = f.claim != nil; return nil }); err != nil {
+			return err
+		}
+		if waits && time.Since(asked) < waitingEvery {
+			continue
+		}
+		asked = time.Now()
 		c, err := g.ask(ctx, f)
 		if err != nil && !cdc.IsGap(err) {
 			g.log.Debug("progress is not known", "member", f.Name, "err", err.Error())
@@ -204,27 +205,33 @@ func (g *Group) askProgress(ctx context.Context, f *feed) error {
 		if err := g.do(ctx, func() error { return g.hold(f, c, err) }); err != nil {
 			return err
 		}
-		select {
-		case <-c.taken:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 	}
 }
 
 // hold keeps what a member said of its progress until its stream has got there, if the stream is still the one that was
-// open when it was asked. An answer that the log does not go on from what it has shown ends the stream.
+// open when it was asked. An answer that the log does not go on from what it has shown, or was said to have, ends the
+// stream.
 func (g *Group) hold(f *feed, c *claim, gap error) error {
+	if !f.ScanOnly && (f.end == nil || f.session != c.session) {
+		return nil
+	}
+	if before := f.claim; gap == nil && before != nil && c.progress.Barrier < before.progress.Barrier {
+		gap = endsBefore(c.progress.Barrier, before.progress.Barrier)
+	}
 	switch {
-	case !f.ScanOnly && (f.end == nil || f.session != c.session):
-	case gap != nil && f.end != nil:
-		f.end(gap)
-	case gap == nil:
+	case gap != nil:
+		if f.end != nil {
+			f.end(gap)
+		}
+	case f.claim == nil:
 		f.claim = c
 		return g.takeClaim(f)
 	}
-	close(c.taken)
 	return nil
+}
+
+func endsBefore(now, before cdc.LSN) error {
+	return &cdc.GapError{Reason: fmt.Sprintf("its log ends at %v now, and went to %v before: it was reset, or set back to an earlier state", now, before)}
 }
 
 // errShut is for a member whose stream is not open.
@@ -236,7 +243,7 @@ const askTimeout = 10 * time.Second
 func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	c := &claim{taken: make(chan struct{})}
+	c := &claim{}
 	var shown cdc.LSN
 	err := g.do(ctx, func() error {
 		c.session, shown = f.session, g.ledger.Position(f.id)
@@ -259,7 +266,7 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 		return c, err
 	}
 	if end := c.progress.Barrier; end < shown && !f.ScanOnly {
-		return c, &cdc.GapError{Reason: fmt.Sprintf("its log ends at %v now, before %v, which it has shown: it was reset, or set back to an earlier state", end, shown)}
+		return c, endsBefore(end, shown)
 	}
 	return c, g.fillStandby(ctx, &c.progress)
 }

@@ -120,7 +120,6 @@ type claim struct {
 	at        time.Time
 	progress  cdc.Progress
 	confirmed map[string]cdc.TxSet
-	taken     chan struct{} // closed once the ledger has it
 }
 
 // command is a function that runs on the goroutine that owns the ledger.
@@ -139,8 +138,10 @@ const (
 	tickEvery   = 100 * time.Millisecond
 	// progressEvery is how often a member is asked how far it is.
 	progressEvery = 250 * time.Millisecond
-	catalogEvery  = 10 * time.Second
-	catalogPause  = time.Second
-	statusEvery   = 500 * time.Millisecond
-	pruneEvery    = 10 * time.Minute
+	// waitingEvery is the same while its stream has still to get to where it was at the last answer.
+	waitingEvery = 2 * time.Second
+	catalogEvery = 10 * time.Second
+	catalogPause = time.Second
+	statusEvery  = 500 * time.Millisecond
+	pruneEvery   = 10 * time.Minute
 )

@@ -171,7 +171,6 @@ func (g *Group) takeClaim(f *feed) error {
 		return nil
 	}
 	f.claim = nil
-	defer close(c.taken)
 	g.markPartial(&c.progress)
 	err := g.ledger.Progress(f.id, c.at, c.progress, c.confirmed)
 	switch {
