@@ -267,6 +267,9 @@ func (l *Ledger) replaceRow(t *table, c *coverage, key digest.Key, before digest
 	if err != nil {
 		return err
 	}
+	if before.IsZero() {
+		t.insertedAt = l.now
+	}
 	l.addToRange(t, c, key, merkle.Delta(before, after))
 	fx.add(RowChange{Table: c.space.Table, Key: key, Before: before, After: after})
 	return nil

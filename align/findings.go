@@ -87,13 +87,25 @@ func (l *Ledger) step(f *finding.Finding) error {
 			return err
 		}
 		return l.announce(f)
-	case f.Confirmed && f.Changed && l.now.Sub(f.Found) >= f.DescribedOften():
+	case f.Confirmed && l.outdated(f):
 		if err := l.describe(f); err != nil {
 			return err
 		}
 		return l.state.SetFinding(f)
 	}
 	return nil
+}
+
+// outdated reports whether the ranges of a divergence are to be found anew: its keys have changed or, which is looked at less
+// often, rows were inserted that may lie between them.
+func (l *Ledger) outdated(f *finding.Finding) bool {
+	d := &f.Divergence
+	age, often := l.now.Sub(f.Found), f.DescribedOften()
+	if f.Changed {
+		return age >= often
+	}
+	t := l.tables[f.Table]
+	return t != nil && age >= 10*often && t.insertedAt.After(f.Found) && d.Keys > int64(len(d.Ranges))
 }
 
 // certain reports whether a suspicion may become a divergence: its table is compared, and since it was seen both sides'

@@ -121,6 +121,8 @@ type table struct {
 	dirty    bool
 	ranges   *merkle.Partition // nil until the reference was scanned in this epoch
 	coverage map[cdc.MemberID]*coverage
+	// insertedAt is when a row was last inserted on any member: it may lie between keys that were neighbours.
+	insertedAt time.Time
 }
 
 // coverage is one table on one member.
@@ -236,14 +238,6 @@ func (l *Ledger) forgetOthers(saved Saved) error {
 		}
 		delete(saved.Members, id)
 	}
-	for _, r := range saved.Tables {
-		for id := range r.Members {
-			if _, watched := l.opt.Members[id]; !watched {
-				delete(r.Members, id)
-				delete(r.Versions, id)
-			}
-		}
-	}
 	return nil
 }
 
@@ -271,6 +265,13 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 	boundaries, err := saved.Boundaries(r.Epoch.Table)
 	if err != nil {
 		return err
+	}
+	for id := range r.Members {
+		if l.members[id] == nil { // see forgetOthers
+			delete(r.Members, id)
+			delete(r.Versions, id)
+			t.dirty = true
+		}
 	}
 	for id := range l.members {
 		l.cover(t, id)
