@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -43,7 +42,10 @@ type planColumn struct {
 // The log tells nothing of signs, names, labels and character sets unless binlog_row_metadata says so. What it does not
 // tell is taken from the catalog; what it does has to agree.
 func newPlan(d *definition, m *tableMap, shape digest.Shape) (p *plan, reason string) {
-	if reason := cmp.Or(compareNames(d, m), compareKeys(d, m)); reason != "" {
+	if reason := compareNames(d, m); reason != "" {
+		return nil, reason
+	}
+	if reason := compareKeys(d, m); reason != "" { // goes by numbers of columns, so not before these are known to be the same
 		return nil, reason
 	}
 	p = &plan{table: d.name, columns: make([]planColumn, len(m.columns))}
@@ -102,7 +104,7 @@ func compareNames(d *definition, m *tableMap) string {
 	return ""
 }
 
-// compareKeys finds out whether the log and the catalog have the same primary key.
+// compareKeys finds out whether the log and the catalog have the same primary key. Both must have as many columns.
 func compareKeys(d *definition, m *tableMap) string {
 	same := len(m.key) == len(d.key)
 	var told []string

@@ -109,6 +109,21 @@ func TestAnotherPrimaryKeyIsNamed(t *testing.T) {
 	}
 }
 
+// The log was written before columns in front of the key were dropped, or after one was added behind it: it numbers columns
+// that the catalog does not have. That ended the process, at every start.
+func TestKeyOfColumnsThatTheCatalogLacksIsNoPanic(t *testing.T) {
+	d := definedAs(catalogType("int", ""))
+	for _, names := range []bool{true, false} {
+		m := described(mappedColumn{name: "v", kind: wire.MYSQL_TYPE_LONG})
+		m.names = names
+		m.columns = append(m.columns, mappedColumn{name: "k2", kind: wire.MYSQL_TYPE_LONG})
+		m.key = []mappedKey{{column: 2}}
+		if p, reason := newPlan(d, m, shapeOf(d)); p != nil || reason == "" {
+			t.Errorf("names told: %v: a plan without doubt", names)
+		}
+	}
+}
+
 // A server with binlog_row_metadata=NO_LOG tells no signs. Taking the numbers for signed ones made two equal servers differ.
 func TestSignsComeFromTheCatalogIfTheLogTellsNone(t *testing.T) {
 	for columnType, want := range map[string]string{"bigint unsigned": `{"v":18446744073709551615}`, "bigint": `{"v":-1}`} {

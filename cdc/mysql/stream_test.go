@@ -265,6 +265,7 @@ func TestStream(t *testing.T) {
 		"an idle log is read to its end, whatever the file":       idleLog,
 		"a table without a shape is touched":                      shapeless,
 		"a change of the definition puts only its table in doubt": redefinedTable,
+		"columns that a log numbers and nobody has are no panic":  renumberedColumns,
 		"other tables may hold what we cannot decode":             undecodableOthers,
 		"ids that the server gives itself are shown once each":    allIDs,
 		"a purged log is a gap":                                   purgedLog,
