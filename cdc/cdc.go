@@ -257,12 +257,14 @@ type Source interface {
 	Confirmed(ctx context.Context) (map[string]TxSet, error)
 	// Prepare makes sure that the member keeps its log for us after from, and returns where streaming starts. A
 	// zero from means a first start: what is needed is created. A *GapError says that the log after from is gone or
-	// belongs to another history; calling again with a zero from starts over.
+	// belongs to another history; calling again with a zero from starts over. That MariaDB's log is gone, only Stream
+	// finds.
 	Prepare(ctx context.Context, from Position) (Position, error)
 	// Stream yields events after from until ctx ends, yield fails, or the connection breaks; it returns why.
 	// It blocks while yield blocks. A *GapError says that the stream cannot be continued without a hole.
 	Stream(ctx context.Context, from Position, yield func(Event) error) error
-	// SetEpoch says how rows of a table are decoded from the next transaction on. t is this member's definition.
+	// SetEpoch says how rows of a table are decoded from the next transaction on. t is this member's definition, as Tables of
+	// this source has given it. An epoch without columns makes the table known: it is Touched by what changes it.
 	SetEpoch(t Table, e Epoch)
 	// Durable says that everything at or before p is safe on our side, so that the server may forget it. What the stream
 	// has not yielded since Prepare was last called with a zero position is of another history, and does not count.

@@ -33,7 +33,8 @@ type Part struct {
 
 // View is what rows were read in: one moment, or any moment between two positions of the member's log. As with a
 // [Snapshot], the rows show all of each transaction whose Commit is before Cut, and nothing of one whose Commit is at or
-// after Settled; each row is as it was at some transaction boundary in between, the same one for all rows of a part.
+// after Settled, and of those in between some, whole: the first few of them, or on PostgreSQL any that do not build on one
+// that is not shown, for there commits become visible in another order than they are in the log.
 // Of a member whose log is not read it is zero.
 type View struct {
 	Cut, Settled LSN
@@ -54,7 +55,8 @@ type Reader interface {
 	// Read reads part of a table in a view of its own, which it holds no longer than that takes. Rows come in the
 	// server's order of the key, but those of Part.Keys and of whole tables that are Unordered in any. The row's slices
 	// are valid during the call only. Where the stream runs, the view shows all that it has shown when Read is called.
-	// A definition that is not t any more is an error.
+	// A definition that is not t any more is an error, but on PostgreSQL only if rows cannot be read by it or Part.Keys
+	// names them.
 	Read(ctx context.Context, t Table, e Epoch, p Part, yield func(digest.Key, *digest.Row) error) (View, error)
 	// Close ends all connections.
 	Close()

@@ -12,8 +12,11 @@ import (
 	"github.com/lockstep-cdc/lockstep/digest"
 )
 
-// A view of PostgreSQL and MariaDB is of one moment. MySQL has none: each part is read at a moment of its own, and where
-// the whole begins and ends is known only about.
+// A snapshot of PostgreSQL is of one moment. On the others each table, and on MySQL each part of it, is read at a moment of
+// its own that shows all that the stream has shown; so is a part on all of them. Where that moment is in the log is known on
+// MariaDB, and on the others only that it is not after the end that the log has afterwards.
+
+var errNotStreaming = errors.New("its stream has not begun yet")
 
 // Read implements [cdc.Reader].
 func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part, yield func(digest.Key, *digest.Row) error) (cdc.View, error) {
@@ -22,26 +25,41 @@ func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part,
 	if err := x.beginRead(ctx); err != nil {
 		return cdc.View{}, err
 	}
-	began := s.end
+	if !x.began && !x.ScanOnly {
+		return cdc.View{}, errNotStreaming
+	}
+	v := cdc.View{Cut: x.shown}
 	if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(5))*time.Millisecond); err != nil {
 		return cdc.View{}, err
 	}
-	rows, err := x.rows(t)
+	rows, err := x.part(t, e, p)
 	if err != nil {
 		return cdc.View{}, err
 	}
-	moment := s.end
+	v.Settled = max(s.end, v.Cut)
 	if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(5))*time.Millisecond); err != nil {
 		return cdc.View{}, err
 	}
-	v := cdc.View{Cut: moment, Settled: moment}
-	if s.cluster.Engine == MySQL {
-		v = cdc.View{Cut: began, Settled: s.end}
+	if s.cluster.Engine != MariaDB {
+		v.Settled = max(s.end, v.Cut)
+	}
+	if x.ScanOnly {
+		v = cdc.View{}
 	}
 	if x.history != s.history0 && x.open {
 		return v, errors.New("the log went back while rows were read")
 	}
 	return v, x.yield(t, e, rows, p, yield)
+}
+
+// part copies a table of which a part is to be read. PostgreSQL looks at no more than whether it has the columns, but where
+// rows are asked for by their keys.
+func (x *Source) part(t cdc.Table, e cdc.Epoch, p cdc.Part) (map[int]Row, error) {
+	now := x.server.tables[t.Name]
+	if now == nil || x.server.cluster.gtids() || p.Keys != nil || !among(e.Shape, now.columns) {
+		return x.rows(t)
+	}
+	return maps.Clone(now.rows), nil
 }
 
 func (x *Source) beginRead(ctx context.Context) error {
@@ -111,11 +129,11 @@ func (x *Source) yield(t cdc.Table, e cdc.Epoch, rows map[int]Row, p cdc.Part, y
 
 // snapshot is a view of several tables.
 type snapshot struct {
-	source *Source
-	cut    cdc.LSN
-	tables map[string]*table // of the moment of the cut; nil on MySQL
-	failed bool
-	cnx    int
+	source  *Source
+	cut     cdc.LSN
+	settled cdc.LSN           // of MySQL nobody knows it
+	tables  map[string]*table // of the moment of the cut, on PostgreSQL
+	cnx     int
 }
 
 // Snapshot implements [cdc.Source].
@@ -125,9 +143,12 @@ func (x *Source) Snapshot(ctx context.Context) (cdc.Snapshot, error) {
 	if err := x.beginRead(ctx); err != nil {
 		return nil, err
 	}
-	v := &snapshot{source: x, cut: s.end, cnx: s.connection}
-	if s.cluster.Engine == MySQL {
-		v.cut = x.shown
+	v := &snapshot{source: x, cut: s.end, settled: s.end, cnx: s.connection}
+	if s.cluster.gtids() {
+		if !x.began {
+			return nil, errNotStreaming
+		}
+		v.cut, v.settled = x.shown, x.shown
 		return v, nil
 	}
 	v.tables = make(map[string]*table)
@@ -147,10 +168,10 @@ func (v *snapshot) Settled(ctx context.Context) (cdc.LSN, error) {
 	if err := v.source.gate(ctx); err != nil {
 		return 0, err
 	}
-	if v.tables == nil {
-		return s.end, nil
+	if s.cluster.Engine == MySQL {
+		return max(s.end, v.cut), nil
 	}
-	return v.cut, nil
+	return v.settled, nil
 }
 
 // Rows implements [cdc.Snapshot].
@@ -175,8 +196,9 @@ func (v *snapshot) Rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 		}
 		rows = maps.Clone(then.rows)
 	}
+	v.settled = max(v.settled, v.moment())
 	half := -1
-	if v.tables == nil { // in two chunks, each of its own moment
+	if s.cluster.Engine == MySQL { // in two chunks, each of its own moment
 		keys := slices.Sorted(maps.Keys(rows))
 		if n := len(keys); n > 1 {
 			half = keys[n/2]
@@ -204,6 +226,14 @@ func (v *snapshot) Rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 		return errReset
 	}
 	return x.yield(t, e, rows, cdc.Part{}, yield)
+}
+
+// moment is where the rows are from that are read now.
+func (v *snapshot) moment() cdc.LSN {
+	if v.tables != nil {
+		return v.cut
+	}
+	return v.source.server.end
 }
 
 // Close implements [cdc.Snapshot].

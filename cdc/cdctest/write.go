@@ -166,6 +166,9 @@ func (s *Server) apply(c Change) []logged {
 			all = append(all, logged{table: c.Table, columns: columns, op: cdc.Truncate, key: key, before: t.rows[key]})
 		}
 		clear(t.rows)
+		if len(all) == 0 { // it is in the log all the same
+			all = []logged{{table: c.Table, columns: columns, op: cdc.Truncate}}
+		}
 		return all
 	}
 	now := t.rows[c.Key]
@@ -178,6 +181,9 @@ func (s *Server) apply(c Change) []logged {
 	}
 	if c.From == 0 || c.From == c.Key {
 		after := t.merged(now, c)
+		if now != nil && s.cluster.gtids() && maps.Equal(now, after) {
+			return nil // the log has what changed, not what was asked for
+		}
 		t.rows[c.Key] = after
 		op := cdc.Update
 		if now == nil {

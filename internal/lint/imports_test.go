@@ -113,11 +113,19 @@ func TestBigModulesHaveOwners(t *testing.T) {
 	}
 }
 
+// forTests lists the packages that only tests may import. They may import testing.
+const forTests = "cdc/cdctest"
+
 // TestProductDoesNotLinkTesting keeps the test framework's flags out of the binary, which internal/dbtest is part of.
 func TestProductDoesNotLinkTesting(t *testing.T) {
 	for _, s := range sources(t) {
-		if !s.test && slices.Contains(s.imports(), "testing") {
-			t.Errorf("%s imports testing outside a test", s.path)
+		if s.test || listed(forTests, s.pkg) {
+			continue
+		}
+		for _, to := range s.imports() {
+			if inside, ours := strings.CutPrefix(to, module); to == "testing" || ours && listed(forTests, inside) {
+				t.Errorf("%s imports %s outside a test", s.path, to)
+			}
 		}
 	}
 }

@@ -54,7 +54,7 @@ func except(pkg string) func(string) bool {
 // quiet packages start no goroutine.
 func quiet(pkg string) bool {
 	loud := []string{"daemon", "monitor", "cdc/postgres", "diff", "web", "alerts"}
-	return !slices.Contains(loud, pkg) && !strings.HasPrefix(pkg, "cmd/") && !strings.HasPrefix(pkg, "internal/")
+	return !slices.Contains(loud, pkg) && !listed(forTests, pkg) && !strings.HasPrefix(pkg, "cmd/") && !strings.HasPrefix(pkg, "internal/")
 }
 
 func TestPackageNamesSayWhatIsInside(t *testing.T) {
