@@ -72,12 +72,21 @@ type revision struct {
 	Rows     int64
 }
 
-// The xmin of pg_attribute tells a column from another one of the same name and type that took its place.
+// The xmin of pg_attribute tells a column from another one of the same name and type that took its place. Those of our
+// publication and of what puts the relation into it tell that it was altered, and perhaps put back since: what was written
+// meanwhile is not in the stream. A row of a catalog keeps its xmin when it is frozen.
 const revisionsQuery = `
 SELECT c.oid,
   coalesce((SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.xmin), ',' ORDER BY a.attnum)
     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '') || ' ' ||
-  coalesce((SELECT i.indkey::text FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), ''),
+  coalesce((SELECT i.indkey::text FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), '') || ' ' ||
+  coalesce((SELECT concat_ws(' ', p.oid, p.xmin,
+      (SELECT string_agg(concat_ws(' ', r.oid, r.xmin), ',' ORDER BY r.oid) FROM pg_catalog.pg_publication_rel r
+        WHERE r.prpubid = p.oid AND (r.prrelid = c.oid OR r.prrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))),
+      (SELECT string_agg(concat_ws(' ', n.oid, n.xmin), ',' ORDER BY n.oid) FROM pg_catalog.pg_publication_namespace n
+        WHERE n.pnpubid = p.oid AND n.pnnspid IN (SELECT o.relnamespace FROM pg_catalog.pg_class o
+          WHERE o.oid = c.oid OR o.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))))
+    FROM pg_catalog.pg_publication p WHERE p.pubname = $2), ''),
   c.reltuples::bigint
 FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)`
 
@@ -95,7 +104,11 @@ type catalogView struct {
 // Tables implements [cdc.Source]. It judges as [Options.Check] does.
 func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cdc.Table, error) {
 	var tables []cdc.Table
-	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	err := s.askBy(ctx, s.definitions, func(ctx context.Context, conn *pgx.Conn) error {
+		// From version 16 on the server looks into tables to tell what is published of them.
+		if _, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", s.lock.Milliseconds())); err != nil {
+			return err
+		}
 		facts, err := readTables(ctx, conn, match)
 		if err != nil {
 			return err
@@ -142,7 +155,7 @@ func (s *Source) viewCatalog(ctx context.Context, conn *pgx.Conn, facts []tableF
 	for _, a := range attributes {
 		v.attributes[a.Relation] = append(v.attributes[a.Relation], a)
 	}
-	revisions, err := collect[revision](ctx, conn, revisionsQuery, relations)
+	revisions, err := collect[revision](ctx, conn, revisionsQuery, relations, s.options.Publication)
 	if err != nil {
 		return nil, fmt.Errorf("read definitions: %w", err)
 	}

@@ -34,8 +34,12 @@ type Source struct {
 	log     *slog.Logger
 	patience
 
-	// catalog is the connection for everything but streams and snapshots; a token in it lets one call use it.
-	catalog chan *pgx.Conn
+	// Connections that each serve one call at a time, whose token lies in the channel. What may have to wait for somebody's
+	// lock on a table has one of its own, so that no question waits behind it.
+	catalog     chan *pgx.Conn // for everything but the others, streams and snapshots: never waits for a lock
+	definitions chan *pgx.Conn
+	canaries    chan *pgx.Conn
+
 	readers chan *pgx.Conn // idle connections for parts of tables
 	shown   shown
 	standby atomic.Bool // the server was a physical standby when it was last asked
@@ -54,6 +58,7 @@ var _ cdc.Source = (*Source)(nil)
 // patience says how long we wait for what. Tests shorten it.
 type patience struct {
 	call     time.Duration // one call of the catalog
+	lock     time.Duration // somebody's lock on a table, where definitions are read
 	slot     time.Duration // the creation of our slot, which waits for all running transactions
 	snapshot time.Duration // the same, of a snapshot's
 	visible  time.Duration // what the stream has shown to become visible to readers
@@ -80,15 +85,17 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 		options: o,
 		hasher:  h,
 		log:     log.With("group", o.Group, "member", o.Member),
-		catalog: make(chan *pgx.Conn, 1),
+		catalog: make(chan *pgx.Conn, 1), definitions: make(chan *pgx.Conn, 1), canaries: make(chan *pgx.Conn, 1),
 		readers: make(chan *pgx.Conn, 2),
 		errors:  map[uint32]int64{},
 		patience: patience{
-			call: time.Minute, slot: 30 * time.Second, snapshot: time.Minute, visible: 30 * time.Second, poll: 20 * time.Millisecond, active: 10 * time.Second,
+			call: time.Minute, lock: 2 * time.Second, slot: 30 * time.Second, snapshot: time.Minute, visible: 30 * time.Second, poll: 20 * time.Millisecond, active: 10 * time.Second,
 			silence: time.Minute, status: 10 * time.Second, tick: 500 * time.Millisecond,
 		},
 	}
-	s.catalog <- nil
+	for _, token := range []chan *pgx.Conn{s.catalog, s.definitions, s.canaries} {
+		token <- nil
+	}
 	s.list.Store(newWatchlist())
 	return s, nil
 }
@@ -112,11 +119,12 @@ func (s *Source) Durable(p cdc.LSN) { s.history.keep(p) }
 
 // Close implements [cdc.Source]. A stream or snapshot that is open ends by its own means.
 func (s *Source) Close() {
-	conn := <-s.catalog
-	if conn != nil {
-		hangUp(conn)
+	for _, token := range []chan *pgx.Conn{s.catalog, s.definitions, s.canaries} {
+		if conn := <-token; conn != nil {
+			hangUp(conn)
+		}
+		token <- nil
 	}
-	s.catalog <- nil
 	for {
 		select {
 		case conn := <-s.readers:
@@ -130,15 +138,19 @@ func (s *Source) Close() {
 // ask lets do use the catalog connection, which is opened when it is first needed and again after it broke. A connection
 // that turns out to have broken since its last use is replaced once.
 func (s *Source) ask(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	return s.askBy(ctx, s.catalog, do)
+}
+
+func (s *Source) askBy(ctx context.Context, token chan *pgx.Conn, do func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.call)
 	defer cancel()
 	var conn *pgx.Conn
 	select {
-	case conn = <-s.catalog:
+	case conn = <-token:
 	case <-ctx.Done():
 		return s.wrap(ctx.Err())
 	}
-	defer func() { s.catalog <- conn }()
+	defer func() { token <- conn }()
 	used := conn != nil && !conn.IsClosed()
 	for {
 		var err error
