@@ -99,8 +99,9 @@ type Server struct {
 	connection int  // counts the times that all connections were cut
 	unlogged   bool // what is written leaves no trace in the log
 	follows    *Server
-	problem    string // of the replication of MySQL and MariaDB
-	stopped    bool   // so is that replication
+	problem    string    // of the replication of MySQL and MariaDB
+	stopped    bool      // so is that replication
+	hidden     []*hidden // in the order of the log
 	faults     Faults
 	skew       time.Duration // of the server's clock
 	changed    chan struct{} // closed and made anew at each change
@@ -136,6 +137,7 @@ type entry struct {
 	time        time.Time // as its author's clock had it
 	written     time.Time // here
 	changes     []logged
+	steps       []logged // changes, and those of tables that the log shows nothing of
 }
 
 // logged is what the log has of one change of a row.

@@ -44,6 +44,7 @@ func (s *Server) Unlogged(off bool) {
 		}
 		s.unlogged = off
 		s.connection++ // it takes a restart
+		s.hidden = nil
 	})
 }
 
@@ -136,10 +137,10 @@ func (s *Server) Purge() {
 	})
 }
 
-// wentBack begins another history of the log.
+// wentBack begins another history of the log, after a restart.
 func (s *Server) wentBack() {
 	s.history0++
-	s.shown = s.end
+	s.shown, s.hidden = s.end, nil
 }
 
 var (

@@ -32,7 +32,14 @@ func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part,
 	if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(5))*time.Millisecond); err != nil {
 		return cdc.View{}, err
 	}
+	if err := s.awaitVisible(ctx, v.Cut); err != nil {
+		return cdc.View{}, err
+	}
 	rows, err := x.part(t, e, p)
+	if err != nil {
+		return cdc.View{}, err
+	}
+	keys, err := x.pick(s.tables[t.Name], e, p, rows)
 	if err != nil {
 		return cdc.View{}, err
 	}
@@ -49,7 +56,7 @@ func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part,
 	if x.history != s.history0 && x.open {
 		return v, errors.New("the log went back while rows were read")
 	}
-	return v, x.yield(t, e, rows, p, yield)
+	return v, x.yield(e, keys, rows, yield)
 }
 
 // part copies a table of which a part is to be read. PostgreSQL looks at no more than whether it has the columns, but where
@@ -59,7 +66,7 @@ func (x *Source) part(t cdc.Table, e cdc.Epoch, p cdc.Part) (map[int]Row, error)
 	if now == nil || x.server.cluster.gtids() || p.Keys != nil || !among(e.Shape, now.columns) {
 		return x.rows(t)
 	}
-	return maps.Clone(now.rows), nil
+	return x.server.visibleRows(now), nil
 }
 
 func (x *Source) beginRead(ctx context.Context) error {
@@ -81,46 +88,27 @@ func (x *Source) rows(t cdc.Table) (map[int]Row, error) {
 	if v := x.server.definition(now).Version; v != t.Version {
 		return nil, fmt.Errorf("table %s was altered: its version is %s, not %s", t.Name, v, t.Version)
 	}
-	return maps.Clone(now.rows), nil
+	return x.server.visibleRows(now), nil
 }
 
-// yield hands rows of a part over, without the lock.
-func (x *Source) yield(t cdc.Table, e cdc.Epoch, rows map[int]Row, p cdc.Part, yield func(digest.Key, *digest.Row) error) error {
+// yield hands rows over, without the lock.
+func (x *Source) yield(e cdc.Epoch, keys []int, rows map[int]Row, yield func(digest.Key, *digest.Row) error) error {
 	c, err := newCoder(x.hasher, e.Shape)
 	if err != nil {
 		return err
 	}
 	x.server.cluster.mu.Unlock()
 	defer x.server.cluster.mu.Lock()
-	type read struct {
-		key digest.Key
-		row digest.Row
-	}
-	var list []read
-	for key, row := range rows {
+	for _, key := range keys {
 		k, err := c.key(key)
 		if err != nil {
 			return err
 		}
-		inside := (p.After == nil || k.Compare(p.After) > 0) && (p.Through == nil || k.Compare(p.Through) <= 0)
-		if p.Keys != nil {
-			inside = slices.ContainsFunc(p.Keys, func(o digest.Key) bool { return o.Compare(k) == 0 })
-		}
-		if !inside {
-			continue
-		}
-		r, err := c.row(key, row, nil)
+		r, err := c.row(key, rows[key], nil)
 		if err != nil {
 			return err
 		}
-		list = append(list, read{k, r})
-	}
-	slices.SortFunc(list, func(a, b read) int { return a.key.Compare(b.key) })
-	if p.Keys == nil && p.Limit > 0 && len(list) > p.Limit {
-		list = list[:p.Limit]
-	}
-	for i := range list {
-		if err := yield(list[i].key, &list[i].row); err != nil {
+		if err := yield(k, &r); err != nil {
 			return err
 		}
 	}
@@ -143,14 +131,19 @@ func (x *Source) Snapshot(ctx context.Context) (cdc.Snapshot, error) {
 	if err := x.beginRead(ctx); err != nil {
 		return nil, err
 	}
-	v := &snapshot{source: x, cut: s.end, settled: s.end, cnx: s.connection}
+	v := &snapshot{source: x, cnx: s.connection}
 	if s.cluster.gtids() {
 		if !x.began {
 			return nil, errNotStreaming
 		}
 		v.cut, v.settled = x.shown, x.shown
-		return v, nil
+		return v, s.awaitVisible(ctx, v.cut)
 	}
+	// The slot that it comes from waits for all transactions that have not ended.
+	if err := s.awaitVisible(ctx, s.end); err != nil {
+		return nil, err
+	}
+	v.cut, v.settled = s.end, s.end
 	v.tables = make(map[string]*table)
 	for name, t := range s.tables {
 		v.tables[name] = t.clone()
@@ -196,6 +189,7 @@ func (v *snapshot) Rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 		}
 		rows = maps.Clone(then.rows)
 	}
+	now := s.tables[t.Name]
 	v.settled = max(v.settled, v.moment())
 	half := -1
 	if s.cluster.Engine == MySQL { // in two chunks, each of its own moment
@@ -225,7 +219,11 @@ func (v *snapshot) Rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 	if s.connection != v.cnx {
 		return errReset
 	}
-	return x.yield(t, e, rows, cdc.Part{}, yield)
+	keys, err := x.pick(now, e, cdc.Part{}, rows)
+	if err != nil {
+		return err
+	}
+	return x.yield(e, keys, rows, yield)
 }
 
 // moment is where the rows are from that are read now.

@@ -1,6 +1,7 @@
 package cdctest
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -133,10 +134,8 @@ func (s *Server) replaySubscription(sub *Subscription, f Fault, random *rand.Ran
 		return false
 	}
 	sub.position = max(sub.position, sl.confirmed) // what was confirmed is not sent again
-	for _, e := range sub.author.log {
-		if e.end <= sub.position {
-			continue
-		}
+	if next := sub.author.after(sub.position); len(next) > 0 {
+		e := next[0]
 		if e.lane == sub.Lane {
 			return false
 		}
@@ -145,6 +144,9 @@ func (s *Server) replaySubscription(sub *Subscription, f Fault, random *rand.Ran
 			if hold, carries := sub.tables[l.table]; carries && hold == "" {
 				mine = append(mine, l)
 			}
+		}
+		if s.lockedAny(mine) {
+			return false
 		}
 		if problem := s.lacks(mine); problem != "" {
 			sub.problem = problem
@@ -185,10 +187,7 @@ func (s *Server) replayGTID(f Fault, random *rand.Rand) bool {
 		return false
 	}
 	var open []*entry
-	for _, e := range a.log {
-		if e.id.Seq == 0 || s.past(a, e) {
-			continue
-		}
+	for _, e := range s.ahead(a) {
 		conflict := slices.ContainsFunc(open, func(o *entry) bool { return touchSame(o, e) })
 		if len(open) > 0 && (s.cluster.Engine != MySQL || conflict) {
 			break
@@ -197,7 +196,7 @@ func (s *Server) replayGTID(f Fault, random *rand.Rand) bool {
 			break
 		}
 	}
-	if missing := a.beforeLog().Without(s.executed); !missing.IsZero() && s.cluster.Engine == MySQL || a.lost(s.slavePosition) {
+	if s.cluster.Engine == MySQL && !a.beforeLog().Without(s.executed).IsZero() || a.lost(s.slavePosition) {
 		s.problem = "Cannot replicate because the source purged required binary logs"
 		return false
 	}
@@ -206,8 +205,38 @@ func (s *Server) replayGTID(f Fault, random *rand.Rand) bool {
 	}
 	s.problem = ""
 	e := open[random.IntN(len(open))]
+	if s.lockedAny(e.changes) {
+		return false
+	}
 	s.replay(e.id, cdc.GTIDLane, e, e.changes, f, random)
 	return true
+}
+
+// after is the log after a place.
+func (s *Server) after(at cdc.LSN) []*entry {
+	i, _ := slices.BinarySearchFunc(s.log, at+1, func(e *entry, at cdc.LSN) int { return cmp.Compare(e.end, at) })
+	return s.log[i:]
+}
+
+// ahead are the next few transactions of an author's log that the server has not gone through.
+func (s *Server) ahead(a *Server) (list []*entry) {
+	log := a.log
+	if s.cluster.Engine == MariaDB { // what is not after the last that was replayed is past
+		for i, e := range slices.Backward(log) {
+			if e.id == s.slavePosition {
+				log = log[i:]
+				break
+			}
+		}
+	}
+	for _, e := range log {
+		if e.id.Seq != 0 && !s.past(a, e) {
+			if list = append(list, e); len(list) == 4 {
+				break
+			}
+		}
+	}
+	return list
 }
 
 // past reports whether the server need not replay a transaction of an author's log. MySQL goes by the set of what was
@@ -216,7 +245,7 @@ func (s *Server) past(a *Server, e *entry) bool {
 	if s.cluster.Engine != MariaDB {
 		return s.executed.Contains(e.id)
 	}
-	for _, o := range a.log {
+	for _, o := range slices.Backward(a.log) {
 		if o.id == s.slavePosition {
 			return e.end <= o.end
 		}
@@ -278,7 +307,9 @@ func (s *Server) replay(id cdc.TxID, lane string, e *entry, mine []logged, f Fau
 		}
 	case Long:
 		if len(mine) > 0 {
-			changes = append(changes, Put(mine[0].table, 1+random.IntN(30), Row{"v": 900_000 + random.IntN(90_000)}))
+			if more := Put(mine[0].table, 1+random.IntN(30), Row{"v": 900_000 + random.IntN(90_000)}); !s.locked(more) {
+				changes = append(changes, more)
+			}
 		}
 	case Altered:
 		if n := len(changes); n > 0 && !changes[n-1].Delete && !changes[n-1].Truncate {

@@ -123,10 +123,13 @@ func (x *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		p.Barrier = 0
 	}
 	if s.cluster.gtids() {
-		p.Applied[cdc.GTIDLane] = s.executed.Clone()
+		p.Applied[cdc.GTIDLane] = s.counted()
+		if x.ScanOnly {
+			p.Applied[cdc.GTIDLane] = s.visible()
+		}
 		if s.follows != nil {
 			ln := cdc.Lane{
-				Name: cdc.GTIDLane, Title: "replication", Slot: fmt.Sprint(s.follows.number), Enabled: !s.stopped,
+				Name: cdc.GTIDLane, Title: "replication", Slot: s.follows.id(), Enabled: !s.stopped,
 				Problem: s.problem, Tables: make(map[string]string),
 			}
 			for name := range s.tables {
@@ -155,7 +158,7 @@ func (x *Source) Confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
 		return nil, err
 	}
 	if s.cluster.gtids() {
-		return map[string]cdc.TxSet{fmt.Sprint(s.number): {}}, nil
+		return map[string]cdc.TxSet{s.id(): {}}, nil
 	}
 	confirmed := make(map[string]cdc.TxSet)
 	for name, sl := range s.slots {
@@ -170,11 +173,17 @@ func (x *Source) Written(ctx context.Context) (cdc.TxSet, error) {
 	if err := x.gate(ctx); err != nil {
 		return cdc.TxSet{}, err
 	}
-	return x.server.everything(), nil
+	return x.server.counted(), nil
 }
 
 // Visible implements [cdc.Member].
-func (x *Source) Visible(ctx context.Context) (cdc.TxSet, error) { return x.Written(ctx) }
+func (x *Source) Visible(ctx context.Context) (cdc.TxSet, error) {
+	defer x.lock()()
+	if err := x.gate(ctx); err != nil {
+		return cdc.TxSet{}, err
+	}
+	return x.server.visible(), nil
+}
 
 // everything is all transactions of the log.
 func (s *Server) everything() cdc.TxSet {

@@ -1,6 +1,7 @@
 package cdctest
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -35,6 +36,8 @@ type table struct {
 	columns []digest.Column // sorted by name
 	rows    map[int]Row
 	version int
+	order   cdc.Order
+	compare func(a, b int) int // the server's order of keys
 	// problem says why lockstep cannot watch it; while there is one the log shows no changes of it.
 	problem string
 }
@@ -62,13 +65,14 @@ func Wide(name string) digest.Column {
 // CreateTable makes a table with the key id and the columns.
 func (s *Server) CreateTable(name string, columns ...digest.Column) {
 	s.do(func() {
-		t := &table{name: name, rows: make(map[int]Row), columns: append([]digest.Column{Int(keyColumn)}, columns...)}
+		t := &table{name: name, rows: make(map[int]Row), order: cdc.KeyOrder, compare: cmp.Compare[int], columns: append([]digest.Column{Int(keyColumn)}, columns...)}
 		t.define(s)
 		s.tables[name] = t
 	})
 }
 
-// define is called whenever the definition of a table was changed.
+// define is called whenever the definition of a table was changed. Whoever does that waits for commits; here they end at
+// once.
 func (t *table) define(s *Server) {
 	slices.SortFunc(t.columns, func(a, b digest.Column) int { return strings.Compare(a.Name, b.Name) })
 	if s.cluster.gtids() {
@@ -77,6 +81,7 @@ func (t *table) define(s *Server) {
 		}
 	}
 	t.version++
+	s.hidden = nil
 	s.end += 8
 }
 
@@ -87,6 +92,7 @@ func (s *Server) DropTable(name string) {
 			s.note(name, key, step{before: row})
 		}
 		delete(s.tables, name)
+		s.hidden = nil
 	})
 }
 
@@ -200,7 +206,7 @@ func (s *Server) Row(name string, key int) Row {
 func (s *Server) definition(t *table) cdc.Table {
 	return cdc.Table{
 		Name: t.name, Columns: slices.Clone(t.columns), Key: []string{keyColumn}, Leaves: []string{t.name},
-		Version: fmt.Sprintf("%s/%d", s.systemID, t.version), Rows: int64(len(t.rows)), Order: cdc.KeyOrder,
+		Version: fmt.Sprintf("%s/%d", s.systemID, t.version), Rows: int64(len(t.rows)), Order: t.order,
 		Problem: t.problem,
 	}
 }

@@ -37,17 +37,21 @@ func Move(table string, from, to int, set Row) Change {
 // Truncate deletes all rows.
 func Truncate(table string) Change { return Change{Table: table, Truncate: true} }
 
-// Write carries out a transaction of an application on the server and returns its id; the zero id if it did nothing. An
-// empty transaction is one of GTID engines that has an id and changes nothing.
+// Write carries out a transaction of an application on the server and returns its id; the zero id if it did nothing, or
+// would have to wait for rows that a hidden one has changed. An empty transaction is one of GTID engines that has an id and
+// changes nothing.
 func (s *Server) Write(changes ...Change) (id cdc.TxID) {
-	s.do(func() { id = s.write(cdc.TxID{}, "", s.now(), changes) })
+	s.do(func() { id = s.writeFree(changes) })
 	return id
 }
 
-// Silently changes rows without a trace in the log.
+// Silently changes rows without a trace in the log, but for those that a hidden transaction has changed.
 func (s *Server) Silently(changes ...Change) {
 	s.do(func() {
 		for _, c := range changes {
+			if s.locked(c) {
+				continue
+			}
 			for _, l := range s.apply(c) {
 				s.note(l.table, l.key, step{end: s.end, before: l.before, after: l.after})
 			}
@@ -67,12 +71,11 @@ func (s *Server) Skew(d time.Duration) { s.do(func() { s.skew = d }) }
 // lane.
 func (s *Server) write(id cdc.TxID, lane string, at time.Time, changes []Change) cdc.TxID {
 	e := &entry{id: id, lane: lane, commit: s.end + 8, end: s.end + 16, time: at, written: time.Now()}
-	var steps []logged
 	for _, c := range changes {
-		steps = append(steps, s.apply(c)...)
+		e.steps = append(e.steps, s.apply(c)...)
 	}
 	own := lane == ""
-	if own && len(steps) == 0 && (!s.cluster.gtids() || len(changes) > 0) {
+	if own && len(e.steps) == 0 && (!s.cluster.gtids() || len(changes) > 0) {
 		return cdc.TxID{}
 	}
 	if own {
@@ -86,7 +89,7 @@ func (s *Server) write(id cdc.TxID, lane string, at time.Time, changes []Change)
 			s.execute(e.id)
 		}
 	}
-	for _, l := range steps {
+	for _, l := range e.steps {
 		st := step{id: e.id, end: e.end, before: l.before, after: l.after}
 		if s.unlogged {
 			st.id = cdc.TxID{}
@@ -101,6 +104,9 @@ func (s *Server) write(id cdc.TxID, lane string, at time.Time, changes []Change)
 	}
 	s.end = e.end
 	s.log = append(s.log, e)
+	if s.cluster.gtids() && len(s.hidden) > 0 {
+		s.hide(e)
+	}
 	return e.id
 }
 
@@ -127,6 +133,14 @@ func (s *Server) nextInDomain() uint64 {
 
 func (s *Server) uuid() string {
 	return fmt.Sprintf("00000000-0000-0000-0000-%012d", s.number)
+}
+
+// id is what the ids of transactions that were first written on the server say of it.
+func (s *Server) id() string {
+	if s.cluster.Engine == MySQL {
+		return s.uuid()
+	}
+	return fmt.Sprint(s.number)
 }
 
 func (s *Server) execute(id cdc.TxID) {
