@@ -168,7 +168,9 @@ func (p *pair) comparePart(ctx context.Context, x *part) {
 	if err == nil {
 		_, err = p.bound(ctx)
 	}
-	p.fail(ctx, err)
+	if ctx.Err() == nil { // else the walk has ended, and says why
+		p.fail(ctx, err)
+	}
 }
 
 func (p *pair) full() error {
