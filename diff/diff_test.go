@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -14,20 +15,33 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
-	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
 )
 
-// bubble runs a test on a group of a reference with ten rows and a member.
-func bubble(t *testing.T, test func(t *testing.T, g *memory, ref, us *replica)) {
+// bubble runs a test on a group of a reference with ten rows and a member, of each engine.
+func bubble(t *testing.T, test func(t *testing.T, g *group, us *member)) {
+	t.Helper()
+	for _, engine := range cdctest.Engines {
+		t.Run(string(engine), func(t *testing.T) { bubbleOf(t, engine, test) })
+	}
+}
+
+func bubbleOf(t *testing.T, engine cdctest.Engine, test func(t *testing.T, g *group, us *member)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		rows := map[int]int64{}
-		for k := 1; k <= 10; k++ {
-			rows[k] = 1
-		}
-		g := newMemory(rows)
-		test(t, g, g.reference(byNumber, cdc.KeyOrder), g.replica(byNumber, cdc.KeyOrder))
+		g := newGroup(engine, 1, equal(10))
+		test(t, g, g.member())
 	})
+}
+
+// equal are rows with the keys from 1 to n.
+func equal(n int) map[int]int {
+	rows := map[int]int{}
+	for k := 1; k <= n; k++ {
+		rows[k] = 1
+	}
+	return rows
 }
 
 // during does things beside the comparison, until it is over.
@@ -54,8 +68,8 @@ func expect(t *testing.T, r Result, verdict align.Verdict, reason string, keys .
 }
 
 func TestEqualTablesAreInStep(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		r := run(t, g.options(ref, us)).Results[0]
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		r := run(t, g.options(us)).Results[0]
 		expect(t, r, align.InStep, "")
 		if r.ReferenceRows != 10 || r.MemberRows != 10 || r.Parts != 1 || r.Suspects != 0 {
 			t.Errorf("read %+v, want ten rows of each in one part", r)
@@ -64,16 +78,16 @@ func TestEqualTablesAreInStep(t *testing.T) {
 }
 
 func TestNeighboursAreOneRange(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+	bubble(t, func(t *testing.T, g *group, us *member) {
 		for _, k := range []int{2, 3, 4, 6} {
-			us.tamper(k, 0)
+			us.Silently(remove(k))
 		}
-		us.tamper(9, 5)
-		us.tamper(10, 5)
-		us.tamper(11, 5)
-		us.tamper(12, 5)
+		us.Silently(put(9, 5))
+		us.Silently(put(10, 5))
+		us.Silently(put(11, 5))
+		us.Silently(put(12, 5))
 		for _, rows := range []int{1, 2, 3, 100} {
-			o := g.options(ref, us)
+			o := g.options(us)
 			o.PartRows = rows
 			r := run(t, o).Results[0]
 			expect(t, r, align.Diverged, "", "9-10 changed", "11-12 extra", "2-4 missing", "6 missing")
@@ -85,11 +99,11 @@ func TestNeighboursAreOneRange(t *testing.T) {
 }
 
 func TestDivergenceIsTheRecordOfTheContract(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		us.tamper(2, 3)
-		us.tamper(3, 3)
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		us.Silently(put(2, 3))
+		us.Silently(put(3, 3))
 		began := time.Now().UTC()
-		d := run(t, g.options(ref, us)).Results[0].Divergences
+		d := run(t, g.options(us)).Results[0].Divergences
 		if len(d) != 1 {
 			t.Fatalf("%d divergences, want 1: %+v", len(d), d)
 		}
@@ -98,9 +112,9 @@ func TestDivergenceIsTheRecordOfTheContract(t *testing.T) {
 		}
 		d[0].FirstSeen, d[0].ConfirmedAt = time.Time{}, time.Time{}
 		want := finding.Divergence{
-			ID: "1", Group: "shop", Table: memoryTable, Member: "us-1", Reference: "eu-1", State: finding.Open, Kind: finding.Changed, Cause: finding.CauseUnknown,
+			ID: "1", Group: "shop", Table: goods, Member: "us-1", Reference: "eu-1", State: finding.Open, Kind: finding.Changed, Cause: finding.CauseUnknown,
 			Ranges:    []finding.Range{{First: []byte(`{"id":2}`), Last: []byte(`{"id":3}`), Changed: 2}},
-			Positions: map[string]string{"eu-1": "0/1", "us-1": "0/1"}, Keys: 2, LagBudget: "1s",
+			Positions: map[string]string{"eu-1": g.at(g.ref).String(), "us-1": g.at(us).String()}, Keys: 2, LagBudget: "1s",
 		}
 		if diff := cmp.Diff(want, d[0]); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
@@ -109,11 +123,11 @@ func TestDivergenceIsTheRecordOfTheContract(t *testing.T) {
 }
 
 func TestMoreRangesThanAreListedAreCounted(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+	bubble(t, func(t *testing.T, g *group, us *member) {
 		for k := 1; k <= 9; k += 2 {
-			us.tamper(k, 3)
+			us.Silently(put(k, 3))
 		}
-		o := g.options(ref, us)
+		o := g.options(us)
 		o.MaxRanges = 2
 		r := run(t, o).Results[0]
 		expect(t, r, align.Diverged, "", "1 changed", "3 changed")
@@ -125,10 +139,10 @@ func TestMoreRangesThanAreListedAreCounted(t *testing.T) {
 
 // What is on its way for less than the lag budget is no difference.
 func TestMemberThatCatchesUpInTimeIsInStep(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		g.commit(commit{rows: map[int]int64{3: 2, 4: 0, 11: 1}})
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		g.ref.Write(put(3, 2), remove(4), put(11, 1))
 		us.lag = 900 * time.Millisecond
-		r := during(t, g.options(ref, us), us.replay)
+		r := during(t, g.options(us), g.replays(us))
 		expect(t, r, align.InStep, "")
 		if r.Suspects != 3 {
 			t.Errorf("%d suspects, want 3", r.Suspects)
@@ -137,13 +151,16 @@ func TestMemberThatCatchesUpInTimeIsInStep(t *testing.T) {
 }
 
 func TestMemberOverItsLagBudgetIsStale(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		g.commit(commit{rows: map[int]int64{3: 2, 4: 0, 11: 1}})
-		us.lanes[0].Enabled = false
-		r := run(t, g.options(ref, us)).Results[0]
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		began := g.at(g.ref)
+		g.ref.Write(put(3, 2), remove(4), put(11, 1))
+		us.Enable(us.lane, false)
+		r := run(t, g.options(us)).Results[0]
 		expect(t, r, align.StaleState, "", "3-4 stale", "11 stale")
 		d := r.Divergences[0]
-		if want := `subscription "goods" of us-1 has replayed up to 0/1 only, and not 0/2, after 1s: it is stopped`; d.Detail != want {
+		had := g.at(g.ref).Latest()
+		want := fmt.Sprintf("%s of us-1 has replayed up to %v only, and not %v, after 1s: it is stopped", g.title(us), began, had.Without(began))
+		if d.Detail != want {
 			t.Errorf("detail %q, want %q", d.Detail, want)
 		}
 		if x := d.Ranges[0]; x.Changed != 1 || x.Extra != 1 || x.Missing != 0 {
@@ -153,9 +170,9 @@ func TestMemberOverItsLagBudgetIsStale(t *testing.T) {
 }
 
 func TestLagWithinTheBudgetThatIsNotWaitedForIsNotKnown(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		g.commit(commit{rows: map[int]int64{3: 2}})
-		o := g.options(ref, us)
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		g.ref.Write(put(3, 2))
+		o := g.options(us)
 		wait := 100 * time.Millisecond
 		o.Wait = &wait
 		began := time.Now()
@@ -169,38 +186,36 @@ func TestLagWithinTheBudgetThatIsNotWaitedForIsNotKnown(t *testing.T) {
 // Its author waits for a synchronous standby that is down; the subscriber has the row already.
 func TestCommitThatOnlyTheMemberShowsIsNoDifference(t *testing.T) {
 	for _, busy := range []bool{false, true} {
-		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-			g.commit(commit{rows: map[int]int64{3: 2}, hidden: time.Hour})
-			us.tamper(3, 2)
-			us.done = 1
-			r := during(t, g.options(ref, us), us.replay, func(ctx context.Context) {
-				for n := int64(1); sleep(ctx, time.Millisecond) == nil && busy; n++ {
-					g.commit(commit{rows: map[int]int64{9: n}})
+		bubble(t, func(t *testing.T, g *group, us *member) {
+			g.ref.WriteHidden(time.Hour, put(3, 2))
+			us.Replay(us.lane, cdctest.Rightly, rand.New(rand.NewPCG(1, 1)))
+			r := during(t, g.options(us), g.replays(us), func(ctx context.Context) {
+				for n := 1; sleep(ctx, time.Millisecond) == nil && busy; n++ {
+					g.ref.Write(put(9, n))
 				}
 			})
 			expect(t, r, align.Unverified, "eu-1 does not show yet what us-1 may have from it already")
 		})
-		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-			g.commit(commit{rows: map[int]int64{3: 2}, hidden: time.Second})
-			us.tamper(3, 2)
-			us.done = 1
-			expect(t, during(t, g.options(ref, us), us.replay), align.InStep, "")
+		bubble(t, func(t *testing.T, g *group, us *member) {
+			g.ref.WriteHidden(time.Second, put(3, 2))
+			us.Replay(us.lane, cdctest.Rightly, rand.New(rand.NewPCG(1, 1)))
+			expect(t, during(t, g.options(us), g.replays(us)), align.InStep, "")
 		})
 	}
 }
 
 // A row that is written there and back looks the same twice on the reference, and is the other on the member in between.
 func TestRowThatIsWrittenThereAndBackIsNotAccused(t *testing.T) {
-	for n := range 200 {
-		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+	for n := range 60 {
+		bubble(t, func(t *testing.T, g *group, us *member) {
 			us.lag = time.Millisecond
-			r := during(t, g.options(ref, us), us.replay, func(ctx context.Context) {
-				for n := 0; sleep(ctx, 100*time.Microsecond) == nil; n++ {
-					rows := map[int]int64{}
+			r := during(t, g.options(us), g.replays(us), func(ctx context.Context) {
+				for n := 0; sleep(ctx, time.Millisecond) == nil; n++ {
+					var rows []cdctest.Change
 					for k := 1; k <= 10; k++ {
-						rows[k] = int64(1 + (n+k)%2)
+						rows = append(rows, put(k, 1+(n+k)%2))
 					}
-					g.commit(commit{rows: rows})
+					g.ref.Write(rows...)
 				}
 			})
 			if len(r.Divergences) > 0 || r.Verdict == align.Diverged {
@@ -211,13 +226,13 @@ func TestRowThatIsWrittenThereAndBackIsNotAccused(t *testing.T) {
 }
 
 func TestRowThatNeverStandsStillIsNamed(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+	bubble(t, func(t *testing.T, g *group, us *member) {
 		us.lag = time.Millisecond
-		next := int64(1)
-		r := during(t, g.options(ref, us), us.replay, func(ctx context.Context) {
-			for ; sleep(ctx, 50*time.Microsecond) == nil; next++ {
-				g.commit(commit{rows: map[int]int64{7: next}})
-				us.tamper(7, 1_000_000+next)
+		next := 1
+		r := during(t, g.options(us), g.replays(us), func(ctx context.Context) {
+			for ; sleep(ctx, time.Millisecond) == nil; next++ {
+				g.ref.Write(put(7, next))
+				us.Silently(put(7, 1_000_000+next))
 			}
 		})
 		expect(t, r, align.Unverified, `1 keys were written again and again while they were read: {"id":7}`)
@@ -225,46 +240,52 @@ func TestRowThatNeverStandsStillIsNamed(t *testing.T) {
 }
 
 func TestTableThatNothingReplicatesIsNotJudged(t *testing.T) {
-	for want, change := range map[string]func(us *replica){
-		"nothing on us-1 replicates it from eu-1; keys that differ now: 1": func(us *replica) { us.lanes[0].Tables = nil },
-		"nothing on us-1 replicates it":                                    func(us *replica) { us.lanes[0].Slot = "of another server" },
-		"initial copy; keys":                                               func(us *replica) { us.lanes[0].Tables[memoryTable] = "initial copy" },
-		"both replicate it": func(us *replica) {
-			us.lanes = append(us.lanes, cdc.Lane{Name: "pg_2", Slot: us.lanes[0].Slot, Tables: us.lanes[0].Tables})
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		us.Silently(put(3, 4))
+		us.Carry(us.lane, goods, false, "")
+		us.Follow(nil)
+		expect(t, run(t, g.options(us)).Results[0], align.Unverified, "nothing on us-1 replicates it from eu-1; keys that differ now: 1")
+	})
+}
+
+func TestTableThatOneLaneDoesNotBringIsNotJudged(t *testing.T) {
+	for want, change := range map[string]func(g *group, us *member){
+		"nothing on us-1 replicates it": func(g *group, us *member) {
+			us.Unsubscribe(us.lane)
+			us.Subscribe(g.server("eu-2").Server, "slot_us-1", goods)
+		},
+		"initial copy; keys": func(_ *group, us *member) { us.Carry(us.lane, goods, true, "initial copy") },
+		"both replicate it":  func(g *group, us *member) { us.Subscribe(g.ref.Server, "second", goods) },
+		`publication "some" leaves out rows`: func(g *group, us *member) {
+			us.progress = func(p *cdc.Progress) { p.Lanes[0].Publications = []string{"some"} }
+			g.ref.table = func(t *cdc.Table) { t.Publications = map[string]string{"some": "rows"} }
 		},
 	} {
-		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-			us.tamper(3, 4)
-			change(us)
-			expect(t, run(t, g.options(ref, us)).Results[0], align.Unverified, want)
+		bubbleOf(t, cdctest.Postgres, func(t *testing.T, g *group, us *member) {
+			us.Silently(put(3, 4))
+			change(g, us)
+			expect(t, run(t, g.options(us)).Results[0], align.Unverified, want)
 		})
 	}
 }
 
-func TestPublicationThatLeavesRowsOutIsNamed(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		us.tamper(3, 0)
-		us.lanes[0].Publications = []string{"some"}
-		ref.table.Publications = map[string]string{"some": "rows"}
-		expect(t, run(t, g.options(ref, us)).Results[0], align.Unverified, `publication "some" leaves out rows`)
-	})
-}
-
 func TestTablesThatAreDefinedOtherwiseAreNotCompared(t *testing.T) {
-	for want, change := range map[string]func(ref, us *replica){
-		"it does not exist on us-1":                                 func(_, us *replica) { us.table = cdc.Table{} },
-		"it does not exist on eu-1":                                 func(ref, _ *replica) { ref.table = cdc.Table{} },
-		`its primary key on us-1 is ["v"], on the reference ["id"]`: func(_, us *replica) { us.table.Key = []string{"v"} },
-		`column "v" is int  on eu-1 and text  on us-1`:              func(_, us *replica) { us.table.Columns[1].Class = digest.Text },
-		"we may not read it: GRANT SELECT ON public.goods TO lockstep": func(_, us *replica) {
-			us.table.Problem, us.table.Hint = "we may not read it", "GRANT SELECT ON public.goods TO lockstep"
+	for want, change := range map[string]func(ref, us *member){
+		"it does not exist on us-1":                                 func(_, us *member) { us.DropTable(goods) },
+		"it does not exist on eu-1":                                 func(ref, _ *member) { ref.DropTable(goods) },
+		`its primary key on us-1 is ["v"], on the reference ["id"]`: func(_, us *member) { us.table = func(t *cdc.Table) { t.Key = []string{"v"} } },
+		`column "v" is int  on eu-1 and text  on us-1`:              func(_, us *member) { us.AlterColumn(goods, cdctest.Wide("v")) },
+		"we may not read it: GRANT SELECT ON public.goods TO lockstep": func(_, us *member) {
+			us.table = func(t *cdc.Table) {
+				t.Problem, t.Hint = "we may not read it", "GRANT SELECT ON public.goods TO lockstep"
+			}
 		},
 	} {
-		bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-			change(ref, us)
-			r := run(t, g.options(ref, us)).Results[0]
+		bubble(t, func(t *testing.T, g *group, us *member) {
+			change(g.ref, us)
+			r := run(t, g.options(us)).Results[0]
 			expect(t, r, align.Unverified, want)
-			if r.Table != memoryTable || r.Member != "us-1" {
+			if r.Table != goods || r.Member != "us-1" {
 				t.Errorf("about %s on %s", r.Table, r.Member)
 			}
 		})
@@ -273,13 +294,13 @@ func TestTablesThatAreDefinedOtherwiseAreNotCompared(t *testing.T) {
 
 // What the member holds in a column that it lacks cannot be said, so the table is not in step.
 func TestColumnThatTheMemberLacksLeavesTheTableUnverified(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		ref.table.Columns = append(ref.table.Columns, digest.Column{Name: "w", Class: digest.Int})
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		g.ref.AddColumn(goods, cdctest.Int("w"))
 		want := `column "w" of eu-1 is not on us-1: add it there, or name it in exclude_columns`
-		if r := run(t, g.options(ref, us)).Results[0]; r.Verdict != align.Unverified || r.Reason != want {
+		if r := run(t, g.options(us)).Results[0]; r.Verdict != align.Unverified || r.Reason != want {
 			t.Errorf("verdict %s, reason %q", r.Verdict, r.Reason)
 		}
-		o := g.options(ref, us)
+		o := g.options(us)
 		o.Exclude = func(string) []string { return []string{"w"} }
 		if r := run(t, o).Results[0]; r.Verdict != align.InStep || r.Note != "" {
 			t.Errorf("excluded: verdict %s, note %q", r.Verdict, r.Note)
@@ -288,12 +309,12 @@ func TestColumnThatTheMemberLacksLeavesTheTableUnverified(t *testing.T) {
 }
 
 func TestColumnThatOnlyTheMemberHasIsNamed(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		us.table.Columns = append(us.table.Columns, digest.Column{Name: "w", Class: digest.Int})
-		if r := run(t, g.options(ref, us)).Results[0]; r.Verdict != align.InStep || r.Note != "not compared, because not on every member: column w" {
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		us.AddColumn(goods, cdctest.Int("w"))
+		if r := run(t, g.options(us)).Results[0]; r.Verdict != align.InStep || r.Note != "not compared, because not on every member: column w" {
 			t.Errorf("verdict %s, note %q", r.Verdict, r.Note)
 		}
-		o := g.options(ref, us)
+		o := g.options(us)
 		o.Exclude = func(string) []string { return []string{"w"} }
 		if r := run(t, o).Results[0]; r.Note != "" {
 			t.Errorf("note %q about a column that is excluded", r.Note)
@@ -304,19 +325,20 @@ func TestColumnThatOnlyTheMemberHasIsNamed(t *testing.T) {
 func TestMemberThatFailsIsNotInStep(t *testing.T) {
 	for _, name := range []string{"eu-1", "us-1"} {
 		for failing := 1; failing <= 12; failing++ {
-			bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-				us.tamper(3, 2)
+			bubble(t, func(t *testing.T, g *group, us *member) {
+				us.Silently(put(3, 2))
 				reads := 0
-				g.read = func(of string, _ int) error {
-					if of == name {
-						reads++
-					}
-					if of == name && reads == failing {
+				fails := us
+				if name == g.ref.Name {
+					fails = g.ref
+				}
+				fails.read = func(int) error {
+					if reads++; reads == failing {
 						return errors.New("connection lost")
 					}
 					return nil
 				}
-				o := g.options(ref, us)
+				o := g.options(us)
 				o.PartRows = 2
 				r := run(t, o).Results[0]
 				if reads < failing {
@@ -334,16 +356,11 @@ func TestMemberThatFailsIsNotInStep(t *testing.T) {
 }
 
 func TestOneMemberThatFailsLeavesTheOthersTheirVerdict(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		second := g.replica(byNumber, cdc.KeyOrder)
-		second.tamper(5, 0)
-		g.read = func(of string, _ int) error {
-			if of == us.name {
-				return &cdc.SetupError{Problem: "permission denied", Hint: "GRANT SELECT"}
-			}
-			return nil
-		}
-		o := g.options(ref, us, second)
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		second := g.member()
+		second.Silently(remove(5))
+		us.read = func(int) error { return &cdc.SetupError{Problem: "permission denied", Hint: "GRANT SELECT"} }
+		o := g.options(us, second)
 		o.PartRows = 2
 		r := run(t, o)
 		expect(t, r.Results[0], align.Unverified, "permission denied: GRANT SELECT")
@@ -355,13 +372,13 @@ func TestOneMemberThatFailsLeavesTheOthersTheirVerdict(t *testing.T) {
 }
 
 func TestTableWithoutAnOrderIsReadWhole(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		us.table.Order = cdc.Unordered
-		us.tamper(2, 0)
-		us.tamper(3, 0)
-		us.tamper(20, 2)
-		expect(t, run(t, g.options(ref, us)).Results[0], align.Diverged, "", "20 extra", "2 missing", "3 missing")
-		o := g.options(ref, us)
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		us.Unsort(goods)
+		us.Silently(remove(2))
+		us.Silently(remove(3))
+		us.Silently(put(20, 2))
+		expect(t, run(t, g.options(us)).Results[0], align.Diverged, "", "20 extra", "2 missing", "3 missing")
+		o := g.options(us)
 		o.MaxWhole = 9
 		expect(t, run(t, o).Results[0], align.Unverified, "more than 9 rows")
 	})
@@ -369,20 +386,16 @@ func TestTableWithoutAnOrderIsReadWhole(t *testing.T) {
 
 func TestSoManyDifferencesThatTheWalkEndsAreNotThoughtToBeAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rows := map[int]int64{}
-		for k := 1; k <= 1000; k++ {
-			rows[k] = 1
-		}
-		for name, tamper := range map[string]func(*replica, int){
-			"changed": func(us *replica, k int) { us.tamper(k, 2) },
-			"extra":   func(us *replica, k int) { us.tamper(1000+k, 2) },
+		for name, tamper := range map[string]func(*member, int){
+			"changed": func(us *member, k int) { us.Silently(put(k, 2)) },
+			"extra":   func(us *member, k int) { us.Silently(put(1000+k, 2)) },
 		} {
-			g := newMemory(rows)
-			ref, us := g.reference(byNumber, cdc.KeyOrder), g.replica(byNumber, cdc.KeyOrder)
+			g := newGroup(cdctest.MySQL, 1, equal(1000))
+			us := g.member()
 			for k := 1; k <= 1000; k++ {
 				tamper(us, k)
 			}
-			o := g.options(ref, us)
+			o := g.options(us)
 			o.PartRows, o.MaxSuspects = 50, 200
 			r := run(t, o).Results[0]
 			if r.Verdict != align.Diverged || !strings.Contains(r.Reason, "not all of it was compared") || !r.Divergences[0].Truncated {
@@ -397,21 +410,18 @@ func TestSoManyDifferencesThatTheWalkEndsAreNotThoughtToBeAll(t *testing.T) {
 
 func TestRowsAreReadNoFasterThanAllowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rows := map[int]int64{}
-		for k := 1; k <= 1000; k++ {
-			rows[k] = 1
-		}
-		g := newMemory(rows)
-		ref, us := g.reference(byNumber, cdc.KeyOrder), g.replica(byNumber, cdc.KeyOrder)
+		g := newGroup(cdctest.Postgres, 1, equal(1000))
+		us := g.member()
 		most := 0
 		var mu sync.Mutex
-		g.read = func(_ string, n int) error {
+		us.read = func(n int) error {
 			mu.Lock()
 			defer mu.Unlock()
 			most = max(most, n)
 			return nil
 		}
-		o := g.options(ref, us)
+		g.ref.read = us.read
+		o := g.options(us)
 		o.MaxRowsPerSecond = 100
 		began := time.Now()
 		expect(t, run(t, o).Results[0], align.InStep, "")
@@ -425,8 +435,8 @@ func TestRowsAreReadNoFasterThanAllowed(t *testing.T) {
 }
 
 func TestNothingIsSaidOfOneServerUnderTwoNames(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, _ *replica) {
-		_, err := New(g.options(ref, ref)).Run(t.Context())
+	bubble(t, func(t *testing.T, g *group, _ *member) {
+		_, err := New(g.options(g.ref)).Run(t.Context())
 		var refused *Error
 		if !errors.As(err, &refused) || !refused.Usage {
 			t.Errorf("got %v", err)
@@ -435,10 +445,10 @@ func TestNothingIsSaidOfOneServerUnderTwoNames(t *testing.T) {
 }
 
 func TestInterruptedComparisonSaysNothing(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
+	bubble(t, func(t *testing.T, g *group, us *member) {
 		ctx, stop := context.WithCancelCause(t.Context())
-		g.read = func(string, int) error { stop(errors.New("enough")); return nil }
-		r, err := New(g.options(ref, us)).Run(ctx)
+		us.read = func(int) error { stop(errors.New("enough")); return nil }
+		r, err := New(g.options(us)).Run(ctx)
 		if r != nil || err == nil || err.Error() != "enough" {
 			t.Errorf("got %v, %v", r, err)
 		}
@@ -446,9 +456,9 @@ func TestInterruptedComparisonSaysNothing(t *testing.T) {
 }
 
 func TestStepsTellWhatGoesOn(t *testing.T) {
-	bubble(t, func(t *testing.T, g *memory, ref, us *replica) {
-		g.commit(commit{rows: map[int]int64{3: 2}})
-		c := New(g.options(ref, us))
+	bubble(t, func(t *testing.T, g *group, us *member) {
+		g.ref.Write(put(3, 2))
+		c := New(g.options(us))
 		seen := map[string]bool{}
 		done := make(chan error)
 		go func() {
@@ -468,7 +478,7 @@ func TestStepsTellWhatGoesOn(t *testing.T) {
 				seen[fmt.Sprint(s.Member, " ", s.Waits)] = true
 			}
 		}
-		for _, want := range []string{"eu-1 ", "us-1 ", "us-1 0/2"} {
+		for _, want := range []string{"eu-1 ", "us-1 ", "us-1 " + g.at(g.ref).Latest().String()} {
 			if !seen[want] {
 				t.Errorf("step %q was not told; there were %v", want, seen)
 			}

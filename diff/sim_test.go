@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -12,16 +13,15 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
-	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // history is one seeded run: an application that writes, members that lag, and rows that somebody changed on a member.
 type history struct {
 	random *rand.Rand
-	group  *memory
-	ref    *replica
-	us     []*replica
+	group  *group
+	order  func(a, b int) int // that the reference has
 	// tampered are keys that the application leaves alone, by member, with how they differ.
 	tampered []map[int]finding.Kind
 }
@@ -33,50 +33,53 @@ const (
 
 func newHistory(seed uint64) *history {
 	h := &history{random: rand.New(rand.NewPCG(seed, 1))}
-	rows := map[int]int64{}
+	rows := map[int]int{}
 	for k := 1; k <= keySpace; k += 1 + h.random.IntN(3) {
-		rows[k] = 1 + h.random.Int64N(3)
+		rows[k] = 1 + h.random.IntN(3)
 	}
 	for k := quietKey; k < quietKey+200; k += 1 + h.random.IntN(3) {
 		rows[k] = 1
 	}
-	h.group = newMemory(rows)
-	orders := []func(a, b int) int{byNumber, byHash("a"), byHash("b"), func(a, b int) int { return byNumber(b, a) }}
-	orderOf := func() (func(a, b int) int, cdc.Order) {
-		switch i := h.random.IntN(len(orders) + 1); i {
-		case 0:
-			return byNumber, cdc.KeyOrder
-		case len(orders):
-			return byNumber, cdc.Unordered
-		default:
-			return orders[i], cdc.ServerOrder
-		}
-	}
-	h.ref = h.group.reference(orderOf())
+	h.group = newGroup(cdctest.Engines[seed%3], seed, rows)
+	h.order = h.sort(h.group.ref)
 	for range 1 + h.random.IntN(2) {
-		m := h.group.replica(orderOf())
+		m := h.group.member()
+		h.sort(m)
 		m.lag = time.Duration(1+h.random.IntN(60)) * time.Millisecond
 		m.behind = h.random.IntN(10)
-		h.us = append(h.us, m)
 		h.tampered = append(h.tampered, h.tamper(m))
 	}
 	return h
 }
 
+// sort gives a server one of the orders of keys that there are.
+func (h *history) sort(m *member) func(a, b int) int {
+	orders := []func(a, b int) int{cdctest.Scrambled("a"), cdctest.Scrambled("b"), cdctest.Descending}
+	switch i := h.random.IntN(len(orders) + 2); i {
+	case len(orders):
+		m.Unsort(goods)
+	case len(orders) + 1:
+	default:
+		m.Sort(goods, orders[i])
+		return orders[i]
+	}
+	return cmp.Compare[int]
+}
+
 // tamper makes a few rows differ that the application does not write.
-func (h *history) tamper(m *replica) map[int]finding.Kind {
+func (h *history) tamper(m *member) map[int]finding.Kind {
 	made := map[int]finding.Kind{}
 	for range h.random.IntN(6) {
 		k := quietKey + h.random.IntN(200)
-		switch _, there := h.group.rows[k]; {
-		case !there:
-			m.tamper(k, 7)
+		switch {
+		case h.group.ref.Row(goods, k) == nil:
+			m.Silently(put(k, 7))
 			made[k] = finding.Extra
 		case h.random.IntN(2) == 0:
-			m.tamper(k, 0)
+			m.Silently(remove(k))
 			made[k] = finding.Missing
 		default:
-			m.tamper(k, 9)
+			m.Silently(put(k, 9))
 			made[k] = finding.Changed
 		}
 	}
@@ -85,21 +88,26 @@ func (h *history) tamper(m *replica) map[int]finding.Kind {
 
 // write is the application: it inserts, updates, deletes, moves keys, and turns some rows there and back all the time.
 func (h *history) write(ctx context.Context, random *rand.Rand) {
-	pace := time.Duration(200+random.IntN(3000)) * time.Microsecond
-	for n := int64(0); sleep(ctx, time.Duration(1+random.Int64N(int64(pace)))) == nil; n++ {
-		rows := map[int]int64{1 + random.IntN(keySpace): random.Int64N(4)} // 0 deletes
+	pace := time.Duration(2000+random.IntN(8000)) * time.Microsecond
+	ref := h.group.ref
+	for n := 0; sleep(ctx, time.Duration(1+random.Int64N(int64(pace)))) == nil; n++ {
+		key, v := 1+random.IntN(keySpace), random.IntN(4)
+		changes := []cdctest.Change{put(key, v)}
 		switch random.IntN(4) {
 		case 0: // there and back
-			rows = map[int]int64{1 + random.IntN(4): 1 + n%2}
-		case 1: // a key that moves
-			from, to := 1+random.IntN(keySpace), 1+random.IntN(keySpace)
-			rows = map[int]int64{to: 2, from: 0}
+			changes = []cdctest.Change{put(1+random.IntN(4), 1+n%2)}
+		case 1:
+			changes = []cdctest.Change{cdctest.Move(goods, key, 1+random.IntN(keySpace), cdctest.Row{"v": 2})}
+		default:
+			if v == 0 {
+				changes = []cdctest.Change{remove(key)}
+			}
 		}
-		c := commit{rows: rows}
 		if random.IntN(20) == 0 { // its readers see it late, as one that waits for a synchronous replica
-			c.hidden = time.Duration(random.IntN(80)) * time.Millisecond
+			ref.WriteHidden(time.Duration(random.IntN(80))*time.Millisecond, changes...)
+		} else {
+			ref.Write(changes...)
 		}
-		h.group.commit(c)
 	}
 }
 
@@ -109,17 +117,19 @@ func (h *history) check(t *testing.T) {
 	var going sync.WaitGroup
 	random := rand.New(rand.NewPCG(h.random.Uint64(), 2)) // of the writer alone
 	going.Go(func() { h.write(ctx, random) })
-	for _, m := range h.us {
-		going.Go(func() { m.replay(ctx) })
+	us := h.group.members
+	for _, m := range us {
+		replays := h.group.replays(m)
+		going.Go(func() { replays(ctx) })
 	}
-	o := h.group.options(h.ref, h.us...)
+	o := h.group.options(us...)
 	o.PartRows = 1 + h.random.IntN(50)
 	o.Budget = func(string) time.Duration { return time.Minute }
 	report := run(t, o)
 	stop()
 	going.Wait()
-	if len(report.Results) != len(h.us) {
-		t.Fatalf("%d results, want %d", len(report.Results), len(h.us))
+	if len(report.Results) != len(us) {
+		t.Fatalf("%d results, want %d", len(report.Results), len(us))
 	}
 	for i, r := range report.Results {
 		got := map[int]finding.Kind{}
@@ -147,10 +157,9 @@ func (h *history) check(t *testing.T) {
 
 // between lists the keys of rows on either side from first to last, in the reference's order.
 func (h *history) between(member, first, last int) []int {
-	all := maps.Clone(h.group.rows)
-	maps.Copy(all, h.us[member].rows)
-	keys := slices.Collect(maps.Keys(all))
-	return slices.DeleteFunc(keys, func(k int) bool { return h.ref.order(k, first) < 0 || h.ref.order(k, last) > 0 })
+	keys := append(h.group.ref.Keys(goods), h.group.members[member].Keys(goods)...)
+	slices.Sort(keys)
+	return slices.DeleteFunc(slices.Compact(keys), func(k int) bool { return h.order(k, first) < 0 || h.order(k, last) > 0 })
 }
 
 func (h *history) checkVerdict(t *testing.T, r Result, differ int) {
@@ -180,20 +189,19 @@ func TestNoRowIsAccusedThatLagsAndNoneIsMissedThatDiffers(t *testing.T) {
 func TestRowsOnlyTheMemberHasAreFoundInAnyOrder(t *testing.T) {
 	for seed := range 50 {
 		synctest.Test(t, func(t *testing.T) {
-			rows, want := map[int]int64{}, []string{}
-			for k := 1; k <= 100; k++ {
-				if k%7 != 0 {
-					rows[k] = 1
-				}
-			}
-			g := newMemory(rows)
-			ref := g.reference(byHash(fmt.Sprint("r", seed)), cdc.ServerOrder)
-			us := g.replica(byHash(fmt.Sprint("m", seed)), cdc.ServerOrder)
+			rows, want := equal(100), []string{}
 			for k := 7; k <= 100; k += 7 {
-				us.tamper(k, 1)
+				delete(rows, k)
+			}
+			g := newGroup(cdctest.Postgres, uint64(seed), rows)
+			g.ref.Sort(goods, cdctest.Scrambled(fmt.Sprint("r", seed)))
+			us := g.member()
+			us.Sort(goods, cdctest.Scrambled(fmt.Sprint("m", seed)))
+			for k := 7; k <= 100; k += 7 {
+				us.Silently(put(k, 1))
 				want = append(want, fmt.Sprintf("%d extra", k))
 			}
-			o := g.options(ref, us)
+			o := g.options(us)
 			o.PartRows = 3
 			got := found(run(t, o).Results[0])
 			slices.Sort(got)
