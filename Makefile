@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo lint test soak bench fuzz packages clean
+.PHONY: help deps build demo lint test mutants soak bench fuzz packages clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  := $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
@@ -13,6 +13,7 @@ PKG      ?= ./daemon ./internal/demo ./cdc/mysql ./...# packages to test, those 
 RACE     ?= -race# empty: without the race detector
 TIMEOUT  ?= 14m#   of one package's tests
 FUZZTIME ?= 20s#   for each fuzz target
+MUTANTS  ?= all#   or a part of the names of mutants
 BENCH    ?= .#     pattern of benchmarks
 RUN      ?= Soak#  pattern of the tests of `make soak`
 
@@ -35,6 +36,9 @@ lint: ## gofmt, go vet, staticcheck
 
 test: deps lint ## all checks and tests (PKG=./align/... RACE= for a quick look)
 	go test $(RACE) -timeout $(TIMEOUT) $(PKG)
+
+mutants: ## faults planted in the product, each of which the simulation must see (MUTANTS=part of a name)
+	MUTANTS='$(MUTANTS)' go test -count=1 -v -timeout 3h -parallel 2 -run '^TestMutants$$' ./internal/sim
 
 soak: deps ## the long tests, hours of them
 	LOCKSTEP_SOAK=1 go test -count=1 -v -timeout 3h -run '$(RUN)' $(PKG)
