@@ -26,6 +26,7 @@ var actions = []action{
 	{"swap keys", 3, swapKeys},
 	{"truncate", 1, func(w *world, r *rand.Rand) bool { w.ref().Write(cdctest.Truncate(anyTable(r))); return true }},
 	{"empty transaction", 2, func(w *world, r *rand.Rand) bool { w.ref().Write(); return true }},
+	{"commit that waits for a synchronous standby", 0, hiddenWrite},
 	{"noise", 3, func(w *world, r *rand.Rand) bool { w.anyServer(r).Noise(); return true }},
 	{"update a part of a row", 8, partialUpdate},
 	// Replication that goes wrong.
@@ -147,6 +148,17 @@ func brief(changes []cdctest.Change) string {
 		}
 	}
 	return text
+}
+
+// hiddenWrite is a transaction that followers have before readers of the reference see it.
+func hiddenWrite(w *world, r *rand.Rand) bool {
+	var changes []cdctest.Change
+	for range 1 + r.IntN(3) {
+		changes = append(changes, cdctest.Put(anyTable(r), 1+r.IntN(30), cdctest.Row{"v": w.value()}))
+	}
+	id := w.ref().WriteHidden(time.Duration(r.IntN(2000))*time.Millisecond, changes...)
+	w.trace.say(w.ref().Name, "writes hidden "+id.String(), brief(changes))
+	return !id.IsZero()
 }
 
 func swapKeys(w *world, r *rand.Rand) bool {
@@ -580,7 +592,7 @@ func sparse(w *world, r *rand.Rand) bool {
 	if len(p.sparse) > 0 {
 		p.sparse = nil
 	} else {
-		p.sparse = []string{anyTable(r)}
+		p.sparse = []string{tableNames[r.IntN(2)]} // the last one's order may be the server's own
 	}
 	w.restart(p)
 	return true

@@ -108,8 +108,27 @@ func newWorld(ctx context.Context, seed uint64, out io.Writer) *world {
 	for _, s := range w.servers[1:] {
 		w.connect(s, w.servers[0])
 	}
+	w.sort(rand.New(rand.NewPCG(seed, 5)))
 	w.trace.say("", "begin", fmt.Sprintf("seed %d, %s, %+v", seed, engine, w.plan))
 	return w
+}
+
+// sort gives a table orders of its keys that only the servers know, in some worlds, or none on some server.
+func (w *world) sort(r *rand.Rand) {
+	if r.IntN(3) > 0 {
+		return
+	}
+	t := tableNames[2]
+	for _, s := range w.servers {
+		switch r.IntN(4) {
+		case 0:
+			s.Sort(t, cdctest.Descending)
+		case 1:
+			s.Sort(t, cdctest.Scrambled(s.Name))
+		case 2:
+			s.Unsort(t)
+		}
+	}
 }
 
 // connect makes a server replicate from another one, in one of the ways that there are.
