@@ -27,20 +27,23 @@ import (
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
-// kills is how often the program is killed in one test.
-const kills = 20
-
 // The real program is killed with SIGKILL at random moments under load, with differences made in between. Afterwards
 // every difference is there once, and every range digest is what the servers' rows give.
 func TestKilledAtAnyMomentNothingIsWrongLostOrDoubled(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: load.Schema, LagBudget: 500 * time.Millisecond, Extra: audited})
-	killed(t, c, c.YAML, c.DSN("eu-1"), "public.accounts", kills)
+	killed(t, c, c.YAML, c.DSN("eu-1"), "public.accounts", 6)
+}
+
+func TestSoakOfKills(t *testing.T) {
+	needSoak(t)
+	c := startCluster(t, cluster.Options{Schema: load.Schema, LagBudget: 500 * time.Millisecond, Extra: audited})
+	killed(t, c, c.YAML, c.DSN("eu-1"), "public.accounts", 50)
 }
 
 func TestKilledAtAnyMomentOnMySQLNothingIsWrongLostOrDoubled(t *testing.T) {
 	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 500 * time.Millisecond, Extra: audited}
 	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
-		killed(t, c, c.YAML, c.DSN("eu-1"), "app.accounts", kills/2)
+		killed(t, c, c.YAML, c.DSN("eu-1"), "app.accounts", 4)
 	})
 }
 

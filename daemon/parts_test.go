@@ -11,14 +11,15 @@ import (
 
 // Tables are read in parts while they are written to, and lockstep is stopped in the middle of it, again and again: what
 // was read is not read anew, and what is kept at the end is what is there.
-func TestTablesThatAreReadInPartsUnderLoadGoOnAfterARestart(t *testing.T) {
+func TestSoakOfTablesThatAreReadInPartsOnPostgreSQL(t *testing.T) {
+	needSoak(t)
 	c := startCluster(t, cluster.Options{Schema: load.Schema, LagBudget: 10 * time.Second})
 	readInParts(t, &watch{t: t, c: c}, c.DSN("eu-1"))
 }
 
-func TestMySQLTablesThatAreReadInPartsUnderLoadGoOnAfterARestart(t *testing.T) {
+func TestTablesThatAreReadInPartsUnderLoadGoOnAfterARestart(t *testing.T) {
 	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 10 * time.Second}
-	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+	onMariaDB(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		readInParts(t, w, c.DSN("eu-1"))
 	})
 }

@@ -3,12 +3,10 @@ package daemon_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
-	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 func items(from, to int) string {
@@ -34,21 +32,6 @@ func TestDifferencesFromBeforeTheFirstStartAreFound(t *testing.T) {
 	w.inStep()
 }
 
-func TestDifferenceHealedWithinTheBudgetIsNoDivergence(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable, LagBudget: 20 * time.Second})
-	w := startWatch(t, c)
-	w.exec("eu-1", items(1, 10))
-	w.inStep()
-	w.exec("us-1", "UPDATE items SET price = 99 WHERE id = 3")
-	w.until("the difference to be seen", func() bool { return w.table("us-1", "public.items").DivergentKeys == 1 })
-	if v := w.table("us-1", "public.items").Verdict; v == align.InStep {
-		t.Errorf("a known difference within the budget shows as %s", v)
-	}
-	w.exec("us-1", "UPDATE items SET price = 3 WHERE id = 3")
-	w.inStep()
-	w.neverDiverged()
-}
-
 func TestTruncateKeyMovesAndSavepointsKeepStep(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: oneTable})
 	w := startWatch(t, c)
@@ -65,23 +48,6 @@ func TestTruncateKeyMovesAndSavepointsKeepStep(t *testing.T) {
 	w.neverDiverged()
 	w.exec("us-1", "TRUNCATE items")
 	w.finds(`us-1 public.items missing errant_transaction {"id":5}..{"id":4000}`)
-}
-
-func TestSubscriberThatCannotApplyIsStaleAndNotDiverged(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable})
-	w := startWatch(t, c)
-	w.exec("eu-1", items(1, 100))
-	w.inStep()
-	w.exec("us-1", "INSERT INTO items VALUES (500, 'in the way', 1)")
-	w.finds(`us-1 public.items extra errant_transaction {"id":500}..{"id":500}`)
-	w.exec("eu-1", items(500, 502)) // cannot be applied on us-1
-	w.finds(
-		`us-1 public.items extra errant_transaction {"id":500}..{"id":500}`,
-		`us-1 public.items stale unknown {"id":500}..{"id":502}`,
-	)
-	w.exec("us-1", "DELETE FROM items WHERE id = 500")
-	w.finds()
-	w.inStep()
 }
 
 func TestSchemaChangeMakesTheTableUnverifiedAndItComesBack(t *testing.T) {
@@ -131,73 +97,6 @@ func TestInitialCopyIsSyncingAndNotDiverged(t *testing.T) {
 	w.neverDiverged()
 }
 
-func TestTwoSubscriptionsIntoOneMemberAreTwoLanes(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);", Subscribers: 1})
-	w := &watch{t: t, c: c}
-	w.exec("eu-1", "CREATE PUBLICATION only_items FOR TABLE items", "CREATE PUBLICATION only_other FOR TABLE other")
-	w.exec("us-1", "DROP SUBSCRIPTION app_0")
-	for name, pub := range map[string]string{"app_0": "only_items", "second": "only_other"} {
-		w.exec("us-1", fmt.Sprintf("CREATE SUBSCRIPTION %s CONNECTION '%s application_name=%s' PUBLICATION %s WITH (copy_data = false)",
-			name, keywords(c), name, pub))
-	}
-	w.start()
-	both := func(n int) {
-		w.exec("eu-1", fmt.Sprintf("BEGIN; INSERT INTO items VALUES (%d, 'x', 1); INSERT INTO other VALUES (%d, 'y'); COMMIT", n, n))
-	}
-	both(1)
-	w.inStep()
-	w.exec("us-1", "ALTER SUBSCRIPTION second DISABLE")
-	both(2)
-	w.finds(`us-1 public.other stale unknown {"id":2}..{"id":2}`)
-	if s := w.table("us-1", "public.items"); s.Verdict != align.InStep {
-		t.Errorf("the other lane's table is %s %s", s.Verdict, s.Reason)
-	}
-	w.exec("us-1", "ALTER SUBSCRIPTION second ENABLE")
-	w.finds()
-	w.inStep()
-}
-
-func keywords(c *cluster.Cluster) string {
-	return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=%s", c.Publisher.Port, cluster.Database)
-}
-
-func TestLostSlotIsAGapAndTheMemberIsReadAnew(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable})
-	w := startWatch(t, c)
-	w.exec("eu-1", items(1, 500))
-	w.inStep()
-	w.stop()
-	w.slotFree("us-1")
-	w.exec("us-1", "SELECT pg_drop_replication_slot('lockstep_shop')", "UPDATE items SET price = 77 WHERE id = 5")
-	w.start()
-	w.finds(`us-1 public.items changed unknown {"id":5}..{"id":5}`)
-	w.stop()
-	w.slotFree("us-2")
-	// Somebody moves the slot on: what lies between is never seen.
-	w.exec("us-2", "UPDATE items SET price = 78 WHERE id = 6", "SELECT pg_replication_slot_advance('lockstep_shop', pg_current_wal_lsn())")
-	w.start()
-	w.finds(
-		`us-1 public.items changed unknown {"id":5}..{"id":5}`,
-		`us-2 public.items changed unknown {"id":6}..{"id":6}`,
-	)
-	w.stop()
-	w.slotFree("eu-1")
-	w.exec("eu-1", "SELECT pg_drop_replication_slot('lockstep_shop')", "UPDATE items SET price = 79 WHERE id > 400")
-	w.start()
-	w.exec("eu-1", items(501, 600))
-	w.exec("us-1", "UPDATE items SET price = 5 WHERE id = 5")
-	w.finds(`us-2 public.items changed unknown {"id":6}..{"id":6}`)
-}
-
-// slotFree waits until a member has noticed that lockstep has hung up.
-func (w *watch) slotFree(member string) {
-	w.t.Helper()
-	w.until("the slot of "+member+" to be free", func() bool {
-		active, err := dbtest.Value[bool](w.t.Context(), w.c.(*cluster.Cluster).Member(member), "SELECT active FROM pg_replication_slots WHERE slot_name = 'lockstep_shop'")
-		return err == nil && !active
-	})
-}
-
 func TestSubscriberOfASubscriberIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: oneTable})
 	w := &watch{t: t, c: c}
@@ -213,21 +112,6 @@ func TestSubscriberOfASubscriberIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
 	})
 	w.exec("eu-1", "UPDATE items SET price = 9")
 	w.until("the first subscriber to be in step", func() bool { return w.table("us-1", "public.items").Verdict == align.InStep })
-	w.neverDiverged()
-}
-
-func TestTableThatLeavesThePublicationIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);"})
-	w := startWatch(t, c)
-	w.exec("eu-1", items(1, 100))
-	w.inStep()
-	w.exec("eu-1", "ALTER PUBLICATION lockstep_shop DROP TABLE items", "UPDATE items SET price = 55")
-	w.until("the table to be unverified", func() bool { return w.table("us-1", "public.items").Verdict == align.Unverified })
-	w.exec("eu-1", "UPDATE items SET price = 56", "INSERT INTO other VALUES (1, 'a')")
-	w.replayed()
-	w.until("the other table to go on", func() bool { return w.table("us-2", "public.other").Rows == 1 })
-	w.exec("eu-1", "ALTER PUBLICATION lockstep_shop ADD TABLE ONLY items")
-	w.inStep()
 	w.neverDiverged()
 }
 
@@ -249,69 +133,6 @@ func TestPartOfATableIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
 		return s.Verdict == align.Unverified && s.Reason == `publication "app" leaves out rows that are not (id < 50)`
 	})
 	w.neverDiverged()
-}
-
-func TestIdleGroupStaysInStep(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable, LagBudget: 5 * time.Second})
-	w := startWatch(t, c)
-	w.exec("eu-1", items(1, 10))
-	w.inStep()
-	// Traffic that lockstep does not see moves the logs on, as on any server.
-	w.exec("us-1", "CREATE TABLE elsewhere AS SELECT 1 AS n")
-	w.exec("eu-1", "SELECT txid_current()")
-	seen := time.Now()
-	w.until("ten seconds to pass in step", func() bool {
-		for _, m := range c.Names {
-			if s := w.table(m, "public.items"); s.Verdict != align.InStep {
-				t.Fatalf("%s is %s after %v: %s", m, s.Verdict, time.Since(seen), s.Reason)
-			}
-		}
-		return time.Since(seen) > 10*time.Second
-	})
-}
-
-func TestTableThatIsExcludedLaterIsForgotten(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);"})
-	w := startWatch(t, c)
-	w.exec("eu-1", items(1, 10), "INSERT INTO other VALUES (1, 'a')")
-	w.inStep()
-	w.exec("us-1", "DELETE FROM other")
-	w.finds(`us-1 public.other missing errant_transaction {"id":1}..{"id":1}`)
-	w.stop()
-	c.Config.Groups[0].Tables.Exclude = []string{"public.other"}
-	w.start()
-	w.finds()
-	w.inStep()
-	if s := w.table("us-1", "public.other"); s.Table != "" {
-		t.Errorf("the table is still %s", s.Verdict)
-	}
-}
-
-func TestStaleDivergenceOutlivesARestart(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable})
-	w := startWatch(t, c)
-	w.exec("eu-1", items(1, 10))
-	w.inStep()
-	w.exec("us-1", "ALTER SUBSCRIPTION app_0 DISABLE")
-	w.exec("eu-1", items(11, 20))
-	w.finds(`us-1 public.items stale unknown {"id":11}..{"id":20}`)
-	first := w.open()[0].ID
-	w.stop()
-	w.start()
-	w.until("the member to be heard from", func() bool {
-		for _, m := range w.daemon.Groups()[0].Status().Members {
-			if m.ProvenAt.IsZero() {
-				return false
-			}
-		}
-		return true
-	})
-	w.finds(`us-1 public.items stale unknown {"id":11}..{"id":20}`)
-	if all := w.divergences(); len(all) != 1 || all[0].ID != first {
-		t.Errorf("after a restart: %v, want the one divergence %s", all, first)
-	}
-	w.exec("us-1", "ALTER SUBSCRIPTION app_0 ENABLE")
-	w.finds()
 }
 
 func TestMemberThatIsDownIsUnverifiedAndNeverInStep(t *testing.T) {

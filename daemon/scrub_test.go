@@ -79,7 +79,7 @@ func TestRowsChangedWithoutATraceInTheLogAreFoundByAScrub(t *testing.T) {
 }
 
 func TestAScrubOfARangeReadsThatRangeOnly(t *testing.T) {
-	onMySQL(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+	onMariaDB(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		w.exec("eu-1", rowsOf(1, 3000))
 		w.replayed()
 		w.start()
@@ -110,41 +110,12 @@ func TestAScrubOfARangeReadsThatRangeOnly(t *testing.T) {
 	})
 }
 
-func TestScrubsUnderLoadHoldNothingToDiffer(t *testing.T) {
-	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 10 * time.Second}
-	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
-		if err := load.Fill(t.Context(), c.DSN("eu-1")); err != nil {
-			t.Fatal(err)
-		}
-		w.start()
-		w.inStep()
-		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 5 * time.Millisecond, Seed: 3})
-		for range 3 {
-			w.scrub()
-		}
-		if err := writing.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		w.replayed()
-		w.inStep()
-		w.neverDiverged()
-		for _, m := range w.daemon.Groups()[0].Status().Members {
-			for _, table := range m.Tables {
-				if table.Silent > 0 {
-					t.Errorf("%s %s: %d rows are held to have changed without a trace", m.Name, table.Table, table.Silent)
-				}
-			}
-		}
-		w.checkDigests()
-	})
-}
-
 const cascadingTables = `CREATE TABLE parents (id bigint PRIMARY KEY) ENGINE=InnoDB;
 CREATE TABLE children (id bigint PRIMARY KEY, parent bigint, CONSTRAINT fk_parent FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE) ENGINE=InnoDB;`
 
 // A cascade deletes rows on every server, and where InnoDB carries it out no log shows it.
 func TestRowsThatACascadeDeletedOnAllMembersDoNotDiffer(t *testing.T) {
-	onMySQL(t, cluster.Options{Schema: cascadingTables}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+	onMariaDB(t, cluster.Options{Schema: cascadingTables}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		w.exec("eu-1", "INSERT INTO parents VALUES (1), (2), (3)", "INSERT INTO children VALUES (10, 1), (11, 1), (20, 2), (30, 3)")
 		w.replayed()
 		w.start()
@@ -163,7 +134,8 @@ func TestRowsThatACascadeDeletedOnAllMembersDoNotDiffer(t *testing.T) {
 	})
 }
 
-func TestScrubsOfPostgreSQLUnderLoadHoldNothingToDiffer(t *testing.T) {
+func TestSoakOfScrubsOfPostgreSQLUnderLoad(t *testing.T) {
+	needSoak(t)
 	c := startCluster(t, cluster.Options{Schema: load.Schema, LagBudget: 10 * time.Second})
 	if err := load.Fill(t.Context(), c.DSN("eu-1")); err != nil {
 		t.Fatal(err)

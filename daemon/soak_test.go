@@ -53,7 +53,7 @@ func TestSoakOfAStandbyThatIsScannedUnderLoad(t *testing.T) {
 		w.inStep()
 		w.neverDoubted()
 		t.Logf("%d scrubs, %d transactions", scrubs, transactions)
-	})
+	}, dbtest.PG15, dbtest.PG18)
 }
 
 func TestSoakOfScrubsUnderLoad(t *testing.T) {

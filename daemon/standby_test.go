@@ -26,8 +26,8 @@ func (w withMember) Configuration() *config.Config {
 	return c
 }
 
-func onStandby(t *testing.T, test func(t *testing.T, w *watch, c *cluster.Cluster, standby *dbtest.Server)) {
-	for _, version := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
+func onStandby(t *testing.T, test func(t *testing.T, w *watch, c *cluster.Cluster, standby *dbtest.Server), versions ...dbtest.Version) {
+	for _, version := range versions {
 		t.Run(version.String(), func(t *testing.T) {
 			t.Parallel()
 			c, err := cluster.Start(t.Context(), cluster.Options{
@@ -83,7 +83,7 @@ func TestStandbyIsScannedUnderLoadWithoutAFalseAlarmAndItsDamagedRowIsFound(t *t
 		w.exec("eu-1", fmt.Sprintf("UPDATE accounts SET owner = 'again' WHERE id = %d", id))
 		w.finds()
 		w.inStep()
-	})
+	}, dbtest.PG18)
 }
 
 // damage changes a byte of an account on a standby. The table is vacuumed first: a primary that reads a page cleans it up,

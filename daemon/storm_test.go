@@ -23,7 +23,8 @@ const (
 
 // A replica into which 10,000 transactions are written by mistake: every one is a divergence, the API answers, memory
 // stays within bounds, and the receiver gets few messages.
-func TestTenThousandDivergencesAtOnce(t *testing.T) {
+func TestSoakOfTenThousandDivergencesAtOnce(t *testing.T) {
+	needSoak(t)
 	var messages, bytes atomic.Int64
 	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
