@@ -9,9 +9,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT  := $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
 
 ARGS     ?=#       of `lockstep demo`
-PKG      ?= ./daemon ./internal/demo ./cdc/mysql ./...# packages to test, those that take longest first
+PKG      ?= ./daemon ./cmd/lockstep ./cdc/mysql ./internal/dbtest ./cdc/postgres ./...# packages to test, those that take longest first
 RACE     ?= -race# empty: without the race detector
-TIMEOUT  ?= 14m#   of one package's tests
+TIMEOUT  ?= 30m#   of one package's tests: against a hang, not for speed
 FUZZTIME ?= 20s#   for each fuzz target
 MUTANTS  ?= all#   or a part of the names of mutants
 BENCH    ?= .#     pattern of benchmarks
