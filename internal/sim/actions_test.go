@@ -74,6 +74,11 @@ var actions = []action{
 	{"enable lanes", 3, enableLanes},
 	// lockstep itself.
 	{"crash", 4, func(w *world, r *rand.Rand) bool { w.crash(r); return true }},
+	{"crash at a later write", 4, func(w *world, r *rand.Rand) bool {
+		w.share = r.IntN(101)
+		w.fuse.Store(1 + r.Int64N(400))
+		return true
+	}},
 	{"restart", 2, func(w *world, r *rand.Rand) bool { w.restart(w.plan.clone()); return true }},
 	{"member out", 1, memberOut},
 	{"member in", 2, memberIn},
@@ -498,6 +503,7 @@ func memberOut(w *world, r *rand.Rand) bool {
 	}
 	p.members = slices.DeleteFunc(p.members, func(name string) bool { return name == s.Name })
 	w.trace.say(s.Name, "taken out", "")
+	w.oracle.out[s.Name] = time.Now()
 	w.restart(p)
 	return true
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
@@ -19,8 +21,52 @@ type step struct {
 	pause  time.Duration // after it
 }
 
+// history is a world, made from a seed, and what happens in it.
+type history struct {
+	seed  uint64
+	steps []step
+}
+
+// String is the form in which a history is kept: what parseHistory reads.
+func (h history) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d\n", h.seed)
+	for _, s := range h.steps {
+		fmt.Fprintf(&b, "%d %v %s\n", s.seed, s.pause, actions[s.action].name)
+	}
+	return b.String()
+}
+
+// parseHistory reads what String writes; lines that begin with # are the story.
+func parseHistory(text string) (h history, err error) {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		first, rest, _ := strings.Cut(line, " ")
+		switch {
+		case line == "" || first == "#":
+			continue
+		case first == "seed":
+			h.seed, err = strconv.ParseUint(rest, 10, 64)
+		default:
+			var s step
+			pause, name, _ := strings.Cut(rest, " ")
+			if s.seed, err = strconv.ParseUint(first, 10, 64); err == nil {
+				s.pause, err = time.ParseDuration(pause)
+			}
+			if s.action = slices.IndexFunc(actions, func(a action) bool { return a.name == name }); s.action < 0 {
+				err = fmt.Errorf("no action is called %q", name)
+			}
+			h.steps = append(h.steps, s)
+		}
+		if err != nil {
+			return h, fmt.Errorf("history: line %q: %w", line, err)
+		}
+	}
+	return h, nil
+}
+
 // draw makes a history of so many steps.
-func draw(seed uint64, n int) []step {
+func draw(seed uint64, n int) history {
 	r := rand.New(rand.NewPCG(seed, 2))
 	total := 0
 	for _, a := range actions {
@@ -38,7 +84,7 @@ func draw(seed uint64, n int) []step {
 		steps[i].seed = r.Uint64()
 		steps[i].pause = pauses[r.IntN(len(pauses))]
 	}
-	return steps
+	return history{seed, steps}
 }
 
 var pauses = []time.Duration{0, 0, beat, beat, 2 * beat, 5 * beat, 20 * beat, 60 * beat}
@@ -48,20 +94,21 @@ type result struct {
 	failed  []string
 	drawn   map[string]int
 	crashes int
+	steps   int
 	lived   time.Duration // of virtual time
 }
 
 // play carries out a history, in a bubble.
-func play(ctx context.Context, seed uint64, steps []step, out io.Writer) result {
-	w := newWorld(ctx, seed, out)
+func play(ctx context.Context, h history, out io.Writer) result {
+	w := newWorld(ctx, h.seed, out)
 	began := time.Now()
-	warm := rand.New(rand.NewPCG(seed, 3))
+	warm := rand.New(rand.NewPCG(h.seed, 3))
 	for range 12 {
 		w.write(w.ref(), warm, 3)
 	}
 	w.start()
 	w.run(5 * time.Second)
-	for _, s := range steps {
+	for _, s := range h.steps {
 		if len(w.failed) > 0 {
 			break
 		}
@@ -76,7 +123,7 @@ func play(ctx context.Context, seed uint64, steps []step, out io.Writer) result 
 		w.calm()
 	}
 	w.close()
-	return result{w.failed, w.drawn, w.crashes, time.Since(began)}
+	return result{w.failed, w.drawn, w.crashes, len(h.steps), time.Since(began)}
 }
 
 // calm lets everything come to rest, holds what lockstep says against what is, heals all, and does so again.
@@ -167,7 +214,3 @@ func (w *world) sameDefinitions() {
 }
 
 func (w *world) scrubAll() { askScrubAll(w) }
-
-func (r result) String() string {
-	return fmt.Sprintf("%v of virtual time, %d crashes, %d violations", r.lived.Round(time.Second), r.crashes, len(r.failed))
-}

@@ -56,6 +56,7 @@ type oracle struct {
 	traceless map[rowAt]time.Time   // when the row was last changed without a trace, there or on the reference
 	obscured  map[tableAt]time.Time // until when the table's log was incomplete
 	ill       map[string]time.Time  // when something was last wrong with a server, or with lockstep ("")
+	out       map[string]time.Time  // when a member was taken out of the configuration
 	doubted   map[tableAt]time.Time // when lockstep last said that it does not know
 
 	mu      sync.Mutex
@@ -74,7 +75,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), open: make(map[string]finding.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -378,6 +379,9 @@ func (o *oracle) resolve(n noticed, was finding.Divergence) {
 		d, differs := o.differ[at]
 		if !differs || d.since.After(was.ConfirmedAt) || d.kind != was.Kind || o.covered(at) {
 			continue
+		}
+		if out := o.out[at.member]; !out.IsZero() && n.at.Sub(out) < 10*time.Second {
+			continue // what was known of it was forgotten
 		}
 		if !slices.Contains(o.w.plan.members, at.member) || slices.Contains(o.w.plan.excluded, at.table) {
 			continue // it is not watched any more, and said so

@@ -3,39 +3,212 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-func number64(name string, otherwise uint64) uint64 {
+// What a run is about: SEED and N are the first seed and how many, STEPS how many actions a history has, MINUTES how long
+// to go on with fresh seeds.
+const (
+	fixedSeeds = 16 // that every run of the tests plays
+	freshSeeds = 8  // that no run before has
+	stepsEach  = 60
+	reported   = 3 // failures that are made as short as they go
+)
+
+func setting(name string, otherwise uint64) uint64 {
 	if n, err := strconv.ParseUint(os.Getenv(name), 10, 64); err == nil {
 		return n
 	}
 	return otherwise
 }
 
-func one(t *testing.T, seed uint64, steps []step, out *bytes.Buffer) (r result) {
-	synctest.Test(t, func(t *testing.T) { r = play(t.Context(), seed, steps, out) })
+// one plays a history in a bubble of its own.
+func one(t *testing.T, h history, out *bytes.Buffer) (r result) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		if out == nil {
+			r = play(t.Context(), h, nil)
+			return
+		}
+		r = play(t.Context(), h, out)
+	})
 	return r
 }
 
-func TestHistories(t *testing.T) {
-	first, n := number64("SEED", 1), number64("N", 0)
-	length := int(number64("STEPS", 60))
-	for seed := first; seed < first+n; seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			began := time.Now()
-			var out bytes.Buffer
-			r := one(t, seed, draw(seed, length), &out)
-			t.Logf("seed %d: %v in %v", seed, r, time.Since(began).Round(time.Millisecond))
-			for _, f := range r.failed {
-				t.Errorf("seed %d: %s", seed, f)
+// totals are what many histories came to.
+type totals struct {
+	mu      sync.Mutex
+	n       int
+	lived   time.Duration
+	crashes int
+	steps   int
+	drawn   map[string]int
+	failed  []uint64
+}
+
+func (a *totals) add(seed uint64, r result) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.n++
+	a.lived += r.lived
+	a.crashes += r.crashes
+	a.steps += r.steps
+	for name, n := range r.drawn {
+		a.drawn[name] += n
+	}
+	if len(r.failed) > 0 {
+		a.failed = append(a.failed, seed)
+	}
+}
+
+func (a *totals) print(t *testing.T, took time.Duration) {
+	t.Helper()
+	var b strings.Builder
+	for i, name := range slices.Sorted(maps.Keys(a.drawn)) {
+		if i%3 == 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "  %-32s %7d", name, a.drawn[name])
+	}
+	t.Logf("%d histories, %d steps, %v of virtual time, %d crashes, %d with violations, in %v; drawn:%s",
+		a.n, a.steps, a.lived.Round(time.Second), a.crashes, len(a.failed), took.Round(time.Second), b.String())
+}
+
+// many plays histories side by side until seeds yields no more.
+func many(t *testing.T, length int, seeds func() (uint64, bool)) *totals {
+	t.Helper()
+	all := &totals{drawn: make(map[string]int)}
+	var next sync.Mutex
+	t.Run("histories", func(t *testing.T) {
+		for range runtime.GOMAXPROCS(0) {
+			t.Run("side by side", func(t *testing.T) {
+				t.Parallel()
+				for {
+					next.Lock()
+					seed, more := seeds()
+					next.Unlock()
+					if !more {
+						return
+					}
+					h := draw(seed, length)
+					r := one(t, h, nil)
+					all.add(seed, r)
+					if len(r.failed) > 0 && len(all.failed) <= reported {
+						report(t, h, r)
+					} else if len(r.failed) > 0 {
+						t.Errorf("seed %d: %s", seed, strings.Join(r.failed, "\n"))
+					}
+				}
+			})
+		}
+	})
+	return all
+}
+
+// report prints a history that failed, made as short as it goes, and where it is kept as a regression.
+func report(t *testing.T, h history, r result) {
+	t.Helper()
+	t.Errorf("seed %d: %s", h.seed, strings.Join(r.failed, "\n"))
+	short := minimise(t, h)
+	var out bytes.Buffer
+	again := one(t, short, &out)
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if n := len(lines); n > 60 && os.Getenv("TRACE") == "" {
+		lines = lines[n-60:]
+	}
+	t.Logf("seed %d comes down to %d of %d steps (%s):\n%s\n\nTo keep it, put this into testdata/regressions with its story:\n%s",
+		h.seed, len(short.steps), len(h.steps), strings.Join(again.failed, "; "), strings.Join(lines, "\n"), short)
+}
+
+// minimise takes steps out of a history as long as it fails. What goroutines do at one moment is not in the seed, so each
+// attempt has three tries.
+func minimise(t *testing.T, h history) history {
+	t.Helper()
+	fails := func(steps []step) bool {
+		for range 3 {
+			if len(one(t, history{seed: h.seed, steps: steps}, nil).failed) > 0 {
+				return true
 			}
-			if len(r.failed) > 0 && os.Getenv("TRACE") != "" {
-				t.Logf("%s", out.String())
+		}
+		return false
+	}
+	for size := max(len(h.steps)/2, 1); size > 0; size /= 2 {
+		for at := 0; at < len(h.steps); {
+			without := slices.Concat(h.steps[:at], h.steps[min(at+size, len(h.steps)):])
+			if fails(without) {
+				h.steps = without
+			} else {
+				at += size
+			}
+		}
+	}
+	return h
+}
+
+func TestHistories(t *testing.T) {
+	began := time.Now()
+	first, n := setting("SEED", 1), setting("N", fixedSeeds)
+	fresh, end := uint64(began.UnixNano()), time.Time{}
+	left := setting("FRESH", freshSeeds)
+	if m := setting("MINUTES", 0); m > 0 {
+		end = began.Add(time.Duration(m) * time.Minute)
+	} else if os.Getenv("N") != "" || os.Getenv("SEED") != "" {
+		left = 0
+	}
+	seed := first
+	all := many(t, int(setting("STEPS", stepsEach)), func() (uint64, bool) {
+		switch {
+		case seed < first+n:
+			seed++
+			return seed - 1, true
+		case left > 0, time.Now().Before(end):
+			left = max(left, 1) - 1
+			fresh++
+			return fresh, true
+		}
+		return 0, false
+	})
+	all.print(t, time.Since(began))
+	if all.n < 300 {
+		return // too few for the rare ones
+	}
+	for _, a := range actions {
+		if a.weight > 0 && all.drawn[a.name] == 0 {
+			t.Errorf("action %q was never carried out in %d histories", a.name, all.n)
+		}
+	}
+}
+
+// Each file in testdata/regressions is a history that failed once, with its story.
+func TestRegressions(t *testing.T) {
+	files, err := filepath.Glob("testdata/regressions/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no regressions: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := parseHistory(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			if r := one(t, h, &out); len(r.failed) > 0 {
+				t.Errorf("%s\n%s", strings.Join(r.failed, "\n"), out.String())
 			}
 		})
 	}

@@ -9,10 +9,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/lockstep-cdc/lockstep/alerts"
 	"github.com/lockstep-cdc/lockstep/align"
@@ -75,6 +77,11 @@ type world struct {
 	failed  []string
 	drawn   map[string]int
 	crashes int
+	// fuse is how many writes to the disk are left before lockstep is killed at one; 0: it is not. After that, wreck is the
+	// disk as it was found.
+	fuse  atomic.Int64
+	share int // of what was not synced, in percent, that survives then
+	wreck atomic.Pointer[vfs.MemFS]
 }
 
 var tableNames = []string{"app.accounts", "app.orders", "app.notes"}
@@ -166,7 +173,7 @@ func (w *world) fail(format string, args ...any) {
 
 // start starts lockstep on the disk as it is.
 func (w *world) start() {
-	st, err := store.Open("data", store.Options{FS: w.fs, Cache: 256 << 10, Fatal: func(err error) { panic(err) }})
+	st, err := store.Open("data", store.Options{FS: errorfs.Wrap(w.fs, errorfs.InjectorFunc(w.atWrite)), Cache: 256 << 10, Fatal: func(err error) { panic(err) }})
 	if err != nil {
 		w.fail("the store cannot be opened: %v", err)
 		return
@@ -236,20 +243,49 @@ func (w *world) end(killed bool) {
 // crash kills lockstep. Of what it did not sync, any share is lost.
 func (w *world) crash(random *rand.Rand) {
 	synctest.Wait()
-	clone := w.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random})
+	w.share = random.IntN(101)
+	w.kill()
+	w.recover()
+}
+
+// atWrite is called before each operation on the disk, from any goroutine.
+func (w *world) atWrite(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && w.fuse.Load() > 0 && w.fuse.Add(-1) == 0 {
+		w.kill()
+	}
+	return nil
+}
+
+// kill takes what is on the disk now; nothing that lockstep still does reaches anybody.
+func (w *world) kill() {
+	w.wreck.Store(w.fs.CrashClone(vfs.CrashCloneCfg{
+		UnsyncedDataPercent: w.share, RNG: rand.New(rand.NewPCG(uint64(w.share), 5)),
+	}))
 	for _, x := range w.sources {
 		x.Kill()
 	}
 	w.told.dead.Store(true)
 	w.oracle.killed()
+}
+
+// recover starts lockstep again from what was on the disk when it was killed.
+func (w *world) recover() {
+	wreck := w.wreck.Swap(nil)
+	if wreck == nil {
+		return
+	}
+	w.trace.say("lockstep", "is killed", fmt.Sprintf("%d%% of what was not synced survives", w.share))
+	w.fuse.Store(0)
 	w.end(true)
-	w.fs = clone
+	w.fs = wreck
 	w.crashes++
 	w.start()
 }
 
 // restart stops lockstep in good order and starts it by another plan.
 func (w *world) restart(p plan) {
+	w.recover()
+	w.fuse.Store(0)
 	w.end(false)
 	w.oracle.killed()
 	w.plan = p
@@ -262,6 +298,7 @@ func (w *world) run(d time.Duration) {
 		w.replicate()
 		<-time.After(beat)
 		synctest.Wait()
+		w.recover()
 		w.oracle.look()
 	}
 }
@@ -269,6 +306,9 @@ func (w *world) run(d time.Duration) {
 // replicate lets each follower go on a bit.
 func (w *world) replicate() {
 	for _, s := range w.servers {
+		if w.cluster.Engine == cdctest.Postgres && w.random.IntN(20) == 0 {
+			s.Noise() // its log goes on by itself
+		}
 		for _, lane := range s.Lanes() {
 			if w.paused[s.Name+lane] {
 				continue
@@ -295,6 +335,8 @@ func (w *world) value() int {
 }
 
 func (w *world) close() {
+	w.fuse.Store(0)
+	w.recover()
 	w.end(false)
 	for _, v := range w.cluster.Violations() {
 		w.fail("%s", v)
