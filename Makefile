@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo lint test mutants soak bench fuzz packages clean
+.PHONY: help deps build demo lint test sim mutants soak bench fuzz packages clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  := $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
@@ -12,6 +12,7 @@ ARGS     ?=#       of `lockstep demo`
 PKG      ?= ./daemon ./cmd/lockstep ./cdc/mysql ./internal/dbtest ./cdc/postgres ./...# packages to test, those that take longest first
 RACE     ?= -race# empty: without the race detector
 TIMEOUT  ?= 30m#   of one package's tests: against a hang, not for speed
+MINUTES  ?= 10#    of `make sim`
 FUZZTIME ?= 20s#   for each fuzz target
 MUTANTS  ?= all#   or a part of the names of mutants
 BENCH    ?= .#     pattern of benchmarks
@@ -36,6 +37,9 @@ lint: ## gofmt, go vet, staticcheck
 
 test: deps lint ## all checks and tests (PKG=./align/... RACE= for a quick look)
 	go test $(RACE) -timeout $(TIMEOUT) $(PKG)
+
+sim: ## the whole monitor in a world that breaks, for MINUTES with fresh seeds (SEED= N= : those histories again)
+	$(if $(SEED),SEED=$(SEED) N=$(or $(N),1),SEED=1 N=0 MINUTES=$(MINUTES)) go test -count=1 -v -timeout 24h -run 'TestHistories|TestRegressions' ./internal/sim
 
 mutants: ## faults planted in the product, each of which the simulation must see (MUTANTS=part of a name)
 	MUTANTS='$(MUTANTS)' go test -count=1 -v -timeout 3h -parallel 2 -run '^TestMutants$$' ./internal/sim

@@ -194,9 +194,11 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 			return nil, fmt.Errorf("load ledger: table %s: %w", r.Epoch.Shape.Table, err)
 		}
 	}
-	for _, m := range l.members {
+	var switched []*member
+	for _, m := range l.sortedMembers() {
 		if l.switched(m) {
 			m.record.ScanOnly, m.dirty = m.scanOnly, true
+			switched = append(switched, m)
 		}
 	}
 	for _, f := range saved.InFlight {
@@ -206,6 +208,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	}
 	for _, f := range saved.Findings {
 		l.findings.Keep(f)
+		f.Changed = true // rows may have come between its keys
 		if f.Divergence.Kind == finding.Stale {
 			f.Live = 1 // until the member is heard from
 		}
@@ -221,6 +224,13 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	}
 	if err := l.loadDivergentKeys(); err != nil {
 		return nil, fmt.Errorf("load ledger: %w", err)
+	}
+	for _, m := range switched {
+		for _, t := range l.sortedTables() {
+			if err := l.forgetSuspicions(t, m); err != nil {
+				return nil, fmt.Errorf("load ledger: %w", err)
+			}
+		}
 	}
 	l.loadDrills()
 	return l, nil
@@ -327,6 +337,10 @@ func (l *Ledger) loadSparse(t *table) error {
 		if err := l.wait(t, c, c.Reason); err != nil {
 			return err
 		}
+	}
+	if !sparse { // what is in flight is taken out of the journal with the reference's rows
+		l.unjournaled(t)
+		t.record.Forgotten = l.ref.record.Position.LSN
 	}
 	return nil
 }

@@ -108,8 +108,9 @@ func (l *Ledger) begin(t *table, m *member, c *coverage) error {
 	return nil
 }
 
-// recountDivergent makes the shares of the divergent keys anew.
+// recountDivergent makes the shares of the divergent keys anew, and has the ranges of their divergences found anew.
 func (l *Ledger) recountDivergent(t *table, m *member, c *coverage) error {
+	t.insertedAt = l.now
 	clear(c.divergent)
 	return l.state.DivergentKeys(m.id, c.space.Table, nil, nil, func(k digest.Key, d *DivergentKey) (bool, error) {
 		c.addDivergent(t.startOf(k), d.share())

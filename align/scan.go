@@ -45,9 +45,16 @@ func keyColumns(s digest.Shape) []digest.Column {
 
 // dropDivergent resolves the findings of a table whose key is no longer the same: its keys name no rows any more.
 func (l *Ledger) dropDivergent(t *table, m *member) error {
+	return l.healKeys(t, m, func(*DivergentKey) bool { return true })
+}
+
+// healKeys takes the keys of a table that are to go out of a member's divergent set.
+func (l *Ledger) healKeys(t *table, m *member, goes func(*DivergentKey) bool) error {
 	var keys []digest.Key
-	err := l.state.DivergentKeys(m.id, t.record.Epoch.Table, nil, nil, func(k digest.Key, _ *DivergentKey) (bool, error) {
-		keys = append(keys, slices.Clone(k))
+	err := l.state.DivergentKeys(m.id, t.record.Epoch.Table, nil, nil, func(k digest.Key, d *DivergentKey) (bool, error) {
+		if goes(d) {
+			keys = append(keys, slices.Clone(k))
+		}
 		return true, nil
 	})
 	for _, k := range keys {
@@ -163,10 +170,24 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 	if err := l.forgetVerified(c); err != nil {
 		return err
 	}
+	if m := l.members[c.space.Member]; m.scanOnly && c.keys > 0 {
+		if err := l.forgetSuspicions(t, m); err != nil {
+			return err
+		}
+	}
 	c.breakWatches()
 	c.Suspects, c.drilled, c.blames = nil, nil, nil
 	c.Phase, c.Reason, c.Scan, c.tree, c.frozen, c.paused, t.dirty = Waiting, reason, nil, nil, false, false, true
 	return nil
+}
+
+// forgetSuspicions takes keys out of the divergent set that people were not told of. Rows of a member that is only scanned are
+// judged when they are read, so a suspicion of before would be confirmed without another look.
+func (l *Ledger) forgetSuspicions(t *table, m *member) error {
+	return l.healKeys(t, m, func(d *DivergentKey) bool {
+		f := l.findings.Number(d.Finding)
+		return f == nil || !f.Confirmed
+	})
 }
 
 // Unverify says that what is kept of all tables of a member does not hold, because its stream has a hole before start.

@@ -200,6 +200,10 @@ func (s *Server) replayGTID(f Fault, random *rand.Rand) bool {
 		s.problem = "Cannot replicate because the source purged required binary logs"
 		return false
 	}
+	if s.strayed(a) {
+		s.problem = "connecting slave requested to start from a GTID which is not in the master's binlog"
+		return false
+	}
 	if len(open) == 0 {
 		return false
 	}
@@ -251,6 +255,12 @@ func (s *Server) past(a *Server, e *entry) bool {
 		}
 	}
 	return e.id.Seq <= s.slavePosition.Seq
+}
+
+// strayed reports whether a server of MariaDB's is behind a transaction that the author does not have.
+func (s *Server) strayed(a *Server) bool {
+	at := s.slavePosition
+	return s.cluster.Engine == MariaDB && at.Seq > a.purgedSeq && !slices.ContainsFunc(a.log, func(e *entry) bool { return e.id == at })
 }
 
 // lost reports whether the log does not go on behind a transaction any more.

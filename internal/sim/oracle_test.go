@@ -238,7 +238,7 @@ func (o *oracle) judgeTable(now time.Time, m align.MemberStatus, t align.TableSt
 	if late := now.Sub(latest(first, o.knownAt[at], doubted)); n > 0 && late > alertWithin && (good || t.Verdict == align.Lagging) {
 		o.w.fail("%s %s is %s, though %d transactions are in flight, the first for %v", m.Name, t.Table, t.Verdict, n, late)
 	}
-	if t.Verdict == align.Diverged && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) {
+	if t.Verdict == align.Diverged && n == 0 && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) {
 		o.w.fail("%s %s is diverged, though no row differs", m.Name, t.Table)
 	}
 }
@@ -316,8 +316,7 @@ func spans(d finding.Divergence) string {
 // accuse checks that each row of a divergence really differed, for as long as the budget.
 func (o *oracle) accuse(n noticed) {
 	d := n.d
-	member := o.w.server(d.Member)
-	for _, key := range o.keysOf(d, member) {
+	for _, key := range o.keysOf(d) {
 		if !o.differed(rowAt{d.Member, d.Table, key}, n.at) {
 			o.w.fail("false alarm: %s %s row %d is said to be %s (%s)", d.Member, d.Table, key, d.Kind, d.Cause)
 			return
@@ -325,20 +324,16 @@ func (o *oracle) accuse(n noticed) {
 	}
 }
 
-// keysOf lists the keys of rows on either side in the ranges of a divergence.
-func (o *oracle) keysOf(d finding.Divergence, member *cdctest.Server) []int {
+// keysOf lists the keys in the ranges of a divergence that are known to have differed: the ends, and what differs now between
+// them. Rows that came between them since are left to the end of the history.
+func (o *oracle) keysOf(d finding.Divergence) []int {
 	keys := map[int]bool{}
 	for _, r := range d.Ranges {
 		first, last := number(r.First), number(r.Last)
 		keys[first], keys[last] = true, true
-		for _, s := range []*cdctest.Server{member, o.w.ref()} {
-			for _, k := range s.Keys(d.Table) {
-				if k > first && k < last {
-					if _, differs := o.differ[rowAt{d.Member, d.Table, k}]; !differs && !o.healthy(time.Now(), d.Member, 10*time.Second) {
-						continue // it is of now, the divergence of a while ago
-					}
-					keys[k] = true
-				}
+		for at := range o.differ {
+			if at.member == d.Member && at.table == d.Table && at.key > first && at.key < last {
+				keys[at.key] = true
 			}
 		}
 	}
@@ -374,7 +369,7 @@ func (o *oracle) differed(at rowAt, now time.Time) bool {
 
 // resolve checks that no row of a divergence that is over differs still, all the time since it was told of.
 func (o *oracle) resolve(n noticed, was finding.Divergence) {
-	for _, key := range o.keysOf(was, o.w.server(was.Member)) {
+	for _, key := range o.keysOf(was) {
 		at := rowAt{was.Member, was.Table, key}
 		d, differs := o.differ[at]
 		if !differs || d.since.After(was.ConfirmedAt) || d.kind != was.Kind || o.covered(at) {
