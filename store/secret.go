@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func (s *Store) writeSecret(fs vfs.FS, path string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(s.secret[:]); err == nil {
+	if _, err = f.Write(bytes.Clone(s.secret[:])); err == nil { // a vfs.File may change what it is given
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())

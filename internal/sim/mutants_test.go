@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,7 +59,7 @@ func TestMutantsCanBePlanted(t *testing.T) {
 // violations plays the history of a seed and returns what lockstep did that it must not.
 func violations(t *testing.T, seed uint64) []string {
 	t.Helper()
-	return one(t, seed, draw(seed, int(number64("STEPS", 60))), new(bytes.Buffer)).failed
+	return one(t, draw(seed, int(setting("STEPS", stepsEach))), nil).failed
 }
 
 // TestUntilViolation is what [TestMutants] runs of a binary with a fault in it: histories until there is a violation, or the
@@ -70,9 +69,9 @@ func TestUntilViolation(t *testing.T) {
 		t.Skip("it is run by TestMutants")
 	}
 	fresh := uint64(time.Now().UnixNano())
-	for n := number64("FROM", 1); processorTime() < mutantTime; n++ {
+	for n := setting("FROM", 1); processorTime() < mutantTime; n++ {
 		seed := n
-		if only := number64("SEED", 0); only > 0 {
+		if only := setting("SEED", 0); only > 0 {
 			seed = only
 		} else if n > mutantSeeds {
 			seed = fresh + n
