@@ -570,13 +570,11 @@ func anotherReference(w *world, r *rand.Rand) bool {
 func (o *oracle) newReference() {
 	clear(o.differ)
 	clear(o.was)
-	clear(o.known())
+	clear(o.knownAt)
 	for _, s := range o.w.servers {
 		o.obscure(s.Name)
 	}
 }
-
-func (o *oracle) known() map[tableAt]time.Time { return o.knownAt }
 
 func scanOnly(w *world, r *rand.Rand) bool {
 	p := w.plan.clone()

@@ -73,7 +73,6 @@ type world struct {
 	bad     map[string]cdctest.Fault
 	copies  map[string]cdctest.Disk
 	values  int
-	quiet   bool // nothing is done to servers but what lets them settle
 	failed  []string
 	drawn   map[string]int
 	crashes int
