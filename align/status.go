@@ -88,19 +88,15 @@ type TableStatus struct {
 // Status returns the state of all members and tables. Without word from a member, or from the reference, for longer
 // than the lag budget nothing is in step: what was true then need not be true now.
 func (l *Ledger) Status(roots bool) []MemberStatus {
-	open := make(map[staleness]bool)
-	for _, f := range l.findings.All() {
-		if f.Confirmed {
-			open[staleness{f.Member, f.Table, f.Divergence.Kind == finding.Stale}] = true
-		}
-	}
+	findings := l.findings.All()
+	standing := l.standing(findings)
 	var list []MemberStatus
 	for _, m := range l.sortedMembers() {
 		s := MemberStatus{
 			ID: m.id, Name: m.name, Role: "replica", Server: m.record.Server, Position: m.record.Position.Clone(), Errant: m.record.Ahead.Without(l.ref.shown()), ProvenAt: m.provenAt,
 			Open: make(map[finding.Kind]int), ScanOnly: m.scanOnly,
 		}
-		for _, f := range l.findings.All() {
+		for _, f := range findings {
 			if f.Confirmed && f.Member == m.id {
 				s.count(&f.Divergence)
 			}
@@ -119,25 +115,48 @@ func (l *Ledger) Status(roots bool) []MemberStatus {
 			}
 		}
 		for _, t := range l.sortedTables() {
-			s.Tables = append(s.Tables, l.tableStatus(t, m, open, roots))
+			s.Tables = append(s.Tables, l.tableStatus(t, m, standing[place{m.id, t.record.Epoch.Table}], roots))
 		}
 		list = append(list, s)
 	}
 	return list
 }
 
-// staleness tells findings of a table on a member about rows from those about what has not arrived.
-type staleness struct {
+// place is a table on a member.
+type place struct {
 	member cdc.MemberID
 	table  cdc.TableID
-	stale  bool
 }
 
-func (l *Ledger) tableStatus(t *table, m *member, open map[staleness]bool, roots bool) TableStatus {
+// standing is what the findings of a table on a member come to.
+type standing struct {
+	rowsDiffer, stale bool // divergences are open: of rows, of what has not arrived
+	// unasked says that rows are held to differ, for longer than their budget, and that it could not be asked since whether
+	// the definitions are what they were: until then they do not become a divergence.
+	unasked bool
+}
+
+func (l *Ledger) standing(findings []*finding.Finding) map[place]standing {
+	all := make(map[place]standing)
+	for _, f := range findings {
+		at, d := place{f.Member, f.Table}, &f.Divergence
+		s := all[at]
+		switch {
+		case d.Kind == finding.Stale:
+			s.stale = s.stale || f.Confirmed
+		case f.Confirmed:
+			s.rowsDiffer = true
+		case l.members[f.Member] != nil && l.unchecked(f) && l.now.Sub(d.FirstSeen) > l.opt.Budget(d.Table)+leastPatience:
+			s.unasked = true
+		}
+		all[at] = s
+	}
+	return all
+}
+
+func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) TableStatus {
 	c := t.coverage[m.id]
-	id := t.record.Epoch.Table
 	s := TableStatus{Table: t.name(), Phase: c.Phase, DivergentKeys: c.keys, ComparedAt: c.ComparedAt, Ranges: make(map[Verdict]int64)}
-	rowsDiffer, isStale := open[staleness{m.id, id, false}], open[staleness{m.id, id, true}]
 	if c.tree != nil {
 		s.Rows = c.tree.Total().Rows
 		if roots {
@@ -148,19 +167,19 @@ func (l *Ledger) tableStatus(t *table, m *member, open map[staleness]bool, roots
 	if every := l.scrubEvery(t); every > 0 {
 		s.Fresh = t.freshShare(c.verified, nil, l.now.Add(-every))
 	}
-	doubt := l.doubt(t, m, c)
+	doubt := l.doubt(t, m, c, stands.unasked)
 	s.Verdict = InStep
 	switch {
-	case rowsDiffer:
+	case stands.rowsDiffer:
 		s.Verdict = Diverged
-	case isStale:
+	case stands.stale:
 		s.Verdict = StaleState
 	case doubt != "":
 		s.Verdict, s.Reason = Unverified, doubt
 	case len(c.inFlight) > 0 || c.keys > 0:
 		s.Verdict = Lagging
 	}
-	l.countRanges(t, c, &s, doubt != "", rowsDiffer, isStale)
+	l.countRanges(t, c, &s, doubt != "", stands.rowsDiffer, stands.stale)
 	return s
 }
 
@@ -168,7 +187,7 @@ func (l *Ledger) tableStatus(t *table, m *member, open map[staleness]bool, roots
 const leastPatience = 2 * time.Second
 
 // doubt says why nothing can be said of a table on a member, or nothing if something can.
-func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
+func (l *Ledger) doubt(t *table, m *member, c *coverage, unasked bool) string {
 	patience := max(l.opt.Budget(t.name()), leastPatience)
 	switch hold := l.hold(t, m); {
 	case c.Phase == Waiting && hold != "":
@@ -187,26 +206,22 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage) string {
 		return unheard(l.ref, l.now)
 	case l.now.Sub(m.provenAt) > patience:
 		return unheard(m, l.now)
+	case l.undefined(m) != "":
+		return l.undefined(m)
+	case unasked:
+		return "rows differ, and it cannot be asked whether its definition is what it was"
 	}
-	return orElse(l.undefined(t, m), l.unread(t, c))
+	return l.unread(t, c)
 }
 
 // undefinedPatience is how long the definitions of a member may not have been read while nothing hangs on them.
 const undefinedPatience = time.Minute
 
-// undefined says why the definitions on a member or the reference are not known to be what they were, or nothing. Rows that
-// are held to differ become a divergence only once they are: until then nothing is said of the table.
-func (l *Ledger) undefined(t *table, m *member) string {
+// undefined says why the definitions on a member or the reference are not known to be what they were, or nothing.
+func (l *Ledger) undefined(m *member) string {
 	for _, on := range []*member{l.ref, m} {
 		if age := l.now.Sub(on.definedAt); !on.definedAt.IsZero() && age > undefinedPatience {
 			return fmt.Sprintf("its definition on %s was last read %s ago", on.name, age.Round(time.Second))
-		}
-	}
-	for _, f := range l.findings.All() {
-		d := &f.Divergence
-		if f.Member == m.id && f.Table == t.record.Epoch.Table && !f.Confirmed && d.Kind != finding.Stale && l.unchecked(f) &&
-			l.now.Sub(d.FirstSeen) > l.opt.Budget(d.Table)+leastPatience {
-			return "rows differ, and it cannot be asked whether its definition is what it was"
 		}
 	}
 	return ""

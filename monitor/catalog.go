@@ -264,9 +264,7 @@ func (g *Group) shape(name string) (digest.Shape, map[cdc.MemberID]string) {
 	var ids []cdc.MemberID
 	problems := make(map[cdc.MemberID]string)
 	for _, m := range g.order {
-		switch {
-		case m == g.ref:
-		case g.feeds[m].defined != nil:
+		if m != g.ref && g.feeds[m].defined != nil {
 			others, ids = append(others, g.definition(m, name)), append(ids, m)
 		}
 	}
