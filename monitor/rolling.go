@@ -201,9 +201,6 @@ func (s *scrubber) readPart(ctx context.Context, p part) (rows int, took time.Du
 	if s.group.sparse(p.table.Name) {
 		return s.group.scrubRange(ctx, s.feed, p)
 	}
-	if p.table.Order == cdc.Unordered && p.table.Rows > maxWhole {
-		return 0, 0, fmt.Errorf("it has about %d rows and its key cannot be read in parts; %d is the most that is read at once", p.table.Rows, maxWhole)
-	}
 	run, err := s.walkOver(p)
 	if err != nil {
 		return 0, 0, err

@@ -101,11 +101,27 @@ func (g *Group) read(ctx context.Context, f *feed, p part) (*watched, error) {
 // errNotCaughtUp is for a member that has yet to replay what the reference had written.
 var errNotCaughtUp = errors.New("it has not replayed what the reference had written before")
 
+// readRows reads the rows of a part. Of a table that cannot be read in parts all rows are read, also for the sake of a few.
 func (w *watched) readRows(ctx context.Context, f *feed, p part) (err error) {
 	began := time.Now()
-	w.scan.View, err = f.Source.Read(ctx, p.table, p.epoch, p.Part, func(k digest.Key, r *digest.Row) error {
-		w.last = slices.Clone(k)
-		w.scan.Rows = append(w.scan.Rows, align.ScannedRow{Key: w.last, Row: digest.AppendRow(nil, r)})
+	read, wanted := p.Part, func(digest.Key) bool { return true }
+	if p.table.Order == cdc.Unordered {
+		if p.table.Rows > maxWhole {
+			return fmt.Errorf("it has about %d rows and its key cannot be read in parts; %d is the most that is read at once", p.table.Rows, maxWhole)
+		}
+		if p.Keys != nil {
+			keys := make(map[string]bool, len(p.Keys))
+			for _, k := range p.Keys {
+				keys[string(k)] = true
+			}
+			read, wanted = cdc.Part{}, func(k digest.Key) bool { return keys[string(k)] }
+		}
+	}
+	w.scan.View, err = f.Source.Read(ctx, p.table, p.epoch, read, func(k digest.Key, r *digest.Row) error {
+		if wanted(k) {
+			w.last = slices.Clone(k)
+			w.scan.Rows = append(w.scan.Rows, align.ScannedRow{Key: w.last, Row: digest.AppendRow(nil, r)})
+		}
 		return nil
 	})
 	w.rows, w.took = len(w.scan.Rows), time.Since(began)

@@ -36,6 +36,8 @@ type Cluster struct {
 	Engine Engine
 	// Events is told of what servers do, for traces; nil: nobody is.
 	Events func(server, what string)
+	// Sluggish says how many times as long as usual it takes to read rows; 0: once.
+	Sluggish time.Duration
 
 	mu         sync.Mutex // guards everything of all servers
 	servers    []*Server

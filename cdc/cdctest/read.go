@@ -29,7 +29,7 @@ func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part,
 		return cdc.View{}, errNotStreaming
 	}
 	v := cdc.View{Cut: x.shown}
-	if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(5))*time.Millisecond); err != nil {
+	if err := s.linger(ctx, s.reading(5)); err != nil {
 		return cdc.View{}, err
 	}
 	if err := s.awaitVisible(ctx, v.Cut); err != nil {
@@ -44,7 +44,7 @@ func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part,
 		return cdc.View{}, err
 	}
 	v.Settled = max(s.end, v.Cut)
-	if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(5))*time.Millisecond); err != nil {
+	if err := s.linger(ctx, s.reading(5)); err != nil {
 		return cdc.View{}, err
 	}
 	if s.cluster.Engine != MariaDB {
@@ -57,6 +57,11 @@ func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part,
 		return v, errors.New("the log went back while rows were read")
 	}
 	return v, x.yield(e, keys, rows, yield)
+}
+
+// reading is how long a step of reading takes, at most so many milliseconds on a server that is not slow.
+func (s *Server) reading(most int) time.Duration {
+	return time.Duration(1+s.cluster.random.IntN(most)) * max(s.cluster.Sluggish, 1) * time.Millisecond
 }
 
 // part copies a table of which a part is to be read. PostgreSQL looks at no more than whether it has the columns, but where
@@ -199,7 +204,7 @@ func (v *snapshot) Rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 		}
 	}
 	if half >= 0 {
-		if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(20))*time.Millisecond); err != nil {
+		if err := s.linger(ctx, s.reading(20)); err != nil {
 			return err
 		}
 		later, err := x.rows(t)
@@ -213,7 +218,7 @@ func (v *snapshot) Rows(ctx context.Context, t cdc.Table, e cdc.Epoch, yield fun
 			}
 		}
 	}
-	if err := s.linger(ctx, time.Duration(1+s.cluster.random.IntN(20))*time.Millisecond); err != nil {
+	if err := s.linger(ctx, s.reading(20)); err != nil {
 		return err
 	}
 	if s.connection != v.cnx {

@@ -267,7 +267,7 @@ func (x *Source) Stream(ctx context.Context, from cdc.Position, yield func(cdc.E
 		if err := s.linger(ctx, delay); err != nil {
 			return err
 		}
-		if s.connection != connection || x.dead || x.history != s.history0 || s.faults != (Faults{Slow: s.faults.Slow}) {
+		if f := s.faults; s.connection != connection || x.dead || x.history != s.history0 || f.Refuse || f.Hang || f.Stream {
 			continue
 		}
 		at = next.Position

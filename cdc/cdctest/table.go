@@ -169,6 +169,16 @@ func (s *Server) Tables() []string {
 	return slices.Sorted(maps.Keys(s.tables))
 }
 
+// Definition returns the definition of a table as lockstep reads it; of one that is not there only the name.
+func (s *Server) Definition(name string) cdc.Table {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	if t := s.tables[name]; t != nil {
+		return s.definition(t)
+	}
+	return cdc.Table{Name: name}
+}
+
 // Columns returns the names of a table's columns.
 func (s *Server) Columns(name string) []string {
 	s.cluster.mu.Lock()
@@ -202,7 +212,7 @@ func (s *Server) Row(name string, key int) Row {
 	return s.tables[name].rows[key].clone()
 }
 
-// define is the table's definition as lockstep reads it.
+// definition is the table's definition as lockstep reads it.
 func (s *Server) definition(t *table) cdc.Table {
 	return cdc.Table{
 		Name: t.name, Columns: slices.Clone(t.columns), Key: []string{keyColumn}, Leaves: []string{t.name},

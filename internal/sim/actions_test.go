@@ -113,12 +113,12 @@ func (w *world) write(s *cdctest.Server, r *rand.Rand, n int) bool {
 		if r.IntN(4) == 0 {
 			table = anyTable(r)
 		}
-		key := 1 + r.IntN(30)
+		key := w.anyKey(table, r)
 		switch r.IntN(8) {
 		case 0:
 			changes = append(changes, cdctest.Delete(table, key))
 		case 1:
-			changes = append(changes, cdctest.Move(table, key, 1+r.IntN(30), cdctest.Row{"v": w.value()}))
+			changes = append(changes, cdctest.Move(table, key, w.anyKey(table, r), cdctest.Row{"v": w.value()}))
 		default:
 			set := cdctest.Row{"v": w.value()}
 			if r.IntN(3) == 0 || s.Row(table, key) == nil {
@@ -159,7 +159,8 @@ func brief(changes []cdctest.Change) string {
 func hiddenWrite(w *world, r *rand.Rand) bool {
 	var changes []cdctest.Change
 	for range 1 + r.IntN(3) {
-		changes = append(changes, cdctest.Put(anyTable(r), 1+r.IntN(30), cdctest.Row{"v": w.value()}))
+		t := anyTable(r)
+		changes = append(changes, cdctest.Put(t, w.anyKey(t, r), cdctest.Row{"v": w.value()}))
 	}
 	id := w.ref().WriteHidden(time.Duration(r.IntN(2000))*time.Millisecond, changes...)
 	w.trace.say(w.ref().Name, "writes hidden "+id.String(), brief(changes))
@@ -176,7 +177,8 @@ func swapKeys(w *world, r *rand.Rand) bool {
 	if a == b {
 		return false
 	}
-	s.Write(cdctest.Move(t, a, 99, nil), cdctest.Move(t, b, a, nil), cdctest.Move(t, 99, b, nil))
+	const aside = 999
+	s.Write(cdctest.Move(t, a, aside, nil), cdctest.Move(t, b, a, nil), cdctest.Move(t, aside, b, nil))
 	return true
 }
 
@@ -249,7 +251,8 @@ func resume(w *world, _ *rand.Rand) bool { clear(w.paused); return true }
 func silently(w *world, r *rand.Rand) bool { return w.silent(w.follower(r), r) }
 
 func (w *world) silent(s *cdctest.Server, r *rand.Rand) bool {
-	t, key := anyTable(r), 1+r.IntN(30)
+	t := anyTable(r)
+	key := w.anyKey(t, r)
 	w.oracle.traceless[rowAt{s.Name, t, key}] = time.Now()
 	if r.IntN(3) == 0 {
 		s.Silently(cdctest.Delete(t, key))

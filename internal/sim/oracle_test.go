@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 // The bounds within which lockstep must know. A verdict may be as old as half a second, a question takes a quarter.
@@ -235,7 +236,7 @@ func (o *oracle) judgeTable(now time.Time, m align.MemberStatus, t align.TableSt
 		}
 	}
 	n, first := o.w.server(m.Name).InFlight(o.w.ref(), t.Table)
-	if late := now.Sub(latest(first, o.knownAt[at], doubted)); n > 0 && late > alertWithin && (good || t.Verdict == align.Lagging) {
+	if late := now.Sub(latest(first, o.knownAt[at], doubted, o.ill[m.Name], o.ill[o.w.plan.reference])); n > 0 && late > alertWithin && (good || t.Verdict == align.Lagging) {
 		o.w.fail("%s %s is %s, though %d transactions are in flight, the first for %v", m.Name, t.Table, t.Verdict, n, late)
 	}
 	if t.Verdict == align.Diverged && n == 0 && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) {
@@ -320,6 +321,39 @@ func (o *oracle) accuse(n noticed) {
 		if !o.differed(rowAt{d.Member, d.Table, key}, n.at) {
 			o.w.fail("false alarm: %s %s row %d is said to be %s (%s)", d.Member, d.Table, key, d.Kind, d.Cause)
 			return
+		}
+	}
+	if age := o.oldest(d, n.at); age < budget-beat {
+		o.w.fail("early alarm: %s %s is said to be %s (%s) after %v", d.Member, d.Table, d.Kind, d.Cause, age)
+	}
+}
+
+// oldest is how long the row of a divergence that has differed longest does so, at a time.
+func (o *oracle) oldest(d finding.Divergence, now time.Time) time.Duration {
+	since := now
+	for _, key := range o.keysOf(d) {
+		at := rowAt{d.Member, d.Table, key}
+		if x, differs := o.differ[at]; differs && x.since.Before(since) {
+			since = x.since
+		}
+		for _, p := range o.was[at] {
+			if p.since.Before(since) {
+				since = p.since
+			}
+		}
+	}
+	return now.Sub(since)
+}
+
+// remembered checks that a group that was started still knows what people were told of.
+func (o *oracle) remembered(g *monitor.Group) {
+	known := make(map[string]bool)
+	if err := g.Divergences(func(d *finding.Divergence) bool { known[d.ID] = true; return true }); err != nil {
+		o.w.fail("divergences cannot be read: %v", err)
+	}
+	for id, d := range o.open {
+		if !known[id] {
+			o.w.fail("%s %s: people were told that it is %s, and nothing is known of it any more", d.Member, d.Table, d.Kind)
 		}
 	}
 }
@@ -435,7 +469,7 @@ func (o *oracle) atEnd() {
 				if differs && x.kind != d.Kind && key != number(r.First) && key != number(r.Last) {
 					continue // a range may hold keys that differ in another way
 				}
-				if differs || o.exists(d, key) {
+				if differs || key == number(r.First) || key == number(r.Last) || o.exists(d, key) {
 					got[fmt.Sprintf("%s %s %d %s", d.Member, d.Table, key, d.Kind)] = true
 				}
 			}

@@ -39,8 +39,16 @@ type plan struct {
 	scanOnly  []string
 	excluded  []string // tables
 	sparse    []string // tables of which no row digests are kept
+	parts     bool     // tables are read in parts, however small
 	scrub     bool
 	inFlight  int
+}
+
+func (p plan) partsFrom() int64 {
+	if p.parts {
+		return -1
+	}
+	return 0
 }
 
 func (p plan) clone() plan {
@@ -73,6 +81,7 @@ type world struct {
 	bad     map[string]cdctest.Fault
 	copies  map[string]cdctest.Disk
 	values  int
+	most    int // keys of tableNames[1]; of the others there are few
 	failed  []string
 	drawn   map[string]int
 	crashes int
@@ -84,6 +93,16 @@ type world struct {
 }
 
 var tableNames = []string{"app.accounts", "app.orders", "app.notes"}
+
+// manyKeys are more than are read at once.
+const fewKeys, manyKeys = 30, 330
+
+func (w *world) anyKey(table string, r *rand.Rand) int {
+	if table == tableNames[1] {
+		return 1 + r.IntN(w.most)
+	}
+	return 1 + r.IntN(fewKeys)
+}
 
 func newWorld(ctx context.Context, seed uint64, out io.Writer) *world {
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -110,6 +129,12 @@ func newWorld(ctx context.Context, seed uint64, out io.Writer) *world {
 	}
 	if random.IntN(6) == 0 {
 		w.plan.scanOnly = []string{"c"}
+	}
+	shape := rand.New(rand.NewPCG(seed, 6))
+	w.plan.parts = shape.IntN(4) == 0
+	w.most = []int{fewKeys, fewKeys, fewKeys, fewKeys, manyKeys}[shape.IntN(5)]
+	if w.most == fewKeys { // reading many small ranges slowly takes longer than a scrub has
+		w.cluster.Sluggish = []time.Duration{1, 1, 30}[shape.IntN(3)]
 	}
 	for _, s := range w.servers[1:] {
 		w.connect(s, w.servers[0])
@@ -186,6 +211,7 @@ func (w *world) start() {
 		Exclude:     func(string) []string { return nil },
 		Budget:      func(string) time.Duration { return budget },
 		MaxInFlight: w.plan.inFlight,
+		PartsFrom:   w.plan.partsFrom(),
 		RangeRows:   4,
 		RowIndex:    func(table string) bool { return !slices.Contains(w.plan.sparse, table) },
 		Logger:      slog.New(slog.NewTextHandler(w.trace.log(), &slog.HandlerOptions{Level: slog.LevelInfo})),
@@ -210,6 +236,7 @@ func (w *world) start() {
 		return
 	}
 	w.store, w.group = st, g
+	w.oracle.remembered(g)
 	ctx, cancel := context.WithCancel(w.ctx)
 	w.stop, w.done = cancel, make(chan error, 2)
 	go func() { w.done <- g.Run(ctx) }()
