@@ -74,6 +74,7 @@ type Ledger struct {
 
 	findings *finding.Book
 	staleAt  time.Time // when lateness was last looked at
+	asked    time.Time // when a scrub was last asked for
 
 	touched map[touchedRange]struct{} // ranges whose digests changed since the last Flush
 	drills  map[touchedRange]struct{} // ranges of sparse tables whose rows are wanted

@@ -33,6 +33,9 @@ func (r *ScrubRequest) Covers(table, member string) bool {
 	return (len(r.Tables) == 0 || slices.Contains(r.Tables, table)) && (len(r.Members) == 0 || slices.Contains(r.Members, member))
 }
 
+// Asked takes note that a scrub was asked for: rows that are verified from that time on are told apart from those before.
+func (l *Ledger) Asked(at time.Time) { l.asked = at }
+
 // ScrubDone returns the share of what a request asks for, about, that was read since: 1 only if all of it was.
 func (l *Ledger) ScrubDone(r *ScrubRequest) float64 {
 	shares, sum, all := 0, 0.0, true

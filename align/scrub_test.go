@@ -268,6 +268,33 @@ func TestVerifiedSpansTellWhenEachKeyWasVerified(t *testing.T) {
 	})
 }
 
+// What was read for a scrub beside rows that had been read a second before was held to be as old as those, and read again,
+// at full speed, until five seconds were over.
+func TestAScrubIsDoneWhenItsRowsWereReadHoweverSoonItIsAskedFor(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, "postgres", false)
+		defer func() {
+			w.must(w.group.Close())
+			w.must(w.store.Close())
+		}()
+		for _, m := range []cdc.MemberID{refID, oneLane, twoLane} {
+			w.must(w.ledger.Verified(1, m, align.Verified{At: w.now}, nil))
+		}
+		w.now = w.now.Add(time.Second)
+		request := &align.ScrubRequest{Tables: []string{"public.t1"}, Requested: w.now, After: keyOf(1, 5), Through: keyOf(1, 9)}
+		w.ledger.Asked(w.now)
+		for _, m := range []cdc.MemberID{refID, oneLane, twoLane} {
+			if done := w.ledger.ScrubDone(request); done == 1 {
+				t.Fatal("it is done before all was read")
+			}
+			w.must(w.ledger.Verified(1, m, align.Verified{After: keyOf(1, 5), At: w.now.Add(time.Millisecond)}, keyOf(1, 9)))
+		}
+		if done := w.ledger.ScrubDone(request); done != 1 {
+			t.Errorf("done is %v", done)
+		}
+	})
+}
+
 // checkStalestOf holds what is told of the keys behind one up to another against when each was verified.
 func (w *world) checkStalestOf(verified map[int]time.Time, after, through int) {
 	if through <= after {

@@ -43,8 +43,8 @@ func (s verifiedSpans) find(k digest.Key) int {
 const alike = 5 * time.Second
 
 // set says that all keys behind v.After up to through, or to the end if that is nil, were verified. It returns the new
-// spans and which ones of s they replace, from i up to, not including, j.
-func (s verifiedSpans) set(v Verified, through digest.Key) (fresh verifiedSpans, i, j int) {
+// spans and which ones of s they replace, from i up to, not including, j. asked is when a scrub was last asked for.
+func (s verifiedSpans) set(v Verified, through digest.Key, asked time.Time) (fresh verifiedSpans, i, j int) {
 	i = s.find(v.After)
 	first := s[i]
 	j = len(s)
@@ -63,16 +63,17 @@ func (s verifiedSpans) set(v Verified, through digest.Key) (fresh verifiedSpans,
 		i--
 		fresh = slices.Insert(fresh, 0, s[i])
 	}
-	return fresh.joined(), i, j
+	return fresh.joined(asked), i, j
 }
 
-// joined makes one span of neighbours that were verified at about the same time.
-func (s verifiedSpans) joined() verifiedSpans {
+// joined makes one span of neighbours that were verified at about the same time, and all of them before a scrub was asked for,
+// or none: one that took the older time would not be what was asked for, and be read again and again.
+func (s verifiedSpans) joined(asked time.Time) verifiedSpans {
 	out := s[:1]
 	for _, v := range s[1:] {
 		last := &out[len(out)-1]
 		apart := v.At.Sub(last.At)
-		if v.At.IsZero() != last.At.IsZero() || apart > alike || apart < -alike {
+		if v.At.IsZero() != last.At.IsZero() || apart > alike || apart < -alike || v.At.Before(asked) != last.At.Before(asked) {
 			out = append(out, v)
 			continue
 		}
@@ -96,7 +97,7 @@ func (l *Ledger) Verified(id cdc.TableID, on cdc.MemberID, v Verified, through d
 		return nil
 	}
 	c := t.coverage[on]
-	fresh, i, j := c.verified.set(v, through)
+	fresh, i, j := c.verified.set(v, through, l.asked)
 	for _, old := range c.verified[i:j] {
 		if err := l.state.DeleteVerified(on, id, old.After); err != nil {
 			return err

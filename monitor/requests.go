@@ -41,7 +41,11 @@ func (g *Group) RequestScrub(ctx context.Context, want align.ScrubRequest) (alig
 		ID: NewID(now), Group: g.opt.Name, Tables: want.Tables, Members: want.Members,
 		FirstKey: want.FirstKey, LastKey: want.LastKey, Requested: now,
 	}
-	if err := g.do(ctx, func() error { return g.bound(r) }); err != nil {
+	err := g.do(ctx, func() error {
+		g.ledger.Asked(now)
+		return g.bound(r)
+	})
+	if err != nil {
 		return align.ScrubRequest{}, err
 	}
 	g.requests.mu.Lock()
