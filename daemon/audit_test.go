@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 const audited = "audit: {every: 1m, origin: example.org/lockstep}\n"
@@ -90,8 +91,10 @@ func provenOffline(t *testing.T, c *cluster.Cluster, proof *verify.RangeProof) {
 // What auditors need is recorded as it happens: what was covered, what was found and how long it lived, when it could not
 // be known, when lockstep ran.
 func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
+	const leastGap = time.Second
 	c := startCluster(t, cluster.Options{Schema: oneTable, Extra: audited, LagBudget: time.Second})
-	w := startWatch(t, c)
+	w := &watch{t: t, c: c, tune: func(o *monitor.Options) { o.Evidence.LeastGap = leastGap }}
+	w.start()
 	w.exec("eu-1", items(1, 10))
 	w.inStep()
 	w.exec("us-1", "UPDATE items SET price = 99 WHERE id IN (3, 4)")
@@ -103,11 +106,13 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	if d := w.open()[0]; d.Acknowledged == nil || d.Acknowledged.Ticket != "OPS-1" {
 		t.Errorf("the divergence is acknowledged by %+v", d.Acknowledged)
 	}
+	stopped := time.Now()
 	if err := c.Member("us-2").Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.until("us-2 to be unverified", func() bool { return w.table("us-2", "public.items").Verdict == "unverified" })
-	time.Sleep(12 * time.Second) // such a time is a gap from 10 seconds on
+	unknown := time.Now()
+	w.until("that to be a gap", func() bool { return time.Since(unknown) > 2*leastGap })
 	if err := c.Member("us-2").Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -121,8 +126,7 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	w.stop()
 	r, entries := verifyLog(t, c)
 	for kind, want := range map[evidence.Type]uint{
-		evidence.LogStart: 1, evidence.Start: 2, evidence.Stop: 2, evidence.DivergenceOpen: 1, evidence.DivergenceResolve: 1, evidence.GapOpen: 1, evidence.GapClose: 1,
-		evidence.Acknowledge: 1,
+		evidence.LogStart: 1, evidence.Start: 2, evidence.Stop: 2, evidence.DivergenceOpen: 1, evidence.DivergenceResolve: 1, evidence.Acknowledge: 1,
 	} {
 		if r.Counts[kind] != want {
 			t.Errorf("%d entries of %s, want %d: %v", r.Counts[kind], kind, want, r.Counts)
@@ -150,6 +154,7 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	if proven != 3 {
 		t.Errorf("coverage of 3 members: %v, of which %d were proven", r.Counts, proven)
 	}
+	gaps := make(map[evidence.Type]int)
 	for _, e := range entries {
 		switch e.Type {
 		case evidence.DivergenceOpen:
@@ -160,10 +165,13 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 			if d.Keys != 2 || d.Member != "us-1" || d.Transaction == "" || len(d.Ranges) != 1 || !strings.HasPrefix(d.Ranges[0].First, "hmac-sha256:") || strings.Contains(string(e.Data), `"id\"`) {
 				t.Errorf("recorded was %s", e.Data)
 			}
-		case evidence.GapClose:
+		case evidence.GapOpen, evidence.GapClose:
 			var d evidence.GapData
-			if err := json.Unmarshal(e.Data, &d); err != nil || d.Member != "us-2" || d.Until.Sub(d.Since) < 10*time.Second {
+			if err := json.Unmarshal(e.Data, &d); err != nil || e.Type == evidence.GapClose && d.Until.Sub(d.Since) < leastGap {
 				t.Errorf("recorded was %s (%v)", e.Data, err)
+			}
+			if d.Member == "us-2" && d.Since.After(stopped) && d.Since.Before(unknown) {
+				gaps[e.Type]++
 			}
 		case evidence.Coverage:
 			var d evidence.CoverageData
@@ -172,12 +180,15 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 			}
 		}
 	}
+	if gaps[evidence.GapOpen] != 1 || gaps[evidence.GapClose] != 1 {
+		t.Errorf("of the time without us-2 was recorded %v", gaps)
+	}
 }
 
 // What becomes of a divergence while it is open is recorded with the coverage, once, and again after a restart.
 func TestWhatBecomesOfADivergenceIsRecorded(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1, Extra: audited, LagBudget: time.Second})
-	c.Config.Audit.Every = time.Second
+	c.Config.Audit.Every = 200 * time.Millisecond
 	w := startWatch(t, c)
 	w.exec("eu-1", items(1, 10))
 	w.inStep()

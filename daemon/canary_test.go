@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
@@ -127,7 +128,7 @@ func TestCanariesThatFailAreCounted(t *testing.T) {
 	w.inStep()
 	w.stop()
 
-	w = &watch{t: t, c: canaryOf(c, "public.lockstep_canary"), canaryPatience: -time.Second}
+	w = &watch{t: t, c: canaryOf(c, "public.lockstep_canary"), tune: func(o *monitor.Options) { o.Canary.Patience = -time.Second }}
 	w.start()
 	w.until("a canary not to be found within half of the lag budget", func() bool { return w.canary().Missed > 0 })
 }

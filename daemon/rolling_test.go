@@ -29,7 +29,7 @@ func scrubbedEvery(s servers, every time.Duration) servers {
 
 func TestRollingScrubFindsWhatNoLogShows(t *testing.T) {
 	onMariaDB(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
-		w.c = scrubbedEvery(c, 10*time.Second)
+		w.c = scrubbedEvery(c, 2*time.Second)
 		w.exec("eu-1", rowsOf(1, 3000))
 		w.replayed()
 		w.start()

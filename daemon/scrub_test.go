@@ -42,7 +42,7 @@ func (w *watch) silently(member string, sql ...string) {
 }
 
 func TestRowsChangedWithoutATraceInTheLogAreFoundByAScrub(t *testing.T) {
-	onMySQL(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+	onMySQL97(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		w.exec("eu-1", rowsOf(1, 3000))
 		w.replayed()
 		w.start()

@@ -11,8 +11,10 @@ import (
 	"github.com/lockstep-cdc/lockstep/internal/load"
 )
 
+func soaking() bool { return os.Getenv("LOCKSTEP_SOAK") != "" }
+
 func needSoak(t *testing.T) {
-	if os.Getenv("LOCKSTEP_SOAK") == "" {
+	if !soaking() {
 		t.Skip("make soak runs it: it takes minutes")
 	}
 }

@@ -32,7 +32,7 @@ func onStandby(t *testing.T, test func(t *testing.T, w *watch, c *cluster.Cluste
 			t.Parallel()
 			c, err := cluster.Start(t.Context(), cluster.Options{
 				Install: dbtest.Need(t, version), Schema: load.Schema, Subscribers: 1, DataDir: t.TempDir(), LagBudget: 3 * time.Second,
-				Server: dbtest.Options{Below: dbtest.MemoryDir()},
+				Server: dbtest.Options{Below: dbtest.MemoryDir(), Reuse: true},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -101,6 +101,7 @@ func damage(t *testing.T, primary, standby *dbtest.Server, id int) {
 func flip(t *testing.T, s *dbtest.Server, owner string) {
 	t.Helper()
 	ctx := t.Context()
+	s.Spoil()
 	dbtest.ExecT(t, s, "CHECKPOINT") // so that a restart does not write the page anew
 	path := filepath.Join(value(t, s, "SHOW data_directory"), value(t, s, "SELECT pg_relation_filepath('accounts')"))
 	if err := s.Stop(ctx); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,6 +21,19 @@ import (
 	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
+// binaries is a folder for programs; it ends with the tests.
+var binaries string
+
+func TestMain(m *testing.M) {
+	var err error
+	if binaries, err = os.MkdirTemp("", "lockstep-bin-"); err != nil {
+		panic(err)
+	}
+	code := dbtest.Main(m)
+	_ = os.RemoveAll(binaries)
+	os.Exit(code)
+}
+
 // watch is lockstep at work on real servers.
 type watch struct {
 	t      *testing.T
@@ -28,9 +42,8 @@ type watch struct {
 	stop   func()
 	// inParts has all tables read in parts, and resumed counts the scans that went on after an interruption.
 	inParts bool
-	// canaryPatience, if set, is how long after the lag budget a canary may be found.
-	canaryPatience time.Duration
-	resumed        atomic.Int64
+	resumed atomic.Int64
+	tune    func(*monitor.Options) // if set, changes how the group is run
 }
 
 // servers is a cluster of any engine.
@@ -47,7 +60,7 @@ func startCluster(t *testing.T, o cluster.Options) *cluster.Cluster {
 	t.Helper()
 	t.Parallel()
 	o.Install = dbtest.Need(t, dbtest.PG15)
-	o.Server.Below = dbtest.MemoryDir()
+	o.Server.Below, o.Server.Reuse = dbtest.MemoryDir(), o.Server.Conf == nil
 	if o.DataDir == "" {
 		o.DataDir = t.TempDir()
 	}
@@ -78,7 +91,9 @@ func (w *watch) start() {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(testLog{w}, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	options := daemon.Options{Version: "test", Logger: log}.Tuned(func(o *monitor.Options) {
-		o.Canary.Patience = w.canaryPatience
+		if w.tune != nil {
+			w.tune(o)
+		}
 		if w.inParts {
 			o.PartsFrom = -1 // also of tables of which the server does not know how many rows they have
 		}

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -21,13 +22,15 @@ type EvidencePlan struct {
 	Every time.Duration // between two records of what each member was known to hold; 0: nothing is recorded
 	// Key spells a key that differs, given as JSON.
 	Key func(table string, key json.RawMessage) string
+	// LeastGap: shorter times of uncertainty are no gap; 0: 10 seconds.
+	LeastGap time.Duration
 	// NoTrees leaves out the trees that single ranges are proven from.
 	NoTrees bool
 }
 
 const (
-	inlineBytes = 48 << 10         // that the parts of an entry which have no bound may take
-	leastGap    = 10 * time.Second // shorter times of uncertainty are no gap
+	inlineBytes = 48 << 10 // that the parts of an entry which have no bound may take
+	leastGap    = 10 * time.Second
 )
 
 // gap is a time for which a table of a member has not been known to be the same.
@@ -129,7 +132,7 @@ func (g *Group) observeGap(now time.Time, m align.MemberStatus, t align.TableSta
 		}
 	case open == nil:
 		g.recorder.gaps[key] = &gap{GapData: evidence.GapData{Member: m.Name, Table: t.Table, Reason: t.Reason, Since: now.UTC()}}
-	case !open.recorded && now.Sub(open.Since) >= max(leastGap, g.opt.Budget(t.Table)):
+	case !open.recorded && now.Sub(open.Since) >= max(cmp.Or(g.recorder.plan.LeastGap, leastGap), g.opt.Budget(t.Table)):
 		open.recorded, open.Reason = true, t.Reason
 		g.state.Record(evidence.Event{Type: evidence.GapOpen, Group: g.opt.Name, Time: now, Data: open.GapData})
 	}

@@ -82,6 +82,7 @@ func TestDiffDoesNotTakeACommitThatWaitsForAReplicaForADifference(t *testing.T) 
 	d := &diffed{replicated: c, t: t, schema: cluster.Database}
 	ready(t, d, err)
 	d.yaml = c.YAML
+	c.Primary.Spoil()
 	d.exec("eu-1", "SET GLOBAL rpl_semi_sync_master_timeout = 600000", "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
 		"SET GLOBAL rpl_semi_sync_master_enabled = ON")
 	end := d.hide("SET GLOBAL rpl_semi_sync_master_enabled = OFF")

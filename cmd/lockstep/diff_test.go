@@ -73,7 +73,7 @@ func onEachGroup(t *testing.T, test func(t *testing.T, d *diffed)) {
 
 func diffOptionsOf(t *testing.T, schema string) cluster.Options {
 	return cluster.Options{
-		Schema: schema, Subscribers: 1, DataDir: t.TempDir(), LagBudget: 20 * time.Second, Server: dbtest.Options{Below: dbtest.MemoryDir()},
+		Schema: schema, Subscribers: 1, DataDir: t.TempDir(), LagBudget: 20 * time.Second, Server: dbtest.Options{Below: dbtest.MemoryDir(), Reuse: true},
 	}
 }
 

@@ -11,7 +11,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
+
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 
 // lockstep runs one command line in this process.
 func lockstep(t *testing.T, args ...string) (code int, stdout, stderr string) {

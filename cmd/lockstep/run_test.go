@@ -35,7 +35,7 @@ func TestRunRefusesWhatItCannotWatch(t *testing.T) {
 	dir := t.TempDir()
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Install: install, Schema: "CREATE TABLE items (id int PRIMARY KEY);", DataDir: filepath.Join(dir, "data"),
-		Server: dbtest.Options{Below: dbtest.MemoryDir()},
+		Server: dbtest.Options{Below: dbtest.MemoryDir(), Reuse: true},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ func TestRunReadsItsConfigurationOnHangupAndTellsSystemd(t *testing.T) {
 	address := freeAddress(t)
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Install: dbtest.Need(t, dbtest.PG15), Schema: "CREATE TABLE items (id int PRIMARY KEY, name text);", DataDir: filepath.Join(t.TempDir(), "data"),
-		Listen: address, Subscribers: 1, Server: dbtest.Options{Below: dbtest.MemoryDir()},
+		Listen: address, Subscribers: 1, Server: dbtest.Options{Below: dbtest.MemoryDir(), Reuse: true},
 	})
 	if err != nil {
 		t.Fatal(err)

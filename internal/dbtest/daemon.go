@@ -24,6 +24,7 @@ type daemon struct {
 	temporary bool   // dir is ours to remove
 	who       *account
 	process   *process // the last one started; nil before the first
+	kind      string   // of a server that may be used again: for what
 }
 
 // newDaemon chooses the account and the folder for a server whose program is in the folder programs.

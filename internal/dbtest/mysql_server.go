@@ -31,6 +31,11 @@ type MySQLServer struct {
 // StartMySQL makes a data directory, starts a server on it, and returns when it accepts connections. o.Conf overrides the
 // settings of mysqlBaseline; names are written with underscores. Nothing that was done so far is in the binlog.
 func StartMySQL(ctx context.Context, install MySQLInstall, o Options) (*MySQLServer, error) {
+	if o.Reuse {
+		if s, err := reusedMySQL(ctx, install, o); s != nil {
+			return s, err
+		}
+	}
 	d, err := newDaemon(install.share(""), o)
 	if err != nil {
 		return nil, err
@@ -38,6 +43,9 @@ func StartMySQL(ctx context.Context, install MySQLInstall, o Options) (*MySQLSer
 	s := &MySQLServer{Install: install, Database: o.Database, conf: maps.Clone(o.Conf), daemon: d}
 	if s.conf == nil {
 		s.conf = map[string]string{}
+	}
+	if o.Reuse {
+		s.kind = o.kindOf(install.Flavour.String())
 	}
 	err = newMySQL(ctx, install, s.who, s.data())
 	if err == nil {
@@ -140,11 +148,19 @@ func (s *MySQLServer) RestartWith(ctx context.Context, conf map[string]string) e
 		return err
 	}
 	maps.Copy(s.conf, conf)
+	if conf != nil {
+		s.Spoil()
+	}
 	return s.launch(ctx)
 }
 
 // Close kills the server and removes its folder if StartMySQL made it. It may be called twice.
 func (s *MySQLServer) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if s.giveBack(ctx) {
+		return nil
+	}
 	err := s.Kill()
 	if s.temporary {
 		err = errors.Join(err, os.RemoveAll(s.dir))

@@ -23,6 +23,7 @@ type Options struct {
 	Conf     map[string]string // settings over those of baseline, value unquoted: {"max_slot_wal_keep_size": "64MB"}
 	Database string            // made at the start and used by Exec, Rows and Conn; empty: "postgres", on MySQL none
 	Password string            // of the superuser; set on PostgreSQL: everybody must prove a password by SCRAM
+	Reuse    bool              // one of the same Conf that was closed will do, and this one is kept when it is closed: see Main. Without Dir, Password and XIDEpoch
 	XIDEpoch int               // on PostgreSQL: how many times transaction ids have wrapped around; see [Install.CanSetEpoch]
 }
 
@@ -55,6 +56,11 @@ type Server struct {
 
 // Start makes a cluster, starts a server on it, and returns when it accepts connections.
 func Start(ctx context.Context, install Install, o Options) (*Server, error) {
+	if o.Reuse {
+		if s, err := reused(ctx, install, o); s != nil {
+			return s, err
+		}
+	}
 	s, err := prepare(install, o)
 	if err != nil {
 		return nil, err
@@ -79,6 +85,9 @@ func prepare(install Install, o Options) (*Server, error) {
 	d, err := newDaemon(install.Bin, o)
 	if err != nil {
 		return nil, err
+	}
+	if o.Reuse {
+		d.kind = o.kindOf(install.Bin)
 	}
 	return &Server{Install: install, Database: o.Database, password: o.Password, daemon: &d}, nil
 }
@@ -202,6 +211,9 @@ func (s *Server) Keep() (putBack func(context.Context) error, err error) {
 func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	if s.giveBack(ctx) {
+		return nil
+	}
 	err := s.StopImmediate(ctx)
 	if err != nil {
 		err = errors.Join(err, s.Kill())

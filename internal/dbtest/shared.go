@@ -41,10 +41,10 @@ func SharedT(t TB, install Install, name string, o Options) *Server {
 	return s
 }
 
-// Main runs a package's tests, closes the servers that they shared, and returns the code to exit with.
+// Main runs a package's tests, closes the servers that they shared or used one after the other, and returns the code to exit with.
 func Main(m interface{ Run() int }) int {
 	code := m.Run()
-	if err := closeShared(); err != nil && code == 0 {
+	if err := errors.Join(closeShared(), closeIdle()); err != nil && code == 0 {
 		println(err.Error())
 		return 1
 	}
