@@ -32,8 +32,9 @@ type Options struct {
 	Warmup    time.Duration // of load before the first injection; 0: 5 s
 	// Pauses makes the replicating members stop replaying now and then during the warmup, for less than the lag budget.
 	Pauses    bool
-	LargeRows int  // of the largest transactions of the load; 0: 2,000
-	JSON      bool // one JSON object a line
+	LargeRows int           // of the largest transactions of the load; 0: 2,000
+	Breath    time.Duration // that each client of the load takes after a transaction; 0: 5 ms
+	JSON      bool          // one JSON object a line
 	Color     bool
 	Out       io.Writer
 	Logger    *slog.Logger // of lockstep itself; nil: discard
@@ -92,6 +93,9 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	if o.Warmup == 0 {
 		o.Warmup = 5 * time.Second
 	}
+	if o.Breath == 0 {
+		o.Breath = 5 * time.Millisecond
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -124,7 +128,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := load.Fill(ctx, writer); err != nil {
 		return err
 	}
-	d.load = load.Start(ctx, writer, load.Options{Pause: 5 * time.Millisecond, Large: d.opt.LargeRows})
+	d.load = load.Start(ctx, writer, load.Options{Pause: d.opt.Breath, Large: d.opt.LargeRows})
 	defer func() { err = errors.Join(err, d.load.Stop()) }()
 	return d.watch(ctx)
 }
