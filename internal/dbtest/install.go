@@ -11,10 +11,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 )
 
 // Version is a major version of PostgreSQL. Any that Debian has installed can be named, not only the two below.
@@ -98,6 +101,24 @@ func complete(bin string) bool {
 		}
 	}
 	return true
+}
+
+// versions are what programs have told, by their path: asking MySQL takes as long as a short test.
+var versions sync.Map
+
+// versionOf asks a program for its version, once in the life of this process.
+func versionOf(command ...string) (string, error) {
+	program := strings.Join(command, " ")
+	if known, ok := versions.Load(program); ok {
+		return known.(string), nil
+	}
+	out, err := exec.Command(command[0], append(command[1:], "--version")...).Output()
+	if err != nil {
+		return "", fmt.Errorf("%s --version: %w", program, err)
+	}
+	version := strings.TrimSpace(string(out))
+	versions.Store(program, version)
+	return version, nil
 }
 
 // cacheDir must agree with scripts/deps. Root has its own place, because root's home is closed to the account that the

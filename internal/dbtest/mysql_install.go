@@ -3,7 +3,6 @@ package dbtest
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -64,12 +63,10 @@ func (i *MySQLInstall) check() error {
 	if _, err := os.Stat(i.program()); err != nil {
 		return fmt.Errorf("%v was not found: %w; `make deps` installs it", i.Flavour, err)
 	}
-	command := i.command("--no-defaults", "--version")
-	out, err := exec.Command(command[0], command[1:]...).Output()
-	if err != nil {
-		return fmt.Errorf("%s --version: %w", i.program(), err)
+	var err error
+	if i.version, err = versionOf(i.command("--no-defaults")...); err != nil {
+		return err
 	}
-	i.version = strings.TrimSpace(string(out))
 	if !strings.Contains(i.version, " "+i.Flavour.series()+".") {
 		return fmt.Errorf("%v was not found: %s is %q", i.Flavour, i.program(), i.version)
 	}

@@ -39,16 +39,34 @@ var flavourBaseline = map[bool]map[string]string{
 		"enforce_gtid_consistency":      "ON",
 		"log_replica_updates":           "ON",
 		"innodb_redo_log_capacity":      "16M",
+		"innodb_log_buffer_size":        "1M", // of 64M, which are zeroed at the start
 		"mysqlx":                        "OFF",
 		"performance_schema":            "ON", // the state of replication is read from it
 		"performance_schema_instrument": "%=OFF",
 	},
 }
 
+// unmeasured is what the performance schema would set memory aside for, and zero it, before a server answers: with the
+// defaults a start takes 2.6 s of processor time and 470 MB, without 1.1 s and 170 MB.
+var unmeasured = []string{
+	"accounts_size", "hosts_size", "users_size", "digests_size", "error_size", "session_connect_attrs_size",
+	"events_waits_history_size", "events_waits_history_long_size", "events_stages_history_size", "events_stages_history_long_size",
+	"events_statements_history_size", "events_statements_history_long_size",
+	"events_transactions_history_size", "events_transactions_history_long_size",
+	"max_cond_classes", "max_file_classes", "max_memory_classes", "max_mutex_classes", "max_rwlock_classes",
+	"max_socket_classes", "max_stage_classes", "max_statement_classes", "max_sql_text_length", "max_digest_length",
+	"max_table_handles", "max_table_instances", "max_program_instances", "max_prepared_statements_instances",
+}
+
 // settings merges the baselines with those of the caller, which override. What makes the server ours stays as it is.
 func (s *MySQLServer) settings() map[string]string {
 	all := maps.Clone(mysqlBaseline)
 	maps.Copy(all, flavourBaseline[s.Install.Flavour.MariaDB()])
+	if !s.Install.Flavour.MariaDB() {
+		for _, name := range unmeasured {
+			all["performance_schema_"+name] = "0"
+		}
+	}
 	all["server_id"] = strconv.Itoa(s.Port) // no two servers on this machine have the same port
 	maps.Copy(all, s.conf)
 	maps.Copy(all, s.Install.places())

@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -20,11 +21,11 @@ import (
 // newCluster fills data with a fresh cluster. initdb takes most of a second, so that its result is kept in the cache folder
 // and copied; each copy gets a system identifier of its own, as two servers that initdb made would have.
 func newCluster(ctx context.Context, install Install, who *account, data string, o Options) error {
-	version, err := exec.CommandContext(ctx, filepath.Join(install.Bin, "postgres"), "--version").Output()
+	version, err := versionOf(filepath.Join(install.Bin, "postgres"))
 	if err != nil {
-		return fmt.Errorf("%s/postgres --version: %w", install.Bin, err)
+		return err
 	}
-	kept, err := template(append(version, install.Bin...), who, func(data string) error {
+	kept, err := template([]byte(version+install.Bin), who, func(data string) error {
 		return initdb(ctx, install, who, data)
 	})
 	if err != nil {
@@ -179,6 +180,7 @@ func copyTree(from, to string, who *account, skip func(path string) bool) error 
 	})
 }
 
+// copyFile leaves holes where there are zeros: half of a fresh data directory is logs that nobody has written to.
 func copyFile(from, to string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -190,8 +192,22 @@ func copyFile(from, to string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	_, err = io.Copy(out, in)
-	return err
+	block, zeros := make([]byte, 32<<10), make([]byte, 32<<10)
+	for size := int64(0); ; {
+		n, err := io.ReadFull(in, block)
+		if !bytes.Equal(block[:n], zeros[:n]) {
+			if _, err := out.WriteAt(block[:n], size); err != nil {
+				return err
+			}
+		}
+		size += int64(n)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return out.Truncate(size)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // renewIdentity gives a cluster that has never run a system identifier of its own. It stands in two places:
