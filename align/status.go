@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
@@ -28,6 +29,7 @@ type GroupStatus struct {
 	At        time.Time
 	Members   []MemberStatus
 	Scans     []ScanProgress // tables that are being read now
+	Duties    []duty.Runs    // of the group as a whole
 }
 
 // ScanProgress is how far the reading of one table is.
@@ -65,6 +67,7 @@ type MemberStatus struct {
 	Open        map[finding.Kind]int // open divergences, but for expected ones
 	Expected    int                  // open divergences that were expected
 	Canary      *CanaryStatus        // nil: no canary is written into the member
+	Duties      []duty.Runs
 	Tables      []TableStatus
 }
 

@@ -20,14 +20,14 @@ type Copies struct {
 
 // Copy has the log copied to a bucket until ctx ends. Each log has a folder there by the time at which it began.
 func (l *Log) Copy(ctx context.Context) error {
+	return run(ctx, l.copying)
+}
+
+func (l *Log) copier() func(context.Context) (bool, error) {
 	o := l.options.Copies
-	if o.Endpoint == "" {
-		<-ctx.Done()
-		return nil
-	}
 	var to *mirror.Mirror
 	var prefix string // of which log
-	return l.keep(ctx, duty{every: o.Every, complaint: "the audit log was not copied; lockstep tries again", do: func(ctx context.Context) (bool, error) {
+	return func(ctx context.Context) (bool, error) {
 		checkpoint, err := l.checkpoint()
 		if verify.Claimed(checkpoint) == 0 || err != nil {
 			return false, err // a log without entries has no name yet
@@ -48,9 +48,9 @@ func (l *Log) Copy(ctx context.Context) error {
 			}
 			to, prefix = bucket, options.Prefix
 		}
-		_, err = to.Copy(ctx, l.folder(), filepath.Join(l.folder(), verify.StampsDir), filepath.Join(l.folder(), verify.WitnessesDir), filepath.Join(l.options.Dir, evidence.RangesDir))
+		_, err = to.Copy(ctx, l.folder(), l.stampsDir(), filepath.Join(l.folder(), verify.WitnessesDir), filepath.Join(l.options.Dir, evidence.RangesDir))
 		return err == nil, err
-	}}, &l.copies)
+	}
 }
 
 // first is the log's first entry; nil: it has none yet.

@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
@@ -75,6 +76,9 @@ type Log struct {
 	space  Space
 
 	stamps, copies, witnesses Outcome
+
+	writing                      *duty.Duty
+	stamping, copying, cosigning *duty.Duty // nil: it is not done
 }
 
 // Status is how it goes with a log.
@@ -88,6 +92,7 @@ type Status struct {
 	Stamps       *Outcome // of time-stamping checkpoints; nil: they are not
 	Copies       *Outcome // of copying the log; nil: it is not
 	Witnesses    *Outcome // of having it cosigned; nil: it is not
+	Duties       []duty.Runs
 }
 
 // batch is how many entries are added at once.
@@ -118,6 +123,7 @@ func Open(ctx context.Context, o Options, kept Kept) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{options: o, key: k, next: next, kept: kept, base: context.WithoutCancel(ctx)}
+	l.setDuties()
 	head, err := kept.KeepEvidence()
 	if err != nil {
 		return nil, err
@@ -181,33 +187,15 @@ func (l *Log) close() error {
 	return l.remember()
 }
 
-const (
-	look       = 100 * time.Millisecond // between two looks for entries
-	firstRetry = 250 * time.Millisecond
-	lastRetry  = time.Minute
-)
+// Run brings kept entries into the log until ctx ends; Close those that are left.
+func (l *Log) Run(ctx context.Context) error { return run(ctx, l.writing) }
 
-// Run brings kept entries into the log until ctx ends, and then those that are left.
-func (l *Log) Run(ctx context.Context) error {
-	retry := firstRetry
-	for {
-		err := l.copy(ctx)
-		if err == nil {
-			err = l.measure(ctx, time.Now())
-		}
-		wait := look
-		if err != nil && ctx.Err() == nil {
-			l.options.Logger.Error("the audit log does not take entries; they are kept", "err", err.Error(), "retry", retry.String())
-			wait, retry = retry, min(2*retry, lastRetry)
-		} else {
-			retry = firstRetry
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
+// write brings those that are kept now into the log.
+func (l *Log) write(ctx context.Context) error {
+	if err := l.copy(ctx); err != nil {
+		return err
 	}
+	return l.measure(ctx, time.Now())
 }
 
 // Close brings what is still kept into the log and closes it. What cannot be is kept for the next start.
@@ -318,7 +306,7 @@ func (l *Log) Succeeds() bool { return l.succeeded }
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed, Space: l.space, Aside: l.aside}
+	s := Status{Origin: l.key.signer.Name(), Size: l.size, Failed: l.failed, Space: l.space, Aside: l.aside, Duties: l.runs()}
 	set := func(on bool, o Outcome) *Outcome {
 		if !on {
 			return nil

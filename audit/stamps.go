@@ -22,65 +22,19 @@ type Stamps struct {
 
 // Stamp has the log's checkpoints time-stamped until ctx ends: one at a time, if there is something new.
 func (l *Log) Stamp(ctx context.Context) error {
-	o := l.options.Stamps
-	if o.URL == "" {
-		<-ctx.Done()
-		return nil
-	}
-	authority := tsa.Authority{URL: o.URL, Roots: o.Roots}
-	dir := filepath.Join(l.folder(), verify.StampsDir)
-	d := duty{
-		every: o.Every, first: time.Until(newest(dir).Add(o.Every)), complaint: "a checkpoint of the audit log was not time-stamped; lockstep tries again",
-		do: func(ctx context.Context) (bool, error) { return l.stamp(ctx, &authority, dir) },
-	}
-	return l.keep(ctx, d, &l.stamps)
+	return run(ctx, l.stamping)
 }
 
-// duty is something that is to be done for the log again and again.
-type duty struct {
-	every, first time.Duration // between two times, and until the first
-	do           func(context.Context) (done bool, err error)
-	complaint    string // to be logged when it failed
+func (l *Log) stampsDir() string { return filepath.Join(l.folder(), verify.StampsDir) }
+
+// firstStamp is how long it is until the next one, by when the last was kept.
+func (l *Log) firstStamp() time.Duration {
+	return time.Until(newest(l.stampsDir()).Add(l.options.Stamps.Every))
 }
 
-// Outcome is how it goes with a duty.
-type Outcome struct {
-	At     time.Time // when it was last done, since the start
-	Failed string    // why it was not when it was last tried; empty: it was
-}
-
-// keep does a duty until ctx ends. What fails is tried again soon; what has nothing to do yet looks every second.
-func (l *Log) keep(ctx context.Context, d duty, outcome *Outcome) error {
-	wait, retry := d.first, firstRetry
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-		l.turn.RLock()
-		done, err := d.do(ctx)
-		l.turn.RUnlock()
-		if ctx.Err() != nil {
-			return nil
-		}
-		switch {
-		case err != nil:
-			l.options.Logger.Warn(d.complaint, "err", err.Error(), "retry_in", retry.String())
-			wait, retry = retry, min(2*retry, lastRetry, d.every)
-		case !done:
-			wait, retry = min(time.Second, d.every), firstRetry
-		default:
-			wait, retry = d.every, firstRetry
-		}
-		l.mu.Lock()
-		if outcome.Failed = ""; err != nil {
-			outcome.Failed = err.Error()
-		} else if done {
-			outcome.At = time.Now()
-		}
-		l.mu.Unlock()
-	}
+func (l *Log) stamper() func(context.Context) (bool, error) {
+	authority := tsa.Authority{URL: l.options.Stamps.URL, Roots: l.options.Stamps.Roots}
+	return func(ctx context.Context) (bool, error) { return l.stamp(ctx, &authority, l.stampsDir()) }
 }
 
 // stamp has the checkpoint of now stamped, unless one of as many entries is.

@@ -25,12 +25,7 @@ type Witnesses struct {
 // Witness has the log's checkpoints cosigned until ctx ends, by all witnesses. The log does not wait for them: one that is
 // away must not keep it from being signed.
 func (l *Log) Witness(ctx context.Context) error {
-	o := l.options.Witnesses
-	if len(o.Of) == 0 {
-		<-ctx.Done()
-		return nil
-	}
-	return l.keep(ctx, duty{every: o.Every, complaint: "a checkpoint of the audit log was not cosigned; lockstep tries again", do: l.cosign}, &l.witnesses)
+	return run(ctx, l.cosigning)
 }
 
 // cosign has the checkpoint of now cosigned by those who have not yet.

@@ -58,7 +58,9 @@ func TestStandbyIsScannedUnderLoadWithoutAFalseAlarmAndItsDamagedRowIsFound(t *t
 		w.start()
 		w.inStep()
 		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 5 * time.Millisecond, Seed: 5})
-		w.scrub()
+		for range 2 {
+			w.scrub()
+		}
 		if err := writing.Stop(); err != nil {
 			t.Fatal(err)
 		}

@@ -3,12 +3,14 @@ package monitor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
 )
 
@@ -72,37 +74,47 @@ func (g *Group) hear(d finding.Divergence) {
 	}
 }
 
-// sing writes a row into the member from time to time, and measures how long it takes until it is found.
-func (g *Group) sing(ctx context.Context, f *feed) error {
-	c, plan := f.canary, g.opt.Canary
-	wait := min(canaryLook, plan.Every)
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = min(canaryLook, plan.Every)
-		if !g.inStep(f, plan.Table) {
-			continue // what is open on the member already, or cannot be known, says it all
-		}
-		took, err := g.singOnce(ctx, f)
-		if ctx.Err() != nil {
-			g.clearLater(ctx, f)
-			return ctx.Err()
-		}
-		c.record(took, err)
-		switch {
-		case err != nil:
-			g.log.Error("no canary could be written", "member", f.Name, "table", plan.Table, "err", err.Error(),
-				"hint", CanaryHint)
-		case took == 0:
-			g.log.Error("a canary was not found", "member", f.Name, "table", plan.Table, "within", g.canaryTime().String())
-		default:
-			g.log.Info("a canary was found", "member", f.Name, "table", plan.Table, "after", took.Round(time.Millisecond).String())
-		}
-		wait = plan.Every
+// errMissed is for a canary that nobody has found.
+var errMissed = errors.New("it was not found in time")
+
+// probe writes a row into the member from time to time, and measures how long it takes until it is found.
+func (g *Group) probe(f *feed) *duty.Duty {
+	plan := g.opt.Canary
+	look := min(canaryLook, plan.Every)
+	return &duty.Duty{
+		Name: "probe", First: look, Every: plan.Every,
+		Do: func(ctx context.Context) (next time.Duration, err error) {
+			if !g.inStep(f, plan.Table) {
+				return look, nil // what is open on the member already, or cannot be known, says it all
+			}
+			return 0, g.probeOnce(ctx, f)
+		},
+		Failed: func(err error, _ time.Duration) {
+			if errors.Is(err, errMissed) {
+				g.log.Error("a canary was not found", "member", f.Name, "table", plan.Table, "within", g.canaryTime().String())
+				return
+			}
+			g.log.Error("no canary could be written", "member", f.Name, "table", plan.Table, "err", err.Error(), "hint", CanaryHint)
+		},
 	}
+}
+
+// probeOnce writes a row, and records what became of it.
+func (g *Group) probeOnce(ctx context.Context, f *feed) error {
+	took, err := g.writeAndAwait(ctx, f)
+	if ctx.Err() != nil {
+		g.clearLater(ctx, f)
+		return ctx.Err()
+	}
+	f.canary.record(took, err)
+	switch {
+	case err != nil:
+		return err
+	case took == 0:
+		return errMissed
+	}
+	g.log.Info("a canary was found", "member", f.Name, "table", g.opt.Canary.Table, "after", took.Round(time.Millisecond).String())
+	return nil
 }
 
 func (c *canary) record(took time.Duration, err error) {
@@ -136,8 +148,8 @@ func (g *Group) canaryTime() time.Duration {
 	return g.opt.Budget(g.opt.Canary.Table) + g.opt.Canary.Patience
 }
 
-// singOnce writes a row and takes it away again, once it was found or cannot be expected to be found any more: that took 0.
-func (g *Group) singOnce(ctx context.Context, f *feed) (took time.Duration, err error) {
+// writeAndAwait writes a row and takes it away again, once it was found or cannot be expected to be found any more: that took 0.
+func (g *Group) writeAndAwait(ctx context.Context, f *feed) (took time.Duration, err error) {
 	table := g.opt.Canary.Table
 	if err := g.clearCanaries(ctx, f); err != nil {
 		return 0, err

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,42 +12,21 @@ import (
 	"github.com/lockstep-cdc/lockstep/digest"
 )
 
-// watchCatalogs reads the members' table definitions again and again: not every change of a definition leaves a trace
-// in a stream.
-func (g *Group) watchCatalogs(ctx context.Context) error {
-	tick := time.NewTicker(catalogEvery)
-	defer tick.Stop()
-	for {
-		complete := g.readCatalogs(ctx)
-		read := time.Now()
-		wait := tick.C
-		if !complete {
-			wait = time.After(lastRetry / 10)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-wait:
-		case <-g.redefine:
-			select { // a table that nobody watches must not make us ask all the time
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(catalogPause - time.Since(read)):
-			}
-		}
-	}
-}
+// errUnanswered is for members that could not be asked for their tables.
+var errUnanswered = errors.New("catalog is not known")
 
-// readCatalogs asks all members and tells the ledger of what is new. A member that does not answer keeps the
-// definitions that it had; it reports whether every member has answered at least once.
-func (g *Group) readCatalogs(ctx context.Context) bool {
+// readCatalogs asks all members for their tables' definitions, of which not every change leaves a trace in a stream, and
+// tells the ledger of what is new. A member that does not answer keeps the definitions that it had; while it has none, it is
+// asked again soon.
+func (g *Group) readCatalogs(ctx context.Context) (next time.Duration, err error) {
+	var unanswered error
 	began := time.Now()
 	defined := make(map[cdc.MemberID]map[string]cdc.Table)
 	for _, id := range g.order {
 		f := g.feeds[id]
 		tables, err := f.Source.Tables(ctx, g.opt.Match)
 		if err != nil {
-			g.log.Debug("catalog is not known", "member", f.Name, "err", err.Error())
+			unanswered = errors.Join(unanswered, fmt.Errorf("%s: %w: %w", f.Name, errUnanswered, err))
 			continue
 		}
 		byName := make(map[string]cdc.Table, len(tables))
@@ -55,12 +35,13 @@ func (g *Group) readCatalogs(ctx context.Context) bool {
 		}
 		defined[id] = byName
 	}
-	complete := false
-	err := g.do(ctx, func() error {
+	err = g.do(ctx, func() error {
 		for id, tables := range defined {
 			g.take(g.feeds[id], tables)
 		}
-		complete = g.allDefined()
+		if !g.allDefined() {
+			next = catalogRetry
+		}
 		if g.feeds[g.ref].defined == nil {
 			return g.redefineKnown()
 		}
@@ -72,10 +53,19 @@ func (g *Group) readCatalogs(ctx context.Context) bool {
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() == nil {
-		g.log.Error("table definitions could not be taken in", "err", err.Error())
+	if err == nil {
+		err = unanswered
 	}
-	return complete
+	return next, err
+}
+
+// reportCatalogs logs why definitions are not known.
+func (g *Group) reportCatalogs(err error, _ time.Duration) {
+	if errors.Is(err, errUnanswered) {
+		g.log.Debug("not all members were asked for their tables", "err", err.Error())
+		return
+	}
+	g.log.Error("table definitions could not be taken in", "err", err.Error())
 }
 
 // take keeps a member's definitions. With the epochs that were known before its stream can be decoded: it must not begin

@@ -8,36 +8,27 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/duty"
 )
 
 // drillEvery is how often it is asked which ranges of tables without a row index have to be read.
 const drillEvery = 200 * time.Millisecond
 
-// drill reads the ranges of which rows differ, to know which they are, until ctx ends.
-func (g *Group) drill(ctx context.Context, f *feed) error {
-	wait := drillEvery
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = drillEvery
-		p, d, wanted, err := g.nextDrill(ctx, f)
-		if err != nil || !wanted || f.trouble.Load() != nil {
-			continue // an error is the end of ctx
-		}
-		if err := f.take(ctx); err != nil {
-			return err
-		}
-		g.log.Info("reading rows to find which differ", "member", f.Name, "table", p.epoch.Shape.Table)
-		_, err = g.readRange(ctx, f, p, d)
-		f.give()
-		if wait = 0; err != nil && ctx.Err() == nil {
-			g.log.Warn("rows that differ could not be read; lockstep tries again", "member", f.Name, "err", err.Error())
-			wait = troubleWait
-		}
+// drill reads the next range of which rows differ, to know which they are.
+func (g *Group) drill(ctx context.Context, f *feed) (next time.Duration, err error) {
+	p, d, wanted, err := g.nextDrill(ctx, f)
+	if err != nil || !wanted || f.trouble.Load() != nil {
+		return 0, err
 	}
+	if err := f.take(ctx); err != nil {
+		return 0, err
+	}
+	defer f.give()
+	g.log.Info("reading rows to find which differ", "member", f.Name, "table", p.epoch.Shape.Table)
+	if _, err = g.readRange(ctx, f, p, d); err != nil {
+		return 0, err
+	}
+	return duty.AtOnce, nil
 }
 
 func (g *Group) nextDrill(ctx context.Context, f *feed) (p part, d align.Drill, wanted bool, err error) {

@@ -12,34 +12,15 @@ import (
 const (
 	firstRetry = 200 * time.Millisecond
 	lastRetry  = 15 * time.Second
-	// settled is how long a connection must have lasted for the next failure to be a new one.
-	settled = 30 * time.Second
 )
 
-// follow reads a member's stream, and again after each failure.
+// follow reads a member's stream, from when it can be decoded until it breaks.
 func (g *Group) follow(ctx context.Context, f *feed) error {
 	select {
 	case <-f.decodable:
+		return g.readStream(ctx, f)
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-	wait := firstRetry
-	for {
-		began := time.Now()
-		err := g.readStream(ctx, f)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if time.Since(began) > settled {
-			wait = firstRetry
-		}
-		g.report(f, err, wait)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, lastRetry)
 	}
 }
 
@@ -179,32 +160,25 @@ func (g *Group) send(ctx context.Context, f *feed, session int, e cdc.Event) err
 // askProgress asks a member again and again how far it has replayed. While an answer waits for the stream to get there, so
 // that answers are not overtaken under load, the member is asked less often, and only whether its log goes on at all: a
 // stream whose log was reset never gets there.
-func (g *Group) askProgress(ctx context.Context, f *feed) error {
-	tick := time.NewTicker(progressEvery)
-	defer tick.Stop()
-	asked := time.Time{}
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
+func (g *Group) askProgress(f *feed) func(context.Context) error {
+	var asked time.Time
+	return func(ctx context.Context) error {
 		waits := false
 		if err := g.do(ctx, func() error { waits = f.claim != nil; return nil }); err != nil {
 			return err
 		}
 		if waits && time.Since(asked) < waitingEvery {
-			continue
+			return nil
 		}
 		asked = time.Now()
 		c, err := g.ask(ctx, f)
 		if err != nil && !cdc.IsGap(err) {
-			g.log.Debug("progress is not known", "member", f.Name, "err", err.Error())
-			continue
-		}
-		if err := g.do(ctx, func() error { return g.hold(f, c, err) }); err != nil {
 			return err
 		}
+		if err := g.do(ctx, func() error { return g.hold(f, c, err) }); err != nil {
+			return g.fail(err)
+		}
+		return nil
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package monitor runs one replication group: it reads every member's change stream, feeds the ledger, keeps the state,
-// and says what it finds. It owns the goroutines; see run.go for which there are.
+// and says what it finds. It owns the goroutines; see duties.go for which there are.
 package monitor
 
 import (
@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/scan"
 	"github.com/lockstep-cdc/lockstep/store"
@@ -80,7 +81,8 @@ type Group struct {
 	// scanned counts the rows that scrubs have read.
 	scanned  map[cdc.MemberID]*atomic.Int64
 	requests requests
-	broken   chan error // what ends Run, from other goroutines; holds one
+	duties   []*duty.Duty // beside those of the members
+	broken   chan error   // what ends Run, from other goroutines; holds one
 }
 
 // feed is one member on its way into the ledger.
@@ -104,6 +106,7 @@ type feed struct {
 	// trouble is why the member cannot be read now; empty while it can.
 	trouble atomic.Pointer[string]
 	canary  *canary // nil: none is written into the member
+	duties  []*duty.Duty
 }
 
 // arrival is one event of a member's stream.
@@ -141,6 +144,7 @@ const (
 	// waitingEvery is the same while its stream has still to get to where it was at the last answer.
 	waitingEvery = 2 * time.Second
 	catalogEvery = 10 * time.Second
+	catalogRetry = lastRetry / 10
 	catalogPause = time.Second
 	statusEvery  = 500 * time.Millisecond
 	pruneEvery   = 10 * time.Minute

@@ -73,6 +73,7 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 			g.feeds[id].canary = newCanary(opt.Canary.Every)
 		}
 	}
+	g.setDuties()
 	if err := g.load(names, digest.NewHasher(st.Secret())); err != nil {
 		return nil, fmt.Errorf("group %s: %w", opt.Name, err)
 	}

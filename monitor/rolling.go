@@ -9,6 +9,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/scan"
 	"github.com/lockstep-cdc/lockstep/store"
 )
@@ -40,41 +41,25 @@ type walk struct {
 }
 
 const (
+	scrubLook    = 200 * time.Millisecond // between two looks for rows that are due
 	recheckEvery = 2 * time.Second
 	recheckRows  = 1000
 	// troubleWait is how long a table, or a server that does not answer, is left alone.
 	troubleWait = 5 * time.Second
 )
 
-// scrub reads rows of a member again until ctx ends.
-func (g *Group) scrub(ctx context.Context, f *feed, u scan.Urgency) error {
-	s := &scrubber{group: g, feed: f, urgency: u, walks: make(map[cdc.TableID]*walk), trouble: make(map[cdc.TableID]time.Time)}
-	for {
-		wait, err := s.step(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, errSuspects):
-			wait = settleEvery
-		case err != nil:
-			g.log.Warn("rows could not be read again; lockstep tries again", "member", f.Name, "err", err.Error())
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
+func (g *Group) scrubber(f *feed, u scan.Urgency) *scrubber {
+	return &scrubber{group: g, feed: f, urgency: u, walks: make(map[cdc.TableID]*walk), trouble: make(map[cdc.TableID]time.Time)}
 }
 
-// step reads one part, if one is due; it returns how long to wait before the next step.
-func (s *scrubber) step(ctx context.Context) (time.Duration, error) {
+// step reads one part, if one is due.
+func (s *scrubber) step(ctx context.Context) (next time.Duration, err error) {
 	if s.feed.trouble.Load() != nil {
-		return scanEvery, nil // it cannot be read, which is told already
+		return 0, nil // it cannot be read, which is told already
 	}
 	p, err := s.next(ctx)
 	if err != nil || p == nil {
-		return scanEvery, err
+		return 0, err
 	}
 	if err := s.feed.pacer.Await(ctx, s.urgency, s.group.pressure(s.feed)); err != nil {
 		s.group.log.Debug("how busy the server is cannot be told", "member", s.feed.Name, "err", err.Error())
@@ -86,11 +71,14 @@ func (s *scrubber) step(ctx context.Context) (time.Duration, error) {
 	defer s.feed.give()
 	rows, took, err := s.readPart(ctx, *p)
 	s.feed.pacer.Read(s.urgency, rows, took)
-	if err != nil && !errors.Is(err, errSuspects) {
+	switch {
+	case errors.Is(err, errSuspects):
+		return 0, nil // they are looked after first
+	case err != nil:
 		s.trouble[p.epoch.Table] = time.Now()
-		return scanEvery, fmt.Errorf("table %s: %w", p.epoch.Shape.Table, err)
+		return 0, fmt.Errorf("table %s: %w", p.epoch.Shape.Table, err)
 	}
-	return 0, err
+	return duty.AtOnce, nil
 }
 
 // take waits until nobody else reads rows of the member.
@@ -264,22 +252,13 @@ func (s *scrubber) walkOver(p part) (*walk, error) {
 
 // recheck reads the rows of a member that is only scanned again that differ.
 func (g *Group) recheck(ctx context.Context, f *feed) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(recheckEvery):
-		}
-		work, err := g.differing(ctx, f)
-		for _, p := range work {
-			if err == nil {
-				err = g.confirmScanned(ctx, f, p, p.Keys)
-			}
-		}
-		if err != nil && ctx.Err() == nil {
-			g.log.Debug("rows that differ could not be read again", "member", f.Name, "err", err.Error())
+	work, err := g.differing(ctx, f)
+	for _, p := range work {
+		if err == nil {
+			err = g.confirmScanned(ctx, f, p, p.Keys)
 		}
 	}
+	return err
 }
 
 // differing lists the rows of a member that is only scanned which are held to differ.

@@ -11,45 +11,22 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/finding"
-	"github.com/lockstep-cdc/lockstep/scan"
 )
 
-// Run watches the group until ctx ends. Nothing that it started is alive when it returns.
-//
-//	goroutine          number        owns                     ends when
-//	Run itself         1             ledger, feeds, state     ctx ends, or the state fails
-//	follow             1 a member    the member's stream      ctx ends
-//	askProgress        1 a member    –                        ctx ends
-//	scan               1 a member    the member's snapshot    ctx ends
-//	drill              1 a member whose log is read           ctx ends
-//	scrub              2 a member    its walks over tables    ctx ends
-//	sing               1 a member with a canary    –          ctx ends
-//	recheck            1 a member that is only scanned        ctx ends
-//	settle             1             –                        ctx ends
-//	watchCatalogs      1             –                        ctx ends
+// Run watches the group until ctx ends. Nothing that it started is alive when it returns: a goroutine for each duty
+// (duties.go). It owns ledger, feeds and state, and ends before ctx only if the state fails.
 func (g *Group) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var workers errgroup.Group
 	for _, id := range g.order {
-		f := g.feeds[id]
-		if f.ScanOnly {
-			workers.Go(func() error { return g.recheck(ctx, f) })
-		} else {
-			workers.Go(func() error { return g.follow(ctx, f) })
-			workers.Go(func() error { return g.drill(ctx, f) })
+		for _, d := range g.feeds[id].duties {
+			workers.Go(func() error { return d.Run(ctx) })
 		}
-		for _, u := range []scan.Urgency{scan.Rolling, scan.Urgent} {
-			workers.Go(func() error { return g.scrub(ctx, f, u) })
-		}
-		if f.canary != nil {
-			workers.Go(func() error { return g.sing(ctx, f) })
-		}
-		workers.Go(func() error { return g.askProgress(ctx, f) })
-		workers.Go(func() error { return g.scan(ctx, f) })
 	}
-	workers.Go(func() error { return g.watchCatalogs(ctx) })
-	workers.Go(func() error { return g.settle(ctx) })
+	for _, d := range g.duties {
+		workers.Go(func() error { return d.Run(ctx) })
+	}
 	err := g.loop(ctx)
 	cancel()
 	if workerErr := workers.Wait(); err == nil && !errors.Is(workerErr, context.Canceled) {

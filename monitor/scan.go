@@ -16,6 +16,7 @@ const (
 	scanTables = 16
 	scanAge    = time.Minute
 	scanEvery  = 200 * time.Millisecond
+	scanRetry  = lastRetry / 5
 	// partsFrom is how many rows of a table are too many for one snapshot.
 	partsFrom = 2_000_000
 	// sayEvery is how often the log tells how far a table is.
@@ -24,31 +25,14 @@ const (
 
 // scan reads the tables of a member that wait for it.
 func (g *Group) scan(ctx context.Context, f *feed) error {
-	wait := scanEvery
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		jobs, err := g.wanted(ctx, f)
-		if err != nil {
-			return err
-		}
-		wait = scanEvery
-		if len(jobs) == 0 {
-			continue
-		}
-		if jobs[0].inParts(g.opt.PartsFrom) {
-			err = g.scanInParts(ctx, f, jobs[0])
-		} else {
-			err = g.scanJobs(ctx, f, jobs)
-		}
-		if err != nil && ctx.Err() == nil {
-			g.log.Warn("reading tables was interrupted; lockstep tries again", "member", f.Name, "err", err.Error())
-			wait = lastRetry / 5
-		}
+	jobs, err := g.wanted(ctx, f)
+	switch {
+	case err != nil || len(jobs) == 0:
+		return err
+	case jobs[0].inParts(g.opt.PartsFrom):
+		return g.scanInParts(ctx, f, jobs[0])
 	}
+	return g.scanJobs(ctx, f, jobs)
 }
 
 // job is one table to be read.

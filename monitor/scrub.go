@@ -15,7 +15,7 @@ import (
 
 // How a scrub goes: the rows of a part of a table are read in one view while a watch notes what the stream does to them.
 // Once the stream is past the end of the view they are held against what the stream says they were. Rows that are not so
-// are suspects; they are settled by reading them again on all members (settle.go). A member that is only scanned is held
+// are suspects; they are settled by reading them again on all members (suspects.go). A member that is only scanned is held
 // against the reference's rows in the same way, with the watch on the reference.
 
 const (

@@ -22,6 +22,7 @@ func (g *Group) publish() {
 		At:        now,
 		Members:   g.ledger.Status(true),
 		Scans:     g.Scans(),
+		Duties:    runsOf(g.duties),
 	}
 	g.followRequests()
 	for i := range s.Members {
@@ -31,6 +32,7 @@ func (g *Group) publish() {
 		}
 		m.ScrubWaited, m.ScrubWaits = g.feeds[m.ID].scrubWaits()
 		m.Canary = g.feeds[m.ID].canary.Status()
+		m.Duties = runsOf(g.feeds[m.ID].duties)
 		m.Applied, m.Scanned = g.rows[m.ID].Load(), g.scanned[m.ID].Load()
 		if text := g.feeds[m.ID].trouble.Load(); text != nil {
 			m.Trouble = *text

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
 )
 
@@ -21,6 +22,7 @@ type collector struct {
 	keys, ranges, rows, open, expected, disk                                                     *prometheus.Desc
 	waiting, told, refused, lastTold, reload, reloaded                                           *prometheus.Desc
 	verified, fresh, silent, scanned, waited                                                     *prometheus.Desc
+	duties                                                                                       *prometheus.Desc
 	canaries, canaryTook, canaryFound, canaryEvery                                               *prometheus.Desc
 	copyUp, copyTime, stampUp, stampTime, witnessUp, witnessTime, logBytes, logExpected, logFree *prometheus.Desc
 	logSize, logTime, logUp, logAside                                                            *prometheus.Desc
@@ -66,6 +68,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		logBytes:    desc("audit_log_bytes", "Disk space of the audit log."),
 		logExpected: desc("audit_log_expected_bytes", "Disk space that the audit log will take when it holds 13 months, at its rate until now; 0 while it is younger than a day."),
 		logFree:     desc("audit_log_free_bytes", "Space left on the file system of the audit log."),
+		duties:      desc("duty_runs_total", "How often something that is done again and again was done since the start, by how it ended; of the audit log, without group and member.", "group", "member", "duty", "outcome"),
 		canaries:    desc("canaries_total", "Rows that lockstep wrote into the member to see how fast they are found, by what became of them.", "group", "member", "result"),
 		canaryTook:  desc("canary_detection_seconds", "How long after its commit the last canary was raised, which includes the lag budget; 0 if none was yet.", "group", "member"),
 		canaryFound: desc("canary_last_found_timestamp_seconds", "When the last canary was found; 0 if none was yet.", "group", "member"),
@@ -78,7 +81,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.duties, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -101,15 +104,16 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(c.logBytes, float64(s.Space.Bytes))
 		gauge(c.logExpected, float64(s.Space.Expected))
 		gauge(c.logFree, float64(s.Space.Free))
-		duty := func(o *audit.Outcome, up, at *prometheus.Desc) {
+		outcome := func(o *audit.Outcome, up, at *prometheus.Desc) {
 			if o != nil {
 				gauge(up, map[bool]float64{true: 1}[o.Failed == ""])
 				gauge(at, seconds(o.At))
 			}
 		}
-		duty(s.Stamps, c.stampUp, c.stampTime)
-		duty(s.Copies, c.copyUp, c.copyTime)
-		duty(s.Witnesses, c.witnessUp, c.witnessTime)
+		outcome(s.Stamps, c.stampUp, c.stampTime)
+		outcome(s.Copies, c.copyUp, c.copyTime)
+		outcome(s.Witnesses, c.witnessUp, c.witnessTime)
+		c.runs(out, "", "", s.Duties)
 	}
 	for _, r := range c.health.Receivers() {
 		gauge(c.waiting, float64(r.Waiting), r.Name, r.Kind)
@@ -119,7 +123,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, g := range c.groups {
 		status := g.Status()
+		c.runs(out, status.Group, "", status.Duties)
 		for _, m := range status.Members {
+			c.runs(out, status.Group, m.Name, m.Duties)
 			c.member(gauge, status.Group, m)
 			out <- prometheus.MustNewConstMetric(c.changes, prometheus.CounterValue, float64(m.Applied), status.Group, m.Name)
 			out <- prometheus.MustNewConstMetric(c.scanned, prometheus.CounterValue, float64(m.Scanned), status.Group, m.Name)
@@ -130,6 +136,14 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			for _, t := range m.Tables {
 				out <- prometheus.MustNewConstMetric(c.silent, prometheus.CounterValue, float64(t.Silent), status.Group, m.Name, t.Table)
 			}
+		}
+	}
+}
+
+func (c *collector) runs(out chan<- prometheus.Metric, group, member string, duties []duty.Runs) {
+	for _, d := range duties {
+		for outcome, n := range map[string]int64{"ok": d.OK, "failed": d.Failed} {
+			out <- prometheus.MustNewConstMetric(c.duties, prometheus.CounterValue, float64(n), group, member, d.Name, outcome)
 		}
 	}
 }

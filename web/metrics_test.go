@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/web"
 )
@@ -33,8 +34,8 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 
 // An alert on a series that is not there never fires: every series is there, at zero, before anything goes wrong.
 func TestSeriesBeginAtZero(t *testing.T) {
-	fresh := &watched{status: align.GroupStatus{Group: "shop", Members: []align.MemberStatus{
-		{Name: "us-1", Tables: []align.TableStatus{{Table: "public.orders"}}},
+	fresh := &watched{status: align.GroupStatus{Group: "shop", Duties: []duty.Runs{{Name: "catalogs"}}, Members: []align.MemberStatus{
+		{Name: "us-1", Duties: []duty.Runs{{Name: "scan"}}, Tables: []align.TableStatus{{Table: "public.orders"}}},
 	}}}
 	body := scrape(t, health{{Name: "ops", Kind: "webhook"}}, fresh)
 	table := `group="shop",member="us-1",table="public.orders"`
@@ -51,6 +52,9 @@ func TestSeriesBeginAtZero(t *testing.T) {
 		`lockstep_member_in_flight_rows{group="shop",member="us-1"} 0`,
 		`lockstep_member_row_changes_total{group="shop",member="us-1"} 0`,
 		`lockstep_divergent_keys{` + table + `} 0`,
+		`lockstep_duty_runs_total{duty="catalogs",group="shop",member="",outcome="ok"} 0`,
+		`lockstep_duty_runs_total{duty="catalogs",group="shop",member="",outcome="failed"} 0`,
+		`lockstep_duty_runs_total{duty="scan",group="shop",member="us-1",outcome="failed"} 0`,
 		`lockstep_rows{` + table + `} 0`,
 	}
 	for _, kind := range []string{"stale", "changed", "missing", "extra"} {
@@ -69,12 +73,19 @@ func TestSeriesBeginAtZero(t *testing.T) {
 func TestMetricsShowTheState(t *testing.T) {
 	g := shop()
 	g.status.Members[0].Trouble = "connection refused"
+	g.status.Duties = []duty.Runs{{Name: "catalogs", OK: 4}}
+	g.status.Members[0].Duties = []duty.Runs{{Name: "follow", OK: 1, Failed: 2}}
 	body := scrape(t, health{{Name: "ops", Kind: "slack", Waiting: 3, Sent: 8}}, g)
 	for _, series := range []string{
 		`lockstep_member_up{group="shop",member="eu-1"} 0`,
 		`lockstep_member_lag_seconds{group="shop",member="us-1"} 1.5`,
 		`lockstep_audit_log_entries 12`,
 		`lockstep_audit_log_up 0`,
+		`lockstep_duty_runs_total{duty="audit_log",group="",member="",outcome="ok"} 5`,
+		`lockstep_duty_runs_total{duty="audit_log",group="",member="",outcome="failed"} 6`,
+		`lockstep_duty_runs_total{duty="catalogs",group="shop",member="",outcome="ok"} 4`,
+		`lockstep_duty_runs_total{duty="follow",group="shop",member="eu-1",outcome="ok"} 1`,
+		`lockstep_duty_runs_total{duty="follow",group="shop",member="eu-1",outcome="failed"} 2`,
 		`lockstep_audit_logs_put_aside 1`,
 		`lockstep_audit_log_bytes 1000`,
 		`lockstep_audit_log_free_bytes 9000`,
@@ -134,7 +145,7 @@ func scrapeAs(t *testing.T, s *web.Server, accept string) string {
 
 // Labels that never repeat would fill the memory of whoever scrapes.
 func TestLabelsHoldNoKeysPositionsOrIDs(t *testing.T) {
-	allowed := map[string]bool{"group": true, "member": true, "table": true, "state": true, "kind": true, "version": true, "receiver": true, "le": true, "quantile": true, "goversion": true}
+	allowed := map[string]bool{"group": true, "member": true, "table": true, "state": true, "kind": true, "version": true, "receiver": true, "le": true, "quantile": true, "goversion": true, "duty": true, "outcome": true}
 	for _, label := range regexp.MustCompile(`[{,]([a-z_]+)="([^"]*)"`).FindAllStringSubmatch(scrape(t, health{}, shop()), -1) {
 		if !allowed[label[1]] || strings.Contains(label[2], "01J") || strings.Contains(label[2], "0/") || strings.Contains(label[2], "50000") {
 			t.Errorf("label %s has the value %s", label[1], label[2])

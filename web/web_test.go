@@ -22,6 +22,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/web"
@@ -80,7 +81,7 @@ type health []alerts.Status
 func (h health) Receivers() []alerts.Status { return h }
 func (h health) DiskBytes() uint64          { return 4096 }
 func (h health) Audit() *audit.Status {
-	return &audit.Status{Size: 12, CheckpointAt: noon, Failed: "disk full", Aside: 1, Space: audit.Space{Bytes: 1000, Free: 9000, Expected: 3000}, Stamps: &audit.Outcome{Failed: "no answer"}, Copies: &audit.Outcome{At: noon}, Witnesses: &audit.Outcome{At: noon}}
+	return &audit.Status{Size: 12, CheckpointAt: noon, Failed: "disk full", Aside: 1, Duties: []duty.Runs{{Name: "audit_log", OK: 5, Failed: 6}}, Space: audit.Space{Bytes: 1000, Free: 9000, Expected: 3000}, Stamps: &audit.Outcome{Failed: "no answer"}, Copies: &audit.Outcome{At: noon}, Witnesses: &audit.Outcome{At: noon}}
 }
 
 func (h health) RecordExport(e evidence.ExportData) error {

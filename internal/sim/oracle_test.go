@@ -323,8 +323,7 @@ func (o *oracle) accuse(n noticed) {
 			return
 		}
 	}
-	known := n.at.Sub(o.knownAt[tableAt{d.Member, d.Table}]) // for so long it can be said what differs
-	if age := o.oldest(d, n.at); age < budget-beat && known >= budget {
+	if age := o.oldest(d, n.at); age < budget-beat {
 		o.w.fail("early alarm: %s %s is said to be %s (%s) after %v", d.Member, d.Table, d.Kind, d.Cause, age)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
@@ -11,35 +12,23 @@ import (
 	"github.com/lockstep-cdc/lockstep/digest"
 )
 
-// settleEvery is how often it is looked whether rows are under suspicion, and settleRetry how long after a failure.
+// suspectsEvery is how often it is looked whether rows are under suspicion, and suspectsRetry how long after a failure.
 const (
-	settleEvery = 200 * time.Millisecond
-	settleRetry = 2 * time.Second
+	suspectsEvery = 200 * time.Millisecond
+	suspectsRetry = 2 * time.Second
 )
 
-// settle reads rows that are under suspicion again, on every member, and brings what is kept of them to what they are.
+// resolveSuspects reads rows that are under suspicion again, on every member, and brings what is kept of them to what they are.
 // All members take part because a row may rightly have changed on all of them without a trace, as by a foreign key's
 // cascade: mending one alone would make it differ from the others.
-func (g *Group) settle(ctx context.Context) error {
-	wait := settleEvery
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = settleEvery
-		work, err := g.underSuspicion(ctx)
-		if err != nil {
-			return err
-		}
-		for _, s := range work {
-			if err := g.settleRows(ctx, s); err != nil && ctx.Err() == nil {
-				g.log.Warn("rows under suspicion could not be read again yet", "table", s.epoch.Shape.Table, "rows", len(s.keys), "err", err.Error())
-				wait = settleRetry
-			}
+func (g *Group) resolveSuspects(ctx context.Context) error {
+	work, err := g.underSuspicion(ctx)
+	for _, s := range work {
+		if failed := g.resolveRows(ctx, s); failed != nil {
+			err = errors.Join(err, fmt.Errorf("table %s: %d rows: %w", s.epoch.Shape.Table, len(s.keys), failed))
 		}
 	}
+	return err
 }
 
 // suspicion is rows of one table.
@@ -64,21 +53,21 @@ func (g *Group) underSuspicion(ctx context.Context) ([]suspicion, error) {
 // errMoving is for rows that changed on the reference while they were read.
 var errMoving = errors.New("they change too fast")
 
-// settleRounds bounds how often rows that change on the reference are read at once.
-const settleRounds = 5
+// resolveRounds bounds how often rows that change on the reference are read at once.
+const resolveRounds = 5
 
-func (g *Group) settleRows(ctx context.Context, s suspicion) error {
-	for range settleRounds {
-		if err := g.settleOnce(ctx, s); !errors.Is(err, errMoving) {
+func (g *Group) resolveRows(ctx context.Context, s suspicion) error {
+	for range resolveRounds {
+		if err := g.resolveOnce(ctx, s); !errors.Is(err, errMoving) {
 			return err
 		}
 	}
 	return errMoving
 }
 
-// settleOnce reads the rows on the reference, then on each member that has replayed what the reference had shown, then on
+// resolveOnce reads the rows on the reference, then on each member that has replayed what the reference had shown, then on
 // the reference again. If they were the same there all the time, the members' rows are of one time with them.
-func (g *Group) settleOnce(ctx context.Context, s suspicion) error {
+func (g *Group) resolveOnce(ctx context.Context, s suspicion) error {
 	reads := make(map[cdc.MemberID]*watched)
 	defer func() {
 		for _, w := range reads {

@@ -1,0 +1,90 @@
+// Package duty does something again and again until a context ends, and counts how it went.
+package duty
+
+import (
+	"cmp"
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// Duty is something that is to be done again and again. It is done by one goroutine, that of Run, and must not be copied.
+type Duty struct {
+	Name  string
+	First time.Duration // until it is done for the first time; 0: at once
+	Every time.Duration // from the end of one time to the next
+	// Retry is the same after a failure, Every if it is 0. With Longest, each failure in a row doubles it up to that. One that
+	// comes after twice the longest is the first of a new row: so long it went well.
+	Retry, Longest time.Duration
+	// Asked has it done before its time, but not within Pause of the last. nil: nobody asks.
+	Asked <-chan struct{}
+	Pause time.Duration
+	// Do does it. It may say how long to wait until the next time, also after a failure; 0: as above.
+	Do func(context.Context) (next time.Duration, err error)
+	// Failed, if set, is told why it was not done and when that is tried again. What fails because the context ended is
+	// no failure.
+	Failed func(err error, retry time.Duration)
+
+	ok, failed atomic.Int64
+}
+
+// AtOnce is the wait of a duty that has more to do.
+const AtOnce = time.Nanosecond
+
+// Runs is how often a duty was done, and how often it failed, since the start.
+type Runs struct {
+	Name       string
+	OK, Failed int64
+}
+
+// Runs may be called from any goroutine.
+func (d *Duty) Runs() Runs { return Runs{d.Name, d.ok.Load(), d.failed.Load()} }
+
+// Run does it until ctx ends, and returns ctx's error.
+func (d *Duty) Run(ctx context.Context) error {
+	var last time.Time
+	wait, retry := d.First, d.retry()
+	for d.await(ctx, wait, last) {
+		began := time.Now()
+		next, err := d.Do(ctx)
+		last = time.Now()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			d.ok.Add(1)
+			wait, retry = cmp.Or(next, d.Every), d.retry()
+			continue
+		case last.Sub(began) > 2*d.Longest:
+			retry = d.retry()
+		}
+		d.failed.Add(1)
+		wait, retry = cmp.Or(next, retry), min(2*retry, max(retry, d.Longest))
+		if d.Failed != nil {
+			d.Failed(err, wait)
+		}
+	}
+	return ctx.Err()
+}
+
+func (d *Duty) retry() time.Duration { return cmp.Or(d.Retry, d.Every) }
+
+// await waits until it is time, or somebody asks. It reports false once ctx has ended.
+func (d *Duty) await(ctx context.Context, wait time.Duration, last time.Time) bool {
+	if wait <= 0 {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(wait):
+		return true
+	case <-d.Asked:
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d.Pause - time.Since(last)):
+		return true
+	}
+}

@@ -1,0 +1,98 @@
+package monitor
+
+import (
+	"context"
+	"time"
+
+	"github.com/lockstep-cdc/lockstep/duty"
+	"github.com/lockstep-cdc/lockstep/scan"
+)
+
+// setDuties says what is done again and again for the group, each by a goroutine of its own. Beside them there is Run.
+func (g *Group) setDuties() {
+	g.duties = []*duty.Duty{
+		{
+			Name: "catalogs", Every: catalogEvery, Asked: g.redefine, Pause: catalogPause,
+			Do: g.readCatalogs, Failed: g.reportCatalogs,
+		},
+		{
+			Name: "resolve_suspects", First: suspectsEvery, Every: suspectsEvery, Retry: suspectsRetry,
+			Do: plain(g.resolveSuspects),
+			Failed: func(err error, _ time.Duration) {
+				g.log.Warn("rows under suspicion could not be read again yet", "err", err.Error())
+			},
+		},
+	}
+	for _, f := range g.feeds {
+		f.duties = g.dutiesOf(f)
+	}
+}
+
+// dutiesOf lists those of a member.
+func (g *Group) dutiesOf(f *feed) []*duty.Duty {
+	list := []*duty.Duty{
+		{
+			Name: "progress", First: progressEvery, Every: progressEvery,
+			Do: plain(g.askProgress(f)), Failed: g.whispers(f, "progress is not known"),
+		},
+		{
+			Name: "scan", First: scanEvery, Every: scanEvery, Retry: scanRetry,
+			Do: of(f, g.scan), Failed: g.warns(f, "reading tables was interrupted; lockstep tries again"),
+		},
+		{
+			Name: "scrub", Every: scrubLook,
+			Do: g.scrubber(f, scan.Rolling).step, Failed: g.warns(f, "rows could not be read again; lockstep tries again"),
+		},
+		{
+			Name: "scrub_request", Every: scrubLook,
+			Do: g.scrubber(f, scan.Urgent).step, Failed: g.warns(f, "rows could not be read again; lockstep tries again"),
+		},
+	}
+	if f.ScanOnly {
+		list = append(list, &duty.Duty{
+			Name: "recheck", First: recheckEvery, Every: recheckEvery,
+			Do: of(f, g.recheck), Failed: g.whispers(f, "rows that differ could not be read again"),
+		})
+	} else {
+		list = append(list, &duty.Duty{
+			Name: "follow", Every: firstRetry, Retry: firstRetry, Longest: lastRetry,
+			Do: of(f, g.follow), Failed: func(err error, retry time.Duration) { g.report(f, err, retry) },
+		}, &duty.Duty{
+			Name: "drill", First: drillEvery, Every: drillEvery, Retry: troubleWait,
+			Do:     func(ctx context.Context) (time.Duration, error) { return g.drill(ctx, f) },
+			Failed: g.warns(f, "rows that differ could not be read; lockstep tries again"),
+		})
+	}
+	if f.canary != nil {
+		list = append(list, g.probe(f))
+	}
+	return list
+}
+
+// plain is a duty's function that does not say when the next time is.
+func plain(do func(context.Context) error) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) { return 0, do(ctx) }
+}
+
+// of is the same for something that is done for a member.
+func of(f *feed, do func(context.Context, *feed) error) func(context.Context) (time.Duration, error) {
+	return plain(func(ctx context.Context) error { return do(ctx, f) })
+}
+
+// warns has a failure logged for operators, whispers for us.
+func (g *Group) warns(f *feed, message string) func(error, time.Duration) {
+	return func(err error, _ time.Duration) { g.log.Warn(message, "member", f.Name, "err", err.Error()) }
+}
+
+func (g *Group) whispers(f *feed, message string) func(error, time.Duration) {
+	return func(err error, _ time.Duration) { g.log.Debug(message, "member", f.Name, "err", err.Error()) }
+}
+
+// runsOf is what became of duties.
+func runsOf(duties []*duty.Duty) []duty.Runs {
+	runs := make([]duty.Runs, len(duties))
+	for i, d := range duties {
+		runs[i] = d.Runs()
+	}
+	return runs
+}
