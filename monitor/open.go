@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -16,7 +17,7 @@ import (
 )
 
 // Open opens the group's part of the store and loads its ledger. Nothing runs until Run.
-func Open(opt Options, st *store.Store) (*Group, error) {
+func Open(opt Options, st *store.Store) (_ *Group, err error) {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -26,6 +27,11 @@ func Open(opt Options, st *store.Store) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil { // a store whose parts are open cannot be closed
+			err = errors.Join(err, state.Close())
+		}
+	}()
 	err = state.SetReference(opt.Reference, func(f *finding.Finding) {
 		at := time.Now()
 		f.Divergence.State, f.Divergence.ResolvedAt = finding.Resolved, &at

@@ -146,6 +146,12 @@ var mutants = []mutant{
 		text:   "return false",
 		effect: "rows that the reference has written and not shown look like differences",
 	},
+	{
+		name: "rows count before the member was heard from again", file: "align/residual.go",
+		old:    "c.Phase == Live && m.provenAt.After(c.liveAt)",
+		text:   "c.Phase == Live",
+		effect: "rows that its stream will never show look like differences",
+	},
 	// Scans.
 	{
 		name: "what the stream showed after the cut is dropped", file: "align/baseline.go",
