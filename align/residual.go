@@ -58,17 +58,21 @@ func (l *Ledger) compare() error {
 	return nil
 }
 
-// comparable reports whether a comparison that has not begun can begin: both sides are live, it is known what the member's
-// lane has replayed, of what it has yet to replay every row is journaled, and its rows are not ahead of the reference's
-// stream.
+// comparable reports whether a comparison that has not begun can begin: both sides are live and were heard from since, it is
+// known what the member's lane has replayed, of what it has yet to replay every row is journaled, and its rows are not ahead
+// of the reference's stream.
 func (l *Ledger) comparable(t *table, m *member) bool {
 	c := t.coverage[m.id]
-	if m == l.ref || c.Compared || c.Phase != Live || t.coverage[l.ref.id].Phase != Live {
+	if m == l.ref || c.Compared || !m.follows(c) || !l.ref.follows(t.coverage[l.ref.id]) {
 		return false
 	}
 	ln := m.lanes[c.Lane]
 	return ln != nil && ln.known && ln.lost.IsZero() && ln.record.Applied.Covers(t.record.Unjournaled) && !l.ahead(m, c, ln)
 }
+
+// follows reports whether a member's rows are there and its stream has gone on since. While it is shut, as that of a server
+// that writes no log for a time, rows that are read may show what it never will.
+func (m *member) follows(c *coverage) bool { return c.Phase == Live && m.provenAt.After(c.liveAt) }
 
 // ahead reports whether the rows that were read of a member may show transactions which the reference's stream has yet to
 // show. Of ids that every log has, those are the reference's own and not the member's if the reference has not shown all

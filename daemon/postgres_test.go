@@ -33,7 +33,7 @@ func TestDifferencesFromBeforeTheFirstStartAreFound(t *testing.T) {
 }
 
 func TestTruncateKeyMovesAndSavepointsKeepStep(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable})
+	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1})
 	w := startWatch(t, c)
 	w.exec("eu-1", items(1, 3000))
 	w.inStep()
@@ -43,7 +43,7 @@ func TestTruncateKeyMovesAndSavepointsKeepStep(t *testing.T) {
 		"BEGIN; TRUNCATE items; "+items(5, 50)+"; COMMIT",
 		items(51, 4000))
 	w.replayed()
-	w.until("the rows to arrive", func() bool { return w.table("us-2", "public.items").Rows == 3996 })
+	w.until("the rows to arrive", func() bool { return w.table("us-1", "public.items").Rows == 3996 })
 	w.inStep()
 	w.neverDiverged()
 	w.exec("us-1", "TRUNCATE items")
@@ -79,7 +79,7 @@ func TestSchemaChangeMakesTheTableUnverifiedAndItComesBack(t *testing.T) {
 }
 
 func TestInitialCopyIsSyncingAndNotDiverged(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable})
+	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1})
 	w := &watch{t: t, c: c}
 	w.exec("eu-1", items(1, 1000))
 	w.replayed()
@@ -116,12 +116,10 @@ func TestSubscriberOfASubscriberIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
 }
 
 func TestPartOfATableIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);"})
+	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE other (id int PRIMARY KEY, v text);", Subscribers: 1})
 	w := &watch{t: t, c: c}
 	w.exec("eu-1", "DROP PUBLICATION app", "CREATE PUBLICATION app FOR TABLE items WHERE (id < 50), other")
-	for i, member := range []string{"us-1", "us-2"} {
-		w.exec(member, fmt.Sprintf("ALTER SUBSCRIPTION app_%d REFRESH PUBLICATION WITH (copy_data = false)", i))
-	}
+	w.exec("us-1", "ALTER SUBSCRIPTION app_0 REFRESH PUBLICATION WITH (copy_data = false)")
 	w.start()
 	w.exec("eu-1", items(1, 100), "INSERT INTO other VALUES (1, 'a')")
 	w.until("the other table to be in step", func() bool {
@@ -165,7 +163,7 @@ func TestMemberThatIsDownIsUnverifiedAndNeverInStep(t *testing.T) {
 }
 
 func TestWideValuesThatAnUpdateLeavesOutAreKnown(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: `CREATE TABLE docs (id int PRIMARY KEY, n int, body text, extra jsonb);`})
+	c := startCluster(t, cluster.Options{Schema: `CREATE TABLE docs (id int PRIMARY KEY, n int, body text, extra jsonb);`, Subscribers: 1})
 	w := startWatch(t, c)
 	w.exec("eu-1", `INSERT INTO docs SELECT n, 0, (SELECT string_agg(md5((n*1000+i)::text), '') FROM generate_series(1, 300) i), jsonb_build_object('n', n)
 		FROM generate_series(1, 50) n`)

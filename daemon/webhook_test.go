@@ -52,7 +52,7 @@ func TestReceiverAndMetricsHearOfADivergence(t *testing.T) {
 	receiver := &hook{}
 	server := httptest.NewServer(receiver)
 	t.Cleanup(server.Close)
-	c := startCluster(t, cluster.Options{Schema: oneTable, Extra: fmt.Sprintf("alerts:\n  webhook:\n    - url: %q\n", server.URL)})
+	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1, Extra: fmt.Sprintf("alerts:\n  webhook:\n    - url: %q\n", server.URL)})
 	w := startWatch(t, c)
 	w.exec("eu-1", items(1, 10))
 	w.inStep()

@@ -58,7 +58,7 @@ func (d *diffed) says(code int, want string) {
 }
 
 func TestDiffDoesNotTakeACommitThatWaitsForAStandbyForADifference(t *testing.T) {
-	for _, version := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
+	for _, version := range inSoak(dbtest.PG15, dbtest.PG18) {
 		t.Run(version.String(), func(t *testing.T) {
 			o := diffOptionsOf(t, load.Schema)
 			o.Install = dbtest.Need(t, version)
@@ -92,7 +92,7 @@ func TestDiffDoesNotTakeACommitThatWaitsForAReplicaForADifference(t *testing.T) 
 }
 
 func TestDiffOfAPhysicalStandby(t *testing.T) {
-	for _, version := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
+	for _, version := range inSoak(dbtest.PG15, dbtest.PG18) {
 		t.Run(version.String(), func(t *testing.T) {
 			o := diffOptionsOf(t, load.Schema)
 			o.Install = dbtest.Need(t, version)
@@ -102,8 +102,8 @@ func TestDiffOfAPhysicalStandby(t *testing.T) {
 			standby := dbtest.StandbyT(t, c.Member("eu-1"), dbtest.Options{})
 			member := fmt.Sprintf("    members:\n      - {name: eu-2, dsn: %q}\n", standby.DSNFor(dbtest.LockstepUser, cluster.Database))
 			d.yaml = strings.Replace(c.YAML, "    members:\n", member, 1)
-			writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 3, Seed: 3})
-			for range 3 {
+			writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Seed: 3, Pause: 2 * time.Millisecond})
+			for range 2 {
 				if code, stdout, stderr := d.diff("--member", "eu-2"); code != exitInStep {
 					t.Errorf("exit code %d beside a load\n%s%s", code, stdout, stderr)
 				}

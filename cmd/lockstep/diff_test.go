@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -38,25 +40,33 @@ type diffed struct {
 	schema string // that qualifies the tables' names
 	// silently runs a statement on us-1 that leaves no trace in its log.
 	silently func(statement string)
-	stop     func(member string) error
 }
 
-// onEachGroup runs a test on all engines that are installed here, each with the tables of a load.
-func onEachGroup(t *testing.T, test func(t *testing.T, d *diffed)) {
-	for _, version := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
+// inSoak is one version, and in `make soak` others too: for what is the same on all. Package cdc/postgres shows that it is.
+func inSoak(one dbtest.Version, others ...dbtest.Version) []dbtest.Version {
+	if os.Getenv("LOCKSTEP_SOAK") == "" {
+		return []dbtest.Version{one}
+	}
+	return append(others, one)
+}
+
+// onEachEngine runs a test on all engines, side by side, each with the tables of a load.
+func onEachEngine(t *testing.T, test func(t *testing.T, d *diffed)) {
+	for _, version := range inSoak(dbtest.PG18, dbtest.PG15) {
 		t.Run(version.String(), func(t *testing.T) {
+			t.Parallel()
 			o := diffOptionsOf(t, load.Schema)
 			o.Install = dbtest.Need(t, version)
 			c, err := cluster.Start(t.Context(), o)
 			d := &diffed{replicated: c, t: t, schema: "public"}
 			ready(t, d, err)
 			d.yaml, d.silently = c.YAML, func(sql string) { dbtest.ExecT(t, c.Member("us-1"), sql) }
-			d.stop = func(member string) error { return c.Member(member).Stop(t.Context()) }
 			test(t, d)
 		})
 	}
 	for _, flavour := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
 		t.Run(flavour.String(), func(t *testing.T) {
+			t.Parallel()
 			c, err := cluster.StartMySQL(t.Context(), dbtest.NeedMySQL(t, flavour), diffOptionsOf(t, load.MySQLSchema))
 			d := &diffed{replicated: c, t: t, schema: cluster.Database}
 			ready(t, d, err)
@@ -65,7 +75,6 @@ func onEachGroup(t *testing.T, test func(t *testing.T, d *diffed)) {
 					t.Fatal(err)
 				}
 			}
-			d.stop = func(member string) error { return c.Member(member).Stop(t.Context()) }
 			test(t, d)
 		})
 	}
@@ -140,10 +149,13 @@ func (d *diffed) exec(member string, statements ...string) {
 }
 
 func TestDiff(t *testing.T) {
-	onEachGroup(t, func(t *testing.T, d *diffed) {
+	onEachEngine(t, func(t *testing.T, d *diffed) {
 		d.finds(exitInStep)
 		d.underLoad()
 		d.exactKeys()
+		if d.Configuration().Groups[0].Engine == config.MySQL {
+			return // the rest is as on MariaDB
+		}
 		d.stale()
 		d.schemaDiffers()
 		d.refusals()
@@ -153,7 +165,7 @@ func TestDiff(t *testing.T) {
 // underLoad: no difference while the replica lags, and the one that was made is found by its exact key.
 func (d *diffed) underLoad() {
 	d.t.Helper()
-	for _, speed := range []string{"0", "12000"} {
+	for _, speed := range []string{"0", "30000"} {
 		writing := d.load()
 		code, stdout, stderr := d.diff("-o", "json", "--max-rows-per-second", speed)
 		if stdout != "" || code != exitInStep {
@@ -184,7 +196,7 @@ func (d *diffed) load() (end func() error) {
 }
 
 func (d *diffed) lag(ctx context.Context) error {
-	tick := time.NewTicker(150 * time.Millisecond)
+	tick := time.NewTicker(400 * time.Millisecond) // on PostgreSQL each lag takes two new processes
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		if err := d.Pause(d.t.Context(), "us-1"); err != nil {
@@ -302,9 +314,11 @@ func (d *diffed) refusals() {
 			d.t.Errorf("%v: exit code %d, want %d; %q does not say %q", c.args, code, c.code, stderr, c.want)
 		}
 	}
-	if err := d.stop("us-1"); err != nil {
+	us1, err := url.Parse(d.Configuration().Groups[0].Member("us-1").DSN)
+	if err != nil {
 		d.t.Fatal(err)
 	}
+	d.yaml = strings.ReplaceAll(d.yaml, us1.Host, "127.0.0.1:1")
 	if code, stdout, stderr := d.diff(); code != exitUnreachable || stdout != "" || !strings.Contains(stderr, "us-1") {
 		d.t.Errorf("exit code %d, want %d; %s%s", code, exitUnreachable, stdout, stderr)
 	}

@@ -112,15 +112,9 @@ func WaitReplayed(ctx context.Context, s *Server, name string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := s.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	return WaitFor(ctx, fmt.Sprintf("%s to replay %s", name, position), func(ctx context.Context) (replayed bool, err error) {
-		err = conn.QueryRow(ctx, `SELECT coalesce(bool_and(state = 'streaming' AND replay_lsn >= $1::text::pg_lsn), false)
-			FROM pg_stat_replication WHERE application_name = $2`, position, name).Scan(&replayed)
-		return replayed, err
+	return WaitFor(ctx, fmt.Sprintf("%s to replay %s", name, position), func(ctx context.Context) (bool, error) {
+		return Value[bool](ctx, s, `SELECT coalesce(bool_and(state = 'streaming' AND replay_lsn >= $1::text::pg_lsn), false)
+			FROM pg_stat_replication WHERE application_name = $2`, position, name)
 	})
 }
 

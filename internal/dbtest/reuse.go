@@ -69,7 +69,7 @@ func (s *Server) giveBack(ctx context.Context) bool {
 	if idle.postgres == nil {
 		idle.postgres = make(map[string][]*Server)
 	}
-	idle.postgres[kept.kind] = append(idle.postgres[kept.kind], &Server{Install: s.Install, Port: s.Port, daemon: &kept})
+	idle.postgres[kept.kind] = append(idle.postgres[kept.kind], &Server{Install: s.Install, Port: s.Port, sessions: s.sessions, daemon: &kept})
 	return true
 }
 

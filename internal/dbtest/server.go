@@ -51,6 +51,7 @@ type Server struct {
 	Port     int
 
 	password string
+	sessions *sessions
 	*daemon  // of all copies of the Server, each of which may name another Database
 }
 
@@ -89,7 +90,7 @@ func prepare(install Install, o Options) (*Server, error) {
 	if o.Reuse {
 		d.kind = o.kindOf(install.Bin)
 	}
-	return &Server{Install: install, Database: o.Database, password: o.Password, daemon: &d}, nil
+	return &Server{Install: install, Database: o.Database, password: o.Password, sessions: new(sessions), daemon: &d}, nil
 }
 
 // begin starts the first process of a server. Between the look for a free port and the server's own bind another process
@@ -214,6 +215,7 @@ func (s *Server) Close() error {
 	if s.giveBack(ctx) {
 		return nil
 	}
+	s.sessions.close(ctx)
 	err := s.StopImmediate(ctx)
 	if err != nil {
 		err = errors.Join(err, s.Kill())

@@ -2,11 +2,11 @@ package dbtest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -65,13 +65,71 @@ func (s *Server) createDatabase(ctx context.Context) error {
 	})
 }
 
-func (s *Server) session(ctx context.Context, database string, do func(*pgx.Conn) error) (err error) {
-	conn, err := s.connect(ctx, database)
+// session runs do in a session that is as good as a new one.
+func (s *Server) session(ctx context.Context, database string, do func(*pgx.Conn) error) error {
+	place := s.url(superuser, database, true)
+	conn, err := s.sessions.take(ctx, place)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	if conn == nil {
+		if conn, err = s.connect(ctx, database); err != nil {
+			return err
+		}
+	}
+	defer s.sessions.give(ctx, place, conn)
 	return do(conn)
+}
+
+// sessions are those of a server that nobody uses now, by URL. A server process for each session makes a new one cost
+// as much as many statements.
+type sessions struct {
+	sync.Mutex
+	idle map[string]*pgx.Conn
+}
+
+// take returns a session that still lives, or nil.
+func (s *sessions) take(ctx context.Context, place string) (*pgx.Conn, error) {
+	s.Lock()
+	conn := s.idle[place]
+	delete(s.idle, place)
+	s.Unlock()
+	if conn == nil || conn.Ping(ctx) == nil {
+		return conn, nil
+	}
+	_ = conn.Close(ctx) // the server has ended it
+	return nil, ctx.Err()
+}
+
+// mostIdle bounds the sessions that are kept: on a server that many tests share, each has a database of its own.
+const mostIdle = 8
+
+// give keeps one session for each URL. What it was used for may have left it in a state that cannot be undone.
+func (s *sessions) give(ctx context.Context, place string, conn *pgx.Conn) {
+	err := conn.DeallocateAll(ctx) // what the driver has prepared, too
+	if err == nil {
+		_, err = conn.Exec(ctx, "DISCARD ALL")
+	}
+	s.Lock()
+	defer s.Unlock()
+	if err != nil || s.idle[place] != nil || len(s.idle) == mostIdle {
+		_ = conn.Close(ctx)
+		return
+	}
+	if s.idle == nil {
+		s.idle = make(map[string]*pgx.Conn)
+	}
+	s.idle[place] = conn
+}
+
+// close ends all that nobody uses.
+func (s *sessions) close(ctx context.Context) {
+	s.Lock()
+	defer s.Unlock()
+	for _, conn := range s.idle {
+		_ = conn.Close(ctx)
+	}
+	s.idle = nil
 }
 
 // Rows returns the values of a query with one column.

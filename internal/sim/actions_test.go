@@ -26,7 +26,7 @@ var actions = []action{
 	{"swap keys", 3, swapKeys},
 	{"truncate", 1, func(w *world, r *rand.Rand) bool { w.ref().Write(cdctest.Truncate(anyTable(r))); return true }},
 	{"empty transaction", 2, func(w *world, r *rand.Rand) bool { w.ref().Write(); return true }},
-	{"commit that waits for a synchronous standby", 0, hiddenWrite},
+	{"commit that waits for a synchronous standby", 4, hiddenWrite},
 	{"noise", 3, func(w *world, r *rand.Rand) bool { w.anyServer(r).Noise(); return true }},
 	{"update a part of a row", 8, partialUpdate},
 	// Replication that goes wrong.

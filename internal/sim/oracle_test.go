@@ -323,7 +323,8 @@ func (o *oracle) accuse(n noticed) {
 			return
 		}
 	}
-	if age := o.oldest(d, n.at); age < budget-beat {
+	known := n.at.Sub(o.knownAt[tableAt{d.Member, d.Table}]) // for so long it can be said what differs
+	if age := o.oldest(d, n.at); age < budget-beat && known >= budget {
 		o.w.fail("early alarm: %s %s is said to be %s (%s) after %v", d.Member, d.Table, d.Kind, d.Cause, age)
 	}
 }

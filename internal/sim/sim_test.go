@@ -17,7 +17,7 @@ import (
 )
 
 // What a run is about: SEED and N are the first seed and how many, STEPS how many actions a history has, MINUTES how long
-// to go on with fresh seeds.
+// to go on with fresh seeds; TRACE prints all of a history that fails, as it is.
 const (
 	fixedSeeds = 8 // that every run of the tests plays
 	freshSeeds = 0 // that no run before has; `make sim` plays those
@@ -119,7 +119,10 @@ func many(t *testing.T, length int, seeds func() (uint64, bool)) *totals {
 func report(t *testing.T, h history, r result) {
 	t.Helper()
 	t.Errorf("seed %d: %s", h.seed, strings.Join(r.failed, "\n"))
-	short := minimise(t, h)
+	short := h
+	if os.Getenv("TRACE") == "" {
+		short = minimise(t, h)
+	}
 	var out bytes.Buffer
 	again := one(t, short, &out)
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
