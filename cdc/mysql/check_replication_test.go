@@ -45,7 +45,7 @@ func TestReplicaThatMayDifferIsFound(t *testing.T) {
 		mariadb := install.Flavour.MariaDB()
 		g := dbtest.MySQLGroupT(t, install, 1, `CREATE TABLE good (id INT PRIMARY KEY, n INT); CREATE TABLE secret (id INT PRIMARY KEY);
 			CREATE TABLE tmp_1 (id INT PRIMARY KEY); CREATE TABLE tmp_2 (id INT PRIMARY KEY)`,
-			dbtest.Options{})
+			anew)
 		replica := g.Replicas[0]
 		o, match := checkOptions(replica, "root"), checkPrefix("app.")
 		healthy := runCheck(t, o, match)
@@ -80,7 +80,7 @@ func TestReplicaThatMayDifferIsFound(t *testing.T) {
 
 func TestReplicationThatDoesNotRunIsFound(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
-		g := dbtest.MySQLGroupT(t, install, 1, "CREATE TABLE t (id INT PRIMARY KEY)", dbtest.Options{})
+		g := dbtest.MySQLGroupT(t, install, 1, "CREATE TABLE t (id INT PRIMARY KEY)", anew)
 		replica := g.Replicas[0]
 		from := fmt.Sprintf("from 127.0.0.1:%d ", g.Primary.Port)
 		check := func() preflight.Check {
@@ -135,7 +135,7 @@ func TestReplicationThatDoesNotRunIsFound(t *testing.T) {
 
 func TestMemberWithAnotherColumnIsFoundInTheGroup(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
-		g := dbtest.MySQLGroupT(t, install, 1, "CREATE TABLE t (id INT PRIMARY KEY, moved BIGINT, ours INT)", dbtest.Options{})
+		g := dbtest.MySQLGroupT(t, install, 1, "CREATE TABLE t (id INT PRIMARY KEY, moved BIGINT, ours INT)", anew)
 		if err := g.Replicas[0].Quietly(t.Context(), "ALTER TABLE app.t MODIFY moved VARCHAR(5) CHARACTER SET latin1, DROP ours"); err != nil {
 			t.Fatal(err)
 		}

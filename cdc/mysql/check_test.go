@@ -17,7 +17,7 @@ import (
 
 // checkEach runs a test with both flavours.
 func checkEach(t *testing.T, test func(t *testing.T, install dbtest.MySQLInstall)) {
-	for _, f := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+	for _, f := range flavours {
 		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			test(t, dbtest.NeedMySQL(t, f))
@@ -238,7 +238,7 @@ func TestServerWithoutALogIsToldSo(t *testing.T) {
 
 func TestScriptIsForItsServerAloneAndLeavesNothingInTheLog(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
-		g := dbtest.MySQLGroupT(t, install, 1, "CREATE TABLE t (id INT PRIMARY KEY)", dbtest.Options{})
+		g := dbtest.MySQLGroupT(t, install, 1, "CREATE TABLE t (id INT PRIMARY KEY)", anew)
 		for _, s := range g.Members() {
 			if err := s.Quietly(t.Context(), "CREATE USER lockstep@'%'"); err != nil {
 				t.Fatal(err)
@@ -271,7 +271,7 @@ func TestScriptIsForItsServerAloneAndLeavesNothingInTheLog(t *testing.T) {
 }
 
 func TestReplicaThatTakesNoWritesIsGrantedRightsOnItsSource(t *testing.T) {
-	s := dbtest.StartMySQLT(t, dbtest.NeedMySQL(t, dbtest.MySQL97), dbtest.Options{Database: "app"})
+	s := dbtest.StartMySQLT(t, dbtest.NeedMySQL(t, dbtest.MySQL97), anew)
 	dbtest.ExecT(t, s, "CREATE USER lockstep@'%'", "CREATE TABLE t (id INT PRIMARY KEY)", "SET GLOBAL super_read_only = ON")
 	c := checkOf(t, runCheck(t, checkOptions(s, "lockstep"), checkPrefix("app.")), "account")
 	if c.SQL != "" || !strings.HasSuffix(c.Hint, "run it on its source, GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'lockstep'@'%';") {
@@ -281,7 +281,7 @@ func TestReplicaThatTakesNoWritesIsGrantedRightsOnItsSource(t *testing.T) {
 
 func TestRightsByRolesCount(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
-		s := dbtest.StartMySQLT(t, install, dbtest.Options{Database: "app"})
+		s := dbtest.StartMySQLT(t, install, anew)
 		monitor, to := "REPLICATION CLIENT", "TO"
 		if install.Flavour.MariaDB() {
 			monitor, to = "BINLOG MONITOR, SLAVE MONITOR", "FOR"

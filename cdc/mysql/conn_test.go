@@ -20,16 +20,13 @@ import (
 
 var scanHasher = digest.NewHasher([32]byte{1, 2, 3})
 
-// onServers runs tests on one server of each flavour, in databases of their own. The account lockstep has the password
-// "pw" and no more than it needs.
+// onServers runs tests on one server of each flavour, the flavours side by side. The account lockstep has the password "pw"
+// and no more than it needs.
 func onServers(t *testing.T, tests map[string]func(*testing.T, *dbtest.MySQLServer)) {
-	for _, f := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+	for _, f := range flavours {
 		t.Run(f.String(), func(t *testing.T) {
-			install, conf := dbtest.NeedMySQL(t, f), map[string]string{}
-			if !f.MariaDB() {
-				conf["plugin_dir"] = install.Prefix + "/usr/lib/mysql/plugin"
-			}
-			server := dbtest.StartMySQLT(t, install, dbtest.Options{Database: "app", Conf: conf})
+			t.Parallel()
+			server := dbtest.StartMySQLT(t, dbtest.NeedMySQL(t, f), anew)
 			if err := server.GrantLockstep(t.Context(), "pw"); err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -144,10 +145,15 @@ func (f *follower) scan() scan {
 	return got
 }
 
-// while runs writers, each with a session of its own, until do is done.
+// enough is how many statements are run at least while something is tried.
+const enough = 1200
+
+// while runs writers, each with a session of its own, while do is done, which begins once all of them write, and until they have
+// written enough.
 func while(t *testing.T, server *dbtest.MySQLServer, writers int, write func(writer, n int) string, do func()) {
 	t.Helper()
 	stop, all := make(chan struct{}), sync.WaitGroup{}
+	var written, begun atomic.Int64
 	for writer := range writers {
 		all.Go(func() {
 			conn, err := server.Conn(context.Background())
@@ -162,6 +168,10 @@ func while(t *testing.T, server *dbtest.MySQLServer, writers int, write func(wri
 					return
 				default:
 				}
+				if n == 1 {
+					begun.Add(1)
+				}
+				written.Add(1)
 				if _, err := conn.Execute(write(writer, n)); err != nil && errorCode(err) != deadlock {
 					t.Error(err)
 					return
@@ -169,7 +179,15 @@ func while(t *testing.T, server *dbtest.MySQLServer, writers int, write func(wri
 			}
 		})
 	}
+	wait := func(what string, met func() bool) {
+		t.Helper()
+		if err := dbtest.WaitFor(t.Context(), what, func(context.Context) (bool, error) { return met() || t.Failed(), nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	wait("all to write", func() bool { return begun.Load() == int64(writers) })
 	do()
+	wait("enough to be written", func() bool { return written.Load() >= enough })
 	close(stop)
 	all.Wait()
 }
@@ -239,7 +257,7 @@ func upToDate(t *testing.T, server *dbtest.MySQLServer, name, engine string) {
 		}
 		return fmt.Sprintf("UPDATE IGNORE app.%s SET k = '%c', i = %d WHERE %s", name, 'a'+rand.IntN(4), rand.IntN(rows/4), key())
 	}, func() {
-		for range 12 {
+		for range rounds(12) {
 			scans = append(scans, f.scan())
 		}
 	})

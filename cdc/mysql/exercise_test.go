@@ -14,9 +14,9 @@ import (
 )
 
 func TestExercise(t *testing.T) {
-	for _, f := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+	for _, f := range flavours {
 		t.Run(f.String(), func(t *testing.T) {
-			g := dbtest.MySQLGroupT(t, dbtest.NeedMySQL(t, f), 1, "", dbtest.Options{})
+			g := dbtest.MySQLGroupT(t, dbtest.NeedMySQL(t, f), 1, "", anew)
 			if err := g.GrantLockstep(t.Context(), "pw"); err != nil {
 				t.Fatal(err)
 			}

@@ -86,7 +86,7 @@ func pagesOf(t *testing.T, server *dbtest.MySQLServer, schema, engine string) {
 			if table.Order == cdc.KeyOrder && !slices.IsSortedFunc(all, func(a, b rowOf) int { return bytes.Compare(a.bytes, b.bytes) }) {
 				t.Errorf("the server's order is not that of the keys: %v", all)
 			}
-			for size := 1; size <= 7; size++ {
+			for _, size := range []int{1, 2, 3, 7} {
 				if diff := cmp.Diff(all, inPages(t, s, table, size), rowsAlike); diff != "" {
 					t.Errorf("in pages of %d rows: %s", size, diff)
 				}
@@ -118,11 +118,15 @@ func inPages(t *testing.T, s *Source, table cdc.Table, size int) (all []rowOf) {
 	}
 }
 
-// between reads what is between any two rows of a table.
+// between reads what is between two rows of a table: each with the next one, and with the ends of the table. Both bounds
+// are conditions of their own; `make soak` reads between any two.
 func between(t *testing.T, s *Source, table cdc.Table, all []rowOf) {
 	t.Helper()
 	for i := -1; i < len(all); i++ {
 		for j := max(i, 0); j <= len(all); j++ {
+			if !soak && i >= 0 && j < len(all) && j > i+1 {
+				continue
+			}
 			p, want := cdc.Part{}, all[i+1:]
 			if i >= 0 {
 				p.After = all[i].bytes

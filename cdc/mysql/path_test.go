@@ -232,7 +232,7 @@ func (c *stretch) fill(b *testing.B, g *store.Group, l *align.Ledger, at align.S
 // one member, and to one of two members whose binlogs have the same and are compared. "go-mysql" is what the library
 // takes to parse the same file into values. An operation is the whole file; rows/s counts the row changes in it.
 func BenchmarkBinlogFile(b *testing.B) {
-	for _, flavour := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+	for _, flavour := range flavours {
 		b.Run(flavour.String(), func(b *testing.B) {
 			c := record(b, flavour)
 			rows := 0

@@ -13,9 +13,10 @@ import (
 )
 
 func TestProgress(t *testing.T) {
-	for _, f := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+	for _, f := range flavours {
 		t.Run(f.String(), func(t *testing.T) {
-			g := dbtest.MySQLGroupT(t, dbtest.NeedMySQL(t, f), 1, "CREATE TABLE app.a (id int PRIMARY KEY); CREATE TABLE app.b (id int PRIMARY KEY)", dbtest.Options{})
+			t.Parallel()
+			g := dbtest.MySQLGroupT(t, dbtest.NeedMySQL(t, f), 1, "CREATE TABLE app.a (id int PRIMARY KEY); CREATE TABLE app.b (id int PRIMARY KEY)", anew)
 			if err := g.GrantLockstep(t.Context(), "pw"); err != nil {
 				t.Fatal(err)
 			}

@@ -14,9 +14,10 @@ import (
 
 // TestReplicaShowsTheTransactionsOfItsSource compares what both logs have: ids, times, rows.
 func TestReplicaShowsTheTransactionsOfItsSource(t *testing.T) {
-	for _, f := range []dbtest.Flavour{dbtest.MariaDB1011, dbtest.MySQL97} {
+	for _, f := range flavours {
 		t.Run(f.String(), func(t *testing.T) {
-			g := dbtest.MySQLGroupT(t, dbtest.NeedMySQL(t, f), 1, "CREATE DATABASE IF NOT EXISTS app", dbtest.Options{})
+			t.Parallel()
+			g := dbtest.MySQLGroupT(t, dbtest.NeedMySQL(t, f), 1, "CREATE DATABASE IF NOT EXISTS app", anew)
 			if err := g.GrantLockstep(t.Context(), "pw"); err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type daemon struct {
 	dir       string // data/, log
 	temporary bool   // dir is ours to remove
 	who       *account
+	zone      string   // TZ
 	process   *process // the last one started; nil before the first
 	kind      string   // of a server that may be used again: for what
 }
@@ -33,7 +35,7 @@ func newDaemon(programs string, o Options) (daemon, error) {
 	if err != nil {
 		return daemon{}, err
 	}
-	d := daemon{dir: o.Dir, who: who}
+	d := daemon{dir: o.Dir, who: who, zone: cmp.Or(o.Zone, "UTC")}
 	if err := reachable(programs, who); err != nil {
 		return daemon{}, err
 	}
@@ -75,7 +77,7 @@ func (d *daemon) run(death syscall.Signal, program string, arguments ...string) 
 	}
 	defer log.Close()
 	cmd := exec.Command(program, arguments...)
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = d.dir, environment(d.dir), d.who.attributes(death)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = d.dir, append(environment(d.dir), "TZ="+d.zone), d.who.attributes(death)
 	cmd.Stdout, cmd.Stderr = log, log
 	d.process, err = spawn(cmd)
 	return err

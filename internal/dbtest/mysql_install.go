@@ -115,6 +115,7 @@ func (i MySQLInstall) places() map[string]string {
 		places["lc_messages_dir"] = i.share("")
 		places["character_sets_dir"] = i.share("charsets")
 		places["secure_file_priv"] = "NULL"
+		places["plugin_dir"] = filepath.Join(i.Prefix, "usr/lib/mysql/plugin")
 	}
 	return places
 }

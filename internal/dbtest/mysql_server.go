@@ -25,6 +25,7 @@ type MySQLServer struct {
 
 	conf     map[string]string // the caller's settings, and read_only of a replica
 	password string
+	fresh    map[string]string // the server's own settings when it was started, if it may be used again
 	daemon
 }
 
@@ -53,6 +54,9 @@ func StartMySQL(ctx context.Context, install MySQLInstall, o Options) (*MySQLSer
 	}
 	if err == nil {
 		err = s.furnish(ctx, o.Password)
+	}
+	if err == nil && o.Reuse {
+		s.fresh, err = s.variables(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -33,7 +34,7 @@ func taken[S any](list map[string][]*S, kind string) *S {
 
 // kindOf names what makes two servers of one program alike.
 func (o Options) kindOf(program string) string {
-	return fmt.Sprint(program, " ", o.Below, " ", o.Conf) // fmt prints a map in the order of its keys
+	return fmt.Sprint(program, " ", o.Below, " ", o.Zone, " ", o.Conf) // fmt prints a map in the order of its keys
 }
 
 // Spoil keeps a server from being used again: its settings or its files are not what they were.
@@ -170,7 +171,7 @@ func (s *MySQLServer) giveBack(ctx context.Context) bool {
 	if s.kind == "" || !s.Running() || s.clean(ctx) != nil {
 		return false
 	}
-	kept := &MySQLServer{Install: s.Install, Port: s.Port, conf: s.conf, daemon: s.daemon}
+	kept := &MySQLServer{Install: s.Install, Port: s.Port, conf: s.conf, fresh: s.fresh, daemon: s.daemon}
 	s.process, s.temporary, s.kind = nil, false, "" // this one was closed
 	idle.Lock()
 	defer idle.Unlock()
@@ -181,38 +182,62 @@ func (s *MySQLServer) giveBack(ctx context.Context) bool {
 	return true
 }
 
-// clean makes the server one that follows nobody, with an empty log and none but the system's databases and accounts.
-// Settings made by SET GLOBAL stay: see Spoil.
+// clean makes the server one that follows nobody, with an empty log and none but the system's databases and accounts. It is
+// an error if other settings than at the start are left.
 func (s *MySQLServer) clean(ctx context.Context) error {
 	if err := s.Unfollow(ctx); err != nil {
 		return err
 	}
 	delete(s.conf, "read_only")
-	drop := []string{"SET sql_log_bin = 0"}
-	for query, statement := range map[string]string{
-		"SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')": "DROP DATABASE %s",
-		"SELECT CONCAT(QUOTE(user), '@', QUOTE(host)) FROM mysql.user WHERE user IN ('" + replicator + "', '" + LockstepUser + "')":                 "DROP USER %s",
-	} {
-		names, err := MySQLRows[string](ctx, s, query)
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			if statement == "DROP DATABASE %s" {
-				name = quoteName(name)
-			}
-			drop = append(drop, fmt.Sprintf(statement, name))
-		}
+	now, err := s.variables(ctx)
+	if err != nil || !maps.Equal(now, s.fresh) {
+		return cmp.Or(err, errors.New("its settings are others"))
 	}
 	if _, err := s.KillDumpThreads(ctx); err != nil {
 		return err
 	}
+	drop := []string{"SET sql_log_bin = 0"}
+	drop, err = s.named(ctx, drop, "DROP DATABASE `%s`", `SELECT REPLACE(schema_name, '`+"`', '``"+`') FROM information_schema.schemata
+		WHERE schema_name NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')`)
+	if err != nil {
+		return err
+	}
 	if s.Install.Flavour.MariaDB() {
 		drop = append(drop, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''")
+		drop, err = s.named(ctx, drop, "DROP ROLE %s", "SELECT QUOTE(user) FROM mysql.user WHERE is_role = 'Y' AND user <> 'PUBLIC'")
 	} else {
 		drop = append(drop, "RESET BINARY LOGS AND GTIDS")
 	}
+	if err != nil {
+		return err
+	}
+	user := "SELECT CONCAT(QUOTE(user), '@', QUOTE(host)) FROM mysql.user WHERE user NOT IN ('root', 'mysql.infoschema', 'mysql.session', 'mysql.sys', 'mariadb.sys')"
+	if s.Install.Flavour.MariaDB() {
+		user += " AND is_role = 'N'"
+	}
+	if drop, err = s.named(ctx, drop, "DROP USER %s", user); err != nil {
+		return err
+	}
 	return s.session(ctx, "", drop...)
+}
+
+// named adds a statement for every name that a query returns.
+func (s *MySQLServer) named(ctx context.Context, statements []string, statement, query string) ([]string, error) {
+	names, err := MySQLRows[string](ctx, s, query)
+	for _, name := range names {
+		statements = append(statements, fmt.Sprintf(statement, name))
+	}
+	return statements, err
+}
+
+// variables are the server's settings, without those that are states.
+func (s *MySQLServer) variables(ctx context.Context) (map[string]string, error) {
+	rows, err := s.Show(ctx, "SHOW GLOBAL VARIABLES WHERE variable_name NOT LIKE 'gtid\\_%' OR variable_name = 'gtid_mode'")
+	all := make(map[string]string, len(rows))
+	for _, row := range rows {
+		all[row["Variable_name"]] = row["Value"]
+	}
+	return all, err
 }
 
 // closeIdle ends all that were given back.

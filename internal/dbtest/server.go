@@ -24,6 +24,7 @@ type Options struct {
 	Database string            // made at the start and used by Exec, Rows and Conn; empty: "postgres", on MySQL none
 	Password string            // of the superuser; set on PostgreSQL: everybody must prove a password by SCRAM
 	Reuse    bool              // one of the same Conf that was closed will do, and this one is kept when it is closed: see Main. Without Dir, Password and XIDEpoch
+	Zone     string            // TZ of the server's process, for what it does not tell by its own settings; empty: UTC
 	XIDEpoch int               // on PostgreSQL: how many times transaction ids have wrapped around; see [Install.CanSetEpoch]
 }
 
