@@ -5,103 +5,26 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
-	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/status"
 )
-
-// Verdict is the state of a member's table or range, in order of badness.
-type Verdict string
-
-// The verdicts.
-const (
-	InStep     Verdict = "in_step"
-	Lagging    Verdict = "lagging"
-	Unverified Verdict = "unverified"
-	StaleState Verdict = "stale"
-	Diverged   Verdict = "diverged"
-)
-
-// GroupStatus is what can be said of a group at one moment.
-type GroupStatus struct {
-	Group     string
-	Reference string
-	At        time.Time
-	Members   []MemberStatus
-	Scans     []ScanProgress // tables that are being read now
-	Duties    []duty.Runs    // of the group as a whole
-}
-
-// ScanProgress is how far the reading of one table is.
-type ScanProgress struct {
-	Member  string    `json:"member"`
-	Table   string    `json:"table"`
-	Rows    int64     `json:"rows"`
-	OfRows  int64     `json:"of_rows"` // the server's estimate; -1 unknown
-	Started time.Time `json:"started"`
-}
-
-// MemberStatus is what can be said of one member now.
-type MemberStatus struct {
-	ID       cdc.MemberID
-	Name     string
-	Role     string // reference or replica
-	Server   cdc.Server
-	Position cdc.Position
-	Errant   cdc.TxSet // transactions with a GTID that it has and the reference has not
-	// ProvenAt is when the member was last known to have shown everything that it has. Zero: not since the start.
-	ProvenAt time.Time
-	// Behind is how long ago the oldest transaction that it has not replayed was seen; zero if there is none.
-	Behind   time.Duration
-	InFlight int64  // row changes that it has not replayed
-	Trouble  string // why it cannot be read now; empty while it can
-	Applied  int64  // row changes of its stream that were applied since the start
-	Scanned  int64  // rows that scrubs have read since the start
-	ScanOnly bool
-	// ScrubWaited is how long scrubs of the member have waited since the start, by reason, and ScrubWaits says what they wait
-	// for now, empty if for nothing.
-	ScrubWaited map[string]time.Duration
-	ScrubWaits  string
-	// Replicating says that nothing is known to keep the member from replaying.
-	Replicating bool
-	Open        map[finding.Kind]int // open divergences, but for expected ones
-	Expected    int                  // open divergences that were expected
-	Canary      *CanaryStatus        // nil: no canary is written into the member
-	Duties      []duty.Runs
-	Tables      []TableStatus
-}
-
-// TableStatus is what can be said of one table on one member now.
-type TableStatus struct {
-	Table         string
-	Verdict       Verdict
-	Reason        string // of Unverified
-	Phase         Phase
-	Rows          int64
-	Ranges        map[Verdict]int64
-	DivergentKeys int64
-	Root          string // hash over all range digests; empty while there is none
-	ComparedAt    time.Time
-	// VerifiedAt is when the rows that were read from the server longest ago were; zero: not all were.
-	VerifiedAt time.Time
-	Fresh      float64 // share of the ranges whose rows were read within the time that a scrub has for all
-	Silent     int64   // rows that were found to have been changed without a trace in the log
-}
 
 // Status returns the state of all members and tables. Without word from a member, or from the reference, for longer
 // than the lag budget nothing is in step: what was true then need not be true now.
-func (l *Ledger) Status(roots bool) []MemberStatus {
+func (l *Ledger) Status(roots bool) []status.Member {
 	findings := l.findings.All()
 	standing := l.standing(findings)
-	var list []MemberStatus
+	var list []status.Member
 	for _, m := range l.sortedMembers() {
-		s := MemberStatus{
-			ID: m.id, Name: m.name, Role: "replica", Server: m.record.Server, Position: m.record.Position.Clone(), Errant: m.record.Ahead.Without(l.ref.shown()), ProvenAt: m.provenAt,
+		s := status.Member{
+			ID: m.id, Name: m.name, Role: "replica", Version: m.record.Server.Version, Position: m.record.Position.String(), Exact: m.record.Position.Clone(),
+			Errant: m.record.Ahead.Without(l.ref.shown()).String(), ProvenAt: status.Time{Time: m.provenAt},
 			Open: make(map[finding.Kind]int), ScanOnly: m.scanOnly,
 		}
 		for _, f := range findings {
 			if f.Confirmed && f.Member == m.id {
-				s.count(&f.Divergence)
+				count(&s, &f.Divergence)
 			}
 		}
 		if m == l.ref {
@@ -111,7 +34,7 @@ func (l *Ledger) Status(roots bool) []MemberStatus {
 		for _, ln := range m.lanes {
 			s.Replicating = s.Replicating && ln.Enabled && ln.Problem == ""
 			if len(ln.queue) > 0 {
-				s.Behind = max(s.Behind, l.now.Sub(ln.queue[0].Seen))
+				s.Behind = max(s.Behind, status.Seconds(l.now.Sub(ln.queue[0].Seen)))
 			}
 			for f := range ln.awaited {
 				s.InFlight += int64(len(f.changes))
@@ -157,30 +80,30 @@ func (l *Ledger) standing(findings []*finding.Finding) map[place]standing {
 	return all
 }
 
-func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) TableStatus {
+func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) status.Table {
 	c := t.coverage[m.id]
-	s := TableStatus{Table: t.name(), Phase: c.Phase, DivergentKeys: c.keys, ComparedAt: c.ComparedAt, Ranges: make(map[Verdict]int64)}
+	s := status.Table{Table: t.name(), Live: c.Phase == Live, DivergentKeys: c.keys, ComparedAt: status.Time{Time: c.ComparedAt}, Ranges: make(map[status.Verdict]int64)}
 	if c.tree != nil {
 		s.Rows = c.tree.Total().Rows
 		if roots {
 			s.Root = c.tree.Root().String()
 		}
 	}
-	s.VerifiedAt, s.Silent = c.verified.oldest().At, c.Silent
+	s.VerifiedAt, s.Silent = status.Time{Time: c.verified.oldest().At}, c.Silent
 	if every := l.scrubEvery(t); every > 0 {
 		s.Fresh = t.freshShare(c.verified, nil, l.now.Add(-every))
 	}
 	doubt := l.doubt(t, m, c, stands.unasked)
-	s.Verdict = InStep
+	s.Verdict = status.InStep
 	switch {
 	case stands.rowsDiffer:
-		s.Verdict = Diverged
+		s.Verdict = status.Diverged
 	case stands.stale:
-		s.Verdict = StaleState
+		s.Verdict = status.Stale
 	case doubt != "":
-		s.Verdict, s.Reason = Unverified, doubt
+		s.Verdict, s.Reason = status.Unverified, doubt
 	case len(c.inFlight) > 0 || c.keys > 0:
-		s.Verdict = Lagging
+		s.Verdict = status.Lagging
 	}
 	l.countRanges(t, c, &s, doubt != "", stands.rowsDiffer, stands.stale)
 	return s
@@ -271,27 +194,27 @@ func unheard(m *member, now time.Time) string {
 }
 
 // countRanges sorts the table's ranges by what can be said of each.
-func (l *Ledger) countRanges(t *table, c *coverage, s *TableStatus, doubt, rowsDiffer, isStale bool) {
+func (l *Ledger) countRanges(t *table, c *coverage, s *status.Table, doubt, rowsDiffer, isStale bool) {
 	if t.ranges == nil {
 		return
 	}
 	total := int64(t.ranges.Len())
-	var lagging Verdict
+	var lagging status.Verdict
 	switch {
 	case isStale:
-		lagging = StaleState
+		lagging = status.Stale
 	case doubt:
-		lagging = Unverified
+		lagging = status.Unverified
 	default:
-		lagging = Lagging
+		lagging = status.Lagging
 	}
-	rest := InStep
+	rest := status.InStep
 	if doubt {
-		rest = Unverified
+		rest = status.Unverified
 	}
 	for range c.divergent {
 		if rowsDiffer {
-			s.Ranges[Diverged]++
+			s.Ranges[status.Diverged]++
 		} else {
 			s.Ranges[lagging]++
 		}
@@ -320,15 +243,8 @@ func (l *Ledger) RangeDigests(id cdc.TableID, on cdc.MemberID) (*merkle.Partitio
 	return t.ranges, sums
 }
 
-// CanaryStatus is how it goes with rows that lockstep writes into a member to see how fast they are found.
-type CanaryStatus struct {
-	Every                 time.Duration
-	Found, Missed, Failed int64 // since the start; failed: could not be written
-	Last                  time.Duration
-	LastFound             time.Time // zero: none was yet
-}
-
-func (s *MemberStatus) count(d *finding.Divergence) {
+// count counts an open divergence.
+func count(s *status.Member, d *finding.Divergence) {
 	if d.Expected {
 		s.Expected++
 	} else {

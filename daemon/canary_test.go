@@ -5,13 +5,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/preflight"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 const canaryTable = "CREATE TABLE lockstep_canary (id bigint PRIMARY KEY, note varchar(100) NOT NULL);"
@@ -26,7 +26,7 @@ func canaryOf(c servers, table string) configured {
 	}}
 }
 
-func (w *watch) canary() align.CanaryStatus {
+func (w *watch) canary() status.Canary {
 	for _, m := range w.daemon.Groups()[0].Status().Members {
 		if m.Canary != nil {
 			if m.Name != "us-1" {
@@ -36,7 +36,7 @@ func (w *watch) canary() align.CanaryStatus {
 		}
 	}
 	w.t.Fatal("no member has a canary")
-	return align.CanaryStatus{}
+	return status.Canary{}
 }
 
 // checksCanary has a check say what a canary lacks, and then that it lacks nothing.

@@ -107,7 +107,7 @@ func (w *watch) checkDigests() {
 	w.until("every member to have shown all that it has", func() bool {
 		quiet := time.Now()
 		for _, m := range w.daemon.Groups()[0].Status().Members {
-			if m.InFlight > 0 || quiet.Sub(m.ProvenAt) > time.Second {
+			if m.InFlight > 0 || quiet.Sub(m.ProvenAt.Time) > time.Second {
 				return false
 			}
 		}

@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // onMySQL runs a test on MySQL and on MariaDB, with a primary eu-1 and replicas us-1 and us-2.
@@ -163,19 +163,19 @@ func TestSessionThatDoesNotLogWholeRowsMakesTheTableUnverified(t *testing.T) {
 		w.exec("eu-1", rowsOf(1, 500), "INSERT INTO other VALUES (1, 'a')")
 		w.start()
 		w.inStep()
-		before := w.table("us-1", "app.other").ComparedAt
+		before := w.table("us-1", "app.other").ComparedAt.Time
 		for _, setting := range []string{"binlog_row_image = 'MINIMAL'", "binlog_format = 'STATEMENT'"} {
 			// A statement may set off triggers, which write to other tables.
-			if after := w.table("us-1", "app.other").ComparedAt; !after.Equal(before) {
+			if after := w.table("us-1", "app.other").ComparedAt.Time; !after.Equal(before) {
 				t.Errorf("another table was compared anew at %v", after)
 			}
-			compared := w.table("us-1", "app.items").ComparedAt
+			compared := w.table("us-1", "app.items").ComparedAt.Time
 			w.exec("eu-1", "SET SESSION "+setting, "UPDATE items SET name = 'half' WHERE id = 7")
 			w.until("the table to be read anew", func() bool { return w.table("us-1", "app.items").ComparedAt.After(compared) })
 			w.inStep()
 		}
 		w.exec("eu-1", "ALTER TABLE items ADD COLUMN note varchar(20) DEFAULT 'none'", "UPDATE items SET note = 'mine' WHERE id = 9", "CREATE TABLE third (id int PRIMARY KEY)", "INSERT INTO third VALUES (1)")
-		w.until("the new table to be compared", func() bool { return w.table("us-1", "app.third").Verdict == align.InStep })
+		w.until("the new table to be compared", func() bool { return w.table("us-1", "app.third").Verdict == status.InStep })
 		w.inStep()
 		w.exec("eu-1", "TRUNCATE other")
 		w.until("the table to be empty", func() bool { return w.table("us-2", "app.other").Rows == 0 })

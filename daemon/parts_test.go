@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // Tables are read in parts while they are written to, and lockstep is stopped in the middle of it, again and again: what
@@ -30,7 +30,7 @@ func (w *watch) compared() bool {
 	for _, m := range w.daemon.Groups()[0].Status().Members {
 		for _, t := range m.Tables {
 			tables++
-			if t.Verdict == align.Unverified {
+			if t.Verdict == status.Unverified {
 				return false
 			}
 		}

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 func items(from, to int) string {
@@ -59,8 +59,8 @@ func TestSchemaChangeMakesTheTableUnverifiedAndItComesBack(t *testing.T) {
 		w.exec(member, "ALTER TABLE items ADD COLUMN note text DEFAULT 'none'")
 	}
 	w.exec("eu-1", "UPDATE items SET note = 'mine' WHERE id = 7")
-	w.until("the table to be read anew", func() bool { return w.table("us-1", "public.items").Verdict == align.Unverified })
-	if s := w.table("us-1", "public.other"); s.Phase != align.Live {
+	w.until("the table to be read anew", func() bool { return w.table("us-1", "public.items").Verdict == status.Unverified })
+	if s := w.table("us-1", "public.other"); !s.Live {
 		t.Errorf("another table is read anew too: %s", s.Reason)
 	}
 	w.inStep()
@@ -89,7 +89,7 @@ func TestInitialCopyIsSyncingAndNotDiverged(t *testing.T) {
 	w.until("the reference to be read", func() bool { return w.table("eu-1", "public.items").Rows == 1000 })
 	w.until("the table to be unverified", func() bool {
 		s := w.table("us-1", "public.items")
-		return s.Verdict == align.Unverified && s.Reason == "nothing on us-1 replicates it from eu-1"
+		return s.Verdict == status.Unverified && s.Reason == "nothing on us-1 replicates it from eu-1"
 	})
 	w.exec("us-1", fmt.Sprintf("CREATE SUBSCRIPTION app_0 CONNECTION '%s' PUBLICATION app", c.Publisher.DSN(cluster.Database)))
 	w.exec("eu-1", "UPDATE items SET price = 8 WHERE id < 300", items(1001, 1100))
@@ -108,10 +108,10 @@ func TestSubscriberOfASubscriberIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
 	w.until("the row to arrive at the end", func() bool { return w.table("us-1", "public.items").Rows == 100 })
 	w.until("the cascaded subscriber to be unverified", func() bool {
 		s := w.table("us-2", "public.items")
-		return s.Verdict == align.Unverified && s.Reason == "nothing on us-2 replicates it from eu-1"
+		return s.Verdict == status.Unverified && s.Reason == "nothing on us-2 replicates it from eu-1"
 	})
 	w.exec("eu-1", "UPDATE items SET price = 9")
-	w.until("the first subscriber to be in step", func() bool { return w.table("us-1", "public.items").Verdict == align.InStep })
+	w.until("the first subscriber to be in step", func() bool { return w.table("us-1", "public.items").Verdict == status.InStep })
 	w.neverDiverged()
 }
 
@@ -124,11 +124,11 @@ func TestPartOfATableIsUnverifiedAndRaisesNoAlarm(t *testing.T) {
 	w.exec("eu-1", items(1, 100), "INSERT INTO other VALUES (1, 'a')")
 	w.until("the other table to be in step", func() bool {
 		s := w.table("us-1", "public.other")
-		return s.Verdict == align.InStep && s.Rows == 1
+		return s.Verdict == status.InStep && s.Rows == 1
 	})
 	w.until("the filtered table to be unverified", func() bool {
 		s := w.table("us-1", "public.items")
-		return s.Verdict == align.Unverified && s.Reason == `publication "app" leaves out rows that are not (id < 50)`
+		return s.Verdict == status.Unverified && s.Reason == `publication "app" leaves out rows that are not (id < 50)`
 	})
 	w.neverDiverged()
 }
@@ -142,8 +142,8 @@ func TestMemberThatIsDownIsUnverifiedAndNeverInStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.exec("eu-1", items(101, 200))
-	w.until("the dead member to be unverified", func() bool { return w.table("us-1", "public.items").Verdict == align.Unverified })
-	if s := w.table("us-2", "public.items"); s.Phase != align.Live {
+	w.until("the dead member to be unverified", func() bool { return w.table("us-1", "public.items").Verdict == status.Unverified })
+	if s := w.table("us-2", "public.items"); !s.Live {
 		t.Errorf("the other member is read anew: %s", s.Reason)
 	}
 	if err := c.Member("us-1").Restart(t.Context()); err != nil {
@@ -153,7 +153,7 @@ func TestMemberThatIsDownIsUnverifiedAndNeverInStep(t *testing.T) {
 	if err := c.Publisher.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	w.until("without the reference nothing to be in step", func() bool { return w.table("us-2", "public.items").Verdict == align.Unverified })
+	w.until("without the reference nothing to be in step", func() bool { return w.table("us-2", "public.items").Verdict == status.Unverified })
 	if err := c.Publisher.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}

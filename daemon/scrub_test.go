@@ -9,6 +9,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // scrub has all rows read again and waits for the end.
@@ -155,7 +156,7 @@ func TestSoakOfScrubsOfPostgreSQLUnderLoad(t *testing.T) {
 	w.checkDigests()
 	for _, m := range w.daemon.Groups()[0].Status().Members {
 		for _, table := range m.Tables {
-			if table.Silent > 0 || table.VerifiedAt.IsZero() || table.Verdict != align.InStep {
+			if table.Silent > 0 || table.VerifiedAt.IsZero() || table.Verdict != status.InStep {
 				t.Errorf("%s %s: %d silent changes, verified at %v, %s", m.Name, table.Table, table.Silent, table.VerifiedAt, table.Verdict)
 			}
 		}

@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/internal/load"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 func soaking() bool { return os.Getenv("LOCKSTEP_SOAK") != "" }
@@ -38,7 +38,7 @@ func (w *watch) neverDoubted() {
 	w.neverDiverged()
 	for _, m := range w.daemon.Groups()[0].Status().Members {
 		for _, table := range m.Tables {
-			if table.Silent > 0 || table.Verdict != align.InStep {
+			if table.Silent > 0 || table.Verdict != status.InStep {
 				w.t.Errorf("%s %s: %s, %d silent changes", m.Name, table.Table, table.Verdict, table.Silent)
 			}
 		}

@@ -9,10 +9,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // supervised is lockstep with a configuration that the test changes.
@@ -118,7 +118,7 @@ func TestAConfigurationThatIsReadAnewTakesEffectAndLosesNothing(t *testing.T) {
 	s.until("the table to be left out", func() bool {
 		for _, m := range s.daemon.Groups()[0].Status().Members {
 			for _, table := range m.Tables {
-				if table.Table == "public.notes" && table.Verdict != align.Unverified {
+				if table.Table == "public.notes" && table.Verdict != status.Unverified {
 					return false
 				}
 			}

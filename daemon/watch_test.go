@@ -12,13 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // binaries is a folder for programs; it ends with the tests.
@@ -145,7 +145,7 @@ func (w *watch) until(what string, met func() bool) {
 	}
 }
 
-func (w *watch) table(member, table string) align.TableStatus {
+func (w *watch) table(member, table string) status.Table {
 	for _, m := range w.daemon.Groups()[0].Status().Members {
 		if m.Name == member {
 			for _, t := range m.Tables {
@@ -155,7 +155,7 @@ func (w *watch) table(member, table string) align.TableStatus {
 			}
 		}
 	}
-	return align.TableStatus{}
+	return status.Table{}
 }
 
 // inStep waits until all tables of all members are in step.
@@ -166,7 +166,7 @@ func (w *watch) inStep() {
 		for _, m := range w.daemon.Groups()[0].Status().Members {
 			for _, t := range m.Tables {
 				tables++
-				if t.Verdict != align.InStep {
+				if t.Verdict != status.InStep {
 					return false
 				}
 			}

@@ -21,9 +21,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // Options say what is compared. Match, Exclude, Budget and NewID are required; the other zero values work.
@@ -160,7 +160,7 @@ func each(pairs []*pair, do func(*pair)) {
 
 // Step is something that takes a while.
 type Step struct {
-	align.ScanProgress
+	status.ScanProgress
 	Waits string // for what; empty: rows are read
 }
 
@@ -185,7 +185,7 @@ func (c *Comparison) Steps() []Step {
 // begin enters a step that lasts until the function that it returns is called.
 func (c *Comparison) begin(s *side, t cdc.Table, waits string) (end func()) {
 	x := &step{side: s, base: s.rows.Load()}
-	x.Step = Step{align.ScanProgress{Member: s.name, Table: t.Name, OfRows: t.Rows, Started: time.Now()}, waits}
+	x.Step = Step{status.ScanProgress{Member: s.name, Table: t.Name, OfRows: t.Rows, Started: time.Now()}, waits}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.steps = append(c.steps, x)

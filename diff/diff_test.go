@@ -13,10 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // bubble runs a test on a group of a reference with ten rows and a member, of each engine.
@@ -57,7 +57,7 @@ func during(t *testing.T, o Options, things ...func(context.Context)) Result {
 	return r
 }
 
-func expect(t *testing.T, r Result, verdict align.Verdict, reason string, keys ...string) {
+func expect(t *testing.T, r Result, verdict status.Verdict, reason string, keys ...string) {
 	t.Helper()
 	if r.Verdict != verdict || !strings.Contains(r.Reason, reason) || reason == "" && r.Reason != "" {
 		t.Errorf("verdict %s (%s), want %s (%s)", r.Verdict, r.Reason, verdict, reason)
@@ -70,7 +70,7 @@ func expect(t *testing.T, r Result, verdict align.Verdict, reason string, keys .
 func TestEqualTablesAreInStep(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group, us *member) {
 		r := run(t, g.options(us)).Results[0]
-		expect(t, r, align.InStep, "")
+		expect(t, r, status.InStep, "")
 		if r.ReferenceRows != 10 || r.MemberRows != 10 || r.Parts != 1 || r.Suspects != 0 {
 			t.Errorf("read %+v, want ten rows of each in one part", r)
 		}
@@ -90,7 +90,7 @@ func TestNeighboursAreOneRange(t *testing.T) {
 			o := g.options(us)
 			o.PartRows = rows
 			r := run(t, o).Results[0]
-			expect(t, r, align.Diverged, "", "9-10 changed", "11-12 extra", "2-4 missing", "6 missing")
+			expect(t, r, status.Diverged, "", "9-10 changed", "11-12 extra", "2-4 missing", "6 missing")
 			if r.Keys != 8 {
 				t.Errorf("%d keys, want 8", r.Keys)
 			}
@@ -130,7 +130,7 @@ func TestMoreRangesThanAreListedAreCounted(t *testing.T) {
 		o := g.options(us)
 		o.MaxRanges = 2
 		r := run(t, o).Results[0]
-		expect(t, r, align.Diverged, "", "1 changed", "3 changed")
+		expect(t, r, status.Diverged, "", "1 changed", "3 changed")
 		if d := r.Divergences[0]; !d.Truncated || d.Keys != 5 {
 			t.Errorf("%d keys, truncated %v, want 5 and true", d.Keys, d.Truncated)
 		}
@@ -143,7 +143,7 @@ func TestMemberThatCatchesUpInTimeIsInStep(t *testing.T) {
 		g.ref.Write(put(3, 2), remove(4), put(11, 1))
 		us.lag = 900 * time.Millisecond
 		r := during(t, g.options(us), g.replays(us))
-		expect(t, r, align.InStep, "")
+		expect(t, r, status.InStep, "")
 		if r.Suspects != 3 {
 			t.Errorf("%d suspects, want 3", r.Suspects)
 		}
@@ -156,7 +156,7 @@ func TestMemberOverItsLagBudgetIsStale(t *testing.T) {
 		g.ref.Write(put(3, 2), remove(4), put(11, 1))
 		us.Enable(us.lane, false)
 		r := run(t, g.options(us)).Results[0]
-		expect(t, r, align.StaleState, "", "3-4 stale", "11 stale")
+		expect(t, r, status.Stale, "", "3-4 stale", "11 stale")
 		d := r.Divergences[0]
 		had := g.at(g.ref).Latest()
 		want := fmt.Sprintf("%s of us-1 has replayed up to %v only, and not %v, after 1s: it is stopped", g.title(us), began, had.Without(began))
@@ -176,7 +176,7 @@ func TestLagWithinTheBudgetThatIsNotWaitedForIsNotKnown(t *testing.T) {
 		wait := 100 * time.Millisecond
 		o.Wait = &wait
 		began := time.Now()
-		expect(t, run(t, o).Results[0], align.Unverified, "after 100ms, which is less than its lag budget")
+		expect(t, run(t, o).Results[0], status.Unverified, "after 100ms, which is less than its lag budget")
 		if took := time.Since(began); took > 500*time.Millisecond {
 			t.Errorf("it took %v", took)
 		}
@@ -194,12 +194,12 @@ func TestCommitThatOnlyTheMemberShowsIsNoDifference(t *testing.T) {
 					g.ref.Write(put(9, n))
 				}
 			})
-			expect(t, r, align.Unverified, "eu-1 does not show yet what us-1 may have from it already")
+			expect(t, r, status.Unverified, "eu-1 does not show yet what us-1 may have from it already")
 		})
 		bubble(t, func(t *testing.T, g *group, us *member) {
 			g.ref.WriteHidden(time.Second, put(3, 2))
 			us.Replay(us.lane, cdctest.Rightly, rand.New(rand.NewPCG(1, 1)))
-			expect(t, during(t, g.options(us), g.replays(us)), align.InStep, "")
+			expect(t, during(t, g.options(us), g.replays(us)), status.InStep, "")
 		})
 	}
 }
@@ -218,7 +218,7 @@ func TestRowThatIsWrittenThereAndBackIsNotAccused(t *testing.T) {
 					g.ref.Write(rows...)
 				}
 			})
-			if len(r.Divergences) > 0 || r.Verdict == align.Diverged {
+			if len(r.Divergences) > 0 || r.Verdict == status.Diverged {
 				t.Errorf("run %d: %s %v", n, r.Verdict, found(r))
 			}
 		})
@@ -235,7 +235,7 @@ func TestRowThatNeverStandsStillIsNamed(t *testing.T) {
 				us.Silently(put(7, 1_000_000+next))
 			}
 		})
-		expect(t, r, align.Unverified, `1 keys were written again and again while they were read: {"id":7}`)
+		expect(t, r, status.Unverified, `1 keys were written again and again while they were read: {"id":7}`)
 	})
 }
 
@@ -244,7 +244,7 @@ func TestTableThatNothingReplicatesIsNotJudged(t *testing.T) {
 		us.Silently(put(3, 4))
 		us.Carry(us.lane, goods, false, "")
 		us.Follow(nil)
-		expect(t, run(t, g.options(us)).Results[0], align.Unverified, "nothing on us-1 replicates it from eu-1; keys that differ now: 1")
+		expect(t, run(t, g.options(us)).Results[0], status.Unverified, "nothing on us-1 replicates it from eu-1; keys that differ now: 1")
 	})
 }
 
@@ -264,7 +264,7 @@ func TestTableThatOneLaneDoesNotBringIsNotJudged(t *testing.T) {
 		bubbleOf(t, cdctest.Postgres, func(t *testing.T, g *group, us *member) {
 			us.Silently(put(3, 4))
 			change(g, us)
-			expect(t, run(t, g.options(us)).Results[0], align.Unverified, want)
+			expect(t, run(t, g.options(us)).Results[0], status.Unverified, want)
 		})
 	}
 }
@@ -284,7 +284,7 @@ func TestTablesThatAreDefinedOtherwiseAreNotCompared(t *testing.T) {
 		bubble(t, func(t *testing.T, g *group, us *member) {
 			change(g.ref, us)
 			r := run(t, g.options(us)).Results[0]
-			expect(t, r, align.Unverified, want)
+			expect(t, r, status.Unverified, want)
 			if r.Table != goods || r.Member != "us-1" {
 				t.Errorf("about %s on %s", r.Table, r.Member)
 			}
@@ -297,12 +297,12 @@ func TestColumnThatTheMemberLacksLeavesTheTableUnverified(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group, us *member) {
 		g.ref.AddColumn(goods, cdctest.Int("w"))
 		want := `column "w" of eu-1 is not on us-1: add it there, or name it in exclude_columns`
-		if r := run(t, g.options(us)).Results[0]; r.Verdict != align.Unverified || r.Reason != want {
+		if r := run(t, g.options(us)).Results[0]; r.Verdict != status.Unverified || r.Reason != want {
 			t.Errorf("verdict %s, reason %q", r.Verdict, r.Reason)
 		}
 		o := g.options(us)
 		o.Exclude = func(string) []string { return []string{"w"} }
-		if r := run(t, o).Results[0]; r.Verdict != align.InStep || r.Note != "" {
+		if r := run(t, o).Results[0]; r.Verdict != status.InStep || r.Note != "" {
 			t.Errorf("excluded: verdict %s, note %q", r.Verdict, r.Note)
 		}
 	})
@@ -311,7 +311,7 @@ func TestColumnThatTheMemberLacksLeavesTheTableUnverified(t *testing.T) {
 func TestColumnThatOnlyTheMemberHasIsNamed(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group, us *member) {
 		us.AddColumn(goods, cdctest.Int("w"))
-		if r := run(t, g.options(us)).Results[0]; r.Verdict != align.InStep || r.Note != "not compared, because not on every member: column w" {
+		if r := run(t, g.options(us)).Results[0]; r.Verdict != status.InStep || r.Note != "not compared, because not on every member: column w" {
 			t.Errorf("verdict %s, note %q", r.Verdict, r.Note)
 		}
 		o := g.options(us)
@@ -342,12 +342,12 @@ func TestMemberThatFailsIsNotInStep(t *testing.T) {
 				o.PartRows = 2
 				r := run(t, o).Results[0]
 				if reads < failing {
-					if r.Verdict != align.Diverged || r.Reason != "" {
+					if r.Verdict != status.Diverged || r.Reason != "" {
 						t.Errorf("%s (%s) without a failure", r.Verdict, r.Reason)
 					}
 					return
 				}
-				if r.Verdict == align.InStep || !strings.Contains(r.Reason, "connection lost") {
+				if r.Verdict == status.InStep || !strings.Contains(r.Reason, "connection lost") {
 					t.Errorf("read %d of %s fails: %s (%s)", failing, name, r.Verdict, r.Reason)
 				}
 			})
@@ -363,8 +363,8 @@ func TestOneMemberThatFailsLeavesTheOthersTheirVerdict(t *testing.T) {
 		o := g.options(us, second)
 		o.PartRows = 2
 		r := run(t, o)
-		expect(t, r.Results[0], align.Unverified, "permission denied: GRANT SELECT")
-		expect(t, r.Results[1], align.Diverged, "", "5 missing")
+		expect(t, r.Results[0], status.Unverified, "permission denied: GRANT SELECT")
+		expect(t, r.Results[1], status.Diverged, "", "5 missing")
 		if r.Results[0].Unreachable {
 			t.Error("a member that answers is said not to")
 		}
@@ -377,10 +377,10 @@ func TestTableWithoutAnOrderIsReadWhole(t *testing.T) {
 		us.Silently(remove(2))
 		us.Silently(remove(3))
 		us.Silently(put(20, 2))
-		expect(t, run(t, g.options(us)).Results[0], align.Diverged, "", "20 extra", "2 missing", "3 missing")
+		expect(t, run(t, g.options(us)).Results[0], status.Diverged, "", "20 extra", "2 missing", "3 missing")
 		o := g.options(us)
 		o.MaxWhole = 9
-		expect(t, run(t, o).Results[0], align.Unverified, "more than 9 rows")
+		expect(t, run(t, o).Results[0], status.Unverified, "more than 9 rows")
 	})
 }
 
@@ -398,7 +398,7 @@ func TestSoManyDifferencesThatTheWalkEndsAreNotThoughtToBeAll(t *testing.T) {
 			o := g.options(us)
 			o.PartRows, o.MaxSuspects = 50, 200
 			r := run(t, o).Results[0]
-			if r.Verdict != align.Diverged || !strings.Contains(r.Reason, "not all of it was compared") || !r.Divergences[0].Truncated {
+			if r.Verdict != status.Diverged || !strings.Contains(r.Reason, "not all of it was compared") || !r.Divergences[0].Truncated {
 				t.Errorf("%s: %s (%s), truncated %v", name, r.Verdict, r.Reason, r.Divergences[0].Truncated)
 			}
 			if r.Keys < 200 || r.Keys > 300 {
@@ -424,7 +424,7 @@ func TestRowsAreReadNoFasterThanAllowed(t *testing.T) {
 		o := g.options(us)
 		o.MaxRowsPerSecond = 100
 		began := time.Now()
-		expect(t, run(t, o).Results[0], align.InStep, "")
+		expect(t, run(t, o).Results[0], status.InStep, "")
 		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second {
 			t.Errorf("1000 rows of each side at 100 a second took %v", took)
 		}

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // Error says why nothing was compared.
@@ -35,7 +35,7 @@ type Report struct {
 // Result is about one table on one member. The zero Verdict is none: it says nothing.
 type Result struct {
 	Member, Table string
-	Verdict       align.Verdict // in_step, unverified, stale or diverged
+	Verdict       status.Verdict // in_step, unverified, stale or diverged
 	// Reason says why not everything can be said, which a table that has diverged may have too.
 	Reason      string
 	Note        string // what was left out on purpose
@@ -69,13 +69,13 @@ func (p *pair) result() Result {
 	}
 	switch {
 	case len(p.confirmed) > 0:
-		r.Verdict = align.Diverged
+		r.Verdict = status.Diverged
 	case len(p.late) > 0:
-		r.Verdict = align.StaleState
+		r.Verdict = status.Stale
 	case r.Reason != "":
-		r.Verdict = align.Unverified
+		r.Verdict = status.Unverified
 	default:
-		r.Verdict = align.InStep
+		r.Verdict = status.InStep
 	}
 	return r
 }

@@ -12,9 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // history is one seeded run: an application that writes, members that lag, and rows that somebody changed on a member.
@@ -164,9 +164,9 @@ func (h *history) between(member, first, last int) []int {
 
 func (h *history) checkVerdict(t *testing.T, r Result, differ int) {
 	switch {
-	case differ > 0 && r.Verdict != align.Diverged:
+	case differ > 0 && r.Verdict != status.Diverged:
 		t.Errorf("%s: verdict %s although %d keys differ", r.Member, r.Verdict, differ)
-	case differ == 0 && r.Verdict != align.InStep && (r.Verdict != align.Unverified || r.Reason == ""):
+	case differ == 0 && r.Verdict != status.InStep && (r.Verdict != status.Unverified || r.Reason == ""):
 		t.Errorf("%s: verdict %s (%s) although no key differs", r.Member, r.Verdict, r.Reason)
 	case r.Parts == 0 || r.From[r.Member] == "" || r.To["eu-1"] == "":
 		t.Errorf("%s: it is not said what was read: %+v", r.Member, r)

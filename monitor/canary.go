@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // CanaryPlan says where lockstep writes rows that differ, to measure how long it takes until they are found.
@@ -36,15 +36,15 @@ type canary struct {
 	notices chan finding.Divergence
 
 	mu     sync.Mutex
-	status align.CanaryStatus
+	status status.Canary
 }
 
 func newCanary(every time.Duration) *canary {
-	return &canary{notices: make(chan finding.Divergence, 16), status: align.CanaryStatus{Every: every}}
+	return &canary{notices: make(chan finding.Divergence, 16), status: status.Canary{Every: every}}
 }
 
 // Status may be called from any goroutine.
-func (c *canary) Status() *align.CanaryStatus {
+func (c *canary) Status() *status.Canary {
 	if c == nil {
 		return nil
 	}
@@ -137,8 +137,8 @@ func (g *Group) inStep(f *feed, table string) bool {
 		if m.ID != f.id {
 			continue
 		}
-		i := slices.IndexFunc(m.Tables, func(t align.TableStatus) bool { return t.Table == table })
-		return m.Role == "replica" && i >= 0 && m.Tables[i].Verdict == align.InStep
+		i := slices.IndexFunc(m.Tables, func(t status.Table) bool { return t.Table == table })
+		return m.Role == "replica" && i >= 0 && m.Tables[i].Verdict == status.InStep
 	}
 	return false
 }

@@ -9,11 +9,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/status"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -58,7 +58,7 @@ type telling struct {
 const restateEvery = 24 * time.Hour
 
 // observe records coverage when it is due, and gaps.
-func (g *Group) observe(s *align.GroupStatus) {
+func (g *Group) observe(s *status.Group) {
 	r := &g.recorder
 	if r.plan.Every == 0 {
 		return
@@ -113,15 +113,15 @@ func sumOf(d *finding.Divergence) [sha256.Size]byte {
 }
 
 // unknown reports whether there is a member of which nothing is known yet.
-func unknown(s *align.GroupStatus) bool {
-	return slices.ContainsFunc(s.Members, func(m align.MemberStatus) bool { return m.ProvenAt.IsZero() })
+func unknown(s *status.Group) bool {
+	return slices.ContainsFunc(s.Members, func(m status.Member) bool { return m.ProvenAt.IsZero() })
 }
 
-func (g *Group) observeGap(now time.Time, m align.MemberStatus, t align.TableStatus) {
+func (g *Group) observeGap(now time.Time, m status.Member, t status.Table) {
 	key := [2]string{m.Name, t.Table}
 	open := g.recorder.gaps[key]
 	switch {
-	case m.Role == "reference" || t.Verdict != align.Unverified:
+	case m.Role == "reference" || t.Verdict != status.Unverified:
 		if open == nil {
 			return
 		}
@@ -140,9 +140,9 @@ func (g *Group) observeGap(now time.Time, m align.MemberStatus, t align.TableSta
 
 // cover records what a member is known to hold, in as many entries as that takes. Of trees that were kept with the coverage
 // before it only says that they are needed still.
-func (g *Group) cover(now time.Time, m align.MemberStatus, kept map[string]bool) {
+func (g *Group) cover(now time.Time, m status.Member, kept map[string]bool) {
 	d := evidence.CoverageData{
-		Member: m.Name, Role: m.Role, Position: m.Position.String(), Lag: m.Behind.Seconds(), ProvenAt: timeOrNull(m.ProvenAt),
+		Member: m.Name, Role: m.Role, Position: m.Position, Lag: m.Behind.Seconds(), ProvenAt: timeOrNull(m.ProvenAt.Time),
 		Every: g.recorder.plan.Every.Seconds(), Tables: []evidence.TableData{},
 	}
 	epochs := g.ledger.Epochs()
@@ -156,7 +156,7 @@ func (g *Group) cover(now time.Time, m align.MemberStatus, kept map[string]bool)
 			ranges[string(verdict)] = int(n)
 		}
 		data := evidence.TableData{
-			Table: t.Table, Verdict: string(t.Verdict), Reason: t.Reason, Rows: t.Rows, Ranges: ranges, Root: roots[t.Table], VerifiedAt: timeOrNull(t.VerifiedAt),
+			Table: t.Table, Verdict: string(t.Verdict), Reason: t.Reason, Rows: t.Rows, Ranges: ranges, Root: roots[t.Table], VerifiedAt: timeOrNull(t.VerifiedAt.Time),
 		}
 		text, _ := json.Marshal(data) // of strings, numbers and times
 		if size += len(text); size > inlineBytes {
@@ -174,7 +174,7 @@ func (g *Group) cover(now time.Time, m align.MemberStatus, kept map[string]bool)
 }
 
 // tableRoots are what the coverage has of the trees of a member's tables, by table.
-func (g *Group) tableRoots(m align.MemberStatus, epochs map[cdc.TableID]cdc.Epoch) map[string]string {
+func (g *Group) tableRoots(m status.Member, epochs map[cdc.TableID]cdc.Epoch) map[string]string {
 	roots := make(map[string]string)
 	for _, t := range m.Tables {
 		if root, err := merkle.ParseHash(t.Root); t.Root != "" && err == nil {
@@ -185,7 +185,7 @@ func (g *Group) tableRoots(m align.MemberStatus, epochs map[cdc.TableID]cdc.Epoc
 }
 
 // trees are the files with the trees of a member's tables.
-func (g *Group) trees(m align.MemberStatus, epochs map[cdc.TableID]cdc.Epoch, roots map[string]string, kept map[string]bool) (files []evidence.File) {
+func (g *Group) trees(m status.Member, epochs map[cdc.TableID]cdc.Epoch, roots map[string]string, kept map[string]bool) (files []evidence.File) {
 	if g.recorder.plan.NoTrees {
 		return nil
 	}

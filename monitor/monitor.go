@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/status"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -73,7 +74,7 @@ type Group struct {
 	commands chan command
 	redefine chan struct{} // asks for the catalogs to be read now; holds one request
 
-	status   atomic.Pointer[align.GroupStatus]
+	status   atomic.Pointer[status.Group]
 	scans    scans
 	rows     map[cdc.MemberID]*atomic.Int64 // changes applied
 	opened   time.Time

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // scans are the tables that are being read now, for progress bars.
@@ -51,12 +51,12 @@ func (s *scans) end(p *scanning) {
 }
 
 // Scans returns the tables that are being read now. It may be called from any goroutine.
-func (g *Group) Scans() []align.ScanProgress {
+func (g *Group) Scans() []status.ScanProgress {
 	g.scans.mu.Lock()
 	defer g.scans.mu.Unlock()
-	list := make([]align.ScanProgress, len(g.scans.list))
+	list := make([]status.ScanProgress, len(g.scans.list))
 	for i, p := range g.scans.list {
-		list[i] = align.ScanProgress{Member: p.member, Table: p.table, Rows: p.done.Load(), OfRows: p.of, Started: p.began}
+		list[i] = status.ScanProgress{Member: p.member, Table: p.table, Rows: p.done.Load(), OfRows: p.of, Started: p.began}
 	}
 	return list
 }

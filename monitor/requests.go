@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // requests are scrubs that somebody has asked for. They may be reached from any goroutine.
@@ -25,14 +26,14 @@ const keptRequests = 100
 // of all, on the members that are named, or on all; of a single table perhaps only those from one key to another. It may be
 // called from any goroutine.
 func (g *Group) RequestScrub(ctx context.Context, want align.ScrubRequest) (align.ScrubRequest, error) {
-	status := g.status.Load()
+	known := g.status.Load()
 	for _, name := range want.Members {
-		if !slices.ContainsFunc(status.Members, func(m align.MemberStatus) bool { return m.Name == name }) {
+		if !slices.ContainsFunc(known.Members, func(m status.Member) bool { return m.Name == name }) {
 			return align.ScrubRequest{}, fmt.Errorf("group %s has no member %q", g.opt.Name, name)
 		}
 	}
 	for _, name := range want.Tables {
-		if !slices.ContainsFunc(status.Members[0].Tables, func(t align.TableStatus) bool { return t.Table == name }) {
+		if !slices.ContainsFunc(known.Members[0].Tables, func(t status.Table) bool { return t.Table == name }) {
 			return align.ScrubRequest{}, fmt.Errorf("group %s watches no table %q", g.opt.Name, name)
 		}
 	}

@@ -98,8 +98,8 @@ func (g *Group) pressure(f *feed) func(context.Context) (scan.Load, error) {
 	return func(ctx context.Context) (scan.Load, error) {
 		l := scan.Load{StoreBehind: len(f.credit) > inCredit/2}
 		for _, m := range g.status.Load().Members {
-			if m.Replicating && m.Trouble == "" && m.Behind > l.ReplicaLag {
-				l.ReplicaLag, l.Laggard = m.Behind, m.Name
+			if m.Replicating && m.Trouble == "" && time.Duration(m.Behind) > l.ReplicaLag {
+				l.ReplicaLag, l.Laggard = time.Duration(m.Behind), m.Name
 			}
 		}
 		var err error

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // publish makes the state of now visible to other goroutines, not more often than they need it.
@@ -16,10 +16,10 @@ func (g *Group) publish() {
 	if last := g.status.Load(); last != nil && now.Sub(last.At) < statusEvery {
 		return
 	}
-	s := &align.GroupStatus{
-		Group:     g.opt.Name,
+	s := &status.Group{
+		Name:      g.opt.Name,
 		Reference: g.opt.Reference,
-		At:        now,
+		At:        now.UTC(),
 		Members:   g.ledger.Status(true),
 		Scans:     g.Scans(),
 		Duties:    runsOf(g.duties),
@@ -28,7 +28,7 @@ func (g *Group) publish() {
 	for i := range s.Members {
 		m := &s.Members[i]
 		for _, name := range slices.Sorted(maps.Keys(g.unwatched)) {
-			m.Tables = append(m.Tables, align.TableStatus{Table: name, Verdict: align.Unverified, Reason: g.unwatched[name]})
+			m.Tables = append(m.Tables, status.Table{Table: name, Verdict: status.Unverified, Reason: g.unwatched[name]})
 		}
 		m.ScrubWaited, m.ScrubWaits = g.feeds[m.ID].scrubWaits()
 		m.Canary = g.feeds[m.ID].canary.Status()
@@ -38,6 +38,7 @@ func (g *Group) publish() {
 			m.Trouble = *text
 		}
 	}
+	s.Complete()
 	g.status.Store(s)
 	g.observe(s)
 }
@@ -56,7 +57,7 @@ func (f *feed) scrubWaits() (waited map[string]time.Duration, now string) {
 }
 
 // Status returns the state as of at most half a second ago. It may be called from any goroutine.
-func (g *Group) Status() *align.GroupStatus { return g.status.Load() }
+func (g *Group) Status() *status.Group { return g.status.Load() }
 
 // Divergences yields the group's divergences, newest first. It may be called from any goroutine.
 func (g *Group) Divergences(yield func(*finding.Divergence) bool) error {

@@ -6,10 +6,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // collector turns the state of the groups into metrics when they are scraped. Keys, positions and ids are never labels.
@@ -122,19 +122,19 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(r.Failed), r.Name, r.Kind)
 	}
 	for _, g := range c.groups {
-		status := g.Status()
-		c.runs(out, status.Group, "", status.Duties)
-		for _, m := range status.Members {
-			c.runs(out, status.Group, m.Name, m.Duties)
-			c.member(gauge, status.Group, m)
-			out <- prometheus.MustNewConstMetric(c.changes, prometheus.CounterValue, float64(m.Applied), status.Group, m.Name)
-			out <- prometheus.MustNewConstMetric(c.scanned, prometheus.CounterValue, float64(m.Scanned), status.Group, m.Name)
-			c.canary(out, gauge, status.Group, m)
+		now := g.Status()
+		c.runs(out, now.Name, "", now.Duties)
+		for _, m := range now.Members {
+			c.runs(out, now.Name, m.Name, m.Duties)
+			c.member(gauge, now.Name, m)
+			out <- prometheus.MustNewConstMetric(c.changes, prometheus.CounterValue, float64(m.Applied), now.Name, m.Name)
+			out <- prometheus.MustNewConstMetric(c.scanned, prometheus.CounterValue, float64(m.Scanned), now.Name, m.Name)
+			c.canary(out, gauge, now.Name, m)
 			for reason, waited := range m.ScrubWaited {
-				out <- prometheus.MustNewConstMetric(c.waited, prometheus.CounterValue, waited.Seconds(), status.Group, m.Name, reason)
+				out <- prometheus.MustNewConstMetric(c.waited, prometheus.CounterValue, waited.Seconds(), now.Name, m.Name, reason)
 			}
 			for _, t := range m.Tables {
-				out <- prometheus.MustNewConstMetric(c.silent, prometheus.CounterValue, float64(t.Silent), status.Group, m.Name, t.Table)
+				out <- prometheus.MustNewConstMetric(c.silent, prometheus.CounterValue, float64(t.Silent), now.Name, m.Name, t.Table)
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func (c *collector) runs(out chan<- prometheus.Metric, group, member string, dut
 	}
 }
 
-func (c *collector) canary(out chan<- prometheus.Metric, gauge gaugeFunc, group string, m align.MemberStatus) {
+func (c *collector) canary(out chan<- prometheus.Metric, gauge gaugeFunc, group string, m status.Member) {
 	s := m.Canary
 	if s == nil {
 		return
@@ -166,14 +166,14 @@ var kinds = []finding.Kind{finding.Stale, finding.Changed, finding.Missing, find
 
 type gaugeFunc func(d *prometheus.Desc, v float64, labels ...string)
 
-func (c *collector) member(gauge gaugeFunc, group string, m align.MemberStatus) {
+func (c *collector) member(gauge gaugeFunc, group string, m status.Member) {
 	up := 1.0
 	if m.Trouble != "" {
 		up = 0
 	}
 	gauge(c.up, up, group, m.Name)
-	gauge(c.position, float64(m.Position.LSN), group, m.Name)
-	gauge(c.proven, seconds(m.ProvenAt), group, m.Name)
+	gauge(c.position, float64(m.Exact.LSN), group, m.Name)
+	gauge(c.proven, seconds(m.ProvenAt.Time), group, m.Name)
 	gauge(c.lag, m.Behind.Seconds(), group, m.Name)
 	gauge(c.inFlight, float64(m.InFlight), group, m.Name)
 	for _, kind := range kinds {
@@ -182,10 +182,10 @@ func (c *collector) member(gauge gaugeFunc, group string, m align.MemberStatus) 
 	gauge(c.expected, float64(m.Expected), group, m.Name)
 	for _, t := range m.Tables {
 		gauge(c.keys, float64(t.DivergentKeys), group, m.Name, t.Table)
-		gauge(c.verified, seconds(t.VerifiedAt), group, m.Name, t.Table)
+		gauge(c.verified, seconds(t.VerifiedAt.Time), group, m.Name, t.Table)
 		gauge(c.fresh, t.Fresh, group, m.Name, t.Table)
 		gauge(c.rows, float64(t.Rows), group, m.Name, t.Table)
-		for state := range badness {
+		for _, state := range status.Verdicts {
 			gauge(c.ranges, float64(t.Ranges[state]), group, m.Name, t.Table, string(state))
 		}
 	}

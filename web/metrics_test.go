@@ -10,9 +10,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
@@ -34,8 +34,8 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 
 // An alert on a series that is not there never fires: every series is there, at zero, before anything goes wrong.
 func TestSeriesBeginAtZero(t *testing.T) {
-	fresh := &watched{status: align.GroupStatus{Group: "shop", Duties: []duty.Runs{{Name: "catalogs"}}, Members: []align.MemberStatus{
-		{Name: "us-1", Duties: []duty.Runs{{Name: "scan"}}, Tables: []align.TableStatus{{Table: "public.orders"}}},
+	fresh := &watched{status: status.Group{Name: "shop", Duties: []duty.Runs{{Name: "catalogs"}}, Members: []status.Member{
+		{Name: "us-1", Duties: []duty.Runs{{Name: "scan"}}, Tables: []status.Table{{Table: "public.orders"}}},
 	}}}
 	body := scrape(t, health{{Name: "ops", Kind: "webhook"}}, fresh)
 	table := `group="shop",member="us-1",table="public.orders"`

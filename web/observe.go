@@ -27,13 +27,13 @@ func newHistory(groups []Group) *history {
 		open:      histogram("divergence_open_seconds", "Time from when a divergence was raised until it was resolved.", 1, 10, 60, 300, 900, 3600, 4*3600, 24*3600, 7*24*3600),
 	}
 	for _, g := range groups {
-		status := g.Status()
-		h.detection.WithLabelValues(status.Group)
-		h.open.WithLabelValues(status.Group)
-		for _, m := range status.Members {
+		now := g.Status()
+		h.detection.WithLabelValues(now.Name)
+		h.open.WithLabelValues(now.Name)
+		for _, m := range now.Members {
 			for _, kind := range kinds {
-				h.opened.WithLabelValues(status.Group, m.Name, string(kind))
-				h.resolved.WithLabelValues(status.Group, m.Name, string(kind))
+				h.opened.WithLabelValues(now.Name, m.Name, string(kind))
+				h.resolved.WithLabelValues(now.Name, m.Name, string(kind))
 			}
 		}
 	}

@@ -83,7 +83,7 @@ func (s *Server) only(name string) Group {
 		return s.groups[0]
 	}
 	for _, g := range s.groups {
-		if g.Status().Group == name {
+		if g.Status().Name == name {
 			return g
 		}
 	}

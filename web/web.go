@@ -23,11 +23,12 @@ import (
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // Group is what is served of one replication group. Its methods may be called from any goroutine.
 type Group interface {
-	Status() *align.GroupStatus
+	Status() *status.Group
 	Divergences(yield func(*finding.Divergence) bool) error
 	// RequestScrub has rows of tables on members read again; none stands for all. Of one table the rows may be bounded.
 	RequestScrub(ctx context.Context, want align.ScrubRequest) (align.ScrubRequest, error)
@@ -122,7 +123,7 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	for _, g := range s.groups {
 		for _, m := range g.Status().Members {
 			if m.ProvenAt.IsZero() {
-				http.Error(w, fmt.Sprintf("not ready: member %s of group %s has not been heard from", m.Name, g.Status().Group), http.StatusServiceUnavailable)
+				http.Error(w, fmt.Sprintf("not ready: member %s of group %s has not been heard from", m.Name, g.Status().Name), http.StatusServiceUnavailable)
 				return
 			}
 		}

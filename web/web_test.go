@@ -25,6 +25,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
@@ -34,7 +35,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // watched is a group as it is at one moment.
 type watched struct {
-	status      align.GroupStatus
+	status      status.Group
 	divergences []*finding.Divergence
 	err         error
 	asked       []string // tables and members of scrubs that were asked for
@@ -46,7 +47,7 @@ func (w *watched) RequestScrub(_ context.Context, r align.ScrubRequest) (align.S
 		return align.ScrubRequest{}, errors.New(`group shop watches no table "public.unknown"`)
 	}
 	w.asked = append(w.asked, fmt.Sprintf("%v%v%s..%s", r.Tables, r.Members, r.FirstKey, r.LastKey))
-	r.ID, r.Group, r.Requested = "01K", w.status.Group, noon
+	r.ID, r.Group, r.Requested = "01K", w.status.Name, noon
 	w.scrubs = append(w.scrubs, r)
 	return r, nil
 }
@@ -64,7 +65,10 @@ func (w *watched) Acknowledge(_ context.Context, id string, a finding.Acknowledg
 
 func (w *watched) ScrubRequests() []align.ScrubRequest { return w.scrubs }
 
-func (w *watched) Status() *align.GroupStatus { return &w.status }
+func (w *watched) Status() *status.Group {
+	w.status.Complete()
+	return &w.status
+}
 
 func (w *watched) Divergences(yield func(*finding.Divergence) bool) error {
 	for _, d := range w.divergences {
@@ -111,18 +115,18 @@ func divergence(n int, change func(*finding.Divergence)) *finding.Divergence {
 
 // shop is a group of a reference and a replica of which the orders are diverged.
 func shop() *watched {
-	tables := func(v align.Verdict) []align.TableStatus {
-		ranges := map[align.Verdict]int64{align.InStep: 3}
+	tables := func(v status.Verdict) []status.Table {
+		ranges := map[status.Verdict]int64{status.InStep: 3}
 		ranges[v] = 1
-		return []align.TableStatus{
-			{Table: "public.orders", Verdict: v, Rows: 10, Ranges: ranges, Root: "ab", ComparedAt: noon},
-			{Table: "public.users", Verdict: align.InStep, Ranges: map[align.Verdict]int64{align.InStep: 1}},
+		return []status.Table{
+			{Table: "public.orders", Verdict: v, Rows: 10, Ranges: ranges, Root: "ab", ComparedAt: status.Time{Time: noon}},
+			{Table: "public.users", Verdict: status.InStep, Ranges: map[status.Verdict]int64{status.InStep: 1}},
 		}
 	}
 	return &watched{
-		status: align.GroupStatus{Group: "shop", Reference: "eu-1", At: noon, Members: []align.MemberStatus{
-			{ID: 1, Name: "eu-1", Role: "reference", Position: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}, ProvenAt: noon, Server: cdc.Server{Version: "17.1"}, Tables: tables(align.InStep)},
-			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: noon, Errant: cdc.Everything(0x99), Behind: 1500 * time.Millisecond, InFlight: 4, Applied: 7, Open: map[finding.Kind]int{finding.Changed: 1, finding.Stale: 2}, Tables: tables(align.Diverged)},
+		status: status.Group{Name: "shop", Reference: "eu-1", At: noon, Members: []status.Member{
+			{ID: 1, Name: "eu-1", Role: "reference", Position: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}.String(), Exact: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}, ProvenAt: status.Time{Time: noon}, Version: "17.1", Tables: tables(status.InStep)},
+			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}.String(), Exact: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: status.Time{Time: noon}, Errant: cdc.Everything(0x99).String(), Behind: status.Seconds(1500 * time.Millisecond), InFlight: 4, Applied: 7, Open: map[finding.Kind]int{finding.Changed: 1, finding.Stale: 2}, Tables: tables(status.Diverged)},
 		}},
 		divergences: []*finding.Divergence{
 			divergence(3, nil),
@@ -191,8 +195,8 @@ func TestListsAreNeverNull(t *testing.T) {
 	}{
 		{nil, "/api/v1/groups"},
 		{nil, "/api/v1/divergences"},
-		{[]*watched{{status: align.GroupStatus{Group: "new"}}}, "/api/v1/groups"},
-		{[]*watched{{status: align.GroupStatus{Group: "new", Members: []align.MemberStatus{{Name: "a"}}}}}, "/api/v1/groups"},
+		{[]*watched{{status: status.Group{Name: "new"}}}, "/api/v1/groups"},
+		{[]*watched{{status: status.Group{Name: "new", Members: []status.Member{{Name: "a"}}}}}, "/api/v1/groups"},
 	} {
 		_, body := get(server(health{}, c.groups...), c.target)
 		if !strings.HasPrefix(body, "[") || regexp.MustCompile(`"(members|scans|tables)":null`).MatchString(body) {
@@ -218,7 +222,7 @@ func ids(t *testing.T, body string) (list []string) {
 }
 
 func TestDivergencesAreFiltered(t *testing.T) {
-	other := &watched{status: align.GroupStatus{Group: "crm"}, divergences: []*finding.Divergence{
+	other := &watched{status: status.Group{Name: "crm"}, divergences: []*finding.Divergence{
 		divergence(9, func(d *finding.Divergence) { d.Group = "crm" }),
 	}}
 	s := server(health{}, shop(), other)
@@ -302,8 +306,8 @@ func TestDamagedStoreIsNoEmptyList(t *testing.T) {
 }
 
 func TestTrustFollowsTheState(t *testing.T) {
-	for state, want := range map[align.Verdict]int{
-		align.InStep: 200, align.Lagging: 200, align.Unverified: 503, align.StaleState: 503, align.Diverged: 503,
+	for state, want := range map[status.Verdict]int{
+		status.InStep: 200, status.Lagging: 200, status.Unverified: 503, status.Stale: 503, status.Diverged: 503,
 		"": 503, "of a later version": 503, // the zero verdict once was trusted
 	} {
 		g := shop()
@@ -323,7 +327,7 @@ func TestTrustFollowsTheState(t *testing.T) {
 
 func TestTrustInWhatIsNotWatchedIsRefused(t *testing.T) {
 	g := shop()
-	g.status.Members = append(g.status.Members, align.MemberStatus{Name: "empty"})
+	g.status.Members = append(g.status.Members, status.Member{Name: "empty"})
 	s := server(health{}, g)
 	for target, want := range map[string]int{"shop/nobody": 404, "crm/us-1": 404, "shop/us-1?table=public.gone": 404, "shop/empty": 503} {
 		if code, body := get(s, "/api/v1/trust/"+target); code != want {
@@ -338,7 +342,7 @@ func TestReadyWaitsForEveryMember(t *testing.T) {
 	if code, body := get(s, "/-/ready"); code != 200 {
 		t.Errorf("answers %d %s", code, body)
 	}
-	g.status.Members[1].ProvenAt = time.Time{}
+	g.status.Members[1].ProvenAt = status.Time{}
 	if code, body := get(s, "/-/ready"); code != 503 || !strings.Contains(body, "us-1 of group shop has not been heard from") {
 		t.Errorf("answers %d %s, want 503", code, body)
 	}

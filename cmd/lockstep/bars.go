@@ -9,8 +9,8 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // scanBars draws one bar for each table that is being read.
@@ -21,14 +21,14 @@ type scanBars struct {
 }
 
 // showScans draws progress bars of what scans returns on w until ctx ends. Wait waits for the last of them.
-func showScans(ctx context.Context, w io.Writer, scans func() []align.ScanProgress) *scanBars {
+func showScans(ctx context.Context, w io.Writer, scans func() []status.ScanProgress) *scanBars {
 	b := newScanBars(mpb.WithOutput(w))
 	b.done.Go(func() { b.show(ctx, scans) })
 	return b
 }
 
 // scansOf lists the tables of groups that are being read.
-func scansOf(groups []*monitor.Group) (scans []align.ScanProgress) {
+func scansOf(groups []*monitor.Group) (scans []status.ScanProgress) {
 	for _, g := range groups {
 		scans = append(scans, g.Scans()...)
 	}
@@ -42,7 +42,7 @@ func newScanBars(options ...mpb.ContainerOption) *scanBars {
 // Wait returns when nothing is drawn any more.
 func (b *scanBars) Wait() { b.done.Wait() }
 
-func (b *scanBars) show(ctx context.Context, scans func() []align.ScanProgress) {
+func (b *scanBars) show(ctx context.Context, scans func() []status.ScanProgress) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -57,7 +57,7 @@ func (b *scanBars) show(ctx context.Context, scans func() []align.ScanProgress) 
 	}
 }
 
-func (b *scanBars) draw(scans []align.ScanProgress) {
+func (b *scanBars) draw(scans []status.ScanProgress) {
 	running := make(map[[2]string]bool)
 	for _, s := range scans {
 		key := [2]string{s.Member, s.Table}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // screen is what a terminal was sent.
@@ -55,7 +55,7 @@ func TestBarOutlastsAWrongEstimate(t *testing.T) {
 	out := &screen{}
 	b := newScanBars(mpb.WithOutput(out), mpb.WithAutoRefresh())
 	for _, rows := range []int64{10, 5000, 90_000} {
-		b.draw([]align.ScanProgress{{Member: "us-1", Table: "public.orders", Rows: rows, OfRows: 100}})
+		b.draw([]status.ScanProgress{{Member: "us-1", Table: "public.orders", Rows: rows, OfRows: 100}})
 		want := map[int64]string{10: "10 rows 10 %", 5000: "5000 rows", 90_000: "90000 rows"}[rows]
 		err := dbtest.WaitFor(t.Context(), want, func(context.Context) (bool, error) { return out.shows(want), nil })
 		if err != nil {

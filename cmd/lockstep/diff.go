@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/diff"
 	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 type diffOptions struct {
@@ -185,7 +185,7 @@ func (o diffOptions) options(g *config.Group, readers *daemon.Readers) (diff.Opt
 func (o diffOptions) follow(ctx context.Context, c *diff.Comparison, stderr io.Writer) (*diff.Report, error) {
 	if isTerminal(stderr) {
 		drawing, stop := context.WithCancel(ctx)
-		bars := showScans(drawing, stderr, func() []align.ScanProgress { return stepsOf(c) })
+		bars := showScans(drawing, stderr, func() []status.ScanProgress { return stepsOf(c) })
 		defer bars.Wait()
 		defer stop()
 	}
@@ -193,7 +193,7 @@ func (o diffOptions) follow(ctx context.Context, c *diff.Comparison, stderr io.W
 }
 
 // stepsOf lists what goes on in a comparison, for its bars.
-func stepsOf(c *diff.Comparison) (scans []align.ScanProgress) {
+func stepsOf(c *diff.Comparison) (scans []status.ScanProgress) {
 	for _, s := range c.Steps() {
 		if s.Waits != "" {
 			s.Table += ", waiting until it has " + shortPosition(s.Waits)
@@ -233,8 +233,8 @@ func diffCode(r *diff.Report) int {
 	}
 	for _, x := range r.Results {
 		switch x.Verdict {
-		case align.InStep:
-		case align.Diverged, align.StaleState:
+		case status.InStep:
+		case status.Diverged, status.Stale:
 			codes = append(codes, exitDiverged)
 		default:
 			codes = append(codes, exitUnknown)

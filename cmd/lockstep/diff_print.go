@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/diff"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // print shows what a comparison found. With -o json only the divergences are on stdout.
@@ -49,7 +49,7 @@ func printResults(w io.Writer, r *diff.Report) error {
 		if column != 2 || !colourful(w) {
 			return padded
 		}
-		return coloured(cmp.Or(map[string]string{string(align.InStep): green, string(align.Unverified): yellow}[cell], red), padded)
+		return coloured(cmp.Or(map[string]string{string(status.InStep): green, string(status.Unverified): yellow}[cell], red), padded)
 	})
 }
 
@@ -133,7 +133,7 @@ func printableLines(s string) string {
 }
 
 func diffSummary(r *diff.Report) string {
-	count := map[align.Verdict]int{}
+	count := map[status.Verdict]int{}
 	var rows, keys int64
 	for _, x := range r.Results {
 		count[x.Verdict]++
@@ -141,5 +141,5 @@ func diffSummary(r *diff.Report) string {
 	}
 	return fmt.Sprintf("group %s against %s, %s, in %v: %d rows compared; %d in step, %d diverged, %d stale, %d unverified; %d keys differ",
 		r.Group, r.Reference, r.Began.UTC().Format(time.RFC3339), r.Ended.Sub(r.Began).Round(time.Millisecond), rows,
-		count[align.InStep], count[align.Diverged], count[align.StaleState], len(r.Results)-count[align.InStep]-count[align.Diverged]-count[align.StaleState], keys)
+		count[status.InStep], count[status.Diverged], count[status.Stale], len(r.Results)-count[status.InStep]-count[status.Diverged]-count[status.Stale], keys)
 }

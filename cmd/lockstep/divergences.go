@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 func newDivergencesCommand() *cobra.Command {
@@ -68,7 +69,7 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 					return exit(exitDiverged, nil)
 				}
 			}
-			var groups []statusGroup
+			var groups []status.Group
 			if err := api.get(cmd.Context(), "api/v1/groups", nil, &groups); err != nil {
 				return err
 			}

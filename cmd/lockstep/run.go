@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
+	"github.com/lockstep-cdc/lockstep/status"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
@@ -109,7 +109,7 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	current.Store(d)
 	if file, ok := stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		drawing, stop := context.WithCancel(ctx)
-		bars := showScans(drawing, file, func() []align.ScanProgress { return scansOf(current.Load().Groups()) })
+		bars := showScans(drawing, file, func() []status.ScanProgress { return scansOf(current.Load().Groups()) })
 		defer bars.Wait()
 		defer stop()
 	}

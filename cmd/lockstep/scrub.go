@@ -17,6 +17,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 func newScrubCommand() *cobra.Command {
@@ -58,7 +59,7 @@ Waits for the end and then exits as lockstep status does: 0 in step, 1 diverged,
 			if err := followScrub(cmd, api, request); err != nil {
 				return err
 			}
-			var groups []statusGroup
+			var groups []status.Group
 			if err := api.get(cmd.Context(), "api/v1/groups", nil, &groups); err != nil {
 				return err
 			}

@@ -75,10 +75,10 @@ func TestRunReadsItsConfigurationOnHangupAndTellsSystemd(t *testing.T) {
 		}
 	}
 	expect("READY=1")
-	if code := status(t, "http://"+profiles+"/debug/pprof/"); code != http.StatusOK {
+	if code := statusCode(t, "http://"+profiles+"/debug/pprof/"); code != http.StatusOK {
 		t.Errorf("profiles answer %d", code)
 	}
-	if code := status(t, "http://"+address+"/debug/pprof/"); code != http.StatusNotFound {
+	if code := statusCode(t, "http://"+address+"/debug/pprof/"); code != http.StatusNotFound {
 		t.Errorf("profiles beside the API answer %d", code)
 	}
 	hangup := func() {
@@ -94,7 +94,7 @@ func TestRunReadsItsConfigurationOnHangupAndTellsSystemd(t *testing.T) {
 	}
 	hangup()
 	expect("RELOADING=1", "READY=1")
-	if code := status(t, "http://"+address+"/api/v1/groups"); code != http.StatusOK {
+	if code := statusCode(t, "http://"+address+"/api/v1/groups"); code != http.StatusOK {
 		t.Errorf("the API answers %d", code)
 	}
 	stop()
@@ -109,7 +109,7 @@ func TestRunReadsItsConfigurationOnHangupAndTellsSystemd(t *testing.T) {
 	}
 }
 
-func status(t *testing.T, url string) int {
+func statusCode(t *testing.T, url string) int {
 	t.Helper()
 	resp, err := http.Get(url)
 	if err != nil {

@@ -10,32 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/status"
 )
-
-// statusGroup is what the command needs of a group in /api/v1/groups.
-type statusGroup struct {
-	Name    string
-	At      time.Time
-	Members []statusMember
-}
-
-type statusMember struct {
-	Name, Role, Position, Trouble string
-	LagSeconds                    float64 `json:"lag_seconds"`
-	Tables                        []statusTable
-}
-
-type statusTable struct {
-	Table         string
-	State         align.Verdict
-	Reason        string
-	Rows          int64
-	DivergentKeys int64      `json:"divergent_keys"`
-	VerifiedAt    *time.Time `json:"verified_at"`
-	Fresh         float64
-	Silent        int64 `json:"silent_changes"`
-}
 
 func newStatusCommand() *cobra.Command {
 	var api *apiFlags
@@ -57,7 +33,7 @@ within scrub.every) and SILENT (rows that were found to have changed without a t
 			if err := api.get(cmd.Context(), "api/v1/groups", nil, &raw); err != nil {
 				return err
 			}
-			groups := make([]statusGroup, len(raw))
+			groups := make([]status.Group, len(raw))
 			for i, r := range raw {
 				if err := json.Unmarshal(r, &groups[i]); err != nil {
 					return undeterminedError(fmt.Errorf("parse group: %w", err))
@@ -100,39 +76,43 @@ func shortPosition(set string) string {
 // statusColumn is a column of what status prints.
 type statusColumn struct {
 	header string
-	cell   func(statusGroup, statusMember, statusTable) string
+	cell   func(status.Group, status.Member, status.Table) string
 }
 
 var statusColumns = []statusColumn{
-	{"GROUP", func(g statusGroup, _ statusMember, _ statusTable) string { return g.Name }},
-	{"MEMBER", func(_ statusGroup, m statusMember, _ statusTable) string { return m.Name }},
-	{"ROLE", func(_ statusGroup, m statusMember, _ statusTable) string { return m.Role }},
-	{"TABLE", func(_ statusGroup, _ statusMember, t statusTable) string { return t.Table }},
-	{stateHeader, func(_ statusGroup, _ statusMember, t statusTable) string { return string(t.State) }},
-	{"ROWS", func(_ statusGroup, _ statusMember, t statusTable) string { return fmt.Sprint(t.Rows) }},
-	{"DIVERGENT", func(_ statusGroup, _ statusMember, t statusTable) string { return fmt.Sprint(t.DivergentKeys) }},
-	{"LAG", func(_ statusGroup, m statusMember, _ statusTable) string { return fmt.Sprintf("%.1fs", m.LagSeconds) }},
-	{"VERIFIED", func(g statusGroup, _ statusMember, t statusTable) string { return age(g.At, t.VerifiedAt) }},
-	{"POSITION", func(_ statusGroup, m statusMember, _ statusTable) string { return shortPosition(m.Position) }},
-	{"NOTE", func(_ statusGroup, m statusMember, t statusTable) string { return cmp.Or(t.Reason, m.Trouble) }},
+	{"GROUP", func(g status.Group, _ status.Member, _ status.Table) string { return g.Name }},
+	{"MEMBER", func(_ status.Group, m status.Member, _ status.Table) string { return m.Name }},
+	{"ROLE", func(_ status.Group, m status.Member, _ status.Table) string { return m.Role }},
+	{"TABLE", func(_ status.Group, _ status.Member, t status.Table) string { return t.Table }},
+	{stateHeader, func(_ status.Group, _ status.Member, t status.Table) string { return string(t.Verdict) }},
+	{"ROWS", func(_ status.Group, _ status.Member, t status.Table) string { return fmt.Sprint(t.Rows) }},
+	{"DIVERGENT", func(_ status.Group, _ status.Member, t status.Table) string { return fmt.Sprint(t.DivergentKeys) }},
+	{"LAG", func(_ status.Group, m status.Member, _ status.Table) string {
+		return fmt.Sprintf("%.1fs", m.Behind.Seconds())
+	}},
+	{"VERIFIED", func(g status.Group, _ status.Member, t status.Table) string { return age(g.At, t.VerifiedAt) }},
+	{"POSITION", func(_ status.Group, m status.Member, _ status.Table) string { return shortPosition(m.Position) }},
+	{"NOTE", func(_ status.Group, m status.Member, t status.Table) string { return cmp.Or(t.Reason, m.Trouble) }},
 }
 
 const stateHeader = "STATE"
 
 // wideColumns are those of -o wide: the position stands whole.
 var wideColumns = slices.Concat(statusColumns[:9], []statusColumn{
-	{"FRESH", func(_ statusGroup, _ statusMember, t statusTable) string { return fmt.Sprintf("%.0f%%", 100*t.Fresh) }},
-	{"SILENT", func(_ statusGroup, _ statusMember, t statusTable) string { return fmt.Sprint(t.Silent) }},
-	{"POSITION", func(_ statusGroup, m statusMember, _ statusTable) string { return m.Position }},
+	{"FRESH", func(_ status.Group, _ status.Member, t status.Table) string {
+		return fmt.Sprintf("%.0f%%", 100*t.Fresh)
+	}},
+	{"SILENT", func(_ status.Group, _ status.Member, t status.Table) string { return fmt.Sprint(t.Silent) }},
+	{"POSITION", func(_ status.Group, m status.Member, _ status.Table) string { return m.Position }},
 	statusColumns[10],
 })
 
 // age is how long ago something was, in the largest unit that says enough.
-func age(now time.Time, at *time.Time) string {
-	if at == nil {
+func age(now time.Time, at status.Time) string {
+	if at.IsZero() {
 		return "never"
 	}
-	d := max(now.Sub(*at), 0)
+	d := max(now.Sub(at.Time), 0)
 	switch {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
@@ -144,7 +124,7 @@ func age(now time.Time, at *time.Time) string {
 	return fmt.Sprintf("%dd", d/(24*time.Hour))
 }
 
-func printStatus(cmd *cobra.Command, groups []statusGroup, wide bool) error {
+func printStatus(cmd *cobra.Command, groups []status.Group, wide bool) error {
 	columns := statusColumns
 	if wide {
 		columns = wideColumns
@@ -170,10 +150,10 @@ func printStatus(cmd *cobra.Command, groups []statusGroup, wide bool) error {
 		if header[column] != stateHeader || !colourful(out) {
 			return padded
 		}
-		switch align.Verdict(cell) {
-		case align.InStep, align.Lagging:
+		switch status.Verdict(cell) {
+		case status.InStep, status.Lagging:
 			return coloured(green, padded)
-		case align.Unverified:
+		case status.Unverified:
 			return coloured(yellow, padded)
 		}
 		return coloured(red, padded)
@@ -181,15 +161,15 @@ func printStatus(cmd *cobra.Command, groups []statusGroup, wide bool) error {
 }
 
 // worstCode is the exit code for the worst state of all tables. A group without tables says nothing.
-func worstCode(groups []statusGroup) int {
+func worstCode(groups []status.Group) int {
 	code, tables := exitInStep, 0
 	for _, g := range groups {
 		for _, m := range g.Members {
 			for _, t := range m.Tables {
 				tables++
-				switch t.State {
-				case align.InStep, align.Lagging:
-				case align.Unverified:
+				switch t.Verdict {
+				case status.InStep, status.Lagging:
+				case status.Unverified:
 					if code == exitInStep {
 						code = exitUnknown
 					}

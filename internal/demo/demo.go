@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
@@ -223,7 +222,7 @@ func (d *demo) warmUp(ctx context.Context) error {
 
 func (d *demo) caughtUp() bool {
 	for _, m := range d.daemon.Groups()[0].Status().Members {
-		if m.Behind > d.opt.LagBudget/3 {
+		if time.Duration(m.Behind) > d.opt.LagBudget/3 {
 			return false
 		}
 	}
@@ -247,7 +246,7 @@ func (d *demo) compared(context.Context) (bool, error) {
 			return false, nil
 		}
 		for _, t := range m.Tables {
-			if t.Phase != align.Live || m.Role != "reference" && t.ComparedAt.IsZero() {
+			if !t.Live || m.Role != "reference" && t.ComparedAt.IsZero() {
 				return false, nil
 			}
 		}

@@ -34,16 +34,17 @@ var allowed = map[string]string{
 	"internal/sim":     "",
 	"deploy":           "",
 	"finding":          "digest cdc",
-	"align":            "digest merkle cdc duty finding",
+	"status":           "cdc duty finding",
+	"align":            "digest merkle cdc finding status",
 	"store":            "digest merkle cdc evidence finding align",
-	"diff":             "digest cdc finding align",
+	"diff":             "digest cdc finding status",
 	"alerts":           "evidence finding",
-	"web":              "evidence audit duty finding align alerts",
-	"monitor":          "digest merkle cdc evidence duty scan finding align store",
+	"web":              "evidence audit duty finding status align alerts",
+	"monitor":          "digest merkle cdc evidence duty scan finding status align store",
 	"daemon":           "digest cdc evidence audit/tsa audit/mirror audit/witness audit preflight cdc/postgres cdc/mysql config finding store alerts web monitor",
 	"internal/cluster": "preflight config internal/dbtest daemon",
-	"internal/demo":    "config internal/dbtest internal/load finding align web daemon internal/cluster",
-	"cmd/lockstep":     "evidence audit/report audit/tsa audit/witness audit/verify audit preflight config internal/dbtest finding align diff web monitor daemon internal/demo",
+	"internal/demo":    "config internal/dbtest internal/load finding web daemon internal/cluster",
+	"cmd/lockstep":     "evidence audit/report audit/tsa audit/witness audit/verify audit preflight config internal/dbtest finding status align diff web monitor daemon internal/demo",
 }
 
 // owners says which packages may import a third-party module: the few that would have to change if it went away.

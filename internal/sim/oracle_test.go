@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // The bounds within which lockstep must know. A verdict may be as old as half a second, a question takes a quarter.
@@ -196,7 +196,7 @@ func (o *oracle) bound(at rowAt, least time.Duration) time.Duration {
 }
 
 // judge holds verdicts against the truth.
-func (o *oracle) judge(now time.Time, status *align.GroupStatus) {
+func (o *oracle) judge(now time.Time, status *status.Group) {
 	for _, m := range status.Members {
 		if m.Name == o.w.plan.reference || m.Role == "reference" {
 			continue
@@ -209,10 +209,10 @@ func (o *oracle) judge(now time.Time, status *align.GroupStatus) {
 	}
 }
 
-func (o *oracle) judgeTable(now time.Time, m align.MemberStatus, t align.TableStatus) {
+func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	at := tableAt{m.Name, t.Table}
-	good := t.Verdict == align.InStep
-	if t.Verdict == align.Unverified {
+	good := t.Verdict == status.InStep
+	if t.Verdict == status.Unverified {
 		o.doubted[at] = now
 	}
 	doubted := latest(o.doubted[at], o.born)
@@ -231,15 +231,15 @@ func (o *oracle) judgeTable(now time.Time, m align.MemberStatus, t align.TableSt
 		if bound := o.bound(row, patience); good && bound > 0 && age > bound {
 			o.w.fail("%s %s is in step, though row %d is %s for %v", m.Name, t.Table, row.key, d.kind, age)
 		}
-		if bound := o.bound(row, alertWithin); t.Verdict == align.Lagging && bound > 0 && min(age, now.Sub(doubted)) > bound {
+		if bound := o.bound(row, alertWithin); t.Verdict == status.Lagging && bound > 0 && min(age, now.Sub(doubted)) > bound {
 			o.w.fail("%s %s is lagging, though row %d is %s for %v", m.Name, t.Table, row.key, d.kind, age)
 		}
 	}
 	n, first := o.w.server(m.Name).InFlight(o.w.ref(), t.Table)
-	if late := now.Sub(latest(first, o.knownAt[at], doubted, o.ill[m.Name], o.ill[o.w.plan.reference])); n > 0 && late > alertWithin && (good || t.Verdict == align.Lagging) {
+	if late := now.Sub(latest(first, o.knownAt[at], doubted, o.ill[m.Name], o.ill[o.w.plan.reference])); n > 0 && late > alertWithin && (good || t.Verdict == status.Lagging) {
 		o.w.fail("%s %s is %s, though %d transactions are in flight, the first for %v", m.Name, t.Table, t.Verdict, n, late)
 	}
-	if t.Verdict == align.Diverged && n == 0 && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) {
+	if t.Verdict == status.Diverged && n == 0 && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) {
 		o.w.fail("%s %s is diverged, though no row differs", m.Name, t.Table)
 	}
 }
@@ -444,12 +444,12 @@ func (o *oracle) atEnd() {
 			at := tableAt{m.Name, t.Table}
 			_, known := o.knownAt[at]
 			if m.Name != w.plan.reference && !known {
-				if t.Verdict == align.InStep || t.Verdict == align.Lagging {
+				if t.Verdict == status.InStep || t.Verdict == status.Lagging {
 					w.fail("at the end %s %s is %s, though nothing can be said of it", m.Name, t.Table, t.Verdict)
 				}
 				continue
 			}
-			if t.Verdict != align.InStep && t.Verdict != align.Diverged {
+			if t.Verdict != status.InStep && t.Verdict != status.Diverged {
 				w.fail("at the end %s %s is %s: %s", m.Name, t.Table, t.Verdict, t.Reason)
 			}
 		}

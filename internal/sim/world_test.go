@@ -17,11 +17,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/lockstep-cdc/lockstep/alerts"
-	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/scan"
+	"github.com/lockstep-cdc/lockstep/status"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -370,7 +370,7 @@ func (w *world) close() {
 }
 
 // status is what lockstep says now; nil while it does not run.
-func (w *world) status() *align.GroupStatus {
+func (w *world) status() *status.Group {
 	if w.group == nil {
 		return nil
 	}

@@ -1,0 +1,112 @@
+// Package status is what can be said of a group at one moment: as the ledger says it, the API sends it and commands read it.
+package status
+
+import (
+	"time"
+
+	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/duty"
+	"github.com/lockstep-cdc/lockstep/finding"
+)
+
+// Group is what can be said of a group at one moment. What has a name in JSON, here and below, is part of the product's
+// contract; fields may be added. What has none is for metrics and lockstep itself.
+type Group struct {
+	Name      string         `json:"name"`
+	Reference string         `json:"reference"`
+	State     Verdict        `json:"state"` // the worst of its members'; see Complete
+	At        time.Time      `json:"at"`
+	Members   []Member       `json:"members"`
+	Scans     []ScanProgress `json:"scans"` // tables that are being read now
+
+	Duties []duty.Runs `json:"-"` // of the group as a whole
+}
+
+// ScanProgress is how far the reading of one table is.
+type ScanProgress struct {
+	Member  string    `json:"member"`
+	Table   string    `json:"table"`
+	Rows    int64     `json:"rows"`
+	OfRows  int64     `json:"of_rows"` // the server's estimate; -1 unknown
+	Started time.Time `json:"started"`
+}
+
+// Member is what can be said of one member.
+type Member struct {
+	Name     string  `json:"name"`
+	Role     string  `json:"role"`  // reference or replica
+	State    Verdict `json:"state"` // the worst of its tables'; see Complete
+	Position string  `json:"position"`
+	Version  string  `json:"server_version"`
+	// ProvenAt is when the member was last known to have shown everything that it has. Zero: not since the start.
+	ProvenAt Time `json:"proven_at"`
+	// Behind is how long ago the oldest transaction that it has not replayed was seen; zero if there is none.
+	Behind     Seconds `json:"lag_seconds"`
+	InFlight   int64   `json:"in_flight_rows"`                // row changes that it has not replayed
+	ScanOnly   bool    `json:"scan_only,omitempty"`           // its rows are read again and again, its log is not
+	ScrubWaits string  `json:"scrub_waits_for,omitempty"`     // what keeps scrubs of it from going on
+	Errant     string  `json:"errant_transactions,omitempty"` // transactions with a GTID that it has and the reference has not
+	Trouble    string  `json:"trouble,omitempty"`             // why it cannot be read now; empty while it can
+	Tables     []Table `json:"tables"`
+
+	ID      cdc.MemberID `json:"-"`
+	Exact   cdc.Position `json:"-"` // what Position spells
+	Applied int64        `json:"-"` // row changes of its stream that were applied since the start
+	Scanned int64        `json:"-"` // rows that scrubs have read since the start
+	// ScrubWaited is how long scrubs of the member have waited since the start, by reason.
+	ScrubWaited map[string]time.Duration `json:"-"`
+	// Replicating says that nothing is known to keep the member from replaying.
+	Replicating bool                 `json:"-"`
+	Open        map[finding.Kind]int `json:"-"` // open divergences, but for expected ones
+	Expected    int                  `json:"-"` // open divergences that were expected
+	Canary      *Canary              `json:"-"` // nil: no canary is written into the member
+	Duties      []duty.Runs          `json:"-"`
+}
+
+// Table is what can be said of one table on one member.
+type Table struct {
+	Table         string            `json:"table"`
+	Verdict       Verdict           `json:"state"`
+	Reason        string            `json:"reason,omitempty"` // of Unverified
+	Rows          int64             `json:"rows"`
+	DivergentKeys int64             `json:"divergent_keys"`
+	Ranges        map[Verdict]int64 `json:"ranges"`
+	Root          string            `json:"root,omitempty"` // hash over all range digests; empty while there is none
+	ComparedAt    Time              `json:"compared_at"`
+	// VerifiedAt is when of all rows of the table those were read from the server that were longest ago; zero: not all were.
+	VerifiedAt Time    `json:"verified_at"`
+	Fresh      float64 `json:"fresh"`          // share of the ranges, about, whose rows were read within scrub.every
+	Silent     int64   `json:"silent_changes"` // rows that were found to have changed without a trace in the log
+
+	Live bool `json:"-"` // all of its rows are kept, as the stream says they are
+}
+
+// Canary is how it goes with rows that lockstep writes into a member to see how fast they are found.
+type Canary struct {
+	Every                 time.Duration
+	Found, Missed, Failed int64 // since the start; failed: could not be written
+	Last                  time.Duration
+	LastFound             time.Time // zero: none was yet
+}
+
+// Complete sets the states of the group and its members, the worst of what they are made of, and makes lists of what has none.
+func (g *Group) Complete() {
+	g.State = Unverified // of one without members
+	for i := range g.Members {
+		m := &g.Members[i]
+		m.State = Worst(m.Tables)
+		if m.Tables == nil {
+			m.Tables = []Table{}
+		}
+		if i == 0 {
+			g.State = m.State
+		}
+		g.State = Worse(g.State, m.State)
+	}
+	if g.Members == nil {
+		g.Members = []Member{}
+	}
+	if g.Scans == nil {
+		g.Scans = []ScanProgress{}
+	}
+}
