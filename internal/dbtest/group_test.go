@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"os"
+	"slices"
 	"testing"
 )
 
@@ -9,7 +10,7 @@ const items = "CREATE TABLE items (id int PRIMARY KEY, name text)"
 
 func TestGroupReplicatesToEverySubscriber(t *testing.T) {
 	each(t, func(t *testing.T, install Install) {
-		g := GroupT(t, install, 2, items, Options{})
+		g := GroupT(t, install, 2, items, again)
 		ExecT(t, g.Publisher, "INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 1000) i", "DELETE FROM items WHERE id = 7")
 		if err := g.WaitCaughtUp(t.Context()); err != nil {
 			t.Fatal(err)
@@ -23,7 +24,7 @@ func TestGroupReplicatesToEverySubscriber(t *testing.T) {
 }
 
 func TestSubscriberGoesOnAfterThePublisherWasKilled(t *testing.T) {
-	g := GroupT(t, Need(t, PG15), 1, items, Options{})
+	g := GroupT(t, Need(t, PG15), 1, items, again)
 	ExecT(t, g.Publisher, "INSERT INTO items VALUES (1, 'before')")
 	if err := g.Publisher.Kill(); err != nil {
 		t.Fatal(err)
@@ -41,13 +42,23 @@ func TestSubscriberGoesOnAfterThePublisherWasKilled(t *testing.T) {
 }
 
 func TestGroupWithAWrongSchemaLeavesNothingRunning(t *testing.T) {
-	install := Need(t, PG15)
+	install, before := Need(t, PG15), children(t)
 	if _, err := NewGroup(t.Context(), install, 1, "CREATE TABEL", Options{}); err == nil {
 		t.Fatal("a syntax error was accepted")
 	}
-	if children, err := childrenOf(os.Getpid()); err != nil || len(children) > 0 {
-		t.Errorf("processes %v are left, %v", children, err)
+	if now := children(t); !slices.Equal(now, before) {
+		t.Errorf("processes %v are left, before there were %v", now, before)
 	}
+}
+
+// children are the servers that run: those that may be used again do.
+func children(t *testing.T) []int {
+	t.Helper()
+	pids, err := childrenOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pids
 }
 
 func TestStandbyReplaysAndCanBePromoted(t *testing.T) {

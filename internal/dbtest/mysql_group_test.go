@@ -1,7 +1,7 @@
 package dbtest
 
 import (
-	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -10,7 +10,7 @@ const goods = "CREATE TABLE goods (id INT PRIMARY KEY, name VARCHAR(40) NOT NULL
 
 func TestReplicasReplayWithTheSameGTIDs(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		g := MySQLGroupT(t, install, 2, goods, Options{})
+		g := MySQLGroupT(t, install, 2, goods, again)
 		ExecT(t, g.Primary, "INSERT INTO goods VALUES (1, 'a'), (2, 'b'), (3, 'c')", "DELETE FROM goods WHERE id = 2", "UPDATE goods SET name = 'd' WHERE id = 3")
 		want := executed(t, g.Primary)
 		if err := g.WaitCaughtUp(t.Context()); err != nil {
@@ -29,7 +29,7 @@ func TestReplicasReplayWithTheSameGTIDs(t *testing.T) {
 
 func TestGroupWithoutASchemaHasNoHistory(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		g := MySQLGroupT(t, install, 1, "", Options{})
+		g := MySQLGroupT(t, install, 1, "", again)
 		for _, s := range g.Members() {
 			if set := executed(t, s); set != "" {
 				t.Errorf("port %d has executed %q", s.Port, set)
@@ -58,7 +58,7 @@ func contents(t *testing.T, s *MySQLServer) string {
 
 func TestReplicaWithAStoppedApplierReplaysNothingUntilItStarts(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		g := MySQLGroupT(t, install, 1, goods, Options{})
+		g := MySQLGroupT(t, install, 1, goods, again)
 		replica := g.Replicas[0]
 		if err := replica.StopApplier(t.Context()); err != nil {
 			t.Fatal(err)
@@ -78,7 +78,7 @@ func TestReplicaWithAStoppedApplierReplaysNothingUntilItStarts(t *testing.T) {
 
 func TestSkippedTransactionIsMissingAndTheNextIsThere(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		g := MySQLGroupT(t, install, 1, goods, Options{})
+		g := MySQLGroupT(t, install, 1, goods, again)
 		replica := g.Replicas[0]
 		if err := replica.SkipNext(t.Context(), g.Primary); err == nil {
 			t.Error("there was nothing to skip, and no error")
@@ -122,7 +122,7 @@ func TestFirstTransactionOfASetIsTheAuthors(t *testing.T) {
 
 func TestFailedApplierEndsTheWait(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		g := MySQLGroupT(t, install, 1, goods, Options{})
+		g := MySQLGroupT(t, install, 1, goods, again)
 		if err := g.Replicas[0].Quietly(t.Context(), "INSERT INTO goods VALUES (1, 'in the way')"); err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func TestFailedApplierEndsTheWait(t *testing.T) {
 
 func TestReplicaGoesOnAfterEitherSideWasKilled(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		g := MySQLGroupT(t, install, 1, goods, Options{})
+		g := MySQLGroupT(t, install, 1, goods, again)
 		for i, victim := range g.Members() {
 			ExecT(t, g.Primary, "REPLACE INTO goods VALUES (1, 'before')")
 			if err := victim.Kill(); err != nil {
@@ -157,7 +157,7 @@ func TestReplicaGoesOnAfterEitherSideWasKilled(t *testing.T) {
 
 func TestPromotionReversesTheDirectionAndBack(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		g := MySQLGroupT(t, install, 2, goods, Options{})
+		g := MySQLGroupT(t, install, 2, goods, again)
 		ExecT(t, g.Primary, "INSERT INTO goods VALUES (1, 'first')")
 		first := g.Primary
 		for _, name := range []string{"second", "third"} {
@@ -186,7 +186,7 @@ func TestPromotionReversesTheDirectionAndBack(t *testing.T) {
 
 func TestDeadPrimaryIsReplacedAndComesBackAsAReplica(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		g := MySQLGroupT(t, install, 2, goods, Options{})
+		g := MySQLGroupT(t, install, 2, goods, again)
 		dead := g.Primary
 		if err := dead.Kill(); err != nil {
 			t.Fatal(err)
@@ -209,7 +209,7 @@ func TestDeadPrimaryIsReplacedAndComesBackAsAReplica(t *testing.T) {
 
 func TestPurgedBinlogsAreGoneAndCutOffReplicasComeBack(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		g := MySQLGroupT(t, install, 1, goods, Options{})
+		g := MySQLGroupT(t, install, 1, goods, again)
 		ExecT(t, g.Primary, "FLUSH BINARY LOGS", "INSERT INTO goods VALUES (1, 'purged')")
 		if err := g.Primary.PurgeBinlogs(t.Context()); err != nil {
 			t.Fatal(err)
@@ -231,11 +231,11 @@ func TestPurgedBinlogsAreGoneAndCutOffReplicasComeBack(t *testing.T) {
 }
 
 func TestMySQLGroupWithAWrongSchemaLeavesNothingRunning(t *testing.T) {
-	install := NeedMySQL(t, MariaDB1011)
+	install, before := NeedMySQL(t, MariaDB1011), children(t)
 	if _, err := NewMySQLGroup(t.Context(), install, 1, "CREATE TABEL", Options{Below: MemoryDir()}); err == nil {
 		t.Fatal("a syntax error was accepted")
 	}
-	if children, err := childrenOf(os.Getpid()); err != nil || len(children) > 0 {
-		t.Errorf("processes %v are left, %v", children, err)
+	if now := children(t); !slices.Equal(now, before) {
+		t.Errorf("processes %v are left, before there were %v", now, before)
 	}
 }

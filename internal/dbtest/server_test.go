@@ -16,9 +16,15 @@ import (
 // each runs a test with every version that we must work with.
 func each(t *testing.T, test func(t *testing.T, install Install)) {
 	for _, v := range []Version{PG15, PG18} {
-		t.Run(v.String(), func(t *testing.T) { test(t, Need(t, v)) })
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, Need(t, v))
+		})
 	}
 }
+
+// again are the options of servers that need not be new, nor be gone in the end.
+var again = Options{Reuse: true}
 
 func TestServerAnswersWithItsVersionAndSettings(t *testing.T) {
 	each(t, func(t *testing.T, install Install) {
