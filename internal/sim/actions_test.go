@@ -530,6 +530,7 @@ func tableOut(w *world, r *rand.Rand) bool {
 		return false
 	}
 	p.excluded = []string{anyTable(r)}
+	w.oracle.out[p.excluded[0]] = time.Now()
 	w.restart(p)
 	return true
 }

@@ -57,7 +57,7 @@ type oracle struct {
 	traceless map[rowAt]time.Time   // when the row was last changed without a trace, there or on the reference
 	obscured  map[tableAt]time.Time // until when the table's log was incomplete
 	ill       map[string]time.Time  // when something was last wrong with a server, or with lockstep ("")
-	out       map[string]time.Time  // when a member was taken out of the configuration
+	out       map[string]time.Time  // when a member or a table was taken out of the configuration
 	doubted   map[tableAt]time.Time // when lockstep last said that it does not know
 
 	mu      sync.Mutex
@@ -239,7 +239,7 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	if late := now.Sub(latest(first, o.knownAt[at], doubted, o.ill[m.Name], o.ill[o.w.plan.reference])); n > 0 && late > alertWithin && (good || t.Verdict == status.Lagging) {
 		o.w.fail("%s %s is %s, though %d transactions are in flight, the first for %v", m.Name, t.Table, t.Verdict, n, late)
 	}
-	if t.Verdict == status.Diverged && n == 0 && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) {
+	if t.Verdict == status.Diverged && n == 0 && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) && !o.silently(now, at) {
 		o.w.fail("%s %s is diverged, though no row differs", m.Name, t.Table)
 	}
 }
@@ -256,6 +256,17 @@ func (o *oracle) healthy(now time.Time, member string, for_ time.Duration) bool 
 		}
 	}
 	return true
+}
+
+// silently reports whether a row of a table was changed without a trace, on the member or the reference, that lockstep need
+// not have found yet.
+func (o *oracle) silently(now time.Time, t tableAt) bool {
+	for at, when := range o.traceless {
+		if at.table == t.table && (at.member == t.member || at.member == o.w.plan.reference) && (!o.w.plan.scrub || now.Sub(when) < silentWithin) {
+			return true
+		}
+	}
+	return false
 }
 
 // anyLately reports whether any row of a table differs or did a while ago.
@@ -410,7 +421,7 @@ func (o *oracle) resolve(n noticed, was finding.Divergence) {
 		if !differs || d.since.After(was.ConfirmedAt) || d.kind != was.Kind || o.covered(at) {
 			continue
 		}
-		if out := o.out[at.member]; !out.IsZero() && n.at.Sub(out) < 10*time.Second {
+		if out := latest(o.out[at.member], o.out[at.table]); n.at.Sub(out) < 10*time.Second {
 			continue // what was known of it was forgotten
 		}
 		if !slices.Contains(o.w.plan.members, at.member) || slices.Contains(o.w.plan.excluded, at.table) {
