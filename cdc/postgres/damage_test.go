@@ -17,7 +17,7 @@ import (
 )
 
 func TestDamagedStream(t *testing.T) {
-	eachVersion(t, func(t *testing.T, s servers) {
+	oneVersion(t, func(t *testing.T, s servers) {
 		alone(t, s, dbtest.Options{}, map[string]func(*testing.T, servers){
 			"no flipped bit moves the position or makes up a transaction": flippedBits,
 		})
@@ -110,12 +110,13 @@ func flippedBits(t *testing.T, s servers) {
 			}
 		}
 	}
+	step := 3 // each bit of some byte of a field
+	if soak {
+		step = 1
+	}
 	found, harmless, values := 0, 0, 0
 	for i := range messages {
-		for bit := range 8 * len(messages[i]) {
-			if testing.Short() && bit%5 != 0 {
-				continue
-			}
+		for bit := 0; bit < 8*len(messages[i]); bit += step {
 			damaged := slices.Clone(messages)
 			damaged[i] = slices.Clone(messages[i])
 			damaged[i][bit/8] ^= 1 << (bit % 8)

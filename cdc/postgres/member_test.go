@@ -43,8 +43,24 @@ func publisherOf(t *testing.T, install dbtest.Install) *dbtest.Server {
 
 // eachVersion runs the test on both versions, beside others.
 func eachVersion(t *testing.T, test func(t *testing.T, s servers)) {
+	onVersions(t, []dbtest.Version{dbtest.PG15, dbtest.PG18}, test)
+}
+
+// oneVersion runs a test, for which the version makes no difference, on one; `make soak` runs it on both.
+func oneVersion(t *testing.T, test func(t *testing.T, s servers)) {
+	if soak {
+		eachVersion(t, test)
+		return
+	}
+	onVersions(t, []dbtest.Version{dbtest.PG18}, test)
+}
+
+// soak is set for runs of hours.
+var soak = os.Getenv("LOCKSTEP_SOAK") != ""
+
+func onVersions(t *testing.T, versions []dbtest.Version, test func(t *testing.T, s servers)) {
 	t.Parallel()
-	for _, v := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
+	for _, v := range versions {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
 			install := dbtest.Need(t, v)

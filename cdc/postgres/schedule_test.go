@@ -71,11 +71,11 @@ func schedulesFrom(t *testing.T, wanted uint64) uint64 {
 }
 
 func TestPartsReadInRandomSchedulesAgreeWithTheStream(t *testing.T) {
-	runSchedules(t, dbtest.PG15, schedulesFrom(t, 1), 25)
+	runSchedules(t, dbtest.PG15, schedulesFrom(t, 1), 12)
 }
 
 func TestSoakOfPartsReadInRandomSchedules(t *testing.T) {
-	if os.Getenv("LOCKSTEP_SOAK") == "" {
+	if !soak {
 		t.Skip("make soak runs it: it takes minutes")
 	}
 	for _, v := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {

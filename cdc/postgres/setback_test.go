@@ -15,7 +15,7 @@ import (
 // A snapshot of a disk or of a virtual machine puts a server back to an older state, with the same system identifier and
 // on the same timeline. What the stream has shown since may never have been; what is written then may be passed over.
 func TestServerThatIsPutBackToAnOlderState(t *testing.T) {
-	eachVersion(t, func(t *testing.T, s servers) {
+	oneVersion(t, func(t *testing.T, s servers) {
 		alone(t, s, dbtest.Options{}, map[string]func(*testing.T, servers){
 			"while lockstep is stopped":                              putBackStopped,
 			"while lockstep is stopped, and is written to":           putBackAndWritten,

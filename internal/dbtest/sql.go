@@ -104,7 +104,7 @@ func (s *sessions) take(ctx context.Context, place string) (*pgx.Conn, error) {
 // mostIdle bounds the sessions that are kept: on a server that many tests share, each has a database of its own.
 const mostIdle = 8
 
-// give keeps one session for each URL. What it was used for may have left it in a state that cannot be undone.
+// give keeps one session for each URL, instead of any other if there are many. What it was used for may have left it in a state that cannot be undone.
 func (s *sessions) give(ctx context.Context, place string, conn *pgx.Conn) {
 	err := conn.DeallocateAll(ctx) // what the driver has prepared, too
 	if err == nil {
@@ -112,9 +112,16 @@ func (s *sessions) give(ctx context.Context, place string, conn *pgx.Conn) {
 	}
 	s.Lock()
 	defer s.Unlock()
-	if err != nil || s.idle[place] != nil || len(s.idle) == mostIdle {
+	if err != nil || s.idle[place] != nil {
 		_ = conn.Close(ctx)
 		return
+	}
+	for other, idle := range s.idle {
+		if len(s.idle) < mostIdle {
+			break
+		}
+		_ = idle.Close(ctx)
+		delete(s.idle, other)
 	}
 	if s.idle == nil {
 		s.idle = make(map[string]*pgx.Conn)
