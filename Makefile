@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo format staticcheck lint test sim mutants soak bench fuzz packages clean
+.PHONY: help deps build demo format lint test sim mutants soak bench fuzz packages clean
 
 # Pebble's zstd in Go, as in the packages: the one in C takes a minute to compile.
 export GOFLAGS += -tags=pebblegozstd
@@ -36,15 +36,11 @@ demo: deps build ## run the demo on real servers: make demo ARGS="..."
 format:
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted by gofmt:" $$files; exit 1; fi
 
-staticcheck:
-	@go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
-	GOFLAGS="$(strip $(GOFLAGS) $(RACE))" bin/staticcheck ./...
+lint: format ## gofmt, go vet, staticcheck
+	go vet ./...
+	go tool staticcheck ./...
 
-lint: format staticcheck ## gofmt, go vet, staticcheck
-	go vet $(RACE) ./...
-
-# All of it is compiled once, with the race detector: for the tests, for go vet, which is part of `go test`, for staticcheck.
-test: deps format staticcheck ## all checks and tests (PKG=./align/... RACE= for a quick look)
+test: deps format ## all tests, gofmt and go vet (PKG=./align/... RACE= for a quick look)
 	go test $(RACE) -vet=all -timeout $(TIMEOUT) $(PKG)
 
 sim: ## the whole monitor in a world that breaks, for MINUTES with fresh seeds (SEED= N= : those histories again)

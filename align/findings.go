@@ -55,7 +55,7 @@ func (l *Ledger) finding(m *member, t *table, kind finding.Kind, why blame) *fin
 func (l *Ledger) leave(number uint64) {
 	if f := l.findings.Number(number); f != nil {
 		f.Live--
-		f.Changed = true
+		f.Changed, f.Left = true, true
 	}
 }
 
@@ -82,6 +82,9 @@ func (l *Ledger) step(f *finding.Finding) error {
 	case f.Live == 0:
 		return l.close(f)
 	case !f.Confirmed && l.now.Sub(f.Divergence.FirstSeen) >= l.opt.Budget(f.Divergence.Table) && l.certain(f):
+		if younger, err := l.rejuvenate(f); younger || err != nil {
+			return err
+		}
 		f.Confirmed, f.Divergence.ConfirmedAt = true, l.now
 		if err := l.describe(f); err != nil {
 			return err
@@ -94,6 +97,28 @@ func (l *Ledger) step(f *finding.Finding) error {
 		return l.state.SetFinding(f)
 	}
 	return nil
+}
+
+// rejuvenate reports whether all keys of a suspicion came after it began and not one is older than the budget, which goes from
+// the oldest of them then. Keys that come and go, each in time, make no divergence, however many share a finding.
+func (l *Ledger) rejuvenate(f *finding.Finding) (bool, error) {
+	d := &f.Divergence
+	if !f.Left || d.Kind == finding.Stale {
+		return false, nil
+	}
+	oldest := l.now
+	err := l.state.DivergentKeys(f.Member, f.Table, nil, nil, func(_ digest.Key, dk *DivergentKey) (bool, error) {
+		if dk.Finding == f.Number && dk.Seen.Before(oldest) {
+			oldest = dk.Seen
+		}
+		return oldest.After(d.FirstSeen), nil
+	})
+	f.Left = false
+	if err != nil || !oldest.After(d.FirstSeen) {
+		return false, err
+	}
+	d.FirstSeen = oldest
+	return l.now.Sub(oldest) < l.opt.Budget(d.Table), nil
 }
 
 // outdated reports whether the ranges of a divergence are to be found anew: its keys have changed or, which is looked at less

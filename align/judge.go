@@ -47,7 +47,7 @@ func (l *Ledger) heal(m *member, t *table, c *coverage, key digest.Key) error {
 // differ puts a key into the divergent set. A key that differed already in the same way keeps the transaction that was
 // blamed first.
 func (l *Ledger) differ(m *member, t *table, c *coverage, key digest.Key, expected, actual digest.Digest, why blame) error {
-	d := &DivergentKey{Kind: kindOf(expected, actual), Expected: expected, Actual: actual}
+	d := &DivergentKey{Kind: kindOf(expected, actual), Expected: expected, Actual: actual, Seen: l.now}
 	var before *DivergentKey
 	if c.keys > 0 {
 		var err error
@@ -58,7 +58,7 @@ func (l *Ledger) differ(m *member, t *table, c *coverage, key digest.Key, expect
 	start := t.startOf(key)
 	switch {
 	case before != nil && before.Kind == d.Kind:
-		d.Finding = before.Finding
+		d.Finding, d.Seen = before.Finding, before.Seen
 		c.addDivergent(start, before.share().negative())
 	case before != nil:
 		l.leave(before.Finding)

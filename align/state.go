@@ -189,4 +189,5 @@ type DivergentKey struct {
 	Kind     finding.Kind  //
 	Expected digest.Digest // zero: no row
 	Actual   digest.Digest // zero: no row
+	Seen     time.Time     // when it was first known to differ in this way; zero: an earlier version did not keep that
 }

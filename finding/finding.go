@@ -25,6 +25,7 @@ type Finding struct {
 	Live    int64     `json:"-"` // keys that differ now
 	Late    int64     `json:"-"` // of a stale one: row changes that are overdue
 	Changed bool      `json:"-"` // since the ranges were last found
+	Left    bool      `json:"-"` // a key was taken out since FirstSeen was looked at
 	Found   time.Time `json:"-"` // when they were
 	key     Key       // by which the book has it
 }
@@ -120,7 +121,7 @@ func (b *Book) Begin(k Key, d Divergence) *Finding {
 
 // Keep adds a finding from its record.
 func (b *Book) Keep(f *Finding) {
-	f.Saved = true
+	f.Saved, f.Left = true, !f.Confirmed
 	b.add(keyOf(f), f)
 }
 

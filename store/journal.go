@@ -142,6 +142,9 @@ func appendDivergentKey(dst []byte, k *align.DivergentKey) []byte {
 	e.byte(kinds[k.Kind])
 	e.digest(k.Expected)
 	e.digest(k.Actual)
+	if !k.Seen.IsZero() {
+		e.uvarint(uint64(k.Seen.UnixMicro()))
+	}
 	return e
 }
 
@@ -155,7 +158,13 @@ func parseDivergentKey(b []byte) (*align.DivergentKey, error) {
 		}
 	}
 	k.Expected, k.Actual = d.digest(), d.digest()
-	if err := d.end(); err != nil {
+	err := d.end()
+	if errors.Is(err, errLong) { // it was kept when it came to differ
+		if seen := d.uvarint(); seen > 0 {
+			k.Seen, err = time.UnixMicro(int64(seen)), d.end()
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("divergent key: %w", err)
 	}
 	if k.Kind == "" {

@@ -176,3 +176,11 @@ func fuzz(f *testing.F, parse func([]byte) error) {
 func FuzzParseInFlight(f *testing.F)     { fuzz(f, parseInFlight) }
 func FuzzParseDivergentKey(f *testing.F) { fuzz(f, parseDivergentKey) }
 func FuzzParsePending(f *testing.F)      { fuzz(f, parsePending) }
+
+func TestDivergentKeyKeepsWhenItCameToDiffer(t *testing.T) {
+	want := align.DivergentKey{Finding: 7, Kind: finding.Extra, Actual: digest.Digest{1}, Seen: time.UnixMicro(1_700_000_000_123_456)}
+	got, err := store.ParseDivergentKey(store.AppendDivergentKey(nil, &want))
+	if err != nil || *got != want {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+}

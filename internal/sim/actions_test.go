@@ -32,6 +32,7 @@ var actions = []action{
 	// Replication that goes wrong.
 	{"errant write", 5, func(w *world, r *rand.Rand) bool { return w.write(w.follower(r), r, 1+r.IntN(3)) }},
 	{"many errant writes", 1, manyErrant},
+	{"many short errant writes", 1, manyShortErrant},
 	{"replay wrongly", 6, replayWrongly},
 	{"write what heals", 6, heal},
 	{"pause replication", 4, pause},
@@ -196,6 +197,25 @@ func manyErrant(w *world, r *rand.Rand) bool {
 	s := w.follower(r)
 	for range 120 {
 		s.Write(cdctest.Put(tableNames[0], 1+r.IntN(30), cdctest.Row{"v": w.value()}))
+	}
+	return true
+}
+
+// manyShortErrant is an application that writes to a follower what is not to be there, and takes each row out again in time:
+// more at once than have a finding each.
+func manyShortErrant(w *world, r *rand.Rand) bool {
+	s, t := w.follower(r), tableNames[0]
+	const first, each, rounds, lives = 1000, 4, 120, 30
+	for i := range rounds + lives {
+		for n := range each {
+			if i < rounds {
+				s.Write(cdctest.Put(t, first+i*each+n, cdctest.Row{"v": i}))
+			}
+			if i >= lives {
+				s.Write(cdctest.Delete(t, first+(i-lives)*each+n))
+			}
+		}
+		w.run(beat)
 	}
 	return true
 }

@@ -203,6 +203,12 @@ var mutants = []mutant{
 		effect: "people are told of what is over in a moment",
 	},
 	{
+		name: "a suspicion is as old as the first of its keys", file: "align/findings.go",
+		old:    "if younger, err := l.rejuvenate(f); younger || err != nil {",
+		text:   "if younger, err := false, error(nil); younger || err != nil {",
+		effect: "keys that come and go, each in time, become a divergence",
+	},
+	{
 		name: "a divergence is told before definitions were read", file: "align/findings.go",
 		old:    "(f.Divergence.Kind == finding.Stale || !l.unchecked(f))",
 		text:   "f.Divergence.Kind != \"\"",
