@@ -134,9 +134,16 @@ func (l *Ledger) outdated(f *finding.Finding) bool {
 }
 
 // certain reports whether a suspicion may become a divergence: its table is compared, and since it was seen both sides'
-// definitions were found unchanged, so that it is not the trace of a table that left a publication or was rewritten.
+// definitions were found unchanged, so that it is not the trace of a table that left a publication or was rewritten. Rows that
+// no stream shows must have been read again since the budget was over.
 func (l *Ledger) certain(f *finding.Finding) bool {
-	return l.tables[f.Table].coverage[f.Member].Compared && (f.Divergence.Kind == finding.Stale || !l.unchecked(f))
+	c := l.tables[f.Table].coverage[f.Member]
+	return c.Compared && (f.Divergence.Kind == finding.Stale || !l.unchecked(f) && !l.unconfirmed(f))
+}
+
+func (l *Ledger) unconfirmed(f *finding.Finding) bool {
+	d, t := &f.Divergence, l.tables[f.Table]
+	return l.members[f.Member].scanOnly && t != nil && t.coverage[f.Member].recheckedAt.Sub(d.FirstSeen) < l.opt.Budget(d.Table)
 }
 
 func (l *Ledger) unchecked(f *finding.Finding) bool {

@@ -146,7 +146,9 @@ type coverage struct {
 	drilled  map[string]struct{}
 	blames   map[string]map[string]blame
 	verified verifiedSpans
-	liveAt   time.Time // when its rows began to follow the stream; zero: before the ledger was loaded
+	// recheckedAt is when the rows were last read that are held to differ, on a member that is only scanned.
+	recheckedAt time.Time
+	liveAt      time.Time // when its rows began to follow the stream; zero: before the ledger was loaded
 	// paused is set while nobody goes on with the scan that Scan tells of, and whole if the next scan must be of one view.
 	paused, whole bool
 }

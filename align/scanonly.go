@@ -3,6 +3,7 @@ package align
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
@@ -132,6 +133,13 @@ func (l *Ledger) Recheck(id cdc.TableID, on cdc.MemberID, limit int) ([]digest.K
 		return len(keys) < limit, nil
 	})
 	return keys, err
+}
+
+// Rechecked says that the rows which [Ledger.Recheck] named were read again, and judged; the reading began at that time.
+func (l *Ledger) Rechecked(id cdc.TableID, on cdc.MemberID, began time.Time) {
+	if t := l.tables[id]; t != nil {
+		t.coverage[on].recheckedAt = began
+	}
 }
 
 // Live reports whether the rows of a table on a member follow its stream.

@@ -56,10 +56,8 @@ type place struct {
 
 // standing is what the findings of a table on a member come to.
 type standing struct {
-	rowsDiffer, stale bool // divergences are open: of rows, of what has not arrived
-	// unasked says that rows are held to differ, for longer than their budget, and that it could not be asked since whether
-	// the definitions are what they were: until then they do not become a divergence.
-	unasked bool
+	rowsDiffer, stale bool   // divergences are open: of rows, of what has not arrived
+	doubt             string // why rows that are held to differ, for longer than their budget, do not become a divergence
 }
 
 func (l *Ledger) standing(findings []*finding.Finding) map[place]standing {
@@ -72,12 +70,27 @@ func (l *Ledger) standing(findings []*finding.Finding) map[place]standing {
 			s.stale = s.stale || f.Confirmed
 		case f.Confirmed:
 			s.rowsDiffer = true
-		case l.members[f.Member] != nil && l.unchecked(f) && l.now.Sub(d.FirstSeen) > l.opt.Budget(d.Table)+leastPatience:
-			s.unasked = true
+		case l.members[f.Member] != nil:
+			s.doubt = orElse(s.doubt, l.undecided(f))
 		}
 		all[at] = s
 	}
 	return all
+}
+
+// recheckPatience is how long after the lag budget rows that differ on a member that is only scanned may not have been read again.
+const recheckPatience = 10 * time.Second
+
+// undecided says why a suspicion that is older than its budget is still one, or nothing.
+func (l *Ledger) undecided(f *finding.Finding) string {
+	d := &f.Divergence
+	switch over := l.now.Sub(d.FirstSeen) - l.opt.Budget(d.Table); {
+	case over > leastPatience && l.unchecked(f):
+		return "rows differ, and it cannot be asked whether its definition is what it was"
+	case over > recheckPatience && l.unconfirmed(f):
+		return "rows differ, and they could not be read again to confirm it"
+	}
+	return ""
 }
 
 func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) status.Table {
@@ -93,7 +106,7 @@ func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) s
 	if every := l.scrubEvery(t); every > 0 {
 		s.Fresh = t.freshShare(c.verified, nil, l.now.Add(-every))
 	}
-	doubt := l.doubt(t, m, c, stands.unasked)
+	doubt := l.doubt(t, m, c, stands.doubt)
 	s.Verdict = status.InStep
 	switch {
 	case stands.rowsDiffer:
@@ -113,7 +126,7 @@ func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) s
 const leastPatience = 2 * time.Second
 
 // doubt says why nothing can be said of a table on a member, or nothing if something can.
-func (l *Ledger) doubt(t *table, m *member, c *coverage, unasked bool) string {
+func (l *Ledger) doubt(t *table, m *member, c *coverage, suspicions string) string {
 	patience := max(l.opt.Budget(t.name()), leastPatience)
 	switch hold := l.hold(t, m); {
 	case c.Phase == Waiting && hold != "":
@@ -134,8 +147,8 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage, unasked bool) string {
 		return unheard(m, l.now)
 	case l.undefined(m) != "":
 		return l.undefined(m)
-	case unasked:
-		return "rows differ, and it cannot be asked whether its definition is what it was"
+	case suspicions != "":
+		return suspicions
 	}
 	return l.unread(t, c)
 }

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -145,15 +144,10 @@ func (w *watch) checkDigests() {
 	}
 }
 
-// buildBinary builds the program that all tests of the package run, with the race detector if they have it: everything that it
-// is made of was compiled so already.
+// buildBinary builds the program that all tests of the package run.
 var buildBinary = sync.OnceValues(func() (path string, err error) {
 	path = filepath.Join(binaries, "lockstep")
-	args := []string{"build", "-o", path}
-	if info, _ := debug.ReadBuildInfo(); slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race")
-	}
-	if out, err := exec.Command("go", append(args, "github.com/lockstep-cdc/lockstep/cmd/lockstep")...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/lockstep-cdc/lockstep/cmd/lockstep").CombinedOutput(); err != nil {
 		return path, fmt.Errorf("build: %w\n%s", err, out)
 	}
 	return path, nil

@@ -254,8 +254,12 @@ func (s *scrubber) walkOver(p part) (*walk, error) {
 func (g *Group) recheck(ctx context.Context, f *feed) error {
 	work, err := g.differing(ctx, f)
 	for _, p := range work {
-		if err == nil {
-			err = g.confirmScanned(ctx, f, p, p.Keys)
+		if err != nil {
+			break
+		}
+		began := time.Now()
+		if err = g.confirmScanned(ctx, f, p, p.Keys); err == nil {
+			err = g.do(ctx, func() error { g.ledger.Rechecked(p.epoch.Table, f.id, began); return nil })
 		}
 	}
 	return err

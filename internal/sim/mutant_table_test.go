@@ -203,6 +203,12 @@ var mutants = []mutant{
 		effect: "people are told of what is over in a moment",
 	},
 	{
+		name: "what only scans see is told without another look", file: "align/findings.go",
+		old:    "!l.unchecked(f) && !l.unconfirmed(f)",
+		text:   "!l.unchecked(f)",
+		effect: "rows that agree again are told to differ",
+	},
+	{
 		name: "a suspicion is as old as the first of its keys", file: "align/findings.go",
 		old:    "if younger, err := l.rejuvenate(f); younger || err != nil {",
 		text:   "if younger, err := false, error(nil); younger || err != nil {",
@@ -210,8 +216,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "a divergence is told before definitions were read", file: "align/findings.go",
-		old:    "(f.Divergence.Kind == finding.Stale || !l.unchecked(f))",
-		text:   "f.Divergence.Kind != \"\"",
+		old:    "!l.unchecked(f) && !l.unconfirmed(f)",
+		text:   "!l.unconfirmed(f)",
 		effect: "a table that left a publication looks like one that differs",
 	},
 	{
