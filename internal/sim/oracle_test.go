@@ -262,11 +262,16 @@ func (o *oracle) healthy(now time.Time, member string, for_ time.Duration) bool 
 // not have found yet.
 func (o *oracle) silently(now time.Time, t tableAt) bool {
 	for at, when := range o.traceless {
-		if at.table == t.table && (at.member == t.member || at.member == o.w.plan.reference) && (!o.w.plan.scrub || now.Sub(when) < silentWithin) {
+		if at.table == t.table && (at.member == t.member || at.member == o.w.plan.reference) && o.unknowing(now, when) {
 			return true
 		}
 	}
 	return false
+}
+
+// unknowing reports whether lockstep need not have found yet what was changed then without a trace.
+func (o *oracle) unknowing(now, changed time.Time) bool {
+	return !changed.IsZero() && (!o.w.plan.scrub || now.Sub(changed) < silentWithin)
 }
 
 // anyLately reports whether any row of a table differs or did a while ago.
@@ -394,10 +399,16 @@ func number(text json.RawMessage) int {
 	return key.ID
 }
 
-// differed reports whether a row differs, or did until so shortly ago that lockstep need not know yet.
+// differed reports whether a row differs, or did until so shortly ago that lockstep need not know yet, or may differ by what
+// lockstep knows of its table.
 func (o *oracle) differed(at rowAt, now time.Time) bool {
 	if _, differs := o.differ[at]; differs {
 		return true
+	}
+	for _, who := range []string{at.member, o.w.plan.reference} {
+		if o.unknowing(now, o.traceless[rowAt{who, at.table, at.key}]) {
+			return true
+		}
 	}
 	ago := memoryOf
 	for _, who := range []string{at.member, o.w.plan.reference, ""} {
