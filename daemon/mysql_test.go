@@ -28,7 +28,7 @@ func onMySQL97(t *testing.T, o cluster.Options, test func(t *testing.T, w *watch
 }
 
 func onOne(t *testing.T, o cluster.Options, test func(t *testing.T, w *watch, c *cluster.MySQLCluster), flavour dbtest.Flavour) {
-	if soaking() {
+	if dbtest.Soaking() {
 		onMySQL(t, o, test)
 		return
 	}

@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -11,10 +10,8 @@ import (
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
-func soaking() bool { return os.Getenv("LOCKSTEP_SOAK") != "" }
-
 func needSoak(t *testing.T) {
-	if !soaking() {
+	if !dbtest.Soaking() {
 		t.Skip("make soak runs it: it takes minutes")
 	}
 }

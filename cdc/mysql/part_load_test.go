@@ -3,7 +3,6 @@ package mysql
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -27,7 +26,7 @@ func TestSoakOfPartsAgreeWithTheStream(t *testing.T) {
 }
 
 // soak is set for runs of hours.
-var soak = os.Getenv("LOCKSTEP_SOAK") != ""
+var soak = dbtest.Soaking()
 
 // rounds is how often something is done while others write: a third of n, unless there is time for all.
 func rounds(n int) int {

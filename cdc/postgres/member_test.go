@@ -56,7 +56,7 @@ func oneVersion(t *testing.T, test func(t *testing.T, s servers)) {
 }
 
 // soak is set for runs of hours.
-var soak = os.Getenv("LOCKSTEP_SOAK") != ""
+var soak = dbtest.Soaking()
 
 func onVersions(t *testing.T, versions []dbtest.Version, test func(t *testing.T, s servers)) {
 	t.Parallel()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +43,7 @@ type diffed struct {
 
 // inSoak is one version, and in `make soak` others too: for what is the same on all. Package cdc/postgres shows that it is.
 func inSoak(one dbtest.Version, others ...dbtest.Version) []dbtest.Version {
-	if os.Getenv("LOCKSTEP_SOAK") == "" {
+	if !dbtest.Soaking() {
 		return []dbtest.Version{one}
 	}
 	return append(others, one)

@@ -18,6 +18,9 @@ type TB interface {
 	Context() context.Context
 }
 
+// Soaking reports whether the long tests were asked for, by LOCKSTEP_SOAK: others play more engines, rounds and rows then, too.
+func Soaking() bool { return os.Getenv("LOCKSTEP_SOAK") != "" }
+
 // Need finds a version. Without it a test is skipped with the reason, but in CI, where CI=true is set, it fails: there a
 // missing server is a broken build, not somebody's small laptop.
 func Need(t TB, v Version) Install {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
@@ -64,7 +63,7 @@ func TestLoadRaisesNoAlarmAndInjectionsAreFoundExactly(t *testing.T) {
 
 // The long form of it, with transactions of up to 100,000 rows.
 func TestSoakLoadRaisesNoAlarm(t *testing.T) {
-	if os.Getenv("LOCKSTEP_SOAK") == "" {
+	if !dbtest.Soaking() {
 		t.Skip("takes over 10 minutes on each engine: make soak runs it")
 	}
 	onEachEngine(t, func(t *testing.T, engine demo.Engine) {
