@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -185,7 +187,7 @@ func (s *MySQLServer) giveBack(ctx context.Context) bool {
 // clean makes the server one that follows nobody, with an empty log and none but the system's databases and accounts. It is
 // an error if other settings than at the start are left.
 func (s *MySQLServer) clean(ctx context.Context) error {
-	if err := s.Unfollow(ctx); err != nil {
+	if err := errors.Join(s.Unfollow(ctx), s.forgetPrepared(ctx)); err != nil {
 		return err
 	}
 	delete(s.conf, "read_only")
@@ -219,6 +221,41 @@ func (s *MySQLServer) clean(ctx context.Context) error {
 		return err
 	}
 	return s.session(ctx, "", drop...)
+}
+
+// forgetPrepared rolls back the distributed transactions that nobody will end: their locks outlive their sessions, and a
+// table with such a lock cannot be dropped. One whose session is just ending is not yet for others to end.
+func (s *MySQLServer) forgetPrepared(ctx context.Context) error {
+	return WaitFor(ctx, fmt.Sprintf("port %d to have no prepared transactions", s.Port), func(ctx context.Context) (bool, error) {
+		prepared, err := s.prepared(ctx)
+		var failed error
+		for _, xid := range prepared {
+			failed = errors.Join(failed, s.session(ctx, "", "SET sql_log_bin = 0", "XA ROLLBACK "+xid))
+		}
+		return failed == nil, err
+	})
+}
+
+// prepared are the names of prepared transactions, as XA ROLLBACK takes them. MySQL tells the two parts of a name as one
+// hexadecimal number, and their lengths.
+func (s *MySQLServer) prepared(ctx context.Context) (xids []string, err error) {
+	if s.Install.Flavour.MariaDB() {
+		rows, err := s.Show(ctx, "XA RECOVER FORMAT = 'SQL'")
+		for _, row := range rows {
+			xids = append(xids, row["data"])
+		}
+		return xids, err
+	}
+	rows, err := s.Show(ctx, "XA RECOVER CONVERT XID")
+	for _, row := range rows {
+		first, convErr := strconv.Atoi(row["gtrid_length"])
+		data := strings.TrimPrefix(row["data"], "0x")
+		if convErr != nil || len(data) < 2*first {
+			return nil, fmt.Errorf("prepared transaction %v: %w", row, convErr)
+		}
+		xids = append(xids, fmt.Sprintf("X'%s', X'%s', %s", data[:2*first], data[2*first:], row["formatID"]))
+	}
+	return xids, err
 }
 
 // named adds a statement for every name that a query returns.

@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 )
@@ -62,6 +63,9 @@ func TestMySQLServerThatIsUsedAgainIsAsGoodAsNew(t *testing.T) {
 				fatal(t, g.GrantLockstep(t.Context(), ""))
 				ExecT(t, g.Primary, "CREATE TABLE items (id int PRIMARY KEY)", "INSERT INTO items VALUES (1)")
 				ExecT(t, g.Replicas[0], "CREATE DATABASE other")
+				for _, xid := range []string{"'left'", `X'00ff27', 'right''s', 7`} { // locks that keep tables from being dropped
+					ExecT(t, g.Primary, fmt.Sprintf("XA START %[1]s; INSERT INTO items VALUES (%[2]d); XA END %[1]s; XA PREPARE %[1]s", xid, 10+len(xid)))
+				}
 				fatal(t, g.WaitCaughtUp(t.Context()))
 				fatal(t, g.Close())
 				fatal(t, g.Close())
