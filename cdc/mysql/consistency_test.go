@@ -146,7 +146,7 @@ func (f *follower) scan() scan {
 }
 
 // enough is how many statements are run at least while something is tried.
-const enough = 1200
+var enough = int64(rounds(3600))
 
 // while runs writers, each with a session of its own, while do is done, which begins once all of them write, and until they have
 // written enough.

@@ -26,7 +26,7 @@ func TestValues(t *testing.T) {
 			}
 			for _, metadata := range []string{"FULL", "MINIMAL"} {
 				run(t, server, "SET GLOBAL binlog_row_metadata = "+metadata)
-				compareValues(t, server, "all_"+strings.ToLower(metadata), metadata == "FULL", tables)
+				compareValues(t, server, "v", metadata == "FULL", tables)
 			}
 			run(t, server, "SET GLOBAL binlog_row_metadata = FULL")
 		},
@@ -35,9 +35,9 @@ func TestValues(t *testing.T) {
 				t.Skip("MariaDB's alone")
 			}
 			run(t, server, "SET GLOBAL binlog_row_metadata = NO_LOG")
-			compareValues(t, server, "bare", false, append(slices.Clone(valueTables), mariadbTables...))
+			compareValues(t, server, "v", false, append(slices.Clone(valueTables), mariadbTables...))
 			run(t, server, "SET GLOBAL binlog_row_metadata = FULL", "SET GLOBAL log_bin_compress = ON", "SET GLOBAL log_bin_compress_min_len = 10")
-			log := compareValues(t, server, "pressed", true, valueTables)
+			log := compareValues(t, server, "v", true, valueTables)
 			mustHave(t, log, func(c captured, _ *tableMap) bool { return rowsLayouts[eventKind(c.kind)].compressed })
 			run(t, server, "SET GLOBAL log_bin_compress = OFF", "SET GLOBAL mysql56_temporal_format = OFF")
 			log = compareValues(t, server, "old", true, timeTables)
@@ -82,17 +82,18 @@ func mustHave(t *testing.T, log map[string][]captured, what func(captured, *tabl
 	t.Error("the log has nothing of what this test is about")
 }
 
-// compareValues makes the tables in a schema of their own, and then looks at what the log and SELECT tell.
+// compareValues fills the tables of a schema, which the first call makes, and then looks at what the log and SELECT tell.
+// Later calls have the same tables, or those that stand first.
 func compareValues(t *testing.T, server *dbtest.MySQLServer, schema string, labels bool, tables []valueTable) map[string][]captured {
 	t.Helper()
 	s := probe(t, server, "")
 	statements := []string{
-		"CREATE DATABASE " + schema, "USE " + schema,
+		"CREATE DATABASE IF NOT EXISTS " + schema, "USE " + schema,
 		"SET SESSION sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'",
-		"CREATE TABLE marker (id int PRIMARY KEY)",
+		"CREATE TABLE IF NOT EXISTS marker (id int PRIMARY KEY)", "DELETE FROM marker",
 	}
 	for i, table := range tables {
-		statements = append(statements, fmt.Sprintf("CREATE TABLE t%d (id int PRIMARY KEY, v %s)", i, table.kind))
+		statements = append(statements, fmt.Sprintf("CREATE TABLE IF NOT EXISTS t%[1]d (id int PRIMARY KEY, v %[2]s); DELETE FROM t%[1]d", i, table.kind))
 	}
 	run(t, server, statements...)
 	from, err := s.Prepare(t.Context(), cdc.Position{})
