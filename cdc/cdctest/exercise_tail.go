@@ -336,11 +336,16 @@ func consistent(c cdc.Change, before digest.Row, was bool) error {
 	return nil
 }
 
+// equal is whether diff finds nothing.
+func (r rows) equal(o rows) bool { return maps.EqualFunc(r, o, alike) }
+
+func alike(a, b digest.Row) bool { return a.Digest == b.Digest && slices.Equal(a.Columns, b.Columns) }
+
 // diff says in what others differ from r.
 func (r rows) diff(o rows) string {
 	var lines []string
 	for at, row := range r {
-		if other, has := o[at]; !has || other.Digest != row.Digest || !slices.Equal(other.Columns, row.Columns) {
+		if other, has := o[at]; !has || !alike(row, other) {
 			lines = append(lines, fmt.Sprintf("table %d key %x: %v, other %v", at.table, at.key, row.Digest, other.Digest))
 		}
 	}

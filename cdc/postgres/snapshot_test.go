@@ -129,7 +129,8 @@ func everyType(t *testing.T, s servers) {
 func exactCut(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id bigserial PRIMARY KEY, note text)"))
 	m.start()
-	stop := make(chan struct{})
+	const each = 60 // transactions beside each snapshot: the table stays small however slow the machine is
+	granted := make(chan struct{}, each)
 	var writers sync.WaitGroup
 	for range 4 {
 		writers.Go(func() {
@@ -139,12 +140,7 @@ func exactCut(t *testing.T, s servers) {
 				return
 			}
 			defer conn.Close(context.Background())
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for range granted {
 				if _, err := conn.Exec(t.Context(), "INSERT INTO a (note) VALUES ('x'), ('y')"); err != nil {
 					t.Error(err)
 					return
@@ -154,10 +150,13 @@ func exactCut(t *testing.T, s servers) {
 	}
 	snapshots := map[cdc.LSN]map[string]digest.Row{}
 	for range 8 {
+		for len(granted) < each {
+			granted <- struct{}{}
+		}
 		rows, cut := m.rows("public.a")
 		snapshots[cut] = rows
 	}
-	close(stop)
+	close(granted)
 	writers.Wait()
 	m.agrees(snapshots, m.caughtUp())
 }
