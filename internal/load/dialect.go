@@ -10,7 +10,7 @@ import (
 type dialect struct {
 	connect  func(ctx context.Context, dsn string) (session, error)
 	conflict func(error) bool // the clients got into each other's way
-	fill     []string
+	fill     func(share int) []string
 
 	upsertAccount string // id, owner, balance
 	raiseBalance  string // id

@@ -47,14 +47,17 @@ type Counts struct {
 }
 
 // Fill writes the first rows to a database that has the engine's schema and is named by a URL.
-func Fill(ctx context.Context, dsn string) error {
+func Fill(ctx context.Context, dsn string) error { return FillShare(ctx, dsn, 1) }
+
+// FillShare is Fill with one in so many of the rows. Those from ReservedFrom on are all there.
+func FillShare(ctx context.Context, dsn string, share int) error {
 	d := dialectOf(dsn)
 	conn, err := d.connect(ctx, dsn)
 	if err != nil {
 		return err
 	}
 	defer conn.close(ctx)
-	for _, sql := range d.fill {
+	for _, sql := range d.fill(share) {
 		if _, err := conn.exec(ctx, sql); err != nil {
 			return fmt.Errorf("%s: %w", sql, err)
 		}

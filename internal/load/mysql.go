@@ -29,17 +29,21 @@ func numbers(from, to string) string {
 	return fmt.Sprintf("WITH RECURSIVE n (i) AS (SELECT CAST(%s AS SIGNED) UNION ALL SELECT i + 1 FROM n WHERE i < %s)", from, to)
 }
 
-var mysqlDialect = dialect{
-	connect:  connectMySQL,
-	conflict: conflictOnMySQL,
-	fill: []string{
-		fmt.Sprintf("INSERT INTO accounts (id, owner, balance) %s SELECT i, CONCAT('owner ', i), i %% 1000 FROM n", numbers("1", fmt.Sprint(accounts/2))),
+func fillMySQL(share int) []string {
+	return []string{
+		fmt.Sprintf("INSERT INTO accounts (id, owner, balance) %s SELECT i, CONCAT('owner ', i), i %% 1000 FROM n", numbers("1", fmt.Sprint(accounts/2/share))),
 		fmt.Sprintf("INSERT INTO accounts (id, owner, balance) %s SELECT i, CONCAT('reserved ', i), 100 FROM n",
 			numbers(fmt.Sprint(ReservedFrom), fmt.Sprint(ReservedTo-1))),
 		fmt.Sprintf("INSERT INTO orders %s SELECT i, i, 'new', REPEAT(SHA2(i, 256), 1 + i %% 60), JSON_OBJECT('n', i) FROM n",
-			numbers("1", fmt.Sprint(orders/4))),
-		fmt.Sprintf("INSERT INTO stock %s SELECT CONCAT('w', 1 + i DIV 200), 1 + i %% 200, 10, NULL FROM n", numbers("0", "20 * 200 - 1")),
-	},
+			numbers("1", fmt.Sprint(orders/4/share))),
+		fmt.Sprintf("INSERT INTO stock %s SELECT CONCAT('w', 1 + i DIV 200), 1 + i %% 200, 10, NULL FROM n", numbers("0", fmt.Sprint(20*200/share-1))),
+	}
+}
+
+var mysqlDialect = dialect{
+	connect:       connectMySQL,
+	conflict:      conflictOnMySQL,
+	fill:          fillMySQL,
 	upsertAccount: `INSERT INTO accounts (id, owner, balance) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE balance = VALUES(balance)`,
 	raiseBalance:  `UPDATE accounts SET balance = balance + 1, seen = SYSDATE(6) WHERE id = ?`,
 	deleteAccount: `DELETE FROM accounts WHERE id = ?`,

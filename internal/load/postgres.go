@@ -17,16 +17,20 @@ CREATE TABLE orders (id bigint PRIMARY KEY, account bigint NOT NULL, state text 
 CREATE TABLE stock (warehouse text, item integer, quantity integer NOT NULL, checked date, PRIMARY KEY (warehouse, item));
 `
 
-var postgresDialect = dialect{
-	connect:  connectPostgres,
-	conflict: conflictOnPostgres,
-	fill: []string{
-		fmt.Sprintf("INSERT INTO accounts SELECT n, 'owner ' || n, n %% 1000 FROM generate_series(1, %d) n", accounts/2),
+func fillPostgres(share int) []string {
+	return []string{
+		fmt.Sprintf("INSERT INTO accounts SELECT n, 'owner ' || n, n %% 1000 FROM generate_series(1, %d) n", accounts/2/share),
 		fmt.Sprintf("INSERT INTO accounts SELECT n, 'reserved ' || n, 100 FROM generate_series(%d, %d) n", ReservedFrom, ReservedTo-1),
 		fmt.Sprintf(`INSERT INTO orders SELECT n, n, 'new', repeat(md5(n::text), 1 + n %% 120), jsonb_build_object('n', n)
-			FROM generate_series(1, %d) n`, orders/4),
-		"INSERT INTO stock SELECT 'w' || w, i, 10 FROM generate_series(1, 20) w, generate_series(1, 200) i",
-	},
+			FROM generate_series(1, %d) n`, orders/4/share),
+		fmt.Sprintf("INSERT INTO stock SELECT 'w' || (1 + n / 200), 1 + n %% 200, 10 FROM generate_series(0, %d) n", 20*200/share-1),
+	}
+}
+
+var postgresDialect = dialect{
+	connect:       connectPostgres,
+	conflict:      conflictOnPostgres,
+	fill:          fillPostgres,
 	upsertAccount: `INSERT INTO accounts VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET balance = EXCLUDED.balance`,
 	raiseBalance:  `UPDATE accounts SET balance = balance + 1, seen = clock_timestamp() WHERE id = $1`,
 	deleteAccount: `DELETE FROM accounts WHERE id = $1`,
