@@ -25,98 +25,134 @@ func eachFlavour(t *testing.T, test func(t *testing.T, install MySQLInstall)) {
 	}
 }
 
-func TestMySQLAnswersWithItsVersionAndSettings(t *testing.T) {
+// TestNewMySQLServers has two servers of each flavour, one of them with a password: a start takes a second.
+func TestNewMySQLServers(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		s := StartMySQLT(t, install, Options{Database: "it`s", Conf: map[string]string{"sql_mode": "", "max_connections": "33"}})
-		for query, want := range map[string]string{
-			"SELECT SUBSTRING_INDEX(VERSION(), '.', 2)":                 install.Flavour.series(),
-			"SELECT DATABASE()":                                         "it`s",
-			"SELECT @@sql_mode":                                         "",
-			"SELECT @@max_connections":                                  "33",
-			"SELECT @@bind_address":                                     "127.0.0.1",
-			"SELECT @@server_id":                                        strconv.Itoa(s.Port),
-			"SELECT @@log_bin + 0":                                      "1",
-			"SELECT @@binlog_format":                                    "ROW",
-			"SELECT @@binlog_row_image":                                 "FULL",
-			"SELECT @@binlog_row_metadata":                              "FULL",
-			"SELECT @@character_set_server":                             "utf8mb4",
-			"SELECT TIMESTAMPDIFF(HOUR, UTC_TIMESTAMP, NOW())":          "0",
-			"SELECT COUNT(*) FROM mysql.user WHERE user = ''":           "0",
-			"SELECT CURRENT_USER()":                                     "root@127.0.0.1",
-			"SELECT SUM(n) FROM (SELECT 1.5 AS n UNION ALL SELECT 2) t": "3.5",
-		} {
-			if got, err := MySQLValue[string](t.Context(), s, query); err != nil || got != want {
-				t.Errorf("%s: got %q, %v; want %q", query, got, err, want)
+		a := StartMySQLT(t, install, Options{Database: "it`s", Conf: map[string]string{"sql_mode": "", "max_connections": "33"}})
+		b := StartMySQLT(t, install, Options{Database: "app", Password: `corr3ct:'horse\@x`})
+		t.Run("have no history", func(t *testing.T) { withoutHistory(t, a, b) })
+		t.Run("answer with their version and settings", func(t *testing.T) { answersWithSettings(t, a) })
+		t.Run("demand their password, which is not in the DSN", func(t *testing.T) { demandsPassword(t, b) })
+		t.Run("keep their data over kill and restart", func(t *testing.T) { keepsItsData(t, b) })
+		t.Run("leave nothing behind", func(t *testing.T) {
+			if err := errors.Join(a.Pause(), b.Stop(t.Context())); err != nil {
+				t.Fatal(err)
 			}
-		}
+			leavesNothing(t, a)
+			leavesNothing(t, b)
+		})
 	})
 }
 
-func TestNewMySQLServerHasNoHistory(t *testing.T) {
-	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		a, b := StartMySQLT(t, install, Options{Database: "app"}), StartMySQLT(t, install, Options{Database: "app"})
-		if a.Port == b.Port {
-			t.Fatalf("both on port %d", a.Port)
+func answersWithSettings(t *testing.T, s *MySQLServer) {
+	for query, want := range map[string]string{
+		"SELECT SUBSTRING_INDEX(VERSION(), '.', 2)":                 s.Install.Flavour.series(),
+		"SELECT DATABASE()":                                         "it`s",
+		"SELECT @@sql_mode":                                         "",
+		"SELECT @@max_connections":                                  "33",
+		"SELECT @@bind_address":                                     "127.0.0.1",
+		"SELECT @@server_id":                                        strconv.Itoa(s.Port),
+		"SELECT @@log_bin + 0":                                      "1",
+		"SELECT @@binlog_format":                                    "ROW",
+		"SELECT @@binlog_row_image":                                 "FULL",
+		"SELECT @@binlog_row_metadata":                              "FULL",
+		"SELECT @@character_set_server":                             "utf8mb4",
+		"SELECT TIMESTAMPDIFF(HOUR, UTC_TIMESTAMP, NOW())":          "0",
+		"SELECT COUNT(*) FROM mysql.user WHERE user = ''":           "0",
+		"SELECT CURRENT_USER()":                                     "root@127.0.0.1",
+		"SELECT SUM(n) FROM (SELECT 1.5 AS n UNION ALL SELECT 2) t": "3.5",
+	} {
+		if got, err := MySQLValue[string](t.Context(), s, query); err != nil || got != want {
+			t.Errorf("%s: got %q, %v; want %q", query, got, err, want)
 		}
-		for _, s := range []*MySQLServer{a, b} {
-			if set, err := s.Executed(t.Context()); err != nil || set != "" {
-				t.Errorf("a new server has executed %q, %v", set, err)
-			}
-		}
-		if install.Flavour.MariaDB() {
-			return // no server_uuid
-		}
-		uuids := map[string]bool{}
-		for _, s := range []*MySQLServer{a, b} {
-			uuid, err := MySQLValue[string](t.Context(), s, "SELECT @@server_uuid")
-			if err != nil || uuids[uuid] {
-				t.Errorf("server_uuid %q, %v; another has it", uuid, err)
-			}
-			uuids[uuid] = true
-		}
-	})
+	}
 }
 
-// After kill -9 the tables and the binlog must tell the same, or each test that kills would find divergences of our making.
-func TestMySQLKeepsItsDataOverKillAndRestart(t *testing.T) {
-	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		s := StartMySQLT(t, install, Options{Database: "app"})
-		ExecT(t, s, "CREATE TABLE t (id INT PRIMARY KEY)")
-		for n, end := range []struct {
-			name string
-			stop func() error
-			conf map[string]string
-		}{
-			{"stop", func() error { return s.Stop(t.Context()) }, nil},
-			{"kill", s.Kill, nil},
-			{"none", func() error { return nil }, map[string]string{"max_connections": "44"}},
-		} {
-			var inserts []string
-			for row := range 50 {
-				inserts = append(inserts, fmt.Sprintf("INSERT INTO t VALUES (%d)", 50*n+row))
-			}
-			ExecT(t, s, inserts...)
-			before, err := s.Executed(t.Context())
-			if err := errors.Join(err, end.stop()); err != nil {
-				t.Fatalf("%s: %v", end.name, err)
-			}
-			if end.name != "none" && s.Running() {
-				t.Fatalf("%s: still runs", end.name)
-			}
-			if err := s.RestartWith(t.Context(), end.conf); err != nil {
-				t.Fatalf("%s: restart: %v", end.name, err)
-			}
-			if rows, err := MySQLValue[int64](t.Context(), s, "SELECT COUNT(*) FROM t"); err != nil || rows != int64(50*(n+1)) {
-				t.Errorf("%s: %d rows, %v; want %d", end.name, rows, err, 50*(n+1))
-			}
-			if after, err := s.Executed(t.Context()); err != nil || after != before {
-				t.Errorf("%s: executed %q, %v; before it was %q", end.name, after, err, before)
-			}
+func withoutHistory(t *testing.T, a, b *MySQLServer) {
+	if a.Port == b.Port {
+		t.Fatalf("both on port %d", a.Port)
+	}
+	for _, s := range []*MySQLServer{a, b} {
+		if set, err := s.Executed(t.Context()); err != nil || set != "" {
+			t.Errorf("a new server has executed %q, %v", set, err)
 		}
-		if n, err := MySQLValue[uint64](t.Context(), s, "SELECT @@max_connections"); err != nil || n != 44 {
-			t.Errorf("max_connections %d, %v; want 44", n, err)
+	}
+	if a.Install.Flavour.MariaDB() {
+		return // no server_uuid
+	}
+	uuids := map[string]bool{}
+	for _, s := range []*MySQLServer{a, b} {
+		uuid, err := MySQLValue[string](t.Context(), s, "SELECT @@server_uuid")
+		if err != nil || uuids[uuid] {
+			t.Errorf("server_uuid %q, %v; another has it", uuid, err)
 		}
-	})
+		uuids[uuid] = true
+	}
+}
+
+func demandsPassword(t *testing.T, s *MySQLServer) {
+	if want := fmt.Sprintf("mysql://root@127.0.0.1:%d/app", s.Port); s.DSN("") != want {
+		t.Errorf("DSN %s, want %s", s.DSN(""), want)
+	}
+	ExecT(t, s, "SELECT 1")
+	right := s.password
+	s.password = "wrong"
+	if err := s.Exec(t.Context(), "SELECT 1"); err == nil {
+		t.Error("a wrong password was accepted")
+	}
+	s.password = right
+}
+
+// keepsItsData is about tables and binlog, which must tell the same after kill -9, or each test that kills would find
+// divergences of our making.
+func keepsItsData(t *testing.T, s *MySQLServer) {
+	ExecT(t, s, "CREATE TABLE t (id INT PRIMARY KEY)")
+	for n, end := range []struct {
+		name string
+		stop func() error
+		conf map[string]string
+	}{
+		{"kill", s.Kill, nil},
+		{"none", func() error { return nil }, map[string]string{"max_connections": "44"}}, // the restart stops it
+	} {
+		var inserts []string
+		for row := range 50 {
+			inserts = append(inserts, fmt.Sprintf("INSERT INTO t VALUES (%d)", 50*n+row))
+		}
+		ExecT(t, s, inserts...)
+		before, err := s.Executed(t.Context())
+		if err := errors.Join(err, end.stop()); err != nil {
+			t.Fatalf("%s: %v", end.name, err)
+		}
+		if end.name != "none" && s.Running() {
+			t.Fatalf("%s: still runs", end.name)
+		}
+		if err := s.RestartWith(t.Context(), end.conf); err != nil {
+			t.Fatalf("%s: restart: %v", end.name, err)
+		}
+		if rows, err := MySQLValue[int64](t.Context(), s, "SELECT COUNT(*) FROM t"); err != nil || rows != int64(50*(n+1)) {
+			t.Errorf("%s: %d rows, %v; want %d", end.name, rows, err, 50*(n+1))
+		}
+		if after, err := s.Executed(t.Context()); err != nil || after != before {
+			t.Errorf("%s: executed %q, %v; before it was %q", end.name, after, err, before)
+		}
+	}
+	if n, err := MySQLValue[uint64](t.Context(), s, "SELECT @@max_connections"); err != nil || n != 44 {
+		t.Errorf("max_connections %d, %v; want 44", n, err)
+	}
+}
+
+func leavesNothing(t *testing.T, s *MySQLServer) {
+	t.Helper()
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Error(err)
+	}
+	if alive(s.process.pid) {
+		t.Errorf("process %d is left: %v", s.process.pid, stat(s.process.pid))
+	}
+	if _, err := os.Stat(s.dir); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", s.dir, err)
+	}
 }
 
 func TestSeveralMySQLStatementsInOneStringAllRunOrTellTheirError(t *testing.T) {
@@ -173,47 +209,32 @@ func TestPausedMySQLServerAnswersNobodyUntilItResumes(t *testing.T) {
 	})
 }
 
+// TestCloseLeavesNothingOfMySQLBehind is about the flavour that starts soon; what ends both is the same.
 func TestCloseLeavesNothingOfMySQLBehind(t *testing.T) {
-	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		states := []string{"paused"}
-		if install.Flavour.MariaDB() { // which starts soon; what ends them is the same
-			states = append(states, "running", "killed", "stopped")
+	for _, state := range []string{"running", "killed"} { // paused and stopped ones: TestNewMySQLServers
+		s := StartMySQLT(t, NeedMySQL(t, MariaDB1011), Options{})
+		if state == "killed" {
+			fatal(t, s.Kill())
 		}
-		for _, state := range states {
-			s := StartMySQLT(t, install, Options{})
-			var err error
-			switch state {
-			case "paused":
-				err = s.Pause()
-			case "killed":
-				err = s.Kill()
-			case "stopped":
-				err = s.Stop(t.Context())
-			}
-			if err := errors.Join(err, s.Close(), s.Close()); err != nil {
-				t.Errorf("%s: %v", state, err)
-			}
-			if alive(s.process.pid) {
-				t.Errorf("%s: process %d is left: %v", state, s.process.pid, stat(s.process.pid))
-			}
-			if _, err := os.Stat(s.dir); !os.IsNotExist(err) {
-				t.Errorf("%s: %s is left: %v", state, s.dir, err)
-			}
-		}
-	})
+		leavesNothing(t, s)
+	}
 }
 
 // TestMySQLDiesWithTheProcessThatStartedIt runs itself once more as the process that is killed, with a paused server.
 func TestMySQLDiesWithTheProcessThatStartedIt(t *testing.T) {
+	flavour := MariaDB1011 // which starts soon
+	if Soaking() {
+		flavour = MySQL97
+	}
 	if below := os.Getenv("DBTEST_MYSQL_VICTIM"); below != "" {
-		s, err := StartMySQL(t.Context(), NeedMySQL(t, MySQL97), Options{Below: below})
+		s, err := StartMySQL(t.Context(), NeedMySQL(t, flavour), Options{Below: below})
 		if err := errors.Join(err, s.Pause()); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Println("server", s.process.pid)
 		select {}
 	}
-	NeedMySQL(t, MySQL97)
+	NeedMySQL(t, flavour)
 	dir := scratch(t)
 	victim := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	victim.Env = append(os.Environ(), "DBTEST_MYSQL_VICTIM="+dir)
@@ -251,25 +272,6 @@ func scratch(t *testing.T) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
-}
-
-func TestMySQLPasswordIsDemandedAndNotInTheDSN(t *testing.T) {
-	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		s := StartMySQLT(t, install, Options{Password: `corr3ct:'horse\@x`, Database: "app"})
-		if want := fmt.Sprintf("mysql://root@127.0.0.1:%d/app", s.Port); s.DSN("") != want {
-			t.Errorf("DSN %s, want %s", s.DSN(""), want)
-		}
-		ExecT(t, s, "SELECT 1")
-		right := s.password
-		s.password = "wrong"
-		if err := s.Exec(t.Context(), "SELECT 1"); err == nil {
-			t.Error("a wrong password was accepted")
-		}
-		s.password = right
-		if err := s.Restart(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func TestLockstepAccountMayReadAndTailAndNothingElse(t *testing.T) {

@@ -26,37 +26,41 @@ func each(t *testing.T, test func(t *testing.T, install Install)) {
 // again are the options of servers that need not be new, nor be gone in the end.
 var again = Options{Reuse: true}
 
-func TestServerAnswersWithItsVersionAndSettings(t *testing.T) {
+// TestNewServers has two servers of each version.
+func TestNewServers(t *testing.T) {
 	each(t, func(t *testing.T, install Install) {
-		s := StartT(t, install, Options{Database: "it's", Conf: map[string]string{"cluster_name": "o'brien"}})
-		for query, want := range map[string]string{
-			"SELECT current_setting('server_version_num')::int / 10000 || ''": strconv.Itoa(int(install.Version)),
-			"SELECT current_database()":                                       "it's",
-			"SELECT current_setting('wal_level')":                             "logical",
-			"SELECT current_setting('cluster_name')":                          "o'brien",
-			"SELECT current_setting('listen_addresses')":                      "127.0.0.1",
-			"SELECT current_setting('server_encoding')":                       "UTF8",
-			"SELECT current_setting('fsync')":                                 "off",
-			"SELECT inet_server_addr()::inet::text":                           "127.0.0.1/32",
-			"SELECT count(*)::text FROM pg_stat_wal WHERE 1 = 1":              "1",
-		} {
-			if got, err := Value[string](t.Context(), s, query); err != nil || got != want {
-				t.Errorf("%s: got %q, %v; want %q", query, got, err, want)
+		a := StartT(t, install, Options{Database: "it's", Conf: map[string]string{"cluster_name": "o'brien"}})
+		b := StartT(t, install, Options{})
+		t.Run("answer with their version and settings", func(t *testing.T) { serverAnswers(t, a) })
+		t.Run("have identifiers of their own", func(t *testing.T) {
+			if a.Port == b.Port {
+				t.Fatalf("both on port %d", a.Port)
 			}
-		}
+			if identifier(t, a) == identifier(t, b) {
+				t.Errorf("both are system %d", identifier(t, a))
+			}
+		})
+		t.Run("keep their data over kill and restart", func(t *testing.T) { serverKeepsItsData(t, b) })
+		t.Run("are put back to an older state", func(t *testing.T) { serverIsPutBack(t, a) })
 	})
 }
 
-func TestServersHaveIdentifiersOfTheirOwn(t *testing.T) {
-	each(t, func(t *testing.T, install Install) {
-		a, b := StartT(t, install, Options{}), StartT(t, install, Options{})
-		if a.Port == b.Port {
-			t.Fatalf("both on port %d", a.Port)
+func serverAnswers(t *testing.T, s *Server) {
+	for query, want := range map[string]string{
+		"SELECT current_setting('server_version_num')::int / 10000 || ''": strconv.Itoa(int(s.Install.Version)),
+		"SELECT current_database()":                                       "it's",
+		"SELECT current_setting('wal_level')":                             "logical",
+		"SELECT current_setting('cluster_name')":                          "o'brien",
+		"SELECT current_setting('listen_addresses')":                      "127.0.0.1",
+		"SELECT current_setting('server_encoding')":                       "UTF8",
+		"SELECT current_setting('fsync')":                                 "off",
+		"SELECT inet_server_addr()::inet::text":                           "127.0.0.1/32",
+		"SELECT count(*)::text FROM pg_stat_wal WHERE 1 = 1":              "1",
+	} {
+		if got, err := Value[string](t.Context(), s, query); err != nil || got != want {
+			t.Errorf("%s: got %q, %v; want %q", query, got, err, want)
 		}
-		if identifier(t, a) == identifier(t, b) {
-			t.Errorf("both are system %d", identifier(t, a))
-		}
-	})
+	}
 }
 
 func identifier(t *testing.T, s *Server) int64 {
@@ -68,38 +72,34 @@ func identifier(t *testing.T, s *Server) int64 {
 	return id
 }
 
-func TestServerKeepsItsDataOverKillAndRestart(t *testing.T) {
-	each(t, func(t *testing.T, install Install) {
-		s := StartT(t, install, Options{})
-		ExecT(t, s, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)", "ALTER SYSTEM SET work_mem = '5MB'")
-		end := map[string]func() error{
-			"kill":      s.Kill,
-			"fast":      func() error { return s.Stop(t.Context()) },
-			"immediate": func() error { return s.StopImmediate(t.Context()) },
-			"none":      func() error { return nil },
+func serverKeepsItsData(t *testing.T, s *Server) {
+	ExecT(t, s, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)", "ALTER SYSTEM SET work_mem = '5MB'")
+	end := map[string]func() error{
+		"kill":      s.Kill,
+		"immediate": func() error { return s.StopImmediate(t.Context()) },
+		"none":      func() error { return nil }, // the restart stops it
+	}
+	for name, stop := range end {
+		if err := stop(); err != nil {
+			t.Fatalf("%s: %v", name, err)
 		}
-		for name, stop := range end {
-			if err := stop(); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if name != "none" && s.Running() {
-				t.Fatalf("%s: still runs", name)
-			}
-			if err := s.Restart(t.Context()); err != nil {
-				t.Fatalf("%s: restart: %v", name, err)
-			}
-			if n, err := Value[int64](t.Context(), s, "SELECT count(*) FROM t"); err != nil || n != 1 {
-				t.Errorf("%s: %d rows, %v; want 1", name, n, err)
-			}
+		if name != "none" && s.Running() {
+			t.Fatalf("%s: still runs", name)
 		}
-		if mem, err := Value[string](t.Context(), s, "SHOW work_mem"); err != nil || mem != "5MB" {
-			t.Errorf("work_mem %q, %v; want 5MB", mem, err)
+		if err := s.Restart(t.Context()); err != nil {
+			t.Fatalf("%s: restart: %v", name, err)
 		}
-	})
+		if n, err := Value[int64](t.Context(), s, "SELECT count(*) FROM t"); err != nil || n != 1 {
+			t.Errorf("%s: %d rows, %v; want 1", name, n, err)
+		}
+	}
+	if mem, err := Value[string](t.Context(), s, "SHOW work_mem"); err != nil || mem != "5MB" {
+		t.Errorf("work_mem %q, %v; want 5MB", mem, err)
+	}
 }
 
 func TestPausedServerAnswersNobodyUntilItResumes(t *testing.T) {
-	s := StartT(t, Need(t, PG15), Options{})
+	s := StartT(t, Need(t, PG15), again)
 	conn, err := s.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -269,33 +269,30 @@ func TestUnknownVersionSaysHowToInstall(t *testing.T) {
 	}
 }
 
-func TestServerIsPutBackToAnOlderState(t *testing.T) {
-	each(t, func(t *testing.T, install Install) {
-		s := StartT(t, install, Options{})
-		ExecT(t, s, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
-		if _, err := s.Keep(); err == nil {
-			t.Error("the folder of a server that runs was kept")
-		}
-		if err := s.Stop(t.Context()); err != nil {
+func serverIsPutBack(t *testing.T, s *Server) {
+	ExecT(t, s, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+	if _, err := s.Keep(); err == nil {
+		t.Error("the folder of a server that runs was kept")
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	putBack, err := s.Keep()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ExecT(t, s, "INSERT INTO t VALUES (2)")
+	for range 2 {
+		if err := putBack(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		putBack, err := s.Keep()
-		if err != nil {
-			t.Fatal(err)
+		if n, err := Value[int64](t.Context(), s, "SELECT count(*) FROM t"); err != nil || n != 1 {
+			t.Errorf("%d rows, %v; want 1", n, err)
 		}
-		if err := s.Restart(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		ExecT(t, s, "INSERT INTO t VALUES (2)")
-		for range 2 {
-			if err := putBack(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if n, err := Value[int64](t.Context(), s, "SELECT count(*) FROM t"); err != nil || n != 1 {
-				t.Errorf("%d rows, %v; want 1", n, err)
-			}
-		}
-	})
+	}
 }
 
 func TestTransactionIDsThatHaveWrappedAround(t *testing.T) {
