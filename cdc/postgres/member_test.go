@@ -21,6 +21,7 @@ func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 // servers are shared by the tests of one version: each test makes databases of its own on them, and leaves settings alone.
 type servers struct {
 	publisher, subscriber *dbtest.Server
+	all                   bool // this version runs all tests, also those for which it makes no difference
 }
 
 var testHasher = digest.NewHasher([32]byte{1, 2, 3})
@@ -64,7 +65,10 @@ func onVersions(t *testing.T, versions []dbtest.Version, test func(t *testing.T,
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
 			install := dbtest.Need(t, v)
-			test(t, servers{publisher: publisherOf(t, install), subscriber: dbtest.SharedT(t, install, "subscriber", dbtest.Options{})})
+			test(t, servers{
+				publisher: publisherOf(t, install), subscriber: dbtest.SharedT(t, install, "subscriber", dbtest.Options{}),
+				all: soak || v == versions[len(versions)-1],
+			})
 		})
 	}
 }
@@ -76,6 +80,13 @@ func each(t *testing.T, s servers, tests map[string]func(*testing.T, servers)) {
 			t.Parallel()
 			test(t, s)
 		})
+	}
+}
+
+// once runs tests, for which the version makes no difference, as each does on one version; `make soak` runs them on both.
+func once(t *testing.T, s servers, tests map[string]func(*testing.T, servers)) {
+	if s.all {
+		each(t, s, tests)
 	}
 }
 

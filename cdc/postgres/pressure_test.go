@@ -13,22 +13,18 @@ import (
 var _ cdc.Gauger = (*Source)(nil)
 
 func TestPressure(t *testing.T) {
-	t.Parallel()
-	for _, v := range []dbtest.Version{dbtest.PG15, dbtest.PG18} {
-		t.Run(v.String(), func(t *testing.T) {
-			t.Parallel()
-			server := dbtest.StartT(t, dbtest.Need(t, v), dbtest.Options{})
-			for name, test := range map[string]func(*testing.T, *dbtest.Server){
-				"statements of others run, ours do not":           runningStatements,
-				"an open transaction has its age and holds rows":  openTransaction,
-				"what another database holds does not count":      otherDatabase,
-				"without the right the snapshots of others count": hiddenSessions,
-				"a standby tells too":                             standbyTells,
-			} {
-				t.Run(name, func(t *testing.T) { test(t, server) })
-			}
-		})
-	}
+	oneVersion(t, func(t *testing.T, s servers) {
+		server := dbtest.StartT(t, s.publisher.Install, dbtest.Options{})
+		for name, test := range map[string]func(*testing.T, *dbtest.Server){
+			"statements of others run, ours do not":           runningStatements,
+			"an open transaction has its age and holds rows":  openTransaction,
+			"what another database holds does not count":      otherDatabase,
+			"without the right the snapshots of others count": hiddenSessions,
+			"a standby tells too":                             standbyTells,
+		} {
+			t.Run(name, func(t *testing.T) { test(t, server) })
+		}
+	})
 }
 
 func gauged(t *testing.T, s *dbtest.Server, role string) *Source {

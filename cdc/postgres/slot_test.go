@@ -15,13 +15,15 @@ import (
 func TestSlot(t *testing.T) {
 	eachVersion(t, func(t *testing.T, s servers) {
 		each(t, s, map[string]func(*testing.T, servers){
-			"stream goes on where it was left":               goesOn,
+			"stream goes on where it was left":          goesOn,
+			"server that refuses us needs the operator": refuses,
+		})
+		once(t, s, map[string]func(*testing.T, servers){
 			"slot that was moved on is a gap":                movedOn,
 			"slot that is gone is a gap":                     gone,
 			"slot of another kind is left alone":             otherKind,
 			"slot that somebody reads is left alone":         inUse,
 			"transaction that keeps a slot waiting is named": waiting,
-			"server that refuses us needs the operator":      refuses,
 		})
 		alone(t, s, dbtest.Options{}, map[string]func(*testing.T, servers){
 			"slot whose log was removed is a gap":      logRemoved,
