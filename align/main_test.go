@@ -12,7 +12,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	told := false
 	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "rapid.checks" })
-	checks := "40"
+	checks := "15"
 	if os.Getenv("LOCKSTEP_SOAK") != "" {
 		checks = "2000"
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -144,10 +145,15 @@ func (w *watch) checkDigests() {
 	}
 }
 
-// buildBinary builds the program that all tests of the package run.
+// buildBinary builds the program that all tests of the package run, with the race detector if they have it: what it is made of
+// was compiled with it already.
 var buildBinary = sync.OnceValues(func() (path string, err error) {
 	path = filepath.Join(binaries, "lockstep")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/lockstep-cdc/lockstep/cmd/lockstep").CombinedOutput(); err != nil {
+	args := []string{"build", "-o", path}
+	if info, _ := debug.ReadBuildInfo(); slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "github.com/lockstep-cdc/lockstep/cmd/lockstep")...).CombinedOutput(); err != nil {
 		return path, fmt.Errorf("build: %w\n%s", err, out)
 	}
 	return path, nil
@@ -255,7 +261,7 @@ func waitDivergences(t *testing.T, address string, want []string) {
 
 func waitHTTP(t *testing.T, what string, met func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // against a hang only: on a busy machine, with the race detector, minutes are possible
 	defer cancel()
 	if err := dbtest.WaitFor(ctx, what, func(context.Context) (bool, error) { return met(), nil }); err != nil {
 		t.Fatal(err)

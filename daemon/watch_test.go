@@ -135,7 +135,7 @@ func (l testLog) Write(b []byte) (int, error) {
 
 func (w *watch) until(what string, met func() bool) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Minute)
 	defer cancel()
 	err := dbtest.WaitFor(ctx, what, func(context.Context) (bool, error) { return met(), nil })
 	if err != nil {

@@ -230,7 +230,7 @@ func TestRowThatNeverStandsStillIsNamed(t *testing.T) {
 		us.lag = time.Millisecond
 		next := 1
 		r := during(t, g.options(us), g.replays(us), func(ctx context.Context) {
-			for ; sleep(ctx, time.Millisecond) == nil; next++ {
+			for ; sleep(ctx, 2*time.Millisecond) == nil; next++ {
 				g.ref.Write(put(7, next))
 				us.Silently(put(7, 1_000_000+next))
 			}

@@ -174,9 +174,9 @@ func (h *history) checkVerdict(t *testing.T, r Result, differ int) {
 }
 
 func TestNoRowIsAccusedThatLagsAndNoneIsMissedThatDiffers(t *testing.T) {
-	seeds := 40
+	seeds := 15
 	if testing.Short() {
-		seeds = 10
+		seeds = 5
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -187,7 +187,7 @@ func TestNoRowIsAccusedThatLagsAndNoneIsMissedThatDiffers(t *testing.T) {
 
 // A chain of intervals in the reference's order leaves no row of the member out, whatever order that has its rows in.
 func TestRowsOnlyTheMemberHasAreFoundInAnyOrder(t *testing.T) {
-	for seed := range 50 {
+	for seed := range 20 {
 		synctest.Test(t, func(t *testing.T) {
 			rows, want := equal(100), []string{}
 			for k := 7; k <= 100; k += 7 {

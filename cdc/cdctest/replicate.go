@@ -254,6 +254,11 @@ func (s *Server) past(a *Server, e *entry) bool {
 			return e.end <= o.end
 		}
 	}
+	for _, o := range slices.Backward(a.log) { // it strayed: the last that both have is where they part
+		if o.id.Seq != 0 && s.executed.Contains(o.id) {
+			return e.end <= o.end
+		}
+	}
 	return e.id.Seq <= s.slavePosition.Seq
 }
 

@@ -333,13 +333,18 @@ func spans(d finding.Divergence) string {
 // accuse checks that each row of a divergence really differed, for as long as the budget.
 func (o *oracle) accuse(n noticed) {
 	d := n.d
+	known := n.at.Sub(o.knownAt[tableAt{d.Member, d.Table}]) // for so long it can be said what differs
 	for _, key := range o.keysOf(d) {
-		if !o.differed(rowAt{d.Member, d.Table, key}, n.at) {
+		at := rowAt{d.Member, d.Table, key}
+		if o.mayLookOtherwise(at, n.at) {
+			known = 0 // since when it differs by what lockstep knows is not known here
+			continue
+		}
+		if !o.differed(at, n.at) {
 			o.w.fail("false alarm: %s %s row %d is said to be %s (%s)", d.Member, d.Table, key, d.Kind, d.Cause)
 			return
 		}
 	}
-	known := n.at.Sub(o.knownAt[tableAt{d.Member, d.Table}]) // for so long it can be said what differs
 	if age := o.oldest(d, n.at); age < budget-beat && known >= budget {
 		o.w.fail("early alarm: %s %s is said to be %s (%s) after %v", d.Member, d.Table, d.Kind, d.Cause, age)
 	}
@@ -405,11 +410,6 @@ func (o *oracle) differed(at rowAt, now time.Time) bool {
 	if _, differs := o.differ[at]; differs {
 		return true
 	}
-	for _, who := range []string{at.member, o.w.plan.reference} {
-		if o.unknowing(now, o.traceless[rowAt{who, at.table, at.key}]) {
-			return true
-		}
-	}
 	ago := memoryOf
 	for _, who := range []string{at.member, o.w.plan.reference, ""} {
 		if ill := o.ill[who]; !ill.IsZero() && now.Sub(ill) < 30*time.Second {
@@ -422,6 +422,13 @@ func (o *oracle) differed(at rowAt, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// mayLookOtherwise reports whether a row may differ by what lockstep knows, as one side of it was changed without a trace.
+func (o *oracle) mayLookOtherwise(at rowAt, now time.Time) bool {
+	return slices.ContainsFunc([]string{at.member, o.w.plan.reference}, func(who string) bool {
+		return o.unknowing(now, o.traceless[rowAt{who, at.table, at.key}])
+	})
 }
 
 // resolve checks that no row of a divergence that is over differs still, all the time since it was told of.
