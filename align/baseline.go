@@ -47,7 +47,7 @@ func (l *Ledger) hold(t *table, m *member) string {
 		return ln.Tables[t.name()]
 	case !ln.known:
 		return fmt.Sprintf("it is not known yet how far %s is", ln.Title)
-	case !ln.lost.IsZero():
+	case !ln.record.Lost.IsZero():
 		return c.Reason
 	case t.ranges == nil:
 		return "the reference is read first"

@@ -71,7 +71,7 @@ func (l *Ledger) claimed(m *member, ln *lane, applied cdc.TxSet) error {
 			return err
 		}
 	}
-	if !ln.lost.IsZero() && ln.record.Applied.Covers(ln.lost) {
+	if !ln.record.Lost.IsZero() && ln.record.Applied.Covers(ln.record.Lost) {
 		l.found(m, ln)
 	}
 	return nil
@@ -88,7 +88,7 @@ func (l *Ledger) ofReference(lanes []cdc.Lane, confirmed map[string]cdc.TxSet) [
 
 // found ends the time in which a lane was lost. What the reference wrote in between was not journaled for it.
 func (l *Ledger) found(m *member, ln *lane) {
-	ln.lost = cdc.TxSet{}
+	ln.record.Lost, m.dirty = cdc.TxSet{}, true
 	for _, t := range l.sortedTables() {
 		if t.coverage[m.id].Lane == ln.Name {
 			l.unjournaled(t)

@@ -108,9 +108,6 @@ type lane struct {
 	// early is what the lane was last said to have replayed and the reference had not shown. Some of it may have been
 	// applied when nothing was known of the lane yet.
 	early cdc.TxSet
-	// lost is how far the reference was when the lane had fallen so far behind that its transactions were dropped from
-	// the journal; empty if they are all in it. A lane is lost until it has got that far.
-	lost cdc.TxSet
 	// queue holds the transactions that touch the lane's tables and were not replayed, ascending. One that was replayed
 	// before others that are ahead of it stays until it is at the head.
 	queue []*inFlight

@@ -74,7 +74,7 @@ func (m *member) cameBack(ln *lane, id cdc.TxID) {
 
 // carries reports whether a lane brings any of a transaction's tables to the member.
 func (l *Ledger) carries(m *member, ln *lane, tx *inFlight) bool {
-	if m == l.ref || !ln.lost.IsZero() {
+	if m == l.ref || !ln.record.Lost.IsZero() {
 		return false
 	}
 	last := cdc.TableID(0)
@@ -353,7 +353,7 @@ func (l *Ledger) shed() error {
 
 // lose drops a lane's queue; its tables are read anew once it has caught up.
 func (l *Ledger) lose(m *member, ln *lane) error {
-	ln.lost = l.ref.record.Position.Tip().Clone()
+	ln.record.Lost, m.dirty = l.ref.record.Position.Tip().Clone(), true
 	reason := fmt.Sprintf("fell more than %d row changes behind", l.opt.MaxInFlight)
 	for _, t := range l.sortedTables() {
 		if c := t.coverage[m.id]; c.Lane == ln.Name {

@@ -67,7 +67,7 @@ func (l *Ledger) comparable(t *table, m *member) bool {
 		return false
 	}
 	ln := m.lanes[c.Lane]
-	return ln != nil && ln.known && ln.lost.IsZero() && ln.record.Applied.Covers(t.record.Unjournaled) && !l.ahead(m, c, ln)
+	return ln != nil && ln.known && ln.record.Lost.IsZero() && ln.record.Applied.Covers(t.record.Unjournaled) && !l.ahead(m, c, ln)
 }
 
 // follows reports whether a member's rows are there and its stream has gone on since. While it is shut, as that of a server

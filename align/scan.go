@@ -220,8 +220,8 @@ func (l *Ledger) Unverify(id cdc.MemberID, start cdc.Position, server cdc.Server
 func (l *Ledger) forgetLanes() error {
 	for _, m := range l.sortedMembers() {
 		for _, ln := range m.lanes {
-			ln.known, ln.lost = false, cdc.TxSet{}
-			ln.record.Applied, m.dirty = cdc.TxSet{}, true
+			ln.known = false
+			ln.record.Applied, ln.record.Lost, m.dirty = cdc.TxSet{}, cdc.TxSet{}, true
 			if err := l.empty(ln); err != nil {
 				return err
 			}

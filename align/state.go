@@ -115,6 +115,9 @@ type LaneRecord struct {
 	Applied cdc.TxSet `json:"applied"`
 	// Said is what the member itself said last that it has replayed, of whatever log. It never goes back on one history.
 	Said cdc.TxSet `json:"said,omitzero"`
+	// Lost is how far the reference was when the lane had fallen so far behind that its transactions were dropped from the
+	// journal; empty if they are all in it. Until the lane has got that far it is lost, and nothing is journaled for it.
+	Lost cdc.TxSet `json:"lost,omitzero"`
 }
 
 // TableRecord is what is known of one table in the whole group.

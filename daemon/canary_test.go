@@ -109,7 +109,7 @@ func TestCanariesAreFoundAndAlertNobody(t *testing.T) {
 
 func TestCanariesAreFoundOnMySQL(t *testing.T) {
 	o := cluster.Options{Schema: canaryTable, Subscribers: 1, LagBudget: 500 * time.Millisecond}
-	onMySQL(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+	onMariaDB(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		w.c = canaryOf(c, "app.lockstep_canary")
 		w.exec("us-1", "SET GLOBAL read_only = 0")
 		w.checksCanary(mayWrite, "INSERT command denied")

@@ -199,10 +199,10 @@ func TestParallelReplicasUnderLoadNeverDiverge(t *testing.T) {
 			dbtest.ExecT(t, replica, parallel...)
 		}
 		ctx := t.Context()
-		if err := load.Fill(ctx, c.DSN("eu-1")); err != nil {
+		if err := load.FillShare(ctx, c.DSN("eu-1"), 5); err != nil {
 			t.Fatal(err)
 		}
-		writing := load.Start(ctx, c.DSN("eu-1"), load.Options{Clients: 4, Seed: 3})
+		writing := load.Start(ctx, c.DSN("eu-1"), load.Options{Clients: 4, Pause: 2 * time.Millisecond, Large: 500, Seed: 3})
 		w.start()
 		for n := range 2 {
 			member := []string{"us-1", "us-2"}[n%2]
@@ -210,7 +210,7 @@ func TestParallelReplicasUnderLoadNeverDiverge(t *testing.T) {
 			if err := c.Pause(ctx, member); err != nil {
 				t.Fatal(err)
 			}
-			w.until("the load to write", func() bool { return writing.Counts().Rows.Load() > rows+2000 })
+			w.until("the load to write", func() bool { return writing.Counts().Rows.Load() > rows+1000 })
 			if err := c.Resume(ctx, member); err != nil {
 				t.Fatal(err)
 			}

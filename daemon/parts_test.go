@@ -39,17 +39,17 @@ func (w *watch) compared() bool {
 }
 
 func readInParts(t *testing.T, w *watch, dsn string) {
-	if err := load.Fill(t.Context(), dsn); err != nil {
+	if err := load.FillShare(t.Context(), dsn, 4); err != nil {
 		t.Fatal(err)
 	}
 	w.exec("eu-1", "INSERT INTO accounts (id, owner, balance) SELECT id + 2000000, owner, balance FROM accounts")
-	writing := load.Start(t.Context(), dsn, load.Options{Clients: 2, Pause: 5 * time.Millisecond, Seed: 4})
+	writing := load.Start(t.Context(), dsn, load.Options{Clients: 2, Pause: 10 * time.Millisecond, Large: 500, Seed: 4})
 	w.inParts = true
 	w.start()
 	for n := 0; n < 20 && w.resumed.Load() < 2; n++ {
 		w.until("rows to be read", func() bool {
 			for _, s := range w.daemon.Groups()[0].Scans() {
-				if s.Rows > int64(1000+3000*n) {
+				if s.Rows > int64(500+1000*n) {
 					return true
 				}
 			}

@@ -42,7 +42,7 @@ func onStandby(t *testing.T, test func(t *testing.T, w *watch, c *cluster.Cluste
 					t.Logf("close cluster: %v", err)
 				}
 			})
-			if err := load.Fill(t.Context(), c.DSN("eu-1")); err != nil {
+			if err := load.FillShare(t.Context(), c.DSN("eu-1"), 5); err != nil {
 				t.Fatal(err)
 			}
 			// A page that was damaged on purpose is read as it is.
@@ -57,7 +57,7 @@ func TestStandbyIsScannedUnderLoadWithoutAFalseAlarmAndItsDamagedRowIsFound(t *t
 	onStandby(t, func(t *testing.T, w *watch, c *cluster.Cluster, standby *dbtest.Server) {
 		w.start()
 		w.inStep()
-		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 5 * time.Millisecond, Seed: 5})
+		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 10 * time.Millisecond, Large: 500, Seed: 5})
 		w.scrub()
 		if err := writing.Stop(); err != nil {
 			t.Fatal(err)

@@ -151,6 +151,7 @@ func (w *world) calm() {
 	clear(w.paused)
 	clear(w.bad)
 	w.told.away.Store(false)
+	w.fuse.Store(0) // a crash that is still to come would come between what is healed and the last look
 	p := w.plan.clone()
 	p.excluded, p.scrub = nil, true
 	if len(p.scanOnly) > 0 {
