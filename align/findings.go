@@ -134,8 +134,8 @@ func (l *Ledger) outdated(f *finding.Finding) bool {
 }
 
 // certain reports whether a suspicion may become a divergence: its table is compared, and since it was seen both sides'
-// definitions were found unchanged, so that it is not the trace of a table that left a publication or was rewritten. Rows that
-// no stream shows must have been read again since the budget was over.
+// definitions were found unchanged, so that it is not the trace of a table that left a publication or was rewritten, and the
+// member has said by which lane the table comes. Rows that no stream shows must have been read again since the budget was over.
 func (l *Ledger) certain(f *finding.Finding) bool {
 	c := l.tables[f.Table].coverage[f.Member]
 	return c.Compared && (f.Divergence.Kind == finding.Stale || !l.unchecked(f) && !l.unconfirmed(f))
@@ -146,15 +146,29 @@ func (l *Ledger) unconfirmed(f *finding.Finding) bool {
 	return l.members[f.Member].scanOnly && t != nil && t.coverage[f.Member].recheckedAt.Sub(d.FirstSeen) < l.opt.Budget(d.Table)
 }
 
-func (l *Ledger) unchecked(f *finding.Finding) bool {
+func (l *Ledger) unchecked(f *finding.Finding) bool { return l.undefinedSince(f) || l.unassigned(f) }
+
+func (l *Ledger) undefinedSince(f *finding.Finding) bool {
 	seen := f.Divergence.FirstSeen
 	return l.ref.definedAt.Before(seen) || l.members[f.Member].definedAt.Before(seen)
+}
+
+// unassigned reports whether it was not asked since a suspicion began which lane brings its table to the member. Until then
+// what another lane brings may look errant, and what the old one does not bring any more, passed over. Where all replication
+// is one lane there is no other.
+func (l *Ledger) unassigned(f *finding.Finding) bool {
+	m, t := l.members[f.Member], l.tables[f.Table]
+	if t == nil {
+		return false
+	}
+	name := t.coverage[f.Member].Lane
+	return name != cdc.GTIDLane && name != cdc.WALLane && m.assignedAt.Before(f.Divergence.FirstSeen)
 }
 
 // Suspicious reports whether there are suspicions that wait for the definitions to be read.
 func (l *Ledger) Suspicious() bool {
 	for _, f := range l.findings.All() {
-		if !f.Confirmed && f.Divergence.Kind != finding.Stale && l.unchecked(f) {
+		if !f.Confirmed && f.Divergence.Kind != finding.Stale && l.undefinedSince(f) {
 			return true
 		}
 	}

@@ -96,6 +96,8 @@ type member struct {
 	provenAt time.Time
 	// definedAt is when its table definitions were last found to be the ones that the ledger knows.
 	definedAt time.Time
+	// assignedAt is when it last said which lanes it has and which tables they bring.
+	assignedAt time.Time
 }
 
 // lane is one ordered way by which the reference's transactions reach a member.

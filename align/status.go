@@ -85,6 +85,8 @@ const recheckPatience = 10 * time.Second
 func (l *Ledger) undecided(f *finding.Finding) string {
 	d := &f.Divergence
 	switch over := l.now.Sub(d.FirstSeen) - l.opt.Budget(d.Table); {
+	case over > leastPatience && l.unassigned(f):
+		return "rows differ, and it cannot be asked what replicates it"
 	case over > leastPatience && l.unchecked(f):
 		return "rows differ, and it cannot be asked whether its definition is what it was"
 	case over > recheckPatience && l.unconfirmed(f):
