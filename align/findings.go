@@ -80,6 +80,9 @@ func (l *Ledger) Tick() error {
 func (l *Ledger) step(f *finding.Finding) error {
 	switch {
 	case f.Live == 0:
+		if l.goesOn(f) {
+			return nil
+		}
 		return l.close(f)
 	case !f.Confirmed && l.now.Sub(f.Divergence.FirstSeen) >= l.opt.Budget(f.Divergence.Table) && l.certain(f):
 		if younger, err := l.rejuvenate(f); younger || err != nil {
@@ -97,6 +100,30 @@ func (l *Ledger) step(f *finding.Finding) error {
 		return l.state.SetFinding(f)
 	}
 	return nil
+}
+
+// become moves a key that differs in another way than it did from its finding to the one that it belongs to now, and returns
+// the number of that.
+func (l *Ledger) become(m *member, t *table, before uint64, kind finding.Kind, why blame) (uint64, error) {
+	l.leave(before)
+	now := l.join(m, t, kind, why)
+	f := l.findings.Number(before)
+	if f == nil || !f.Confirmed || slices.Contains(f.Into, now) || l.findings.Number(now).Confirmed {
+		return now, nil
+	}
+	f.Into = append(slices.DeleteFunc(f.Into, l.decided), now)
+	return now, l.state.SetFinding(f)
+}
+
+// goesOn reports whether rows of a divergence that has no key left differ in another way, which people are yet to be told of:
+// that the old one is over would be taken for all being well.
+func (l *Ledger) goesOn(f *finding.Finding) bool {
+	return f.Confirmed && slices.ContainsFunc(f.Into, func(n uint64) bool { return !l.decided(n) })
+}
+
+func (l *Ledger) decided(number uint64) bool {
+	f := l.findings.Number(number)
+	return f == nil || f.Confirmed
 }
 
 // rejuvenate reports whether all keys of a suspicion came after it began and not one is older than the budget, which goes from

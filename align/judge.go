@@ -61,9 +61,11 @@ func (l *Ledger) differ(m *member, t *table, c *coverage, key digest.Key, expect
 		d.Finding, d.Seen = before.Finding, before.Seen
 		c.addDivergent(start, before.share().negative())
 	case before != nil:
-		l.leave(before.Finding)
 		c.addDivergent(start, before.share().negative())
-		d.Finding = l.join(m, t, d.Kind, why)
+		var err error
+		if d.Finding, err = l.become(m, t, before.Finding, d.Kind, why); err != nil {
+			return err
+		}
 	default:
 		c.keys++
 		d.Finding = l.join(m, t, d.Kind, why)

@@ -19,6 +19,9 @@ type Finding struct {
 	// Peak is what the divergence held when it was largest; it is what remains of a resolved one.
 	PeakRanges []Range `json:"peak_ranges,omitempty"`
 	PeakKeys   int64   `json:"peak_keys,omitempty"`
+	// Into are the numbers of the suspicions that keys of a divergence went to, because they differ in another way now. It is
+	// not over before those are told, or are over themselves.
+	Into []uint64 `json:"into,omitempty"`
 
 	// What follows is not in the record.
 	Saved   bool      `json:"-"` // there is a record of it
