@@ -136,8 +136,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "how far lanes were outlives the reference's log", file: "align/scan.go",
-		old:    "ln.record.Applied, m.dirty = cdc.TxSet{}, true",
-		text:   "m.dirty = true",
+		old:    "ln.record.Applied, ln.record.Lost, m.dirty = cdc.TxSet{}, cdc.TxSet{}, true",
+		text:   "ln.record.Lost, m.dirty = cdc.TxSet{}, true",
 		effect: "positions of a log that is gone are held against those of another",
 	},
 	{
