@@ -141,6 +141,18 @@ var mutants = []mutant{
 		effect: "positions of a log that is gone are held against those of another",
 	},
 	{
+		name: "that a lane is lost is known until the next start only", file: "align/state.go",
+		old:    "`json:\"lost,omitzero\"`",
+		text:   "`json:\"-\"`",
+		effect: "what was in no journal while a lane was lost is told as a divergence",
+	},
+	{
+		name: "lateness is what changes a row in the end", file: "align/stale.go",
+		old:    "f.Live = max(f.Live, 1)",
+		text:   "_ = f",
+		effect: "a member that lacks what changes nothing is told ten times a second",
+	},
+	{
 		name: "rows read may be ahead of the reference's stream", file: "align/residual.go",
 		old:    "return !l.ref.shown().Covers(m.shown()) && !l.ref.provenAt.After(c.liveAt)",
 		text:   "return false",

@@ -19,7 +19,7 @@ import (
 // What a run is about: SEED and N are the first seed and how many, STEPS how many actions a history has, MINUTES how long
 // to go on with fresh seeds; TRACE prints all of a history that fails, as it is.
 const (
-	fixedSeeds = 8 // that every run of the tests plays
+	fixedSeeds = 5 // that every run of the tests plays
 	freshSeeds = 0 // that no run before has; `make sim` plays those
 	stepsEach  = 60
 	reported   = 3 // failures that are made as short as they go
