@@ -192,27 +192,36 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// Each file in testdata/regressions is a history that failed once, with its story.
 func TestRegressions(t *testing.T) {
-	files, err := filepath.Glob("testdata/regressions/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no regressions: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+	for name, h := range regressions(t) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			h, err := parseHistory(string(text))
-			if err != nil {
-				t.Fatal(err)
-			}
 			var out bytes.Buffer
 			if r := one(t, h, &out); len(r.failed) > 0 {
 				t.Errorf("%s\n%s", strings.Join(r.failed, "\n"), out.String())
 			}
 		})
 	}
+}
+
+// regressions are the histories that failed once, by what each is about. Each file has its story.
+func regressions(t *testing.T) map[string]history {
+	t.Helper()
+	files, err := filepath.Glob("testdata/regressions/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no regressions: %v", err)
+	}
+	all := make(map[string]history)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := parseHistory(string(text))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all[strings.TrimSuffix(filepath.Base(file), ".txt")] = h
+	}
+	return all
 }
