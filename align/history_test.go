@@ -131,6 +131,37 @@ func TestMemberAheadOfTheReferencesStreamIsNotComparedYet(t *testing.T) {
 	})
 }
 
+// A row that was told to be changed is gone: until that is told the divergence stays open, over a restart too. No all-clear is
+// given while the row differs, and one is once it does not.
+func TestADivergenceGoesOnWhileItsRowsDifferInAnotherWay(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), false)
+		w.authorOf([]change{{table: 1, key: 3, to: 7001}})
+		w.settle(45)
+		one := w.servers[oneLane]
+		one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: 7002}})
+		w.settle(20)
+		w.check()
+		one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3}})
+		crashes := rapid.IntRange(0, 20).Draw(t, "crashes after")
+		for i := range 20 {
+			w.settle(1)
+			if w.told() == 0 {
+				t.Fatalf("nothing is told %d s after the row came to differ in another way", i+1)
+			}
+			if i == crashes {
+				w.crash()
+			}
+		}
+		w.check()
+		one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: 7001}})
+		w.settle(20)
+		w.check()
+		w.must(w.group.Close())
+		w.must(w.store.Close())
+	})
+}
+
 // scanned reads the tables of a server and shows its stream, as far as the ledger lets it.
 func (s *server) scanned(w *world) {
 	for range 40 {
