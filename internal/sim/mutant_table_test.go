@@ -233,6 +233,18 @@ var mutants = []mutant{
 		effect: "a table that left a publication looks like one that differs",
 	},
 	{
+		name: "a divergence is told before the member said what brings the table", file: "align/findings.go",
+		old:    "return l.undefinedSince(f) || l.unassigned(f)",
+		text:   "return l.undefinedSince(f)",
+		effect: "what a subscription brings that nobody knows yet looks errant",
+	},
+	{
+		name: "a divergence is over when its rows differ in another way", file: "align/findings.go",
+		old:    "if l.goesOn(f) {",
+		text:   "if false {",
+		effect: "people are told that it is over when it is not",
+	},
+	{
 		name: "a divergence is resolved with one row left", file: "align/findings.go",
 		old:    "case f.Live == 0:",
 		text:   "case f.Live == 0 || f.Live == 1 && f.Confirmed && f.Divergence.Keys > 1:",
