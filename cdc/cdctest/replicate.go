@@ -139,12 +139,7 @@ func (s *Server) replaySubscription(sub *Subscription, f Fault, random *rand.Ran
 		if e.lane == sub.Lane {
 			return false
 		}
-		var mine []logged
-		for _, l := range e.changes {
-			if hold, carries := sub.tables[l.table]; carries && hold == "" {
-				mine = append(mine, l)
-			}
-		}
+		mine := sub.mine(e)
 		if s.lockedAny(mine) {
 			return false
 		}
@@ -163,6 +158,17 @@ func (s *Server) replaySubscription(sub *Subscription, f Fault, random *rand.Ran
 		return true
 	}
 	return false
+}
+
+// mine are the changes of an author's transaction that the subscription replicates.
+func (sub *Subscription) mine(e *entry) []logged {
+	var mine []logged
+	for _, l := range e.changes {
+		if hold, carries := sub.tables[l.table]; carries && hold == "" {
+			mine = append(mine, l)
+		}
+	}
+	return mine
 }
 
 // lacks says which column keeps changes from being applied, as PostgreSQL's apply worker does.
@@ -410,9 +416,21 @@ func (s *Server) Carries(lane, table string) bool {
 	return carries
 }
 
-// Stuck says what keeps replication from going on, until somebody seeds the server anew; empty: nothing does.
+// Stuck says what keeps replication from going on, now or once it has come to it, until somebody seeds or connects the server
+// anew; empty: nothing does.
 func (s *Server) Stuck() string {
 	s.cluster.mu.Lock()
 	defer s.cluster.mu.Unlock()
-	return s.problem
+	if s.cluster.gtids() {
+		return s.problem
+	}
+	for _, lane := range s.lanes() {
+		sub := s.subscriptions[lane]
+		for _, e := range sub.author.after(sub.position) {
+			if problem := s.lacks(sub.mine(e)); problem != "" && e.lane != lane {
+				return problem
+			}
+		}
+	}
+	return ""
 }

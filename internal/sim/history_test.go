@@ -167,7 +167,12 @@ func (w *world) calm() {
 	w.sameDefinitions()
 	w.run(time.Second)
 	for _, s := range w.servers {
-		if s.Stuck() != "" {
+		switch {
+		case s.Stuck() == "":
+		case w.cluster.Engine == cdctest.Postgres: // the log has a column that was dropped since: no definition mends that
+			w.trace.say(s.Name, "is connected anew", s.Stuck())
+			w.connect(s, w.ref())
+		default:
 			w.trace.say(s.Name, "is seeded anew", s.Stuck())
 			s.Reset()
 			s.Seed(w.ref())
