@@ -112,12 +112,22 @@ func (s *Server) visible() cdc.TxSet {
 	return s.executed.Without(unseen)
 }
 
-// counted is what the server says that it has. MySQL counts a transaction once it is visible.
+// counted is what the server says that it has, or has passed over. MySQL counts a transaction once it is visible.
 func (s *Server) counted() cdc.TxSet {
 	if s.cluster.Engine == MySQL {
 		return s.visible()
 	}
-	return s.everything()
+	return s.passedOver(s.everything())
+}
+
+// passedOver adds to a set what the position of MariaDB's replication names: also what came from the server itself, which it
+// does not replay.
+func (s *Server) passedOver(set cdc.TxSet) cdc.TxSet {
+	if s.slavePosition.Seq > 0 {
+		set = set.Clone()
+		set.Add(s.slavePosition)
+	}
+	return set
 }
 
 var errUnseen = errors.New("transactions that the log has are not visible to readers after 1m0s: they may wait for a synchronous replica")

@@ -125,7 +125,7 @@ func (x *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	if s.cluster.gtids() {
 		p.Applied[cdc.GTIDLane] = s.counted()
 		if x.ScanOnly {
-			p.Applied[cdc.GTIDLane] = s.visible()
+			p.Applied[cdc.GTIDLane] = s.passedOver(s.visible())
 		}
 		if s.follows != nil {
 			ln := cdc.Lane{
