@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -34,7 +35,40 @@ func (l *Ledger) Advance(id cdc.MemberID, e cdc.Event) {
 	if e.Position > m.record.Position.LSN || e.Through.Seq != 0 && !m.shown().Contains(e.Through) {
 		m.dirty = true
 	}
+	if m == l.ref {
+		l.lead(e.Through)
+	}
 	m.record.Position.Pass(e)
+}
+
+// lead puts a transaction of the reference, where lanes are waited for, in the place of what other servers wrote before it
+// to its domain. On MariaDB a lane may never say that it has that: a server passes over what has its own number, and the
+// position of one that was seeded later names only the last. What a member has shown before may be that member's own,
+// which says nothing of what it has replayed.
+func (l *Ledger) lead(id cdc.TxID) {
+	domain, _, ok := strings.Cut(id.Source, "-")
+	if !ok || l.leader[domain] == id.Source {
+		return
+	}
+	delete(l.leader, domain)
+	for _, m := range l.members {
+		if m != l.ref && m.shown().Contains(id) {
+			return
+		}
+	}
+	l.leader[domain] = id.Source
+	for _, t := range l.tables {
+		if t.record.Unjournaled.Supersede(id) {
+			t.dirty = true
+		}
+	}
+	for _, m := range l.members {
+		for _, ln := range m.lanes {
+			if ln.record.Lost.Supersede(id) {
+				m.dirty = true
+			}
+		}
+	}
 }
 
 // Apply applies the transaction of an event of a member's stream, in the stream's order. One that ends at or before the

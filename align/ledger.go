@@ -70,6 +70,7 @@ type Ledger struct {
 	members map[cdc.MemberID]*member
 	tables  map[cdc.TableID]*table
 	ref     *member
+	leader  map[string]string // of MariaDB's domains: whose transactions on the reference are waited for, once others' are not
 	journal journal
 
 	findings *finding.Book
@@ -178,6 +179,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		tables:   make(map[cdc.TableID]*table),
 		journal:  newJournal(),
 		findings: finding.NewBook(),
+		leader:   make(map[string]string),
 		touched:  make(map[touchedRange]struct{}),
 		drills:   make(map[touchedRange]struct{}),
 	}

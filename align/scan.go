@@ -195,6 +195,7 @@ func (l *Ledger) forgetSuspicions(t *table, m *member) error {
 func (l *Ledger) Unverify(id cdc.MemberID, start cdc.Position, server cdc.Server, reason string) error {
 	m := l.members[id]
 	if m == l.ref {
+		clear(l.leader)
 		if err := l.forgetLanes(); err != nil {
 			return err
 		}

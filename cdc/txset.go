@@ -89,6 +89,22 @@ func (s *TxSet) replaceDomain(id TxID) {
 	s.Add(id)
 }
 
+// Supersede puts id, if it is one of MariaDB's and the set holds ids of other servers of its domain, in the place of these,
+// and reports whether it did: of a domain who has replayed id has replayed, or passed over, all that is before it in the log.
+func (s *TxSet) Supersede(id TxID) bool {
+	domain, _, ok := strings.Cut(id.Source, "-")
+	if !ok || !id.sequential() {
+		return false
+	}
+	for source := range s.spans {
+		if other, _, _ := strings.Cut(source, "-"); other == domain && source != id.Source {
+			s.replaceDomain(id)
+			return true
+		}
+	}
+	return false
+}
+
 // Contains reports whether id is in the set.
 func (s TxSet) Contains(id TxID) bool { return holds(s.spans[id.Source], span{id.Seq, id.Seq}) }
 

@@ -68,6 +68,35 @@ func TestNumbersOfOneServerOnPostgreSQLAndMariaDBSayAllBefore(t *testing.T) {
 	}
 }
 
+func TestOneSupersedesWhatOtherServersWroteToItsDomain(t *testing.T) {
+	for _, c := range []struct {
+		name, set string
+		by        cdc.TxID
+		want      string
+	}{
+		{"another server of the domain", "0-1-25,1-1-4", cdc.MariaDBTxID(0, 3, 26), "0-3-26,1-1-4"},
+		{"the same server", "0-3-20", cdc.MariaDBTxID(0, 3, 26), "0-3-20"},
+		{"both", "0-1-25,0-3-20", cdc.MariaDBTxID(0, 3, 26), "0-3-26"},
+		{"another domain", "0-1-25", cdc.MariaDBTxID(1, 3, 26), "0-1-25"},
+		{"nothing", "", cdc.MariaDBTxID(0, 3, 26), ""},
+		{"PostgreSQL", "0/25", cdc.TxID{Seq: 0x26}, "0/25"},
+		{
+			"MySQL", "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5",
+			cdc.TxID{Source: "3e11fa47-71ca-11e1-9e33-c80aa9429563", Seq: 6}, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			set, err := cdc.ParseTxSet(c.set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if did := set.Supersede(c.by); set.String() != c.want || did != (c.set != c.want) {
+				t.Errorf("%s superseded by %v is %v (%v), want %s", c.set, c.by, set, did, c.want)
+			}
+		})
+	}
+}
+
 // Servers of one domain that wrote long ago are not named by a member that was made from a later backup.
 func TestTipIsTheLastOfEachDomain(t *testing.T) {
 	p := cdc.Position{Shown: parse(t, "0-101-5,0-102-9"), Last: parse(t, "0-101-5")}
