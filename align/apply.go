@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -46,8 +45,8 @@ func (l *Ledger) Advance(id cdc.MemberID, e cdc.Event) {
 // position of one that was seeded later names only the last. What a member has shown before may be that member's own,
 // which says nothing of what it has replayed.
 func (l *Ledger) lead(id cdc.TxID) {
-	domain, _, ok := strings.Cut(id.Source, "-")
-	if !ok || l.leader[domain] == id.Source {
+	domain := id.Domain()
+	if domain == "" || l.leader[domain] == id.Source {
 		return
 	}
 	delete(l.leader, domain)

@@ -3,6 +3,7 @@ package align
 import (
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
@@ -14,12 +15,15 @@ type Notice struct {
 	Divergence finding.Divergence
 }
 
-// join counts a key to the finding that it belongs to and returns its number.
-func (l *Ledger) join(m *member, t *table, kind finding.Kind, why blame) uint64 {
+// join counts a key that has differed since a time, untold, to the finding that it belongs to.
+func (l *Ledger) join(m *member, t *table, kind finding.Kind, why blame, since time.Time) *finding.Finding {
 	f := l.finding(m, t, kind, why)
 	f.Live++
 	f.Changed = true
-	return f.Number
+	if !f.Confirmed && since.Before(f.Divergence.FirstSeen) {
+		f.Divergence.FirstSeen = since
+	}
+	return f
 }
 
 func (l *Ledger) finding(m *member, t *table, kind finding.Kind, why blame) *finding.Finding {
@@ -48,7 +52,9 @@ func (l *Ledger) finding(m *member, t *table, kind finding.Kind, why blame) *fin
 	if why.tx != "" {
 		d.IntroducedBy = &finding.Introduced{Transaction: why.tx, CommittedAt: why.at.UTC()}
 	}
-	return l.findings.Begin(k, d)
+	f = l.findings.Begin(k, d)
+	f.Began = l.now
+	return f
 }
 
 // leave takes a key off its finding.
@@ -84,8 +90,8 @@ func (l *Ledger) step(f *finding.Finding) error {
 			return nil
 		}
 		return l.close(f)
-	case !f.Confirmed && l.now.Sub(f.Divergence.FirstSeen) >= l.opt.Budget(f.Divergence.Table) && l.certain(f):
-		if younger, err := l.rejuvenate(f); younger || err != nil {
+	case !f.Confirmed && l.now.Sub(f.Divergence.FirstSeen) >= l.opt.Budget(f.Divergence.Table):
+		if younger, err := l.rejuvenate(f); younger || err != nil || !l.certain(f) {
 			return err
 		}
 		f.Confirmed, f.Divergence.ConfirmedAt = true, l.now
@@ -102,17 +108,32 @@ func (l *Ledger) step(f *finding.Finding) error {
 	return nil
 }
 
-// become moves a key that differs in another way than it did from its finding to the one that it belongs to now, and returns
-// the number of that.
-func (l *Ledger) become(m *member, t *table, before uint64, kind finding.Kind, why blame) (uint64, error) {
-	l.leave(before)
-	now := l.join(m, t, kind, why)
-	f := l.findings.Number(before)
-	if f == nil || !f.Confirmed || slices.Contains(f.Into, now) || l.findings.Number(now).Confirmed {
-		return now, nil
+// become moves a key that differs in another way than it did from its finding to the one that it belongs to now. Its budget
+// goes on from when it first differed or, where people were told of that, begins anew: the divergence waits.
+func (l *Ledger) become(m *member, t *table, before, d *DivergentKey, why blame) error {
+	l.leave(before.Finding)
+	f := l.findings.Number(before.Finding)
+	if f != nil && !f.Confirmed && !before.Seen.IsZero() {
+		d.Seen = before.Seen
 	}
-	f.Into = append(slices.DeleteFunc(f.Into, l.decided), now)
-	return now, l.state.SetFinding(f)
+	now := l.join(m, t, d.Kind, why, d.Seen)
+	d.Finding = now.Number
+	if f == nil || now.Confirmed {
+		return nil
+	}
+	if !f.Confirmed {
+		for _, f := range l.findings.Bequeath(f, now) {
+			if err := l.state.SetFinding(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if slices.Contains(f.Into, now.Number) {
+		return nil
+	}
+	f.Into, now.Heir = append(slices.DeleteFunc(f.Into, l.decided), now.Number), true
+	return l.state.SetFinding(f)
 }
 
 // goesOn reports whether rows of a divergence that has no key left differ in another way, which people are yet to be told of:
@@ -160,7 +181,7 @@ func (l *Ledger) outdated(f *finding.Finding) bool {
 	return t != nil && age >= 10*often && t.insertedAt.After(f.Found) && d.Keys > int64(len(d.Ranges))
 }
 
-// certain reports whether a suspicion may become a divergence: its table is compared, and since it was seen both sides'
+// certain reports whether a suspicion may become a divergence: its table is compared, and since it began both sides'
 // definitions were found unchanged, so that it is not the trace of a table that left a publication or was rewritten, and the
 // member has said by which lane the table comes. Rows that no stream shows must have been read again since the budget was over.
 func (l *Ledger) certain(f *finding.Finding) bool {
@@ -176,8 +197,21 @@ func (l *Ledger) unconfirmed(f *finding.Finding) bool {
 func (l *Ledger) unchecked(f *finding.Finding) bool { return l.undefinedSince(f) || l.unassigned(f) }
 
 func (l *Ledger) undefinedSince(f *finding.Finding) bool {
-	seen := f.Divergence.FirstSeen
-	return l.ref.definedAt.Before(seen) || l.members[f.Member].definedAt.Before(seen)
+	began := l.began(f)
+	return l.ref.definedAt.Before(began) || l.members[f.Member].definedAt.Before(began)
+}
+
+// began is when a suspicion came up for which there must be answers that are newer. Rows that keep changing the way in which
+// they differ begin new ones all the time: an answer from after the budget is new enough for all of them.
+func (l *Ledger) began(f *finding.Finding) time.Time {
+	began, over := f.Divergence.FirstSeen, f.Divergence.FirstSeen.Add(l.opt.Budget(f.Divergence.Table))
+	if f.Began.After(began) {
+		began = f.Began
+	}
+	if began.After(over) {
+		return over
+	}
+	return began
 }
 
 // unassigned reports whether it was not asked since a suspicion began which lane brings its table to the member. Until then
@@ -189,7 +223,7 @@ func (l *Ledger) unassigned(f *finding.Finding) bool {
 		return false
 	}
 	name := t.coverage[f.Member].Lane
-	return name != cdc.GTIDLane && name != cdc.WALLane && m.assignedAt.Before(f.Divergence.FirstSeen)
+	return name != cdc.GTIDLane && name != cdc.WALLane && m.assignedAt.Before(l.began(f))
 }
 
 // Suspicious reports whether there are suspicions that wait for the definitions to be read.

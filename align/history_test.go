@@ -162,6 +162,35 @@ func TestADivergenceGoesOnWhileItsRowsDifferInAnotherWay(t *testing.T) {
 	})
 }
 
+// A row that differs in another way each second is told of once the budget is over, and no all-clear is given from then on,
+// over a restart too, until it is right again.
+func TestARowThatKeepsDifferingInOtherWaysIsTold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), false)
+		w.authorOf([]change{{table: 1, key: 3, to: 7001}})
+		w.settle(45)
+		one := w.servers[oneLane]
+		crashes := rapid.IntRange(0, 40).Draw(t, "crashes after")
+		for i := range 40 {
+			one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: []int{7002, 0}[i%2]}})
+			w.settle(1)
+			if i == crashes {
+				w.crash()
+			}
+			if i > 20 && w.told() == 0 {
+				t.Fatalf("nothing is told %d s after the row began to differ", i+1)
+			}
+		}
+		w.settle(20)
+		w.check()
+		one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: 7001}})
+		w.settle(20)
+		w.check()
+		w.must(w.group.Close())
+		w.must(w.store.Close())
+	})
+}
+
 // scanned reads the tables of a server and shows its stream, as far as the ledger lets it.
 func (s *server) scanned(w *world) {
 	for range 40 {

@@ -62,13 +62,12 @@ func (l *Ledger) differ(m *member, t *table, c *coverage, key digest.Key, expect
 		c.addDivergent(start, before.share().negative())
 	case before != nil:
 		c.addDivergent(start, before.share().negative())
-		var err error
-		if d.Finding, err = l.become(m, t, before.Finding, d.Kind, why); err != nil {
+		if err := l.become(m, t, before, d, why); err != nil {
 			return err
 		}
 	default:
 		c.keys++
-		d.Finding = l.join(m, t, d.Kind, why)
+		d.Finding = l.join(m, t, d.Kind, why, d.Seen).Number
 	}
 	c.addDivergent(start, d.share())
 	return l.state.SetDivergentKey(m.id, c.space.Table, key, d)

@@ -192,5 +192,5 @@ type DivergentKey struct {
 	Kind     finding.Kind  //
 	Expected digest.Digest // zero: no row
 	Actual   digest.Digest // zero: no row
-	Seen     time.Time     // when it was first known to differ in this way; zero: an earlier version did not keep that
+	Seen     time.Time     // since when it is known to differ, in whatever way, and people were not told; zero: an earlier version did not keep that
 }

@@ -8,6 +8,7 @@ package cdc
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/digest"
@@ -34,6 +35,23 @@ const uuidLength = 36
 // says that all before it were replayed, or passed over. MySQL's replicas need not keep the order
 // (replica_preserve_commit_order).
 func (id TxID) sequential() bool { return len(id.Source) < uuidLength }
+
+// Domain returns the replication domain of one of MariaDB's ids, "" of others'.
+func (id TxID) Domain() string {
+	if !id.sequential() {
+		return ""
+	}
+	return domainOf(id.Source)
+}
+
+// domainOf returns the domain of a source of MariaDB's, domain-server.
+func domainOf(source string) string {
+	domain, _, ok := strings.Cut(source, "-")
+	if !ok {
+		return ""
+	}
+	return domain
+}
 
 // String prints the id as users of the engine write it.
 func (id TxID) String() string {
@@ -165,7 +183,10 @@ func (p Position) String() string { return p.Shown.String() }
 func (p *Position) Pass(e Event) {
 	p.LSN = max(p.LSN, e.Position)
 	p.Shown.Add(e.Through)
-	p.Last.replaceDomain(e.Through)
+	if e.Through.Domain() != "" {
+		p.Last.Supersede(e.Through)
+		p.Last.Add(e.Through)
+	}
 	p.Resume = e.Resume
 	if e.Mark != "" {
 		p.Mark = e.Mark

@@ -75,34 +75,23 @@ func (s *TxSet) AddSet(o TxSet) {
 	}
 }
 
-// replaceDomain puts id, if it is one of MariaDB's, in the place of all ids of its domain.
-func (s *TxSet) replaceDomain(id TxID) {
-	domain, _, ok := strings.Cut(id.Source, "-")
-	if !ok || !id.sequential() {
-		return
-	}
-	for source := range s.spans {
-		if other, _, _ := strings.Cut(source, "-"); other == domain && source != id.Source {
-			delete(s.spans, source)
-		}
-	}
-	s.Add(id)
-}
-
 // Supersede puts id, if it is one of MariaDB's and the set holds ids of other servers of its domain, in the place of these,
 // and reports whether it did: of a domain who has replayed id has replayed, or passed over, all that is before it in the log.
 func (s *TxSet) Supersede(id TxID) bool {
-	domain, _, ok := strings.Cut(id.Source, "-")
-	if !ok || !id.sequential() {
+	domain, had := id.Domain(), len(s.spans)
+	if domain == "" {
 		return false
 	}
 	for source := range s.spans {
-		if other, _, _ := strings.Cut(source, "-"); other == domain && source != id.Source {
-			s.replaceDomain(id)
-			return true
+		if source != id.Source && domainOf(source) == domain {
+			delete(s.spans, source)
 		}
 	}
-	return false
+	if len(s.spans) == had {
+		return false
+	}
+	s.Add(id)
+	return true
 }
 
 // Contains reports whether id is in the set.

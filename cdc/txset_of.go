@@ -1,6 +1,9 @@
 package cdc
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // WrittenBy returns the transactions of s that were first written on a server: of MySQL's by its UUID, of MariaDB's by its
 // server id. PostgreSQL's ids do not tell.
@@ -26,10 +29,7 @@ func (s TxSet) Latest() TxSet {
 	highest := map[string]uint64{}
 	each := func(yield func(source, domain string, last uint64)) {
 		for source, spans := range s.spans {
-			domain, _, found := strings.Cut(source, "-")
-			if !found || !(TxID{Source: source}).sequential() {
-				domain = source
-			}
+			domain := cmp.Or(TxID{Source: source}.Domain(), source)
 			yield(source, domain, spans[len(spans)-1].last)
 		}
 	}

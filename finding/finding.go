@@ -22,6 +22,9 @@ type Finding struct {
 	// Into are the numbers of the suspicions that keys of a divergence went to, because they differ in another way now. It is
 	// not over before those are told, or are over themselves.
 	Into []uint64 `json:"into,omitempty"`
+	Heir bool     `json:"heir,omitempty"` // keys of a divergence came to this suspicion
+	// Began is when the first key came. It may have differed before, in another way: that long it counts for the budget.
+	Began time.Time `json:"began,omitzero"`
 
 	// What follows is not in the record.
 	Saved   bool      `json:"-"` // there is a record of it
@@ -97,6 +100,22 @@ type Book struct {
 // NewBook returns an empty book.
 func NewBook() *Book {
 	return &Book{byKey: make(map[Key]*Finding), byNumber: make(map[uint64]*Finding), alike: make(map[Key]int)}
+}
+
+// Bequeath lets the divergences whose keys went to one suspicion wait for another, too, to which a key went on from there,
+// and returns them.
+func (b *Book) Bequeath(from, to *Finding) []*Finding {
+	if !from.Heir || from == to {
+		return nil
+	}
+	var changed []*Finding
+	for _, f := range b.byNumber {
+		if slices.Contains(f.Into, from.Number) && !slices.Contains(f.Into, to.Number) {
+			f.Into, to.Heir = append(f.Into, to.Number), true
+			changed = append(changed, f)
+		}
+	}
+	return changed
 }
 
 // Get returns the finding of a key; nil: there is none.

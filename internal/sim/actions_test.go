@@ -33,6 +33,7 @@ var actions = []action{
 	{"errant write", 5, func(w *world, r *rand.Rand) bool { return w.write(w.follower(r), r, 1+r.IntN(3)) }},
 	{"many errant writes", 1, manyErrant},
 	{"many short errant writes", 1, manyShortErrant},
+	{"row that differs in other ways", 1, differOtherwise},
 	{"replay wrongly", 6, replayWrongly},
 	{"write what heals", 6, heal},
 	{"pause replication", 4, pause},
@@ -216,6 +217,25 @@ func manyShortErrant(w *world, r *rand.Rand) bool {
 			}
 		}
 		w.run(beat)
+	}
+	return true
+}
+
+// differOtherwise is an application that changes a row on a follower and takes it out again, in turns, for longer than a
+// budget.
+func differOtherwise(w *world, r *rand.Rand) bool {
+	s, t := w.follower(r), anyTable(r)
+	keys := w.ref().Keys(t)
+	if len(keys) == 0 {
+		return false
+	}
+	key, every := keys[r.IntN(len(keys))], time.Duration(1+r.IntN(10))*beat
+	w.trace.say(s.Name, "a row differs in other ways", fmt.Sprintf("%s/%d every %v", t, key, every))
+	for range (budget + 12*time.Second) / every / 2 {
+		s.Write(cdctest.Put(t, key, cdctest.Row{"v": w.value()}))
+		w.run(every)
+		s.Write(cdctest.Delete(t, key))
+		w.run(every)
 	}
 	return true
 }

@@ -210,8 +210,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "the lag budget is ignored", file: "align/findings.go",
-		old:    ">= l.opt.Budget(f.Divergence.Table) && l.certain(f):",
-		text:   ">= 0 && l.certain(f):",
+		old:    ">= l.opt.Budget(f.Divergence.Table):",
+		text:   ">= 0:",
 		effect: "people are told of what is over in a moment",
 	},
 	{
@@ -222,8 +222,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "a suspicion is as old as the first of its keys", file: "align/findings.go",
-		old:    "if younger, err := l.rejuvenate(f); younger || err != nil {",
-		text:   "if younger, err := false, error(nil); younger || err != nil {",
+		old:    "if younger, err := l.rejuvenate(f); younger || err != nil || !l.certain(f) {",
+		text:   "if err := error(nil); err != nil || !l.certain(f) {",
 		effect: "keys that come and go, each in time, become a divergence",
 	},
 	{
@@ -242,6 +242,18 @@ var mutants = []mutant{
 		name: "a divergence is over when its rows differ in another way", file: "align/findings.go",
 		old:    "if l.goesOn(f) {",
 		text:   "if false {",
+		effect: "people are told that it is over when it is not",
+	},
+	{
+		name: "a row that differs in another way has its budget anew", file: "align/findings.go",
+		old:    "d.Seen = before.Seen",
+		text:   "_ = before",
+		effect: "a row that keeps differing in other ways is never told of",
+	},
+	{
+		name: "a divergence waits for the first way only in which its rows differ now", file: "align/findings.go",
+		old:    "for _, f := range l.findings.Bequeath(f, now) {",
+		text:   "for _, f := range []*finding.Finding(nil) {",
 		effect: "people are told that it is over when it is not",
 	},
 	{

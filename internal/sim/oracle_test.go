@@ -38,7 +38,7 @@ type tableAt struct{ member, table string }
 // difference is a row that a member has otherwise than it must.
 type difference struct {
 	kind  finding.Kind
-	since time.Time
+	since time.Time // in whatever way
 }
 
 // past is a difference that is over.
@@ -123,7 +123,7 @@ func (o *oracle) look() {
 func (o *oracle) see(now time.Time) {
 	ref := o.w.ref()
 	for _, s := range o.w.servers {
-		if s.Broken() {
+		if s.Broken() || s.Logless() {
 			o.ill[s.Name] = now
 		}
 		if s == ref || !slices.Contains(o.w.plan.members, s.Name) {
@@ -153,7 +153,9 @@ func (o *oracle) compare(now time.Time, member, table string, differ map[int]cdc
 		}
 		if x, still := differ[at.key]; !still || kindOf(x) != d.kind {
 			o.was[at] = append(o.was[at], past{d, now})
-			delete(o.differ, at)
+			if delete(o.differ, at); still {
+				o.differ[at] = difference{kindOf(x), d.since}
+			}
 		}
 	}
 	for key, x := range differ {
@@ -436,7 +438,7 @@ func (o *oracle) resolve(n noticed, was finding.Divergence) {
 	for _, key := range o.keysOf(was) {
 		at := rowAt{was.Member, was.Table, key}
 		d, differs := o.differ[at]
-		if !differs || d.since.After(was.ConfirmedAt) || d.kind != was.Kind || o.covered(at) {
+		if !differs || d.since.After(was.ConfirmedAt) || o.covered(at) {
 			continue
 		}
 		if out := latest(o.out[at.member], o.out[at.table]); n.at.Sub(out) < 10*time.Second {
