@@ -37,7 +37,23 @@ func (l *Ledger) Advance(id cdc.MemberID, e cdc.Event) {
 	if m == l.ref {
 		l.lead(e.Through)
 	}
+	if e.Started {
+		m.record.Started, m.dirty = &cdc.TxSet{}, true
+	}
+	if first := m.record.Started; first != nil && first.LastOf(e.Through.Domain()) == 0 {
+		first.Add(e.Through)
+	}
 	m.record.Position.Pass(e)
+}
+
+// mayHaveHad reports whether a transaction that a member has passed over may have been replayed while the member did not log
+// what it replayed.
+func (m *member) mayHaveHad(id cdc.TxID) bool {
+	if m.record.Started == nil {
+		return false
+	}
+	first := m.record.Started.LastOf(id.Domain())
+	return first == 0 || id.Seq <= first
 }
 
 // lead puts a transaction of the reference, where lanes are waited for, in the place of what other servers wrote before it

@@ -222,6 +222,12 @@ func (l *Ledger) skip(m *member, ln *lane, list []*inFlight) error {
 		if m.record.Ahead.Contains(f.ID) {
 			m.cameBack(ln, f.ID)
 			why.cause = finding.CauseApply
+		} else if m.mayHaveHad(f.ID) {
+			reason := fmt.Sprintf("%s was started and its log does not have transaction %v: it may have replayed it without logging it", m.name, f.ID)
+			if err := l.doubtAll(m, ln, f, reason); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := l.pass(m, ln, f, nil, why); err != nil {
 			return err
@@ -229,6 +235,19 @@ func (l *Ledger) skip(m *member, ln *lane, list []*inFlight) error {
 	}
 	ln.trim()
 	return nil
+}
+
+// doubtAll has the tables that a transaction touched read anew.
+func (l *Ledger) doubtAll(m *member, ln *lane, f *inFlight, reason string) error {
+	for _, ch := range f.changes {
+		t := l.tables[ch.Table]
+		if c := t.coverage[m.id]; c.Lane == ln.Name && c.Phase != Waiting {
+			if err := l.unverify(t, m, reason); err != nil {
+				return err
+			}
+		}
+	}
+	return l.release(f)
 }
 
 // pass judges every row that a transaction which was taken off a lane's queue or, as fx says, its replay touched.

@@ -200,7 +200,8 @@ func (l *Ledger) Unverify(id cdc.MemberID, start cdc.Position, server cdc.Server
 			return err
 		}
 	}
-	m.record.Position, m.record.Server, m.record.Ahead, m.dirty = start, server, cdc.TxSet{}, true
+	m.record.Position, m.record.Server, m.dirty = start, server, true
+	m.record.Ahead, m.record.Started = cdc.TxSet{}, nil
 	for _, ln := range m.lanes {
 		ln.known, *ln.record = false, LaneRecord{}
 	}

@@ -106,6 +106,9 @@ type MemberRecord struct {
 	// replay.
 	Ahead cdc.TxSet              `json:"ahead,omitzero"`
 	Lanes map[string]*LaneRecord `json:"lanes,omitempty"`
+	// Started holds, once MariaDB was started while its log was read, what that showed first of each domain since, with all
+	// before it: what was passed over of these it may have replayed without logging it. nil: it was not started.
+	Started *cdc.TxSet `json:"started,omitempty"`
 	// ScanOnly says that what is kept of the member is what is kept of one that shows no stream.
 	ScanOnly bool `json:"scan_only,omitempty"`
 }

@@ -199,9 +199,12 @@ type Event struct {
 	Position LSN
 	// Through is the id of the transaction that ends here, also of one that holds nothing of ours; zero if none does.
 	// On PostgreSQL it is Position.
-	Through     TxID
-	Resume      *TxSet // see Position
-	Mark        string // see Position; empty: the one before still holds
+	Through TxID
+	Resume  *TxSet // see Position
+	Mark    string // see Position; empty: the one before still holds
+	// Started says that MariaDB was started before this and after what came before. It has then not logged what it replayed
+	// in between if its log was off (log_bin, log_slave_updates), of which nothing else tells.
+	Started     bool
 	Transaction *Transaction
 }
 

@@ -15,6 +15,9 @@ func (e *GapError) Error() string { return e.Reason }
 type SetupError struct {
 	Problem string // `publication "lockstep_shop" does not exist`
 	Hint    string // what to do: a command or an SQL statement
+	// Unlogged says that rows may change meanwhile without a trace in the member's log: there is a hole in it, however it goes
+	// on later.
+	Unlogged bool
 }
 
 func (e *SetupError) Error() string {
@@ -28,6 +31,12 @@ func (e *SetupError) Error() string {
 func IsGap(err error) bool {
 	var gap *GapError
 	return errors.As(err, &gap)
+}
+
+// IsUnlogged reports whether err tells that a member's log leaves out what happens now.
+func IsUnlogged(err error) bool {
+	var setup *SetupError
+	return errors.As(err, &setup) && setup.Unlogged
 }
 
 // IsSetup reports whether err is one that only the operator of the member can mend.

@@ -22,6 +22,17 @@ func (s TxSet) WrittenBy(server string) TxSet {
 	return own
 }
 
+// LastOf returns the highest number of one of MariaDB's domains; 0 if there is none.
+func (s TxSet) LastOf(domain string) uint64 {
+	last := uint64(0)
+	for source, spans := range s.spans {
+		if domainOf(source) == domain {
+			last = max(last, spans[len(spans)-1].last)
+		}
+	}
+	return last
+}
+
 // Latest returns, of MariaDB's ids, the highest of each domain, and all others as they are. A member may lack ids of
 // servers that wrote long ago, which its backup was taken after; domains are replayed in order, so who has the highest has
 // all of s.

@@ -51,6 +51,9 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 		return err
 	}
 	start, gap, err := prepare(ctx, f.Source, from, known, server)
+	if from.LSN != 0 && cdc.IsUnlogged(err) {
+		return errors.Join(err, g.openGap(ctx, f, err.Error()))
+	}
 	if err != nil {
 		return err
 	}
@@ -122,7 +125,10 @@ func (g *Group) openGap(ctx context.Context, f *feed, reason string) error {
 	return g.do(ctx, func() error {
 		f.shut()
 		g.drop(f)
-		return g.ledger.Unverify(f.id, cdc.Position{}, cdc.Server{}, reason)
+		if err := g.ledger.Unverify(f.id, cdc.Position{}, cdc.Server{}, reason); err != nil {
+			return err
+		}
+		return g.commit() // it may be that nothing tells of it later
 	})
 }
 

@@ -97,9 +97,12 @@ type Server struct {
 
 	disk
 	// What follows is not on the disk, and stays when that is set back.
-	history0   int  // counts histories: each time that the log went back
-	connection int  // counts the times that all connections were cut
-	unlogged   bool // what is written leaves no trace in the log
+	history0   int       // counts histories: each time that the log went back
+	connection int       // counts the times that all connections were cut
+	unlogged   bool      // what is written leaves no trace in the log
+	unshown    bool      // and it has replayed since
+	seenOff    bool      // and lockstep was told so
+	untold     []RowName // rows that were written here meanwhile
 	follows    *Server
 	problem    string    // of the replication of MySQL and MariaDB
 	stopped    bool      // so is that replication
@@ -118,10 +121,11 @@ type disk struct {
 	tables        map[string]*table
 	log           []*entry
 	end           cdc.LSN
-	gap           cdc.LSN // what came right after it was not logged
-	purgedSeq     uint64  // the highest number of MariaDB's that is not
-	purged        cdc.LSN // what ends at or before it is not in the log any more
-	seq           uint64  // of the server's own GTIDs
+	gap           cdc.LSN   // what came right after it was not logged
+	starts        []cdc.LSN // where MariaDB's log tells that the server was started
+	purgedSeq     uint64    // the highest number of MariaDB's that is not
+	purged        cdc.LSN   // what ends at or before it is not in the log any more
+	seq           uint64    // of the server's own GTIDs
 	executed      cdc.TxSet
 	last          cdc.TxSet
 	newest        cdc.TxID                 // of MariaDB's domain, replayed or written here

@@ -3,6 +3,7 @@ package cdctest
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -37,10 +38,18 @@ func (s *Server) Cut() { s.do(func() { s.connection++ }) }
 // Unlogged says whether the server writes no log: its own changes leave no trace, and replays neither.
 func (s *Server) Unlogged(off bool) {
 	s.do(func() {
-		if s.unlogged && !off { // what happened meanwhile is a gap, and can be seen to be one
+		switch mariadb := s.cluster.Engine == MariaDB; {
+		case !s.unlogged || off:
+		case mariadb: // its log tells that it was started
+			s.end += 8
+			s.starts = append(slices.Clone(s.starts), s.end)
+		case s.unshown: // its log lacks what it says to have replayed
 			s.gap = s.end
 			s.end += 8
 			s.wentBack()
+		}
+		if off && !s.unlogged {
+			s.unshown, s.seenOff, s.untold = false, false, nil
 		}
 		s.unlogged = off
 		s.connection++ // it takes a restart
@@ -150,7 +159,7 @@ var (
 	errDenied  = errors.New("permission denied")
 )
 
-var errLogOff = &cdc.SetupError{Problem: "the log is off", Hint: "switch it on"}
+var errLogOff = &cdc.SetupError{Problem: "the log is off", Hint: "switch it on", Unlogged: true}
 
 // gate is how a question fares on its way to the server. Called and left with the lock held.
 func (s *Server) gate(ctx context.Context) error {
@@ -201,6 +210,26 @@ func (s *Server) await(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Untold lists the rows that were written on the server since it stopped to write a log, if nothing will tell of that:
+// lockstep was not told, and the server, if it is MySQL, has replayed nothing that its log lacks.
+func (s *Server) Untold() []RowName {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	if s.seenOff || s.unshown && s.cluster.Engine != MariaDB {
+		return nil
+	}
+	return s.untold
+}
+
+// Untell has it that lockstep was not told yet that the server writes no log: it was killed.
+func (s *Server) Untell() { s.do(func() { s.seenOff = false }) }
+
+// RowName names a row of a server.
+type RowName struct {
+	Table string
+	Key   int
 }
 
 // Logless reports whether the server writes no log now.

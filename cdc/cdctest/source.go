@@ -201,6 +201,7 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 		return cdc.Position{}, err
 	}
 	if s.unlogged {
+		s.seenOff = true
 		return cdc.Position{}, errLogOff
 	}
 	sl := s.slots[lockstepSlot]
@@ -300,17 +301,21 @@ func (x *Source) next(at cdc.LSN) (cdc.Event, bool) {
 		if !s.cluster.gtids() {
 			event.Through = cdc.TxID{Seq: uint64(e.end)}
 		}
-		event.Transaction = x.decode(e)
+		event.Transaction, event.Started = x.decode(e), s.startedBetween(at, e.end)
 		return event, true
 	}
 	if s.end <= at {
 		return cdc.Event{}, false
 	}
-	event := cdc.Event{Position: s.end}
+	event := cdc.Event{Position: s.end, Started: s.startedBetween(at, s.end)}
 	if !s.cluster.gtids() {
 		event.Through.Seq = uint64(s.end)
 	}
 	return event, true
+}
+
+func (s *Server) startedBetween(after, upTo cdc.LSN) bool {
+	return slices.ContainsFunc(s.starts, func(at cdc.LSN) bool { return at > after && at <= upTo })
 }
 
 // decode makes of a log's entry what lockstep is told of it; nil if nothing in it concerns it.

@@ -93,6 +93,9 @@ func (s *Server) write(id cdc.TxID, lane string, at time.Time, changes []Change)
 		st := step{id: e.id, end: e.end, before: l.before, after: l.after}
 		if s.unlogged {
 			st.id = cdc.TxID{}
+			if own {
+				s.untold = append(s.untold, RowName{l.table, l.key})
+			}
 		}
 		s.note(l.table, l.key, st)
 		if t := s.tables[l.table]; t.problem == "" {
@@ -100,6 +103,7 @@ func (s *Server) write(id cdc.TxID, lane string, at time.Time, changes []Change)
 		}
 	}
 	if s.unlogged {
+		s.unshown = s.unshown || !own
 		return e.id
 	}
 	s.end = e.end

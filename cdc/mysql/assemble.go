@@ -25,6 +25,7 @@ type assembler struct {
 	mariadb     bool
 
 	cursor  logCursor
+	started bool   // the server was started after what is shown
 	summed  bool   // events have checksums
 	lengths []byte // of post-headers, by type
 	names   names
@@ -65,6 +66,9 @@ func (a *assembler) feed(event []byte) (cdc.Event, bool, error) {
 		a.lengths = slices.Clone(a.lengths)
 		if a.group.open && a.group.file != a.cursor.file {
 			a.group.open = false // a crash left it without an end, and the server has undone it
+		}
+		if at, err := a.cursor.place(); err == nil && at >= a.at.LSN && a.mariadb && atStart(body) {
+			a.started = true
 		}
 		return a.besides(&h, err)
 	case replication.ROTATE_EVENT, replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2:
@@ -145,6 +149,7 @@ func (a *assembler) progress() (cdc.Event, bool, error) {
 func (a *assembler) show(e cdc.Event) cdc.Event {
 	a.at.Pass(e)
 	e.Resume = a.waiting.resume(a.mariadb, a.at.Shown)
+	e.Started, a.started = a.started, false
 	a.at.Resume = e.Resume
 	a.passed(e)
 	return e

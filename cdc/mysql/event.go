@@ -82,6 +82,10 @@ func withoutSum(event, body []byte) []byte {
 	return body
 }
 
+// atStart reports whether a FORMAT_DESCRIPTION_EVENT is the first that a server wrote since its start: the time of creation,
+// behind 2 bytes of the format's and 50 of the server's version, is 0 in all others.
+func atStart(body []byte) bool { return len(body) >= 56 && binary.LittleEndian.Uint32(body[52:]) != 0 }
+
 // parseFormat reads a FORMAT_DESCRIPTION_EVENT and returns whether events have checksums from here on. Its end is
 //
 //	... lengths of post-headers, one byte a type | algorithm 1 | checksum 4

@@ -39,7 +39,10 @@ func (c *session) fit(ctx context.Context) error {
 	}
 	for _, check := range judgeLog(c.version, settings) {
 		if check.State == preflight.Fail {
-			return &cdc.SetupError{Problem: check.Subject + " is " + check.Detail, Hint: strings.TrimSpace(check.SQL + " " + check.Hint)}
+			return &cdc.SetupError{
+				Problem: check.Subject + " is " + check.Detail, Hint: strings.TrimSpace(check.SQL + " " + check.Hint),
+				Unlogged: check.Subject == "log_bin",
+			}
 		}
 	}
 	if settings.on("log_slave_updates") || settings.on("log_replica_updates") {
@@ -53,6 +56,8 @@ func (c *session) fit(ctx context.Context) error {
 		return &cdc.SetupError{
 			Problem: "it does not log what it replays as a replica",
 			Hint:    "set log_replica_updates = ON (log_slave_updates on MariaDB and before MySQL 8.0.26) in its configuration and restart it",
+
+			Unlogged: true,
 		}
 	}
 	return nil

@@ -67,17 +67,22 @@ func allIDs(t *testing.T, server *dbtest.MySQLServer) {
 // gap reads what must be a gap, and begins anew.
 func (m *tail) gap(words ...string) {
 	m.t.Helper()
-	_, err := m.tryRead()
-	hole := new(cdc.GapError)
-	if !errors.As(err, &hole) || hole.Hint == "" || !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(strings.ToLower(hole.Reason), w) }) {
-		m.t.Fatalf("%v, want a gap with %q", err, words)
-	}
+	m.isGap(words...)
 	m.restart()
 	clear(m.through)
 	m.do("INSERT INTO b VALUES (77, 1, 'x')")
 	m.want("insert b 77")
 	m.do("DELETE FROM b")
 	m.want("delete b 77")
+}
+
+func (m *tail) isGap(words ...string) {
+	m.t.Helper()
+	_, err := m.tryRead()
+	hole := new(cdc.GapError)
+	if !errors.As(err, &hole) || hole.Hint == "" || !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(strings.ToLower(hole.Reason), w) }) {
+		m.t.Fatalf("%v, want a gap with %q", err, words)
+	}
 }
 
 func purgedLog(t *testing.T, server *dbtest.MySQLServer) {
@@ -126,8 +131,8 @@ func rewrittenLog(t *testing.T, server *dbtest.MySQLServer) {
 	m.gap("is not the one", "is not the log")
 }
 
-// bounce restarts the server once nobody reads its log: MySQL waits for those who do, for ten seconds.
-func (m *tail) bounce() {
+// bounce restarts the server, with settings, once nobody reads its log: MySQL waits for those who do, for ten seconds.
+func (m *tail) bounce(conf map[string]string) {
 	m.t.Helper()
 	m.Close()
 	err := dbtest.WaitFor(m.t.Context(), "nobody to read the log", func(ctx context.Context) (bool, error) {
@@ -136,7 +141,7 @@ func (m *tail) bounce() {
 		return !slices.ContainsFunc(sessions, reads), err
 	})
 	if err == nil {
-		err = m.server.Restart(m.t.Context())
+		err = m.server.RestartWith(m.t.Context(), conf)
 	}
 	if err != nil {
 		m.t.Fatal(err)
@@ -148,10 +153,10 @@ func restarted(t *testing.T, server *dbtest.MySQLServer) {
 	m.do("INSERT INTO a VALUES (1, 1, 'x')")
 	m.want("insert a 1")
 	m.do("INSERT INTO a VALUES (2, 1, 'x')")
-	m.bounce()
+	m.bounce(nil)
 	m.do("INSERT INTO a VALUES (3, 1, 'x')")
 	m.want("insert a 2", "insert a 3")
-	m.bounce()
+	m.bounce(nil)
 	m.want()
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
@@ -286,7 +291,7 @@ func distributed(t *testing.T, server *dbtest.MySQLServer) {
 
 	exec(t, xa, "XA START 'x3'", "INSERT INTO a VALUES (4, 1, 'x')", "XA END 'x3'", "XA PREPARE 'x3'")
 	m.want()
-	m.bounce()
+	m.bounce(nil)
 	m.do("INSERT INTO b VALUES (4, 1, 'x')")
 	m.want("insert b 4")
 	m.do("XA COMMIT 'x3'")

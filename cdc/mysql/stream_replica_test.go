@@ -46,6 +46,7 @@ func TestReplicaShowsTheTransactionsOfItsSource(t *testing.T) {
 			if !errantIsShown(t, replica) {
 				t.Error("a transaction of the replica's own is not shown as such")
 			}
+			whatIsNotLoggedIsAGap(t, g, source, replica)
 		})
 	}
 }
@@ -57,6 +58,38 @@ func caughtUpWith(t *testing.T, g *dbtest.MySQLGroup) {
 	}
 }
 
+// whatIsNotLoggedIsAGap runs the replica for a while so that it does not log what it replays.
+func whatIsNotLoggedIsAGap(t *testing.T, g *dbtest.MySQLGroup, source, replica *tail) {
+	t.Helper()
+	setting := "log_replica_updates"
+	if replica.server.Install.Flavour.MariaDB() {
+		setting = "log_slave_updates"
+	}
+	again := func(value string) {
+		replica.bounce(map[string]string{setting: value})
+	}
+	again("OFF")
+	if _, err := replica.Prepare(t.Context(), replica.at); !cdc.IsUnlogged(err) {
+		t.Errorf("%v, want that it does not log what it replays", err)
+	}
+	source.do("INSERT INTO a VALUES (201, 1, 'unlogged')")
+	caughtUpWith(t, g)
+	again("ON")
+	source.do("INSERT INTO a VALUES (202, 1, 'logged')")
+	caughtUpWith(t, g)
+	if !replica.server.Install.Flavour.MariaDB() {
+		replica.isGap("was purged")
+		return
+	}
+	if replica.started > 0 {
+		t.Error("the server was started by what its log showed before it was")
+	}
+	replica.want("insert a 202")
+	if replica.started == 0 {
+		t.Error("the log shows nothing of the server's start")
+	}
+}
+
 // mirror is a tail of a replica, of the same tables.
 func mirror(source *tail, server *dbtest.MySQLServer) *tail {
 	source.t.Helper()
@@ -64,7 +97,7 @@ func mirror(source *tail, server *dbtest.MySQLServer) *tail {
 	m.Source, m.server = probe(source.t, server, ""), server
 	m.tables, m.epochs = map[cdc.TableID]cdc.Table{}, map[cdc.TableID]cdc.Epoch{}
 	m.through, m.times = map[cdc.TxID]int{}, map[cdc.TxID]time.Time{}
-	m.rows = map[string]digest.Digest{}
+	m.rows, m.started = map[string]digest.Digest{}, 0
 	m.learn(1)
 	m.restart()
 	return &m

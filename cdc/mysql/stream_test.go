@@ -30,6 +30,7 @@ type tail struct {
 	through map[cdc.TxID]int         // how often each was shown
 	rows    map[string]digest.Digest // what the changes add up to, by table and key
 	times   map[cdc.TxID]time.Time
+	started int // how often MariaDB was, by what its log shows
 }
 
 var schemas atomic.Int64
@@ -175,6 +176,9 @@ func (m *tail) take(e cdc.Event) string {
 	}
 	before := m.at.LSN
 	m.at.Pass(e)
+	if e.Started {
+		m.started++
+	}
 	tx := e.Transaction
 	if tx == nil {
 		return ""

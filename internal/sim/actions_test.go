@@ -416,13 +416,21 @@ func logOn(w *world, _ *rand.Rand) bool {
 		return false
 	}
 	for _, s := range w.servers {
-		if s.Logless() {
-			w.trace.say(s.Name, "log on", "")
-			s.Unlogged(false)
-			w.oracle.obscure(s.Name)
-		}
+		w.logOn(s)
 	}
 	return true
+}
+
+func (w *world) logOn(s *cdctest.Server) {
+	if !s.Logless() {
+		return
+	}
+	w.trace.say(s.Name, "log on", "")
+	for _, row := range s.Untold() {
+		w.oracle.traceless[rowAt{s.Name, row.Table, row.Key}] = time.Now()
+	}
+	s.Unlogged(false)
+	w.oracle.obscure(s.Name)
 }
 
 func promote(w *world, r *rand.Rand) bool {

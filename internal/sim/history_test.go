@@ -140,10 +140,7 @@ func (w *world) calm() {
 	w.trace.say("", "* calm", "")
 	for _, s := range w.servers {
 		s.Break(cdctest.Faults{})
-		if s.Logless() {
-			s.Unlogged(false)
-			w.oracle.obscure(s.Name)
-		}
+		w.logOn(s)
 		for _, lane := range s.Lanes() {
 			s.Enable(lane, true)
 		}

@@ -245,6 +245,18 @@ var mutants = []mutant{
 		effect: "people are told that it is over when it is not",
 	},
 	{
+		name: "that a server's log was off is forgotten once it is on", file: "monitor/follow.go",
+		old:    "if from.LSN != 0 && cdc.IsUnlogged(err) {",
+		text:   "if false {",
+		effect: "what was written meanwhile is never seen",
+	},
+	{
+		name: "what a server that was started does not show was passed over", file: "align/replay.go",
+		old:    "} else if m.mayHaveHad(f.ID) {",
+		text:   "} else if false {",
+		effect: "rows that were replayed without being logged are told to be skipped",
+	},
+	{
 		name: "a row that differs in another way has its budget anew", file: "align/findings.go",
 		old:    "d.Seen = before.Seen",
 		text:   "_ = before",

@@ -217,7 +217,7 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	if t.Verdict == status.Unverified {
 		o.doubted[at] = now
 	}
-	doubted := latest(o.doubted[at], o.born)
+	doubted := latest(o.doubted[at], o.born, t.ComparedAt.Time) // a divergence that is open hides that there is doubt besides
 	if since, unknown := o.unknown[at]; unknown && good && now.Sub(since) > unseenWithin {
 		o.w.fail("%s %s is in step, though for %v nothing can be said of it", m.Name, t.Table, now.Sub(since))
 	}

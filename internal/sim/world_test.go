@@ -290,6 +290,9 @@ func (w *world) kill() {
 	for _, x := range w.sources {
 		x.Kill()
 	}
+	for _, s := range w.servers {
+		s.Untell()
+	}
 	w.told.dead.Store(true)
 	w.oracle.killed()
 }
