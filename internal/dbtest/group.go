@@ -174,7 +174,7 @@ func (s *Server) backup(ctx context.Context, primary *Server) error {
 		if _, err := conn.Exec(ctx, "SELECT pg_backup_start('standby', true)"); err != nil {
 			return err
 		}
-		if err := copyTree(primary.data(), s.data(), s.who, leftOut); err != nil {
+		if err := copyTree(primary.data(), s.data(), s.who, leftOut, copyFile); err != nil {
 			return err
 		}
 		var label string

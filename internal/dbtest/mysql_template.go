@@ -27,7 +27,7 @@ func newMySQL(ctx context.Context, install MySQLInstall, who *account, data stri
 	if err != nil {
 		return err
 	}
-	if err := copyTree(kept, data, who, nil); err != nil {
+	if err := copyTree(kept, data, who, nil, copyFile); err != nil {
 		return fmt.Errorf("copy the template of %v: %w", install.Flavour, err)
 	}
 	return nil

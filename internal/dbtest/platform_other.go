@@ -2,7 +2,11 @@
 
 package dbtest
 
-import "syscall"
+import (
+	"io"
+	"os"
+	"syscall"
+)
 
 // Find finds no server on this platform, so that these do nothing.
 
@@ -11,3 +15,8 @@ func dieWithParent(*syscall.SysProcAttr, syscall.Signal) {}
 func removeSharedMemory(int) error { return nil }
 
 func MemoryDir() string { return "" }
+
+func copyData(out, in *os.File) error {
+	_, err := io.Copy(out, in)
+	return err
+}

@@ -40,6 +40,7 @@ var baseline = map[string]string{
 	"max_worker_processes":            "16",
 	"max_logical_replication_workers": "8",
 	"wal_retrieve_retry_interval":     "200ms", // a subscription that lost its publisher tries again soon
+	"wal_init_zero":                   "off",   // new files of its log are holes
 	"dynamic_shared_memory_type":      "mmap",  // inside the data directory: nothing stays behind after Kill
 	"log_line_prefix":                 "%m [%p] %b %d ",
 	"log_min_messages":                "info",
@@ -192,7 +193,7 @@ func (s *Server) Keep() (putBack func(context.Context) error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := copyTree(s.data(), filepath.Join(kept, "data"), s.who, nil); err != nil {
+	if err := copyTree(s.data(), filepath.Join(kept, "data"), s.who, nil, copyFile); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) error {
@@ -202,7 +203,7 @@ func (s *Server) Keep() (putBack func(context.Context) error, err error) {
 		if err := errors.Join(s.sweep(), os.RemoveAll(s.data())); err != nil {
 			return err
 		}
-		if err := copyTree(filepath.Join(kept, "data"), s.data(), s.who, nil); err != nil {
+		if err := copyTree(filepath.Join(kept, "data"), s.data(), s.who, nil, copyFile); err != nil {
 			return err
 		}
 		return s.launch(ctx)
