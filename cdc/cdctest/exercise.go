@@ -2,7 +2,6 @@ package cdctest
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -83,8 +82,6 @@ func Exercise(t *testing.T, newGroup func(t *testing.T) Subject) {
 
 // patience is how long a test waits for what must come; it guards against a hang and is no measure.
 const patience = 60 * time.Second
-
-var errEnough = errors.New("that is enough")
 
 // must ends the test with an error.
 func must(t *testing.T, err error) {

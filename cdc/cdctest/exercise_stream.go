@@ -197,6 +197,7 @@ func cut(t *testing.T, s Subject) {
 			want = append(want, fmt.Sprintf("insert a %d; insert b %d", key, key))
 		}
 		ctx, taken := bounded(t), 0
+		x.rest()
 		from, err := x.source.Prepare(ctx, x.at)
 		must(t, err)
 		err = x.source.Stream(ctx, from, func(e cdc.Event) error {
@@ -249,7 +250,7 @@ func gap(t *testing.T, s Subject) {
 	x := follow(t, s, s.Author)
 	write(t, s.Author, Put("a", 1, Row{"v": 1}))
 	x.want("insert a 1")
-	x.source.Close()
+	x.close()
 	write(t, s.Author, Put("a", 2, Row{"v": 2}))
 	must(t, s.CaughtUp(t.Context()))
 	must(t, s.Author.GiveUp(t.Context()))
@@ -280,6 +281,7 @@ func backpressure(t *testing.T, s Subject) {
 	for i := range 3 {
 		write(t, s.Author, Put("a", i, Row{"v": i}))
 	}
+	x.rest()
 	entered, release := make(chan struct{}, 10), make(chan struct{})
 	ended := make(chan error, 1)
 	ctx := bounded(t)
@@ -317,6 +319,7 @@ func canceled(t *testing.T, s Subject) {
 	x := follow(t, s, s.Author)
 	write(t, s.Author, Put("a", 1, Row{"v": 1}))
 	x.want("insert a 1")
+	x.rest()
 	snapshot, err := x.source.Snapshot(bounded(t))
 	must(t, err)
 	defer snapshot.Close()

@@ -16,7 +16,8 @@ import (
 
 var exerciseHasher = digest.NewHasher([32]byte{7, 7, 7})
 
-// tail reads a server's stream piece by piece, each of which goes on from the position after the one before.
+// tail reads a server's stream piece by piece, each of which goes on from the position after the one before. Between two
+// pieces the stream stays open and waits, as it does for a receiver that is slow, until the tail rests.
 type tail struct {
 	t      *testing.T
 	driver Driver
@@ -25,9 +26,19 @@ type tail struct {
 	tables map[string]cdc.Table // a and b
 	epochs map[string]cdc.Epoch
 	shapes map[cdc.TableID]map[uint32]digest.Shape
+	open   *reading // nil: no stream is
 	at     cdc.Position
-	events []cdc.Event // since the start
-	rows   rows        // what the changes since the start add up to
+	events []cdc.Event        // since the start
+	piece  []*cdc.Transaction // of the piece that is read
+	rows   rows               // what the changes since the start add up to
+}
+
+// reading is a stream that is open. Its goroutine has the tail from when it is told how far to read until it says that it is
+// there.
+type reading struct {
+	to    chan cdc.LSN
+	there chan error // or why the stream ended
+	stop  func()
 }
 
 var watched = []string{"a", "b"}
@@ -56,17 +67,31 @@ func (x *tail) begin() *tail {
 func (x *tail) reopen() {
 	x.t.Helper()
 	if x.source != nil {
-		x.source.Close()
+		x.close()
 	}
 	source, err := x.driver.Open(exerciseHasher)
 	must(x.t, err)
-	x.t.Cleanup(source.Close)
 	x.source = source
+	x.t.Cleanup(func() { x.rest(); source.Close() })
 	if x.epochs == nil {
 		return
 	}
 	for name, table := range x.definitions() { // a source decodes by definitions that it has read
 		x.source.SetEpoch(table, x.epochs[name])
+	}
+}
+
+// close ends the stream and the source.
+func (x *tail) close() {
+	x.rest()
+	x.source.Close()
+}
+
+// rest ends the stream; the next piece is read by another one.
+func (x *tail) rest() {
+	if x.open != nil {
+		x.open.stop()
+		x.open = nil
 	}
 }
 
@@ -124,33 +149,66 @@ func (x *tail) tryRead() ([]*cdc.Transaction, error) {
 
 func (x *tail) readTo(end cdc.LSN) ([]*cdc.Transaction, error) {
 	ctx := bounded(x.t)
-	from, err := x.source.Prepare(ctx, x.at)
-	if err != nil {
-		return nil, err
+	if x.open == nil {
+		from, err := x.source.Prepare(ctx, x.at)
+		if err != nil {
+			return nil, err
+		}
+		x.at = from
 	}
-	x.at = from
 	if x.at.LSN >= end {
 		return nil, nil
 	}
-	var transactions []*cdc.Transaction
-	err = x.source.Stream(ctx, x.at, func(e cdc.Event) error {
-		x.take(e)
-		if e.Transaction != nil {
-			transactions = append(transactions, e.Transaction)
-		}
-		if x.at.LSN >= end {
-			return errEnough
-		}
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		return transactions, nil
+	x.piece = nil
+	if x.open == nil {
+		x.open = x.begun(end)
+	} else {
+		x.open.to <- end
 	}
-	return transactions, fmt.Errorf("the stream ended at %v, before %v: %w", x.at.LSN, end, err)
+	var err error
+	select {
+	case err = <-x.open.there:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err == nil {
+		return x.piece, nil
+	}
+	x.rest()
+	return x.piece, fmt.Errorf("the stream ended at %v, before %v: %w", x.at.LSN, end, err)
+}
+
+// begun opens a stream and begins to read up to end.
+func (x *tail) begun(end cdc.LSN) *reading {
+	ctx, cancel := context.WithCancel(x.t.Context())
+	r := &reading{to: make(chan cdc.LSN), there: make(chan error, 2)} // nobody may wait any more
+	var ended sync.WaitGroup
+	source, from := x.source, x.at.Clone()
+	ended.Go(func() {
+		r.there <- source.Stream(ctx, from, func(e cdc.Event) error {
+			x.take(e)
+			if e.Transaction != nil {
+				x.piece = append(x.piece, e.Transaction)
+			}
+			if x.at.LSN < end {
+				return nil
+			}
+			r.there <- nil
+			select {
+			case end = <-r.to:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	})
+	r.stop = func() { cancel(); ended.Wait() }
+	return r
 }
 
 // background reads the stream until stop is called, which returns why it ended.
 func (x *tail) background() (stop func() error) {
+	x.rest()
 	ctx, cancel := context.WithCancel(x.t.Context())
 	var ended sync.WaitGroup
 	var err error
