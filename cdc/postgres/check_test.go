@@ -171,7 +171,7 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 		if install.Version < 18 {
 			generated = nil
 		}
-		publish := "CREATE PUBLICATION lockstep_g FOR TABLE "
+		publish := "CREATE PUBLICATION lockstep_g FOR TABLE " // each test has one of its own in place of lockstep_g
 		tests := []struct {
 			name   string
 			tables string // below public., by prefix
@@ -221,16 +221,23 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 			{"unlogged", "unlog", "CREATE UNLOGGED TABLE unlog (id int PRIMARY KEY); CREATE TABLE unlog_ok (id int PRIMARY KEY);" + publish + "unlog_ok",
 				[]string{"table public.unlog", "is unlogged, its rows are not in the WAL"}, false},
 		}
+		var setups []string
+		for _, test := range tests {
+			setups = append(setups, strings.ReplaceAll(test.setup, "lockstep_g", "lockstep_"+test.tables))
+		}
+		dbtest.ExecT(t, s, setups...)
+		check := func(t *testing.T, tables string) *preflight.Report {
+			o := checkOptions(s, "postgres")
+			o.Publication = "lockstep_" + tables
+			return runCheck(t, o, checkPrefix("public."+tables))
+		}
+		var scripts string
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
-				dbtest.ExecT(t, s, "DROP PUBLICATION IF EXISTS lockstep_g")
-				if test.setup != "" {
-					dbtest.ExecT(t, s, test.setup)
-				}
-				r := runCheck(t, checkOptions(s, "postgres"), checkPrefix("public."+test.tables))
+				r := check(t, test.tables)
 				var want []string
 				if test.want != nil {
-					want = []string{"fail " + test.want[0] + ": " + test.want[1]}
+					want = []string{strings.ReplaceAll("fail "+test.want[0]+": "+test.want[1], "lockstep_g", "lockstep_"+test.tables)}
 				}
 				got := slices.DeleteFunc(notOK(r), func(l string) bool {
 					return test.tables == "absent" && strings.Contains(l, "publication")
@@ -239,12 +246,18 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 					t.Fatal(diff)
 				}
 				if test.mends {
-					runPsql(t, s, r.SQL())
-					if diff := cmp.Diff([]string(nil), notOK(runCheck(t, checkOptions(s, "postgres"), checkPrefix("public."+test.tables)))); diff != "" {
-						t.Errorf("after the SQL:\n%s", diff)
-					}
+					scripts += r.SQL()
 				}
 			})
+		}
+		runPsql(t, s, scripts)
+		for _, test := range tests {
+			if !test.mends {
+				continue
+			}
+			if diff := cmp.Diff([]string(nil), notOK(check(t, test.tables))); diff != "" {
+				t.Errorf("%s, after the SQL:\n%s", test.name, diff)
+			}
 		}
 	})
 }

@@ -48,10 +48,10 @@ type subscribed struct {
 
 func newSubscribed(t *testing.T, s servers) *subscribed {
 	t.Helper()
-	author := newDatabase(t, s.publisher, exerciseTables+"; CREATE PUBLICATION app FOR ALL TABLES")
+	author := freshDatabase(t, s.publisher, exerciseTables+"; CREATE PUBLICATION app FOR ALL TABLES")
 	follower := *s.subscriber
 	follower.Database = author.Database
-	dbtest.ExecT(t, s.subscriber, "CREATE DATABASE "+follower.Database)
+	createDatabase(t, &follower)
 	dbtest.ExecT(t, &follower, exerciseTables, "CREATE PUBLICATION lockstep_shop FOR ALL TABLES")
 	p := &subscribed{author: author, follower: &follower, subscription: "app_" + author.Database,
 		authors: make(chan *pgx.Conn, 4), followers: make(chan *pgx.Conn, 4)}

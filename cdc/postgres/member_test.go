@@ -31,6 +31,7 @@ var testHasher = digest.NewHasher([32]byte{1, 2, 3})
 var publisherConf = map[string]string{
 	"synchronous_standby_names": "nosuch", "synchronous_commit": "local",
 	"max_prepared_transactions": "20", "max_slot_wal_keep_size": "1GB", "max_replication_slots": "40", "max_wal_senders": "40",
+	"autovacuum": "off", // a process for each of many databases
 }
 
 // publisherOf is the server that most tests share. Where that can be had, its transaction ids have wrapped around.
@@ -66,7 +67,7 @@ func onVersions(t *testing.T, versions []dbtest.Version, test func(t *testing.T,
 			t.Parallel()
 			install := dbtest.Need(t, v)
 			test(t, servers{
-				publisher: publisherOf(t, install), subscriber: dbtest.SharedT(t, install, "subscriber", dbtest.Options{}),
+				publisher: publisherOf(t, install), subscriber: dbtest.SharedT(t, install, "subscriber", dbtest.Options{Conf: map[string]string{"autovacuum": "off"}}),
 				all: soak || v == versions[len(versions)-1],
 			})
 		})
@@ -121,17 +122,69 @@ type member struct {
 
 var databases atomic.Int64
 
-// newDatabase makes a database with the schema and a publication of all its tables.
+// left are databases that tests have used, and others may use again: making one takes longer than many tests do.
+var left struct {
+	sync.Mutex
+	names map[*dbtest.Server][]string
+}
+
+// newDatabase returns an empty database with the schema and a publication of all its tables.
 func newDatabase(t *testing.T, on *dbtest.Server, schema string) *dbtest.Server {
 	t.Helper()
 	s := *on
-	s.Database = fmt.Sprintf("shop_%d", databases.Add(1))
-	dbtest.ExecT(t, on, "CREATE DATABASE "+s.Database)
-	if schema != "" {
-		dbtest.ExecT(t, &s, schema)
+	left.Lock()
+	if names := left.names[on]; len(names) > 0 {
+		s.Database, left.names[on] = names[0], names[1:]
 	}
-	dbtest.ExecT(t, &s, "CREATE PUBLICATION lockstep_shop FOR ALL TABLES")
+	left.Unlock()
+	if s.Database == on.Database {
+		s.Database = fmt.Sprintf("shop_%d", databases.Add(1))
+		createDatabase(t, &s)
+	}
+	t.Cleanup(func() { leave(t, on, &s) })
+	publishAll(t, &s, schema)
 	return &s
+}
+
+// leave lets other tests have a database that can be made as good as new.
+func leave(t *testing.T, on, s *dbtest.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if t.Failed() || !s.Running() || s.Empty(ctx) != nil {
+		return
+	}
+	left.Lock()
+	defer left.Unlock()
+	if left.names == nil {
+		left.names = make(map[*dbtest.Server][]string)
+	}
+	left.names[on] = append(left.names[on], s.Database)
+}
+
+// freshDatabase makes a database of a test's own.
+func freshDatabase(t *testing.T, on *dbtest.Server, schema string) *dbtest.Server {
+	t.Helper()
+	s := *on
+	s.Database = fmt.Sprintf("shop_%d", databases.Add(1))
+	createDatabase(t, &s)
+	publishAll(t, &s, schema)
+	return &s
+}
+
+func publishAll(t *testing.T, s *dbtest.Server, schema string) {
+	t.Helper()
+	if schema != "" {
+		dbtest.ExecT(t, s, schema)
+	}
+	dbtest.ExecT(t, s, "CREATE PUBLICATION lockstep_shop FOR ALL TABLES")
+}
+
+// createDatabase has the files copied: written to the log page by page, as is the default, each stream would read them.
+func createDatabase(t *testing.T, s *dbtest.Server) {
+	t.Helper()
+	on := *s
+	on.Database = "postgres"
+	dbtest.ExecT(t, &on, "CREATE DATABASE "+s.Database+" STRATEGY file_copy")
 }
 
 func optionsOf(s *dbtest.Server) Options {

@@ -71,7 +71,7 @@ func schedulesFrom(t *testing.T, wanted uint64) uint64 {
 }
 
 func TestPartsReadInRandomSchedulesAgreeWithTheStream(t *testing.T) {
-	runSchedules(t, dbtest.PG15, schedulesFrom(t, 1), 12)
+	runSchedules(t, dbtest.PG15, schedulesFrom(t, 1), 8)
 }
 
 func TestSoakOfPartsReadInRandomSchedules(t *testing.T) {

@@ -103,6 +103,24 @@ func (s *Server) clean(ctx context.Context) error {
 	})
 }
 
+// Empty makes the server's database as good as new, or is an error. It leaves slots, and roles, to others.
+func (s *Server) Empty(ctx context.Context) error {
+	return s.session(ctx, s.Database, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "SET lock_timeout = '2s'"); err != nil {
+			return err
+		}
+		if err := empty(ctx)(conn); err != nil {
+			return err
+		}
+		settings := 0
+		err := conn.QueryRow(ctx, "SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase WHERE datname = current_database()").Scan(&settings)
+		if err == nil && settings > 0 {
+			err = fmt.Errorf("database %s has %d settings of roles", s.Database, settings)
+		}
+		return err
+	})
+}
+
 // emptying are queries for names, each with what is run for every one of them. The slots of subscriptions are left to the
 // publisher, which may be gone.
 var emptying = [][2]string{
