@@ -58,7 +58,7 @@ func part(t *testing.T, s *Source, table cdc.Table, p cdc.Part) (rows []rowOf) {
 
 var rowsAlike = cmp.AllowUnexported(rowOf{})
 
-func pages(t *testing.T, server *dbtest.MySQLServer) { pagesOf(t, server, "paged", "InnoDB", 1, 3) }
+func pages(t *testing.T, server *dbtest.MySQLServer) { pagesOf(t, server, "paged", "InnoDB", 2) }
 
 func pagesOfMyISAM(t *testing.T, server *dbtest.MySQLServer) {
 	pagesOf(t, server, "paged_isam", "MyISAM", 2)
@@ -95,7 +95,9 @@ func pagesOf(t *testing.T, server *dbtest.MySQLServer, schema, engine string, si
 					t.Errorf("in pages of %d rows: %s", size, diff)
 				}
 			}
-			between(t, s, table, all)
+			if engine == "InnoDB" || soak { // the statements are the same
+				between(t, s, table, all)
+			}
 		})
 	}
 }
@@ -146,7 +148,7 @@ func between(t *testing.T, s *Source, table cdc.Table, all []rowOf) {
 	}
 }
 
-// keysAlone asks for keys: each, some, all, and some that no row has.
+// keysAlone asks for keys: one, some, all, and some that no row has.
 func keysAlone(t *testing.T, server *dbtest.MySQLServer) {
 	makeKeyTables(t, server, "wanted", "InnoDB")
 	s := probe(t, server, "")
@@ -161,9 +163,11 @@ func keysAlone(t *testing.T, server *dbtest.MySQLServer) {
 		all := part(t, s, table, cdc.Part{})
 		slices.SortFunc(all, byKey)
 		var keys []digest.Key
-		for _, r := range all {
-			if diff := cmp.Diff([]rowOf{r}, part(t, s, table, cdc.Part{Keys: []digest.Key{r.bytes}, Limit: 0, After: r.bytes}), rowsAlike); diff != "" {
-				t.Errorf("%s: %s", k.name, diff)
+		for i, r := range all {
+			if i == 0 || soak { // those of the others are asked for together
+				if diff := cmp.Diff([]rowOf{r}, part(t, s, table, cdc.Part{Keys: []digest.Key{r.bytes}, Limit: 0, After: r.bytes}), rowsAlike); diff != "" {
+					t.Errorf("%s: %s", k.name, diff)
+				}
 			}
 			keys = append(keys, r.bytes, r.bytes)
 		}

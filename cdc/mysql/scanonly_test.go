@@ -162,24 +162,6 @@ func TestReplicaWithoutLogIsFitToBeScanned(t *testing.T) {
 	})
 }
 
-func TestServerThatNamesNoTransactionsIsNotFitToBeScanned(t *testing.T) {
-	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
-		conf := map[string]string{"skip_log_bin": "1"}
-		want := []string{"fail replication: from nowhere, and what is written here has no GTIDs without a log"}
-		if !install.Flavour.MariaDB() {
-			conf["gtid_mode"], conf["enforce_gtid_consistency"] = "OFF", "OFF"
-			want = append([]string{"fail enforce_gtid_consistency: OFF, gtid_mode needs ON", "fail gtid_mode: OFF, transactions have no id that other servers know them by"}, want...)
-		}
-		server := dbtest.StartMySQLT(t, install, dbtest.Options{Database: "app", Conf: conf})
-		run(t, server, "CREATE TABLE app.a (id int PRIMARY KEY)")
-		o := checkOptions(server, "root")
-		o.ScanOnly = true
-		if diff := cmp.Diff(want, notOK(runCheck(t, o, checkPrefix("app.")))); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
-
 // TestPreparedTransactionsOfMariaDBKeepItFromSayingWhatCanBeRead is about a server of its own and a replica that has
 // transactions which may be in the log as committed.
 func TestPreparedTransactionsOfMariaDBKeepItFromSayingWhatCanBeRead(t *testing.T) {
