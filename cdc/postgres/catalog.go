@@ -56,9 +56,11 @@ type attribute struct {
 	Bytewise bool // it is text that is ordered by its bytes, or no text
 }
 
+// Texts come as UTF-8, whose bytes are in the order of Unicode, as LATIN1's are; of a database in SQL_ASCII they come as they
+// are. Others have orders of their own.
 const attributesQuery = `
 SELECT attrelid, attname::text, atttypid, attstorage <> 'p',
-  attcollation = 0 OR EXISTS (SELECT FROM pg_catalog.pg_collation c WHERE c.oid = attcollation AND (
+  attcollation = 0 OR pg_catalog.getdatabaseencoding() IN ('UTF8', 'SQL_ASCII', 'LATIN1') AND EXISTS (SELECT FROM pg_catalog.pg_collation c WHERE c.oid = attcollation AND (
     c.collprovider = 'c' AND c.collcollate IN ('C', 'POSIX') OR
     c.collprovider = 'd' AND EXISTS (SELECT FROM pg_catalog.pg_database d
       WHERE d.datname = current_database() AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'))))

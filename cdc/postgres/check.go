@@ -59,6 +59,7 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 	}
 	r.Preamble = preamble(r.server.Database)
 	r.Add(judgeVersion(r.server), judgeTransport(config))
+	r.Add(judgeEncoding(r.server)...)
 	if r.tables, err = readTables(ctx, conn, match); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type serverFacts struct {
 	VersionText   string // 15.18
 	SystemID      string
 	Database      string
+	Encoding      string
 	Recovery      bool
 	WalLevel      string
 	Slots         int // that exist
@@ -49,7 +50,7 @@ type slotFacts struct {
 const serverQuery = `
 SELECT current_setting('server_version_num')::int, current_setting('server_version'),
   (SELECT system_identifier::text FROM pg_catalog.pg_control_system()), current_database()::text,
-  pg_catalog.pg_is_in_recovery(), current_setting('wal_level'),
+  pg_catalog.getdatabaseencoding()::text, pg_catalog.pg_is_in_recovery(), current_setting('wal_level'),
   (SELECT count(*)::int FROM pg_catalog.pg_replication_slots), current_setting('max_replication_slots')::int,
   (SELECT count(*)::int FROM pg_catalog.pg_stat_replication), current_setting('max_wal_senders')::int,
   (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size'),
@@ -68,7 +69,7 @@ FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1`
 
 func readServer(ctx context.Context, conn *pgx.Conn, slot string) (serverFacts, error) {
 	var s serverFacts
-	err := conn.QueryRow(ctx, serverQuery).Scan(&s.Version, &s.VersionText, &s.SystemID, &s.Database, &s.Recovery,
+	err := conn.QueryRow(ctx, serverQuery).Scan(&s.Version, &s.VersionText, &s.SystemID, &s.Database, &s.Encoding, &s.Recovery,
 		&s.WalLevel, &s.Slots, &s.MaxSlots, &s.Senders, &s.MaxSenders, &s.KeepMB, &s.RetainedBytes, &s.Role, &s.Superuser,
 		&s.Replication, &s.ReadsOrigins)
 	if err != nil {
@@ -97,6 +98,22 @@ func judgeVersion(s serverFacts) preflight.Check {
 		c.State, c.Hint = preflight.Warn, fmt.Sprintf("this version of lockstep was tested up to PostgreSQL %d", newestVersion)
 	}
 	return c
+}
+
+// judgeEncoding is about texts, which are compared as UTF-8 whatever encoding they are stored in.
+func judgeEncoding(s serverFacts) []preflight.Check {
+	c := preflight.Check{Subject: "encoding", State: preflight.Warn, Detail: s.Encoding}
+	switch s.Encoding {
+	case "UTF8":
+		return nil
+	case rawBytes:
+		c.Detail += ", texts are compared as the bytes that they are"
+		c.Hint = "see that the database has this encoding on every member: elsewhere bytes that are no UTF-8 cannot be read by their key"
+	default:
+		c.Detail += ", texts are compared as UTF-8"
+		c.Hint = "a text that the server cannot convert stops lockstep's reading of this member; see that it has none, or move to a database in UTF8"
+	}
+	return []preflight.Check{c}
 }
 
 const originsSubject = "replication origins"

@@ -54,6 +54,18 @@ var pinned = map[string]string{
 	"row_security":                        "off", // an error, rather than rows that are kept from us
 }
 
+// rawBytes is the encoding of databases whose texts are of any encoding.
+const rawBytes = "SQL_ASCII"
+
+// takeBytes has texts come as they are from a database of raw bytes: the server would refuse to send what is no UTF-8.
+func takeBytes(ctx context.Context, conn *pgconn.PgConn) error {
+	if conn.ParameterStatus("server_encoding") != rawBytes {
+		return nil
+	}
+	_, err := conn.Exec(ctx, "SET client_encoding = '"+rawBytes+"'").ReadAll()
+	return err
+}
+
 // connectTimeout is for a DSN that has no connect_timeout.
 const connectTimeout = 10 * time.Second
 
@@ -71,6 +83,7 @@ func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, erro
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
+	config.AfterConnect = takeBytes
 	for name, value := range pinned {
 		config.RuntimeParams[name] = value
 	}
@@ -110,6 +123,9 @@ func checkPinned(ctx context.Context, conn *pgconn.PgConn) error {
 		have[string(row[0])] = string(row[1])
 	}
 	for name, want := range pinned {
+		if name == "client_encoding" && have["server_encoding"] == rawBytes {
+			want = rawBytes
+		}
 		if got := have[strings.ToLower(name)]; got != want && name != "application_name" {
 			return &cdc.SetupError{
 				Problem: fmt.Sprintf("%s is %q in our session although we asked for %q", name, got, want),

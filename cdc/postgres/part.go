@@ -195,7 +195,11 @@ func keyLiteral(shape digest.Shape, k digest.Key) (string, error) {
 	for i, c := range shape.Key {
 		raw := fields[shape.Columns[c].Name]
 		value := string(raw)
+		var odd struct{ Bytes string }
 		switch {
+		case len(raw) > 0 && raw[0] == '{' && shape.Columns[c].Class == digest.Text && json.Unmarshal(raw, &odd) == nil && odd.Bytes != "":
+			parts[i] = fmt.Sprintf("pg_catalog.convert_from(%s, pg_catalog.getdatabaseencoding())", quoteText(odd.Bytes))
+			continue
 		case len(raw) == 0 || raw[0] == '{':
 			return "", fmt.Errorf("key %s cannot be written in a statement", text)
 		case raw[0] == '"':

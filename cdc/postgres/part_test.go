@@ -25,6 +25,7 @@ func TestRead(t *testing.T) {
 		once(t, s, map[string]func(*testing.T, servers){
 			"parts cover each row once in the order that is told": coverOnce,
 			"table that was truncated since is refused":           truncatedPart,
+			"texts in other encodings than UTF-8":                 otherEncodings,
 		})
 		o := dbtest.Options{Conf: publisherConf}
 		if s.publisher.Install.CanSetEpoch() {
