@@ -40,28 +40,19 @@ func verifyLog(t *testing.T, c servers) (*verify.Result, []*evidence.Entry) {
 	return r, entries
 }
 
-// Another configuration, and what is watched by it, are recorded before the start.
-func TestChangesOfTheScopeAreRecorded(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1, Extra: audited})
-	w := startWatch(t, c)
-	w.inStep()
-	w.stop()
-	c.Config.SHA256 = "another"
-	c.Config.Groups[0].Tables.Exclude = []string{"public.other"}
-	for range 2 {
-		w = startWatch(t, c)
-		w.inStep()
-		w.stop()
+// coverages counts the entries of coverage in a log that may be written to meanwhile.
+func coverages(t *testing.T, c servers) int {
+	t.Helper()
+	dir := daemon.AuditDir(c.Configuration())
+	public, err := audit.PublicKey(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	r, entries := verifyLog(t, c)
-	if r.Counts[evidence.ConfigChange] != 1 || r.Counts[evidence.ScopeChange] != 1 || r.Counts[evidence.Start] != 3 {
-		t.Errorf("recorded was %v", r.Counts)
+	r, err := verify.Log(t.Context(), filepath.Join(dir, "log"), verify.Options{Key: public})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i, e := range entries {
-		if e.Type == evidence.ScopeChange && (string(e.Data) != `{"added":["group shop: but no tables public.other"],"removed":[]}` || entries[i+1].Type != evidence.Start) {
-			t.Errorf("recorded was %s, and then %s", e.Data, entries[i+1].Type)
-		}
-	}
+	return int(r.Counts[evidence.Coverage])
 }
 
 // provenOffline holds a proof against the public key alone.
@@ -88,13 +79,19 @@ func provenOffline(t *testing.T, c *cluster.Cluster, proof *verify.RangeProof) {
 	}
 }
 
-// What auditors need is recorded as it happens: what was covered, what was found and how long it lived, when it could not
-// be known, when lockstep ran.
+// What auditors need is recorded as it happens: what was covered, what was found and what became of it, when it could not be
+// known, when lockstep ran and by which configuration.
 func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	const leastGap = time.Second
 	c := startCluster(t, cluster.Options{Schema: oneTable, Extra: audited, LagBudget: time.Second})
+	every := c.Config.Audit.Every
+	c.Config.Audit.Every = 200 * time.Millisecond
 	w := &watch{t: t, c: c, tune: func(o *monitor.Options) { o.Evidence.LeastGap = leastGap }}
 	w.start()
+	rounds := func(n uint64) { // of coverage of three members
+		from := w.daemon.Audit().Size
+		w.until("more coverage", func() bool { return w.daemon.Audit().Size >= from+3*n })
+	}
 	w.exec("eu-1", items(1, 10))
 	w.inStep()
 	w.exec("us-1", "UPDATE items SET price = 99 WHERE id IN (3, 4)")
@@ -106,6 +103,14 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	if d := w.open()[0]; d.Acknowledged == nil || d.Acknowledged.Ticket != "OPS-1" {
 		t.Errorf("the divergence is acknowledged by %+v", d.Acknowledged)
 	}
+	rounds(2)
+	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id = 3")
+	w.finds(`us-1 public.items changed errant_transaction {"id":4}..{"id":4}`)
+	rounds(4) // what became of it is recorded once
+	w.stop()
+	w.start()
+	rounds(4) // and once more after a start
+	w.until("us-2 to be in step", func() bool { return w.table("us-2", "public.items").Verdict == "in_step" })
 	stopped := time.Now()
 	if err := c.Member("us-2").Stop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -116,22 +121,80 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 	if err := c.Member("us-2").Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id IN (3, 4)")
+	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id = 4")
 	w.finds()
 	w.inStep()
 	w.stop()
-	w = startWatch(t, c) // the first coverage may have come before the first scan of a table; the next has all trees
-	before := w.daemon.Audit().Size
-	w.until("start and coverage of 3 members", func() bool { return w.daemon.Audit().Size >= before+3 })
-	w.stop()
+
+	// Another configuration. The first coverage may have come before the first scan of a table; here it has all trees.
+	c.Config.Audit.Every, c.Config.SHA256 = every, "another"
+	c.Config.Groups[0].Tables.Exclude = []string{"public.other"}
+	for range 2 {
+		before := coverages(t, c)
+		w.start()
+		w.until("coverage of 3 members", func() bool { return coverages(t, c) == before+3 })
+		w.stop()
+	}
 	r, entries := verifyLog(t, c)
 	for kind, want := range map[evidence.Type]uint{
-		evidence.LogStart: 1, evidence.Start: 2, evidence.Stop: 2, evidence.DivergenceOpen: 1, evidence.DivergenceResolve: 1, evidence.Acknowledge: 1,
+		evidence.LogStart: 1, evidence.Start: 4, evidence.Stop: 4, evidence.DivergenceOpen: 1, evidence.DivergenceUpdate: 2, evidence.DivergenceResolve: 1,
+		evidence.Acknowledge: 1, evidence.ConfigChange: 1, evidence.ScopeChange: 1,
 	} {
 		if r.Counts[kind] != want {
 			t.Errorf("%d entries of %s, want %d: %v", r.Counts[kind], kind, want, r.Counts)
 		}
 	}
+	proveCoverage(t, c, entries)
+	gaps := make(map[evidence.Type]int)
+	for i, e := range entries {
+		switch e.Type {
+		case evidence.DivergenceOpen:
+			var d evidence.DivergenceData
+			decode(t, e, &d)
+			if d.Keys != 2 || d.Member != "us-1" || d.Transaction == "" || len(d.Ranges) != 1 || !strings.HasPrefix(d.Ranges[0].First, "hmac-sha256:") || strings.Contains(string(e.Data), `"id\"`) {
+				t.Errorf("recorded was %s", e.Data)
+			}
+		case evidence.DivergenceUpdate:
+			if !strings.Contains(string(e.Data), `"keys":1,`) {
+				t.Errorf("recorded was %s", e.Data)
+			}
+		case evidence.GapOpen, evidence.GapClose:
+			var d evidence.GapData
+			decode(t, e, &d)
+			if e.Type == evidence.GapClose && d.Until.Sub(d.Since) < leastGap {
+				t.Errorf("recorded was %s", e.Data)
+			}
+			if d.Member == "us-2" && d.Since.After(stopped) && d.Since.Before(unknown) {
+				gaps[e.Type]++
+			}
+		case evidence.Coverage:
+			var d evidence.CoverageData
+			decode(t, e, &d)
+			heard := d.ProvenAt != nil // of one that was not heard from since the start nothing is known yet
+			if heard && (len(d.Tables) != 1 || d.Tables[0].Table != "public.items") {
+				t.Errorf("recorded was %s", e.Data)
+			}
+		case evidence.ScopeChange:
+			if string(e.Data) != `{"added":["group shop: but no tables public.other"],"removed":[]}` || entries[i+1].Type != evidence.Start {
+				t.Errorf("recorded was %s, and then %s", e.Data, entries[i+1].Type)
+			}
+		}
+	}
+	if gaps[evidence.GapOpen] != 1 || gaps[evidence.GapClose] != 1 {
+		t.Errorf("of the time without us-2 was recorded %v", gaps)
+	}
+}
+
+func decode(t *testing.T, e *evidence.Entry, into any) {
+	t.Helper()
+	if err := json.Unmarshal(e.Data, into); err != nil {
+		t.Fatalf("recorded was %s: %v", e.Data, err)
+	}
+}
+
+// proveCoverage proves rows by the coverage of three members that was recorded since the last start.
+func proveCoverage(t *testing.T, c *cluster.Cluster, entries []*evidence.Entry) {
+	t.Helper()
 	proven := 0
 	for i := len(entries) - 1; entries[i].Type != evidence.Start; i-- {
 		e := entries[i]
@@ -152,69 +215,6 @@ func TestWhatHappensIsRecordedForAuditors(t *testing.T) {
 		provenOffline(t, c, proof)
 	}
 	if proven != 3 {
-		t.Errorf("coverage of 3 members: %v, of which %d were proven", r.Counts, proven)
-	}
-	gaps := make(map[evidence.Type]int)
-	for _, e := range entries {
-		switch e.Type {
-		case evidence.DivergenceOpen:
-			var d evidence.DivergenceData
-			if err := json.Unmarshal(e.Data, &d); err != nil {
-				t.Fatal(err)
-			}
-			if d.Keys != 2 || d.Member != "us-1" || d.Transaction == "" || len(d.Ranges) != 1 || !strings.HasPrefix(d.Ranges[0].First, "hmac-sha256:") || strings.Contains(string(e.Data), `"id\"`) {
-				t.Errorf("recorded was %s", e.Data)
-			}
-		case evidence.GapOpen, evidence.GapClose:
-			var d evidence.GapData
-			if err := json.Unmarshal(e.Data, &d); err != nil || e.Type == evidence.GapClose && d.Until.Sub(d.Since) < leastGap {
-				t.Errorf("recorded was %s (%v)", e.Data, err)
-			}
-			if d.Member == "us-2" && d.Since.After(stopped) && d.Since.Before(unknown) {
-				gaps[e.Type]++
-			}
-		case evidence.Coverage:
-			var d evidence.CoverageData
-			if err := json.Unmarshal(e.Data, &d); err != nil || len(d.Tables) != 1 || d.Tables[0].Table != "public.items" {
-				t.Errorf("recorded was %s (%v)", e.Data, err)
-			}
-		}
-	}
-	if gaps[evidence.GapOpen] != 1 || gaps[evidence.GapClose] != 1 {
-		t.Errorf("of the time without us-2 was recorded %v", gaps)
-	}
-}
-
-// What becomes of a divergence while it is open is recorded with the coverage, once, and again after a restart.
-func TestWhatBecomesOfADivergenceIsRecorded(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable, Subscribers: 1, Extra: audited, LagBudget: time.Second})
-	c.Config.Audit.Every = 200 * time.Millisecond
-	w := startWatch(t, c)
-	w.exec("eu-1", items(1, 10))
-	w.inStep()
-	w.exec("us-1", "UPDATE items SET price = 99 WHERE id IN (3, 4)")
-	w.finds(`us-1 public.items changed errant_transaction {"id":3}..{"id":4}`)
-	rounds := func(n uint64) {
-		from := w.daemon.Audit().Size
-		w.until("more coverage", func() bool { return w.daemon.Audit().Size >= from+2*n })
-	}
-	rounds(2)
-	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id = 3")
-	w.finds(`us-1 public.items changed errant_transaction {"id":4}..{"id":4}`)
-	rounds(4)
-	w.stop()
-	w = startWatch(t, c)
-	rounds(4)
-	w.exec("us-1", "UPDATE items SET price = id % 7 WHERE id = 4")
-	w.finds()
-	w.stop()
-	r, entries := verifyLog(t, c)
-	if r.Counts[evidence.DivergenceOpen] != 1 || r.Counts[evidence.DivergenceUpdate] != 2 || r.Counts[evidence.DivergenceResolve] != 1 {
-		t.Errorf("recorded was %v", r.Counts)
-	}
-	for _, e := range entries {
-		if e.Type == evidence.DivergenceUpdate && !strings.Contains(string(e.Data), `"keys":1,`) {
-			t.Errorf("recorded was %s", e.Data)
-		}
+		t.Errorf("the coverage of %d members was proven, want 3", proven)
 	}
 }

@@ -73,15 +73,19 @@ func (w *watch) checksCanary(mend, lacks string) {
 	}
 }
 
-func sings(t *testing.T, w *watch) {
+// sings waits until canaries were found, and checks what is said of them.
+func (w *watch) sings() {
+	w.t.Helper()
+	g := w.c.Configuration().Groups[0]
+	budget := g.LagBudget(g.Canary.Table)
 	w.until("two canaries to be found", func() bool { return w.canary().Found >= 2 })
 	s := w.canary()
-	if s.Missed+s.Failed != 0 || s.Last < 500*time.Millisecond || s.Last > time.Minute {
-		t.Errorf("canaries: %+v, want all found, after the lag budget of 500ms", s)
+	if s.Missed+s.Failed != 0 || s.Last < budget || s.Last > time.Minute {
+		w.t.Errorf("canaries: %+v, want all found, after the lag budget of %v", s, budget)
 	}
 	for _, d := range w.divergences() {
 		if !d.Expected {
-			t.Errorf("a canary is an unexpected divergence: %+v", d)
+			w.t.Errorf("a canary is an unexpected divergence: %+v", d)
 		}
 	}
 	for _, series := range []string{
@@ -89,46 +93,51 @@ func sings(t *testing.T, w *watch) {
 		`lockstep_divergences_opened_total{group="shop",kind="extra",member="us-1"} 0`,
 		`lockstep_canaries_total{group="shop",member="us-1",result="missed"} 0`,
 	} {
-		if !strings.Contains(scrape(t, w), series) {
-			t.Errorf("there is no %s", series)
+		if !strings.Contains(scrape(w.t, w), series) {
+			w.t.Errorf("there is no %s", series)
 		}
 	}
 }
 
+// What lockstep itself does by one configuration and then by another, on one group.
+func TestConfigurations(t *testing.T) {
+	c := startCluster(t, cluster.Options{Schema: oneTable + canaryTable + "CREATE TABLE notes (id bigint PRIMARY KEY);", Subscribers: 1, LagBudget: 500 * time.Millisecond})
+	t.Run("canaries are found and alert nobody", func(t *testing.T) { canariesAreFound(t, c) })
+	t.Run("canaries that fail are counted", func(t *testing.T) { failingCanariesAreCounted(t, c) })
+	t.Run("one that is read anew takes effect and loses nothing", func(t *testing.T) { readAnewAndNothingLost(t, c) })
+}
+
 // Rows that lockstep writes on purpose are found, measured, taken away, and alert nobody.
-func TestCanariesAreFoundAndAlertNobody(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: canaryTable, Subscribers: 1, LagBudget: 500 * time.Millisecond})
+func canariesAreFound(t *testing.T, c *cluster.Cluster) {
 	w := &watch{t: t, c: canaryOf(c, "public.lockstep_canary")}
 	w.checksCanary(mayWrite, "permission denied for table lockstep_canary")
 	w.start()
 	w.exec("eu-1", "INSERT INTO lockstep_canary VALUES (1, 'not of lockstep')")
-	sings(t, w)
+	w.sings()
 	w.stop()
 	w.exec("us-1", "DO $$ BEGIN IF (SELECT count(*) FROM lockstep_canary) <> 1 THEN RAISE 'canaries are left, or others are gone'; END IF; END $$")
 }
 
-func TestCanariesAreFoundOnMySQL(t *testing.T) {
-	o := cluster.Options{Schema: canaryTable, Subscribers: 1, LagBudget: 500 * time.Millisecond}
-	onMariaDB(t, o, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
-		w.c = canaryOf(c, "app.lockstep_canary")
-		w.exec("us-1", "SET GLOBAL read_only = 0")
-		w.checksCanary(mayWrite, "INSERT command denied")
-		w.start()
-		sings(t, w)
-	})
-}
-
 // A canary that cannot be written, or is not found, is counted as what it is.
-func TestCanariesThatFailAreCounted(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable + canaryTable, Subscribers: 1, LagBudget: 2 * time.Second})
+func failingCanariesAreCounted(t *testing.T, c *cluster.Cluster) {
 	w := &watch{t: t, c: canaryOf(c, "public.items")}
-	w.exec("us-1", mayWrite)
 	w.start()
 	w.until("canaries to fail in a table of other columns", func() bool { return w.canary().Failed >= 2 })
 	w.inStep()
 	w.stop()
 
-	w = &watch{t: t, c: canaryOf(c, "public.lockstep_canary"), tune: func(o *monitor.Options) { o.Canary.Patience = -time.Second }}
+	w = &watch{t: t, c: canaryOf(c, "public.lockstep_canary"), tune: func(o *monitor.Options) { o.Canary.Patience = -250 * time.Millisecond }}
 	w.start()
 	w.until("a canary not to be found within half of the lag budget", func() bool { return w.canary().Missed > 0 })
+}
+
+func TestCanariesAreFoundOnMySQL(t *testing.T) {
+	o := cluster.Options{Schema: canaryTable, Subscribers: 1, LagBudget: 500 * time.Millisecond}
+	onMariaDB(t, o, func(_ *testing.T, w *watch, c *cluster.MySQLCluster) {
+		w.c = canaryOf(c, "app.lockstep_canary")
+		w.exec("us-1", "SET GLOBAL read_only = 0")
+		w.checksCanary(mayWrite, "INSERT command denied")
+		w.start()
+		w.sings()
+	})
 }

@@ -6,20 +6,23 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
@@ -29,7 +32,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/merkle"
 )
 
-// The real program is killed with SIGKILL at random moments under load, with differences made in between. Afterwards
+// lockstep, in a process of its own, is killed with SIGKILL at random moments under load, with differences made in between. Afterwards
 // every difference is there once, and every range digest is what the servers' rows give.
 func TestKilledAtAnyMomentNothingIsWrongLostOrDoubled(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: load.Schema, LagBudget: 500 * time.Millisecond, Extra: audited})
@@ -53,10 +56,6 @@ func TestSoakOfKillsOnMySQL(t *testing.T) {
 func killed(t *testing.T, c servers, yaml, dsn, table string, kills int) {
 	address := freeAddress(t)
 	yaml = strings.Replace(yaml, "127.0.0.1:0", address, 1)
-	binary, err := buildBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx := t.Context()
 	if err := load.FillShare(ctx, dsn, 10); err != nil {
 		t.Fatal(err)
@@ -66,7 +65,7 @@ func killed(t *testing.T, c servers, yaml, dsn, table string, kills int) {
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := startProgram(t, binary, file)
+	p := startProgram(t, file)
 	waitTrusted(t, address)
 	var want []string
 	for n := range kills {
@@ -80,7 +79,7 @@ func killed(t *testing.T, c servers, yaml, dsn, table string, kills int) {
 		t.Logf("kill %d after %v", n, pause)
 		time.Sleep(pause) // the moment is to be a random one
 		p.kill()
-		p = startProgram(t, binary, file)
+		p = startProgram(t, file)
 	}
 	slices.Sort(want)
 	waitDivergences(t, address, want)
@@ -146,20 +145,6 @@ func (w *watch) checkDigests() {
 	}
 }
 
-// buildBinary builds the program that all tests of the package run, with the race detector if they have it: what it is made of
-// was compiled with it already.
-var buildBinary = sync.OnceValues(func() (path string, err error) {
-	path = filepath.Join(binaries, "lockstep")
-	args := []string{"build", "-o", path}
-	if info, _ := debug.ReadBuildInfo(); slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race")
-	}
-	if out, err := exec.Command("go", append(args, "github.com/lockstep-cdc/lockstep/cmd/lockstep")...).CombinedOutput(); err != nil {
-		return path, fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
 // freeAddress returns an address to listen on, again and again, below the ports that systems give to connections: one of
 // those could be taken while the program is down.
 func freeAddress(t *testing.T) string {
@@ -176,6 +161,30 @@ func freeAddress(t *testing.T) string {
 	return ""
 }
 
+// programOf is the variable of the environment that makes the program of these tests lockstep by the configuration that it
+// names: another one of itself costs nothing to build.
+const programOf = "LOCKSTEP_TEST_PROGRAM"
+
+// beProgram is lockstep in a process of its own, until it is killed.
+func beProgram(file string) error {
+	c, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	front, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return err
+	}
+	d, err := daemon.Start(context.Background(), c, daemon.Options{Version: "test", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	if err != nil {
+		return err
+	}
+	work, ctx := errgroup.WithContext(context.Background())
+	work.Go(func() error { return http.Serve(front, d.API()) })
+	work.Go(func() error { return d.Run(ctx) })
+	return work.Wait()
+}
+
 // program is a running lockstep.
 type program struct {
 	t   *testing.T
@@ -183,10 +192,11 @@ type program struct {
 	out *bytes.Buffer
 }
 
-func startProgram(t *testing.T, binary, file string) *program {
+func startProgram(t *testing.T, file string) *program {
 	t.Helper()
 	p := &program{t: t, out: new(bytes.Buffer)}
-	p.cmd = exec.Command(binary, "run", "-c", file)
+	p.cmd = exec.Command(os.Args[0])
+	p.cmd.Env = append(os.Environ(), programOf+"="+file)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {

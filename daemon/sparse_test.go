@@ -14,11 +14,11 @@ type withoutRowIndex struct {
 }
 
 func (s withoutRowIndex) Configuration() *config.Config {
-	c := s.servers.Configuration()
-	for _, name := range s.tables {
-		c.Groups[0].Tables.Overrides = append(c.Groups[0].Tables.Overrides, config.Override{Table: name, NoRowIndex: true})
-	}
-	return c
+	return configured{s.servers, func(g *config.Group) {
+		for _, name := range s.tables {
+			g.Tables.Overrides = append(g.Tables.Overrides, config.Override{Table: name, NoRowIndex: true})
+		}
+	}}.Configuration()
 }
 
 // What differs is found with its keys, its transaction and its cause although no rows are kept.

@@ -21,9 +21,8 @@ type withMember struct {
 }
 
 func (w withMember) Configuration() *config.Config {
-	c := w.servers.Configuration()
-	c.Groups[0].Members = append(c.Groups[0].Members, w.member)
-	return c
+	add := func(g *config.Group) { g.Members = append(g.Members, w.member) }
+	return configured{w.servers, add}.Configuration()
 }
 
 func onStandby(t *testing.T, test func(t *testing.T, w *watch, c *cluster.Cluster, standby *dbtest.Server), versions ...dbtest.Version) {
@@ -101,10 +100,24 @@ func flip(t *testing.T, s *dbtest.Server, owner string) {
 	ctx := t.Context()
 	s.Spoil()
 	dbtest.ExecT(t, s, "CHECKPOINT") // so that a restart does not write the page anew
-	path := filepath.Join(value(t, s, "SHOW data_directory"), value(t, s, "SELECT pg_relation_filepath('accounts')"))
+	path := accountsFile(t, s)
 	if err := s.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
+	flipIn(t, path, owner)
+	if err := s.Restart(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// accountsFile is where a server keeps the accounts.
+func accountsFile(t *testing.T, s *dbtest.Server) string {
+	t.Helper()
+	return filepath.Join(value(t, s, "SHOW data_directory"), value(t, s, "SELECT pg_relation_filepath('accounts')"))
+}
+
+func flipIn(t *testing.T, path, owner string) {
+	t.Helper()
 	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -115,9 +128,6 @@ func flip(t *testing.T, s *dbtest.Server, owner string) {
 	}
 	page[at] ^= 1
 	if err := os.WriteFile(path, page, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Restart(ctx); err != nil {
 		t.Fatal(err)
 	}
 }

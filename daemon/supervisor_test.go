@@ -67,8 +67,7 @@ func (s *supervised) reload(c *config.Config) error {
 	return err
 }
 
-func TestAConfigurationThatIsReadAnewTakesEffectAndLosesNothing(t *testing.T) {
-	c := startCluster(t, cluster.Options{Schema: oneTable + "CREATE TABLE notes (id bigint PRIMARY KEY);", Subscribers: 1})
+func readAnewAndNothingLost(t *testing.T, c *cluster.Cluster) {
 	s := supervise(t, c)
 	s.exec("eu-1", items(1, 10))
 	s.inStep()
