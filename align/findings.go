@@ -84,6 +84,7 @@ func (l *Ledger) Tick() error {
 
 // step moves one finding along its life: suspected, confirmed, resolved.
 func (l *Ledger) step(f *finding.Finding) error {
+	l.restart(f)
 	switch {
 	case f.Live == 0:
 		if l.goesOn(f) {
@@ -106,6 +107,18 @@ func (l *Ledger) step(f *finding.Finding) error {
 		return l.state.SetFinding(f)
 	}
 	return nil
+}
+
+// restart has the budget of a suspicion begin with the comparison: of a table that was read anew since it came up, what was
+// known then need not have been so.
+func (l *Ledger) restart(f *finding.Finding) {
+	d := &f.Divergence
+	if f.Confirmed || d.Kind == finding.Stale {
+		return
+	}
+	if at := l.tables[f.Table].coverage[f.Member].ComparedAt; at.After(d.FirstSeen) {
+		d.FirstSeen = at
+	}
 }
 
 // become moves a key that differs in another way than it did from its finding to the one that it belongs to now. Its budget

@@ -257,6 +257,12 @@ var mutants = []mutant{
 		effect: "rows that were replayed without being logged are told to be skipped",
 	},
 	{
+		name: "a suspicion from before a table was read anew is as old as it was", file: "align/findings.go",
+		old:    "\tl.restart(f)\n",
+		text:   "",
+		effect: "people are told of what is over in a moment",
+	},
+	{
 		name: "a row that differs in another way has its budget anew", file: "align/findings.go",
 		old:    "d.Seen = before.Seen",
 		text:   "_ = before",
