@@ -227,16 +227,16 @@ func (l *Ledger) began(f *finding.Finding) time.Time {
 	return began
 }
 
-// unassigned reports whether it was not asked since a suspicion began which lane brings its table to the member. Until then
-// what another lane brings may look errant, and what the old one does not bring any more, passed over. Where all replication
-// is one lane there is no other.
+// unassigned reports whether it was not asked since a suspicion began which lane brings its table to the member, all of it by
+// the reference's definitions since then. Until then what another lane brings may look errant, and what the old one does not
+// bring any more, passed over. Where all replication is one lane there is no other.
 func (l *Ledger) unassigned(f *finding.Finding) bool {
 	m, t := l.members[f.Member], l.tables[f.Table]
 	if t == nil {
 		return false
 	}
-	name := t.coverage[f.Member].Lane
-	return name != cdc.GTIDLane && name != cdc.WALLane && m.assignedAt.Before(l.began(f))
+	name, began := t.coverage[f.Member].Lane, l.began(f)
+	return name != cdc.GTIDLane && name != cdc.WALLane && (m.assignedAt.Before(began) || m.assignedBy.Before(began))
 }
 
 // Suspicious reports whether there are suspicions that wait for the definitions to be read.

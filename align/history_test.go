@@ -191,6 +191,48 @@ func TestARowThatKeepsDifferingInOtherWaysIsTold(t *testing.T) {
 	})
 }
 
+// Which lane brings all of a table is judged by the reference's definitions: a publication may leave out rows since a moment
+// ago. A suspicion waits until it was judged by definitions that were read after it began; a false alarm was raised by lanes
+// that were asked for before the definitions were.
+func TestASuspicionWaitsForLanesByTheDefinitionsOfThen(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, "postgres", false)
+		w.settle(45)
+		one := w.servers[oneLane]
+		one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: 7002}})
+		later := func() {
+			for w.deliver(one) {
+			}
+			_, err := w.ledger.Replay()
+			w.must(err)
+			w.must(w.ledger.Tick())
+			w.commit()
+			w.now = w.now.Add(time.Minute)
+			w.ledger.At(w.now)
+		}
+		later()
+		w.ask(one)
+		w.claim(one)
+		later()
+		w.ledger.Defined(refID, w.now)
+		w.ledger.Defined(oneLane, w.now)
+		later()
+		later()
+		if w.told() > 0 {
+			t.Fatal("a divergence is told of before the lanes were asked for again")
+		}
+		w.ask(one)
+		w.claim(one)
+		later()
+		later()
+		if w.told() == 0 {
+			t.Fatal("a row that differs is not told of")
+		}
+		w.must(w.group.Close())
+		w.must(w.store.Close())
+	})
+}
+
 // scanned reads the tables of a server and shows its stream, as far as the ledger lets it.
 func (s *server) scanned(w *world) {
 	for range 40 {

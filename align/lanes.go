@@ -26,7 +26,7 @@ func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirm
 		if err := l.setLanes(m, l.ofReference(p.Lanes, confirmed)); err != nil {
 			return err
 		}
-		m.assignedAt = at
+		m.assignedAt, m.assignedBy = at, l.ref.definedAt
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.lanes)) {
 		ln := m.lanes[name]

@@ -97,8 +97,9 @@ type member struct {
 	provenAt time.Time
 	// definedAt is when its table definitions were last found to be the ones that the ledger knows.
 	definedAt time.Time
-	// assignedAt is when it last said which lanes it has and which tables they bring.
-	assignedAt time.Time
+	// assignedAt is when it last said which lanes it has and which tables they bring, and assignedBy when the reference's
+	// definitions had been read by which it was judged whether they bring all of a table.
+	assignedAt, assignedBy time.Time
 }
 
 // lane is one ordered way by which the reference's transactions reach a member.
