@@ -34,6 +34,12 @@ func TestNewMySQLServers(t *testing.T) {
 		t.Run("answer with their version and settings", func(t *testing.T) { answersWithSettings(t, a) })
 		t.Run("demand their password, which is not in the DSN", func(t *testing.T) { demandsPassword(t, b) })
 		t.Run("keep their data over kill and restart", func(t *testing.T) { keepsItsData(t, b) })
+		t.Run("answer again after a pause", func(t *testing.T) {
+			fatal(t, a.Pause())
+			waitForState(t, a.process.pid, "T")
+			fatal(t, a.Resume())
+			ExecT(t, a, "SELECT 1")
+		})
 		t.Run("leave nothing behind", func(t *testing.T) {
 			if err := errors.Join(a.Pause(), b.Stop(t.Context())); err != nil {
 				t.Fatal(err)
@@ -193,20 +199,6 @@ func TestContextEndsAMySQLStatement(t *testing.T) {
 	if err := errors.Join(err, <-answer); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v; want the context's end", err)
 	}
-}
-
-func TestPausedMySQLServerAnswersNobodyUntilItResumes(t *testing.T) {
-	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
-		s := StartMySQLT(t, install, again)
-		if err := s.Pause(); err != nil {
-			t.Fatal(err)
-		}
-		waitForState(t, s.process.pid, "T")
-		if err := s.Resume(); err != nil {
-			t.Fatal(err)
-		}
-		ExecT(t, s, "SELECT 1")
-	})
 }
 
 // TestCloseLeavesNothingOfMySQLBehind is about the flavour that starts soon; what ends both is the same.
