@@ -84,23 +84,15 @@ func (l *Ledger) Tick() error {
 
 // step moves one finding along its life: suspected, confirmed, resolved.
 func (l *Ledger) step(f *finding.Finding) error {
-	l.restart(f)
 	switch {
 	case f.Live == 0:
 		if l.goesOn(f) {
 			return nil
 		}
 		return l.close(f)
-	case !f.Confirmed && l.now.Sub(f.Divergence.FirstSeen) >= l.opt.Budget(f.Divergence.Table):
-		if younger, err := l.rejuvenate(f); younger || err != nil || !l.certain(f) {
-			return err
-		}
-		f.Confirmed, f.Divergence.ConfirmedAt = true, l.now
-		if err := l.describe(f); err != nil {
-			return err
-		}
-		return l.announce(f)
-	case f.Confirmed && l.outdated(f):
+	case !f.Confirmed:
+		return l.suspect(f)
+	case l.outdated(f):
 		if err := l.describe(f); err != nil {
 			return err
 		}
@@ -109,14 +101,27 @@ func (l *Ledger) step(f *finding.Finding) error {
 	return nil
 }
 
+// suspect makes a suspicion a divergence once it is older than its budget and certain.
+func (l *Ledger) suspect(f *finding.Finding) error {
+	l.restart(f)
+	if l.now.Sub(f.Divergence.FirstSeen) < l.opt.Budget(f.Divergence.Table) {
+		return nil
+	}
+	if younger, err := l.rejuvenate(f); younger || err != nil || !l.certain(f) {
+		return err
+	}
+	f.Confirmed, f.Divergence.ConfirmedAt = true, l.now
+	if err := l.describe(f); err != nil {
+		return err
+	}
+	return l.announce(f)
+}
+
 // restart has the budget of a suspicion begin with the comparison: of a table that was read anew since it came up, what was
 // known then need not have been so.
 func (l *Ledger) restart(f *finding.Finding) {
 	d := &f.Divergence
-	if f.Confirmed || d.Kind == finding.Stale {
-		return
-	}
-	if at := l.tables[f.Table].coverage[f.Member].ComparedAt; at.After(d.FirstSeen) {
+	if at := l.tables[f.Table].coverage[f.Member].ComparedAt; d.Kind != finding.Stale && at.After(d.FirstSeen) {
 		d.FirstSeen = at
 	}
 }

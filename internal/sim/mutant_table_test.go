@@ -210,8 +210,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "the lag budget is ignored", file: "align/findings.go",
-		old:    ">= l.opt.Budget(f.Divergence.Table):",
-		text:   ">= 0:",
+		old:    "< l.opt.Budget(f.Divergence.Table) {\n\t\treturn nil",
+		text:   "< 0 {\n\t\treturn nil",
 		effect: "people are told of what is over in a moment",
 	},
 	{
