@@ -294,7 +294,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "the ranges of a divergence are never found anew", file: "align/findings.go",
-		old:    "case f.Confirmed && l.outdated(f):",
+		old:    "case l.outdated(f):",
 		text:   "case f.Confirmed && l.outdated(f) && f.Live < 0:",
 		effect: "a divergence names rows that do not differ, and not those that do",
 	},
