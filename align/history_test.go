@@ -191,6 +191,36 @@ func TestARowThatKeepsDifferingInOtherWaysIsTold(t *testing.T) {
 	})
 }
 
+// What was kept by a clock that was a day ahead, which was put right since, is not waited for: a row that differs is told of, and
+// so is lateness.
+func TestAClockThatWasAheadDelaysNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), false)
+		w.authorOf([]change{{table: 1, key: 3, to: 7001}})
+		w.now = w.now.Add(24 * time.Hour)
+		w.settle(45)
+		one := w.servers[oneLane]
+		if rapid.Bool().Draw(t, "late") {
+			w.authorOf([]change{{table: 1, key: 3, to: 7002}})
+			for w.deliver(w.servers[refID]) {
+			}
+			one.held = true
+		} else {
+			one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: 7002}})
+		}
+		w.settle(1)
+		w.commit()
+		w.now = w.now.Add(-24 * time.Hour)
+		w.crash()
+		w.settle(45)
+		if w.told() == 0 {
+			t.Fatal("nothing is told")
+		}
+		w.must(w.group.Close())
+		w.must(w.store.Close())
+	})
+}
+
 // Which lane brings all of a table is judged by the reference's definitions: a publication may leave out rows since a moment
 // ago. A suspicion waits until it was judged by definitions that were read after it began; a false alarm was raised by lanes
 // that were asked for before the definitions were.

@@ -48,6 +48,8 @@ type Options struct {
 	RangeRows int64
 	// MaxInFlight bounds the row changes that are kept because a lane has not replayed them; 0 means 1,000,000.
 	MaxInFlight int
+	// Now is when the ledger is loaded. What is kept with a later time was kept by a clock that was ahead.
+	Now time.Time
 }
 
 // Phase says how far lockstep has got with reading a table on a member. The zero Phase is the cautious one.
@@ -207,12 +209,14 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		}
 	}
 	for _, f := range saved.InFlight {
+		f.Seen = l.notAhead(f.Seen)
 		if err := l.loadInFlight(f); err != nil {
 			return nil, fmt.Errorf("load ledger: %w", err)
 		}
 	}
 	for _, f := range saved.Findings {
 		l.findings.Keep(f)
+		f.Began, f.Divergence.FirstSeen = l.notAhead(f.Began), l.notAhead(f.Divergence.FirstSeen)
 		f.Changed = true // rows may have come between its keys
 		if f.Divergence.Kind == finding.Stale {
 			f.Live = 1 // until the member is heard from
@@ -239,6 +243,14 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	}
 	l.loadDrills()
 	return l, nil
+}
+
+// notAhead is a time that was kept, or now if that was by a clock that was ahead: waiting until it is over would take as long.
+func (l *Ledger) notAhead(kept time.Time) time.Time {
+	if now := l.opt.Now; !now.IsZero() && kept.After(now) {
+		return now
+	}
+	return kept
 }
 
 // forgetOthers forgets what is kept of members that are not watched any more: what they do meanwhile is not known, so nothing
@@ -302,9 +314,10 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 		}
 	}
 	for id, c := range t.coverage {
-		if c.verified, err = loadVerified(saved, id, c.space.Table); err != nil {
+		if c.verified, err = l.loadVerified(saved, id, c.space.Table); err != nil {
 			return err
 		}
+		c.ComparedAt = l.notAhead(c.ComparedAt)
 		switch {
 		case l.switched(l.members[id]):
 			c.Compared, c.Reason = false, "it is watched in another way than before"
@@ -312,7 +325,7 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 		case c.tells():
 			err = l.loadTree(t, c, saved)
 		case c.Phase == Scanning && c.Scan.Through != nil:
-			c.paused = true
+			c.paused, c.Scan.Began = true, l.notAhead(c.Scan.Began)
 		default:
 			c.Phase, c.Compared, c.Scan = Waiting, false, nil
 			err = l.state.DropSpace(c.space)

@@ -61,7 +61,8 @@ type server struct {
 	// of a replica: per lane, which of the reference's transactions it has gone through, and what it says of that
 	done    map[string]map[int]bool
 	applied map[string]cdc.TxSet
-	read    int // of log, by lockstep
+	held    bool // settle does not replay on it
+	read    int  // of log, by lockstep
 	offered []time.Time
 	seq     uint64
 	logged  cdc.TxSet // ids in the log, of engines that have GTIDs
@@ -233,7 +234,7 @@ func (w *world) open() {
 		Group: "sim", Members: map[cdc.MemberID]string{refID: "ref", oneLane: "one", twoLane: "two"}, Reference: refID,
 		Budget: func(string) time.Duration { return 10 * time.Second }, Hasher: digest.NewHasher([32]byte{}),
 		NewID: func(time.Time) string { w.ids++; return fmt.Sprintf("%06d", w.ids) }, RangeRows: 4,
-		MaxInFlight: w.maxInFlight, ScanOnly: w.only,
+		MaxInFlight: w.maxInFlight, ScanOnly: w.only, Now: w.now,
 		Sparse: func(table string) bool { return w.sparse && table == "public.t1" },
 	}, w.group, saved)
 	w.must(err)
@@ -255,6 +256,7 @@ func (w *world) crash() {
 		for s.read < len(s.log) && s.log[s.read].Position <= w.ledger.Position(id) {
 			s.read++
 		}
+		s.offered = s.offered[:min(len(s.offered), s.read)]
 	}
 }
 
@@ -710,7 +712,7 @@ func (w *world) settle(rounds int) {
 	for range rounds {
 		for _, id := range []cdc.MemberID{refID, oneLane, twoLane} {
 			s := w.servers[id]
-			if id != refID {
+			if id != refID && !s.held {
 				for _, lane := range s.sortedLanes() {
 					for w.replay(s, lane, false) {
 					}

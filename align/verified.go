@@ -22,10 +22,16 @@ type verifiedSpans []Verified
 // neverVerified is what is known of a table that was not read yet.
 func neverVerified() verifiedSpans { return verifiedSpans{{}} }
 
-func loadVerified(saved Saved, m cdc.MemberID, t cdc.TableID) (verifiedSpans, error) {
+// loadVerified takes spans that were verified by a clock that was ahead for ones that never were: when it was nobody knows.
+func (l *Ledger) loadVerified(saved Saved, m cdc.MemberID, t cdc.TableID) (verifiedSpans, error) {
 	spans, err := saved.Verified(m, t)
 	if len(spans) == 0 {
 		return neverVerified(), err
+	}
+	for i := range spans {
+		if l.notAhead(spans[i].At) != spans[i].At {
+			spans[i].At = time.Time{}
+		}
 	}
 	return spans, err
 }

@@ -104,6 +104,7 @@ func (g *Group) load(names map[cdc.MemberID]string, hasher *digest.Hasher) error
 		ScrubEvery:  g.scrubEvery,
 		Sparse:      g.sparse,
 		Expected:    g.opt.Expected,
+		Now:         time.Now(),
 	}, g.state, saved)
 	if err != nil {
 		return err
