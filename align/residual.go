@@ -43,7 +43,7 @@ func (l *Ledger) compare() error {
 	for _, t := range l.sortedTables() {
 		for _, m := range l.sortedMembers() {
 			c := t.coverage[m.id]
-			if m.scanOnly && !c.Compared && l.scannable(t, m) {
+			if m.scanOnly && !c.Compared && l.scannable(t, m) && l.journaled(t, m, c) {
 				if err := l.beginScanned(t, m, c); err != nil {
 					return err
 				}
@@ -66,8 +66,13 @@ func (l *Ledger) comparable(t *table, m *member) bool {
 	if m == l.ref || c.Compared || !m.follows(c) || !l.ref.follows(t.coverage[l.ref.id]) {
 		return false
 	}
+	return l.journaled(t, m, c) && !l.ahead(m, c, m.lanes[c.Lane])
+}
+
+// journaled reports whether it is known what a member's lane has replayed, and every row of what it has yet to replay.
+func (l *Ledger) journaled(t *table, m *member, c *coverage) bool {
 	ln := m.lanes[c.Lane]
-	return ln != nil && ln.known && ln.record.Lost.IsZero() && ln.record.Applied.Covers(t.record.Unjournaled) && !l.ahead(m, c, ln)
+	return ln != nil && ln.known && ln.record.Lost.IsZero() && ln.record.Applied.Covers(t.record.Unjournaled)
 }
 
 // follows reports whether a member's rows are there and its stream has gone on since. While it is shut, as that of a server

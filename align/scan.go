@@ -182,11 +182,12 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 }
 
 // forgetSuspicions takes keys out of the divergent set that people were not told of. Rows of a member that is only scanned are
-// judged when they are read, so a suspicion of before would be confirmed without another look.
+// judged when they are read, so a suspicion of before would be confirmed without another look. Those of a divergence stay, in
+// whatever way they differ now: it waits for them.
 func (l *Ledger) forgetSuspicions(t *table, m *member) error {
 	return l.healKeys(t, m, func(d *DivergentKey) bool {
 		f := l.findings.Number(d.Finding)
-		return f == nil || !f.Confirmed
+		return f == nil || !f.Confirmed && !f.Heir
 	})
 }
 

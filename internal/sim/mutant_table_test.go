@@ -257,6 +257,12 @@ var mutants = []mutant{
 		effect: "rows that were replayed without being logged are told to be skipped",
 	},
 	{
+		name: "a member that is only scanned is compared before it has what is not journaled", file: "align/residual.go",
+		old:    " && l.scannable(t, m) && l.journaled(t, m, c) {",
+		text:   " && l.scannable(t, m) {",
+		effect: "it is in step however late it is",
+	},
+	{
 		name: "a suspicion from before a table was read anew is as old as it was", file: "align/findings.go",
 		old:    "\tl.restart(f)\n",
 		text:   "",

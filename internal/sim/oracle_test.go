@@ -438,7 +438,7 @@ func (o *oracle) resolve(n noticed, was finding.Divergence) {
 	for _, key := range o.keysOf(was) {
 		at := rowAt{was.Member, was.Table, key}
 		d, differs := o.differ[at]
-		if !differs || d.since.After(was.ConfirmedAt) || o.covered(at) {
+		if !differs || d.since.After(was.ConfirmedAt) || o.covered(at, d.kind) {
 			continue
 		}
 		if out := latest(o.out[at.member], o.out[at.table]); n.at.Sub(out) < 10*time.Second {
@@ -452,11 +452,15 @@ func (o *oracle) resolve(n noticed, was finding.Divergence) {
 	}
 }
 
-// covered reports whether another open divergence is about a row.
-func (o *oracle) covered(at rowAt) bool {
+// covered reports whether another open divergence is about a row: has it among its ranges, or is of rows that differ in that
+// way, whose ranges may be found anew in a moment.
+func (o *oracle) covered(at rowAt, kind finding.Kind) bool {
 	for _, d := range o.open {
 		if d.Member != at.member || d.Table != at.table {
 			continue
+		}
+		if d.Kind == kind {
+			return true
 		}
 		for _, r := range d.Ranges {
 			if number(r.First) <= at.key && at.key <= number(r.Last) {
