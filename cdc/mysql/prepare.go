@@ -15,7 +15,8 @@ import (
 func (s *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, error) {
 	start := from
 	err := s.ask(ctx, func(ctx context.Context, c *session) error {
-		err := c.fit(ctx)
+		logs, err := c.fit(ctx)
+		s.mute.Store(err == nil && !logs)
 		switch {
 		case err != nil:
 			return err
@@ -31,37 +32,37 @@ func (s *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	return start, err
 }
 
-// fit checks that the log shows what we need.
-func (c *session) fit(ctx context.Context) error {
+// fit checks that the log shows what we need, and reports whether it would show what the server replays.
+func (c *session) fit(ctx context.Context) (logs bool, err error) {
 	settings, err := readSettings(ctx, c)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, check := range judgeLog(c.version, settings) {
 		if check.State == preflight.Fail {
-			return &cdc.SetupError{
+			return false, &cdc.SetupError{
 				Problem: check.Subject + " is " + check.Detail, Hint: strings.TrimSpace(check.SQL + " " + check.Hint),
 				Unlogged: check.Subject == "log_bin",
 			}
 		}
 	}
 	if settings.on("log_slave_updates") || settings.on("log_replica_updates") {
-		return nil
+		return true, nil
 	}
 	rows, err := c.query(ctx, c.version.replicaStatus())
 	if err != nil {
-		return c.missingRight(err, c.version.seeReplicas(), "*.*")
+		return false, c.missingRight(err, c.version.seeReplicas(), "*.*")
 	}
 	if len(rows) > 0 {
-		return &cdc.SetupError{
-			Problem: "it does not log what it replays as a replica",
-			Hint:    "set log_replica_updates = ON (log_slave_updates on MariaDB and before MySQL 8.0.26) in its configuration and restart it",
-
-			Unlogged: true,
-		}
+		return false, &cdc.SetupError{Problem: replaysUnlogged, Hint: logReplays, Unlogged: true}
 	}
-	return nil
+	return false, nil
 }
+
+const (
+	replaysUnlogged = "it does not log what it replays as a replica"
+	logReplays      = "set log_replica_updates = ON (log_slave_updates on MariaDB and before MySQL 8.0.26) in its configuration and restart it"
+)
 
 // mysqlNow is where a first start begins. All that ended in earlier files is in gtid_executed, which lags behind the end
 // of the file by what is just being committed.

@@ -126,6 +126,9 @@ func (s *Source) lane(ctx context.Context, c *session) (cdc.Lane, error) {
 		}
 		lane.Problem = oneLine(err.Error())
 	}
+	if len(rows) > 0 && s.mute.Load() { // since the stream was opened, and it need not be so when that is opened again
+		return lane, &cdc.GapError{Reason: replaysUnlogged, Hint: logReplays}
+	}
 	channels := make([]channel, len(rows))
 	for i, r := range rows {
 		channels[i] = newChannel(r, s.fold.Load())

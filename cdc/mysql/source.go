@@ -40,6 +40,7 @@ type Source struct {
 
 	fold  atomic.Bool // names of tables are compared without case
 	plain atomic.Bool // the server has no TLS, and that is allowed
+	mute  atomic.Bool // it would not log what it replays, and replayed nothing when it was asked
 
 	mu          sync.Mutex               // guards what follows
 	definitions map[string][]*definition // by qualified name, the newest last

@@ -88,6 +88,11 @@ func whatIsNotLoggedIsAGap(t *testing.T, g *dbtest.MySQLGroup, source, replica *
 	if replica.started == 0 {
 		t.Error("the log shows nothing of the server's start")
 	}
+	again("OFF")
+	replica.do("STOP SLAVE", "RESET SLAVE ALL")
+	replica.want()
+	replica.do("CHANGE MASTER TO MASTER_HOST = '127.0.0.1'")
+	replica.isGap("does not log what it replays")
 }
 
 // mirror is a tail of a replica, of the same tables.
