@@ -438,7 +438,7 @@ func (o *oracle) resolve(n noticed, was finding.Divergence) {
 	for _, key := range o.keysOf(was) {
 		at := rowAt{was.Member, was.Table, key}
 		d, differs := o.differ[at]
-		if !differs || d.since.After(was.ConfirmedAt) || o.covered(at, d.kind) {
+		if !differs || d.since.After(was.ConfirmedAt) || o.covered(at, n.at) {
 			continue
 		}
 		if out := latest(o.out[at.member], o.out[at.table]); n.at.Sub(out) < 10*time.Second {
@@ -452,14 +452,18 @@ func (o *oracle) resolve(n noticed, was finding.Divergence) {
 	}
 }
 
-// covered reports whether another open divergence is about a row: has it among its ranges, or is of rows that differ in that
-// way, whose ranges may be found anew in a moment.
-func (o *oracle) covered(at rowAt, kind finding.Kind) bool {
+// covered reports whether another open divergence is about a row: has it among its ranges, or is of rows that differ in a way
+// in which that did a moment ago, whose ranges may be found anew in a moment.
+func (o *oracle) covered(at rowAt, now time.Time) bool {
+	kinds := map[finding.Kind]bool{o.differ[at].kind: true}
+	for _, p := range o.was[at] {
+		kinds[p.kind] = kinds[p.kind] || now.Sub(p.until) < memoryOf
+	}
 	for _, d := range o.open {
 		if d.Member != at.member || d.Table != at.table {
 			continue
 		}
-		if d.Kind == kind {
+		if kinds[d.Kind] {
 			return true
 		}
 		for _, r := range d.Ranges {
