@@ -46,7 +46,11 @@ func (l *Ledger) hold(t *table, m *member) string {
 	case ln.Tables[t.name()] != "":
 		return ln.Tables[t.name()]
 	case !ln.known:
-		return fmt.Sprintf("it is not known yet how far %s is", ln.Title)
+		unknown := fmt.Sprintf("it is not known yet how far %s is", ln.Title)
+		if c.Reason != "" {
+			return c.Reason + "; " + unknown
+		}
+		return unknown
 	case !ln.record.Lost.IsZero():
 		return c.Reason
 	case t.ranges == nil:

@@ -3,6 +3,7 @@ package align
 import (
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -89,6 +90,7 @@ func (l *Ledger) step(f *finding.Finding) error {
 		if l.goesOn(f) {
 			return nil
 		}
+		l.nameHeirs(f)
 		return l.close(f)
 	case !f.Confirmed:
 		return l.suspect(f)
@@ -136,7 +138,7 @@ func (l *Ledger) become(m *member, t *table, before, d *DivergentKey, why blame)
 	}
 	now := l.join(m, t, d.Kind, why, d.Seen)
 	d.Finding = now.Number
-	if f == nil || now.Confirmed {
+	if f == nil {
 		return nil
 	}
 	if !f.Confirmed {
@@ -150,7 +152,7 @@ func (l *Ledger) become(m *member, t *table, before, d *DivergentKey, why blame)
 	if slices.Contains(f.Into, now.Number) {
 		return nil
 	}
-	f.Into, now.Heir = append(slices.DeleteFunc(f.Into, l.decided), now.Number), true
+	f.Into, now.Heir = append(slices.DeleteFunc(f.Into, l.gone), now.Number), true
 	return l.state.SetFinding(f)
 }
 
@@ -159,6 +161,21 @@ func (l *Ledger) become(m *member, t *table, before, d *DivergentKey, why blame)
 func (l *Ledger) goesOn(f *finding.Finding) bool {
 	return f.Confirmed && slices.ContainsFunc(f.Into, func(n uint64) bool { return !l.decided(n) })
 }
+
+// nameHeirs has a divergence say in which ones its rows are that differ in another way now.
+func (l *Ledger) nameHeirs(f *finding.Finding) {
+	var ids []string
+	for _, n := range f.Into {
+		if heir := l.findings.Number(n); f.Confirmed && heir != nil && heir.Confirmed {
+			ids = append(ids, heir.Divergence.ID)
+		}
+	}
+	if len(ids) > 0 {
+		f.Divergence.Detail = "rows of it differ in another way now: " + strings.Join(ids, ", ")
+	}
+}
+
+func (l *Ledger) gone(number uint64) bool { return l.findings.Number(number) == nil }
 
 func (l *Ledger) decided(number uint64) bool {
 	f := l.findings.Number(number)

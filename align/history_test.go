@@ -1,12 +1,14 @@
 package align_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 func runHistory(t *rapid.T, faults bool) *world {
@@ -181,6 +183,12 @@ func TestARowThatKeepsDifferingInOtherWaysIsTold(t *testing.T) {
 				t.Fatalf("nothing is told %d s after the row began to differ", i+1)
 			}
 		}
+		w.must(w.group.Divergences(func(d *finding.Divergence) bool {
+			if d.State == finding.Resolved && !strings.Contains(d.Detail, "differ in another way now: ") {
+				t.Errorf("%+v is over, and does not say how the row goes on", d)
+			}
+			return true
+		}))
 		w.settle(20)
 		w.check()
 		one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: 7001}})

@@ -123,6 +123,7 @@ func (g *Group) openSession(ctx context.Context, f *feed, start cdc.Position, se
 // openGap makes the next session begin as if lockstep had never read the member.
 func (g *Group) openGap(ctx context.Context, f *feed, reason string) error {
 	return g.do(ctx, func() error {
+		g.log.Warn("change stream has a hole; the member is read anew", "member", f.Name, "reason", reason)
 		f.shut()
 		g.drop(f)
 		if err := g.ledger.Unverify(f.id, cdc.Position{}, cdc.Server{}, reason); err != nil {
