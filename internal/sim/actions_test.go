@@ -33,7 +33,6 @@ var actions = []action{
 	{"errant write", 5, func(w *world, r *rand.Rand) bool { return w.write(w.follower(r), r, 1+r.IntN(3)) }},
 	{"many errant writes", 1, manyErrant},
 	{"many short errant writes", 1, manyShortErrant},
-	{"row that differs in other ways", 1, differOtherwise},
 	{"replay wrongly", 6, replayWrongly},
 	{"write what heals", 6, heal},
 	{"pause replication", 4, pause},
@@ -92,7 +91,10 @@ var actions = []action{
 	{"scrub asked for", 3, askScrub},
 	{"receiver away", 2, func(w *world, r *rand.Rand) bool { w.told.away.Store(!w.told.away.Load()); return true }},
 	{"acknowledge", 1, acknowledge},
-	{"wait", 6, func(w *world, r *rand.Rand) bool { w.run(time.Duration(r.IntN(10)) * time.Second); return true }},
+	{"wait", 5, func(w *world, r *rand.Rand) bool { w.run(time.Duration(r.IntN(10)) * time.Second); return true }},
+	// Later ones come here and take their weight from the one before, so that what seeds draw stays what it was: those that
+	// mutants meet first are known to kill them.
+	{"row that differs in other ways", 1, differOtherwise},
 }
 
 func anyTable(r *rand.Rand) string { return tableNames[r.IntN(len(tableNames))] }
