@@ -221,8 +221,11 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		if f.Divergence.Kind == finding.Stale {
 			f.Live = 1 // until the member is heard from
 		}
-		if l.members[f.Member] == nil {
+		switch {
+		case l.members[f.Member] == nil:
 			f.Live, f.Divergence.Detail = 0, "the member is not watched any more"
+		case l.tables[f.Table] == nil: // the last end came between what was kept of the table and what was told
+			f.Live, f.Divergence.Detail = 0, "the table is not watched any more"
 		}
 		if !l.expect(f) {
 			continue
