@@ -74,8 +74,7 @@ func runHistory(t *rapid.T, faults bool) *world {
 	}
 	w.settle(45)
 	w.check()
-	w.must(w.group.Close())
-	w.must(w.store.Close())
+	w.close()
 	return w
 }
 
@@ -106,8 +105,7 @@ func TestBeforeImageOfARowThatWasChangedWithoutATraceDoesNotSpoilTheSums(t *test
 		w.settle(45)
 		w.checkReasons()
 		w.check()
-		w.must(w.group.Close())
-		w.must(w.store.Close())
+		w.close()
 	})
 }
 
@@ -128,19 +126,23 @@ func TestMemberAheadOfTheReferencesStreamIsNotComparedYet(t *testing.T) {
 		}
 		w.settle(45)
 		w.check()
-		w.must(w.group.Close())
-		w.must(w.store.Close())
+		w.close()
 	})
+}
+
+// compared is a group that is compared and agrees, in the row 3 too, and its member of one lane.
+func compared(t *rapid.T) (*world, *server) {
+	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), false)
+	w.authorOf([]change{{table: 1, key: 3, to: 7001}})
+	w.settle(45)
+	return w, w.servers[oneLane]
 }
 
 // A row that was told to be changed is gone: until that is told the divergence stays open, over a restart too. No all-clear is
 // given while the row differs, and one is once it does not.
 func TestADivergenceGoesOnWhileItsRowsDifferInAnotherWay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), false)
-		w.authorOf([]change{{table: 1, key: 3, to: 7001}})
-		w.settle(45)
-		one := w.servers[oneLane]
+		w, one := compared(t)
 		one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: 7002}})
 		w.settle(20)
 		w.check()
@@ -159,8 +161,7 @@ func TestADivergenceGoesOnWhileItsRowsDifferInAnotherWay(t *testing.T) {
 		one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: 7001}})
 		w.settle(20)
 		w.check()
-		w.must(w.group.Close())
-		w.must(w.store.Close())
+		w.close()
 	})
 }
 
@@ -168,10 +169,7 @@ func TestADivergenceGoesOnWhileItsRowsDifferInAnotherWay(t *testing.T) {
 // over a restart too, until it is right again.
 func TestARowThatKeepsDifferingInOtherWaysIsTold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), false)
-		w.authorOf([]change{{table: 1, key: 3, to: 7001}})
-		w.settle(45)
-		one := w.servers[oneLane]
+		w, one := compared(t)
 		crashes := rapid.IntRange(0, 40).Draw(t, "crashes after")
 		for i := range 40 {
 			one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: []int{7002, 0}[i%2]}})
@@ -194,8 +192,7 @@ func TestARowThatKeepsDifferingInOtherWaysIsTold(t *testing.T) {
 		one.write(cdc.TxID{}, "", w.now, []change{{table: 1, key: 3, to: 7001}})
 		w.settle(20)
 		w.check()
-		w.must(w.group.Close())
-		w.must(w.store.Close())
+		w.close()
 	})
 }
 
@@ -224,8 +221,7 @@ func TestAClockThatWasAheadDelaysNothing(t *testing.T) {
 		if w.told() == 0 {
 			t.Fatal("nothing is told")
 		}
-		w.must(w.group.Close())
-		w.must(w.store.Close())
+		w.close()
 	})
 }
 
@@ -266,8 +262,7 @@ func TestASuspicionWaitsForLanesByTheDefinitionsOfThen(t *testing.T) {
 		if w.told() == 0 {
 			t.Fatal("a row that differs is not told of")
 		}
-		w.must(w.group.Close())
-		w.must(w.store.Close())
+		w.close()
 	})
 }
 

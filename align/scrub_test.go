@@ -179,8 +179,7 @@ func runScrubs(t *rapid.T, silent bool) *world {
 	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), silent)
 	w.silent = silent
 	t.Cleanup(func() {
-		w.must(w.group.Close())
-		w.must(w.store.Close())
+		w.close()
 	})
 	for range 5 {
 		w.author()
@@ -230,8 +229,7 @@ func TestVerifiedSpansTellWhenEachKeyWasVerified(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, "postgres", false)
 		defer func() {
-			w.must(w.group.Close())
-			w.must(w.store.Close())
+			w.close()
 		}()
 		want := make(map[int]time.Time)
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
@@ -274,8 +272,7 @@ func TestAScrubIsDoneWhenItsRowsWereReadHoweverSoonItIsAskedFor(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, "postgres", false)
 		defer func() {
-			w.must(w.group.Close())
-			w.must(w.store.Close())
+			w.close()
 		}()
 		for _, m := range []cdc.MemberID{refID, oneLane, twoLane} {
 			w.must(w.ledger.Verified(1, m, align.Verified{At: w.now}, nil))
@@ -394,8 +391,7 @@ func runComparisons(t *rapid.T, faults bool) *world {
 	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), faults, twoLane)
 	w.silent, w.maxInFlight = faults, 0
 	t.Cleanup(func() {
-		w.must(w.group.Close())
-		w.must(w.store.Close())
+		w.close()
 	})
 	w.settle(8)
 	var c *comparison

@@ -245,8 +245,7 @@ func (w *world) open() {
 func (w *world) crash() {
 	w.t.Logf("crash")
 	clone := w.fs.CrashClone(vfs.CrashCloneCfg{})
-	w.must(w.group.Close())
-	w.must(w.store.Close())
+	w.close()
 	w.fs = clone
 	clear(w.claims)
 	w.scans, w.reads, w.drills = nil, nil, nil
@@ -258,6 +257,11 @@ func (w *world) crash() {
 		}
 		s.offered = s.offered[:min(len(s.offered), s.read)]
 	}
+}
+
+func (w *world) close() {
+	w.must(w.group.Close())
+	w.must(w.store.Close())
 }
 
 func (w *world) commit() {

@@ -138,8 +138,7 @@ func runSparse(t *rapid.T, faults bool) *world {
 	w.settle(45)
 	w.check()
 	w.checkForgotten()
-	w.must(w.group.Close())
-	w.must(w.store.Close())
+	w.close()
 	return w
 }
 
@@ -193,8 +192,7 @@ func settledSparse(t *rapid.T, keys ...int) *world {
 func (w *world) end() {
 	w.check()
 	w.checkForgotten()
-	w.must(w.group.Close())
-	w.must(w.store.Close())
+	w.close()
 }
 
 func TestRangeThatDifferedBeforeACrashIsReadAfterIt(t *testing.T) {
