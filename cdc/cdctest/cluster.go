@@ -55,7 +55,7 @@ func NewCluster(engine Engine, seed uint64) *Cluster {
 func (c *Cluster) Server(name string) *Server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &Server{cluster: c, Name: name, number: len(c.servers) + 1, changed: make(chan struct{})}
+	s := &Server{cluster: c, Name: name, number: len(c.servers) + 1, changed: make(chan struct{}), touched: make(map[rowAt]map[string]bool)}
 	s.disk = disk{
 		systemID: fmt.Sprintf("system-%d", s.number), timeline: 1, end: firstLSN,
 		tables: make(map[string]*table), subscriptions: make(map[string]*Subscription), slots: make(map[string]*slot),
@@ -110,6 +110,8 @@ type Server struct {
 	faults     Faults
 	skew       time.Duration // of the server's clock
 	changed    chan struct{} // closed and made anew at each change
+	// touched is by which transactions each row was changed here, by id and by end, whatever became of the log since.
+	touched map[rowAt]map[string]bool
 	// shown is how far any source has shown the log of the present history.
 	shown cdc.LSN
 }

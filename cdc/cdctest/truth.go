@@ -98,6 +98,24 @@ func (s *Server) valueFor(table string, key int, through func(step) bool) Row {
 	return nil
 }
 
+// record notes which rows a transaction changed.
+func (s *Server) record(e *entry) {
+	for _, l := range e.steps {
+		at := rowAt{l.table, l.key}
+		if s.touched[at] == nil {
+			s.touched[at] = make(map[string]bool)
+		}
+		s.touched[at][e.id.String()], s.touched[at][e.end.String()] = true, true
+	}
+}
+
+// Touched reports whether a transaction, named by its id or by its end in the server's log, ever changed a row on the server.
+func (s *Server) Touched(tx, table string, key int) bool {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	return s.touched[rowAt{table, key}][tx]
+}
+
 // InFlight returns how many transactions of the reference a member has yet to go through that change a table, and when
 // the first of them was written.
 func (s *Server) InFlight(ref *Server, table string) (n int, first time.Time) {

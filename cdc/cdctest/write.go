@@ -89,6 +89,7 @@ func (s *Server) write(id cdc.TxID, lane string, at time.Time, changes []Change)
 			s.execute(e.id)
 		}
 	}
+	s.record(e)
 	for _, l := range e.steps {
 		st := step{id: e.id, end: e.end, before: l.before, after: l.after}
 		if s.unlogged {

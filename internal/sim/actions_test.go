@@ -70,7 +70,7 @@ var actions = []action{
 	// Lanes.
 	{"move a table to another lane", 1, moveTable},
 	{"double a table", 1, doubleTable},
-	{"initial copy", 1, initialCopy},
+	{"initial copy", 1, func(w *world, r *rand.Rand) bool { return copyInitially(w, r, 0) }},
 	{"disable lane", 2, disableLane},
 	{"enable lanes", 3, enableLanes},
 	// lockstep itself.
@@ -91,9 +91,11 @@ var actions = []action{
 	{"scrub asked for", 3, askScrub},
 	{"receiver away", 2, func(w *world, r *rand.Rand) bool { w.told.away.Store(!w.told.away.Load()); return true }},
 	{"acknowledge", 1, acknowledge},
-	{"wait", 5, func(w *world, r *rand.Rand) bool { w.run(time.Duration(r.IntN(10)) * time.Second); return true }},
+	{"wait", 3, func(w *world, r *rand.Rand) bool { w.run(time.Duration(r.IntN(10)) * time.Second); return true }},
 	// Later ones come here and take their weight from the one before, so that what seeds draw stays what it was: those that
 	// mutants meet first are known to kill them.
+	{"subscribe anew", 1, subscribeAnew},
+	{"long initial copy", 1, func(w *world, r *rand.Rand) bool { return copyInitially(w, r, unseenWithin+5*time.Second) }},
 	{"row that differs in other ways", 1, differOtherwise},
 }
 
@@ -511,7 +513,8 @@ func doubleTable(w *world, r *rand.Rand) bool {
 	return true
 }
 
-func initialCopy(w *world, r *rand.Rand) bool {
+// copyInitially has a subscription copy a table anew, which takes so long and a while.
+func copyInitially(w *world, r *rand.Rand, long time.Duration) bool {
 	s, lanes := w.lanesOf(r)
 	if len(lanes) == 0 {
 		return false
@@ -521,12 +524,25 @@ func initialCopy(w *world, r *rand.Rand) bool {
 		if s.Carries(lane, t) {
 			w.oracle.changedLanes(s.Name)
 			s.Carry(lane, t, true, "initial copy")
-			w.run(time.Duration(r.IntN(2000)) * time.Millisecond)
+			w.run(long + time.Duration(r.IntN(2000))*time.Millisecond)
 			s.Carry(lane, t, true, "")
+			w.oracle.changedLanes(s.Name)
 			return true
 		}
 	}
 	return false
+}
+
+// subscribeAnew drops a follower's subscriptions and makes new ones, without a copy: what was in flight never arrives.
+func subscribeAnew(w *world, r *rand.Rand) bool {
+	s, lanes := w.lanesOf(r)
+	if len(lanes) == 0 {
+		return false
+	}
+	w.trace.say(s.Name, "subscribes anew", "")
+	w.connect(s, w.ref())
+	w.oracle.changedLanes(s.Name)
+	return true
 }
 
 func disableLane(w *world, r *rand.Rand) bool {

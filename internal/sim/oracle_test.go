@@ -59,6 +59,7 @@ type oracle struct {
 	ill       map[string]time.Time  // when something was last wrong with a server, or with lockstep ("")
 	out       map[string]time.Time  // when a member or a table was taken out of the configuration
 	doubted   map[tableAt]time.Time // when lockstep last said that it does not know
+	doubtful  map[tableAt]time.Time // since when lockstep has said so all the time
 
 	mu      sync.Mutex
 	notices []noticed // guarded by mu
@@ -76,7 +77,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -217,6 +218,7 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	if t.Verdict == status.Unverified {
 		o.doubted[at] = now
 	}
+	o.judgeDoubt(now, at, t)
 	doubted := latest(o.doubted[at], o.born, t.ComparedAt.Time) // a divergence that is open hides that there is doubt besides
 	if since, unknown := o.unknown[at]; unknown && good && now.Sub(since) > unseenWithin {
 		o.w.fail("%s %s is in step, though for %v nothing can be said of it", m.Name, t.Table, now.Sub(since))
@@ -347,12 +349,14 @@ func (o *oracle) accuse(n noticed) {
 			return
 		}
 	}
+	o.judgeCause(d)
 	if age := o.oldest(d, n.at); age < budget-beat && known >= budget {
 		o.w.fail("early alarm: %s %s is said to be %s (%s) after %v", d.Member, d.Table, d.Kind, d.Cause, age)
 	}
 }
 
-// oldest is how long the row of a divergence that has differed longest does so, at a time.
+// oldest is how long the row of a divergence that has differed longest does so, at a time. Of a member that is only scanned it
+// must have been read once more when it had differed for as long.
 func (o *oracle) oldest(d finding.Divergence, now time.Time) time.Duration {
 	since := now
 	for _, key := range o.keysOf(d) {
@@ -361,6 +365,9 @@ func (o *oracle) oldest(d finding.Divergence, now time.Time) time.Duration {
 			since = x.since
 		}
 		for _, p := range o.was[at] {
+			if slices.Contains(o.w.plan.scanOnly, d.Member) {
+				p.since = now.Add(p.since.Sub(p.until) - 2*beat) // what is seen of it is not until exactly
+			}
 			if p.since.Before(since) {
 				since = p.since
 			}
@@ -479,6 +486,7 @@ func (o *oracle) covered(at rowAt, now time.Time) bool {
 func (o *oracle) atEnd() {
 	w := o.w
 	for _, m := range w.status().Members {
+		o.judgeLanes(m)
 		for _, t := range m.Tables {
 			at := tableAt{m.Name, t.Table}
 			_, known := o.knownAt[at]

@@ -1,0 +1,119 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
+)
+
+// What lockstep says beside its verdicts has to be true as well: who is to blame for a difference, that it does not know, how far
+// a member is behind.
+
+const (
+	// doubtWithin is how long lockstep may say that it does not know, with no reason.
+	doubtWithin = 10 * time.Second
+	// quietFor is for how long nothing must have been amiss before, for that to be so.
+	quietFor = 20 * time.Second
+)
+
+// judgeCause holds the cause of a divergence that opens against what servers did: the transaction that is blamed changed
+// each of its rows there, and what came about while the table was compared has one.
+func (o *oracle) judgeCause(d finding.Divergence) {
+	if d.Detail == finding.AndLater || o.changedUnseen(d.Member, d.Table) {
+		return // it has the rows of others too, or of nobody
+	}
+	for _, key := range o.ends(d) {
+		switch {
+		case d.IntroducedBy != nil && !o.guilty(d, key):
+			o.w.fail("wrong cause: %s %s row %d is said to be %s by %s (%s), which did not touch it", d.Member, d.Table, key, d.Kind, d.IntroducedBy.Transaction, d.Cause)
+			return
+		case d.Cause == finding.CauseUnknown && d.Detail == "":
+			o.w.fail("no cause: nobody is said to have made %s %s row %d %s while it was compared", d.Member, d.Table, key, d.Kind)
+			return
+		}
+	}
+}
+
+// guilty reports whether the transaction that is blamed for a difference of a row changed it where it is said to have.
+func (o *oracle) guilty(d finding.Divergence, key int) bool {
+	tx := d.IntroducedBy.Transaction
+	there, here := o.w.ref().Touched(tx, d.Table, key), o.w.server(d.Member).Touched(tx, d.Table, key)
+	switch d.Cause {
+	case finding.CauseErrant:
+		return here
+	case finding.CauseSkipped:
+		return there
+	}
+	return here || there
+}
+
+// ends lists the keys at the ends of a divergence's ranges.
+func (o *oracle) ends(d finding.Divergence) (keys []int) {
+	for _, r := range d.Ranges {
+		keys = append(keys, number(r.First), number(r.Last))
+	}
+	return keys
+}
+
+// changedUnseen reports whether rows of a table were changed, on a member or the reference, by what their logs do not show.
+func (o *oracle) changedUnseen(member, table string) bool {
+	for _, who := range []string{member, o.w.plan.reference} {
+		if !o.obscured[tableAt{who, table}].IsZero() {
+			return true
+		}
+	}
+	for at := range o.traceless {
+		if at.table == table && (at.member == member || at.member == o.w.plan.reference) {
+			return true
+		}
+	}
+	return false
+}
+
+// judgeDoubt checks that lockstep does not go on saying that it does not know while nothing is amiss.
+func (o *oracle) judgeDoubt(now time.Time, at tableAt, t status.Table) {
+	if t.Verdict != status.Unverified {
+		delete(o.doubtful, at)
+		return
+	}
+	since, doubtful := o.doubtful[at]
+	if !doubtful {
+		o.doubtful[at] = now
+		return
+	}
+	if now.Sub(since) > doubtWithin && o.quiet(at, since.Add(-quietFor)) {
+		o.w.fail("%s %s is unverified for %v, though nothing is amiss: %s", at.member, at.table, now.Sub(since), t.Reason)
+	}
+}
+
+// quiet reports whether nothing has been amiss with a table on a member since a time: lag is not.
+func (o *oracle) quiet(at tableAt, since time.Time) bool {
+	w := o.w
+	if w.plan.inFlight > 0 || slices.Contains(w.plan.scanOnly, at.member) || w.server(at.member).Stuck() != "" {
+		return false
+	}
+	if known := o.knownAt[at]; known.IsZero() || known.After(since) {
+		return false
+	}
+	for row := range o.traceless {
+		if row.table == at.table {
+			return false
+		}
+	}
+	return latest(
+		o.ill[at.member], o.ill[w.plan.reference], o.ill[""], o.obscured[at], o.obscured[tableAt{w.plan.reference, at.table}],
+		o.out[at.member], o.out[at.table],
+	).Before(since)
+}
+
+// judgeLanes checks what is said of a member's replication once nothing happens any more.
+func (o *oracle) judgeLanes(m status.Member) {
+	if m.Name == o.w.plan.reference {
+		return
+	}
+	if m.InFlight != 0 || m.Behind != 0 || !m.Replicating {
+		o.w.fail("at the end %d changes are said to be in flight to %s, the first for %v; replicating: %v", m.InFlight, m.Name, m.Behind, m.Replicating)
+	}
+}
