@@ -32,6 +32,13 @@ func (s *Server) Broken() bool {
 	return s.faults != Faults{}
 }
 
+// Mute reports whether the server cannot be asked how far it is.
+func (s *Server) Mute() bool {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	return s.faults.Refuse || s.faults.Hang || s.faults.Progress
+}
+
 // Cut ends all connections.
 func (s *Server) Cut() { s.do(func() { s.connection++ }) }
 

@@ -16,7 +16,7 @@ type Subscription struct {
 	Lane, Slot string
 	author     *Server
 	tables     map[string]string // to why it is not comparable yet
-	position   cdc.LSN           // in the author's log
+	position   cdc.LSN           // of the last that it replayed, in the author's log; what it has passed over only the slot tells
 	enabled    bool
 	problem    string
 }
@@ -133,8 +133,7 @@ func (s *Server) replaySubscription(sub *Subscription, f Fault, random *rand.Ran
 	if !sub.enabled || sl == nil {
 		return false
 	}
-	sub.position = max(sub.position, sl.confirmed) // what was confirmed is not sent again
-	if next := sub.author.after(sub.position); len(next) > 0 {
+	if next := sub.author.after(sub.passed()); len(next) > 0 {
 		e := next[0]
 		if e.lane == sub.Lane {
 			return false
@@ -147,17 +146,26 @@ func (s *Server) replaySubscription(sub *Subscription, f Fault, random *rand.Ran
 			sub.problem = problem
 			return false
 		}
-		sub.position, sl.confirmed, sub.problem = e.end, e.end, ""
+		sl.confirmed, sub.problem = e.end, ""
 		if len(mine) > 0 {
+			sub.position = e.end
 			s.replay(cdc.TxID{Seq: uint64(e.end)}, sub.Lane, e, mine, f, random)
 		}
 		return true
 	}
-	if sub.author.end > sub.position {
-		sub.position, sl.confirmed = sub.author.end, sub.author.end
+	if sub.author.end > sub.passed() {
+		sl.confirmed = sub.author.end
 		return true
 	}
 	return false
+}
+
+// passed is up to where the author's log is not sent again: what was replayed, and what was confirmed.
+func (sub *Subscription) passed() cdc.LSN {
+	if sl := sub.author.slots[sub.Slot]; sl != nil {
+		return max(sub.position, sl.confirmed)
+	}
+	return sub.position
 }
 
 // mine are the changes of an author's transaction that the subscription replicates.
@@ -426,7 +434,7 @@ func (s *Server) Stuck() string {
 	}
 	for _, lane := range s.lanes() {
 		sub := s.subscriptions[lane]
-		for _, e := range sub.author.after(sub.position) {
+		for _, e := range sub.author.after(sub.passed()) {
 			if problem := s.lacks(sub.mine(e)); problem != "" && e.lane != lane {
 				return problem
 			}

@@ -80,7 +80,7 @@ func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
 	if from == nil || ref.slots[from.Slot] == nil {
 		return nil, false
 	}
-	at := max(from.position, ref.slots[from.Slot].confirmed) // what was confirmed is not sent again
+	at := from.passed()
 	return func(st step) bool { return st.id.Seq == 0 || st.end <= at }, true
 }
 
