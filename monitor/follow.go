@@ -57,8 +57,7 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	if err != nil {
 		return err
 	}
-	session, err := g.openSession(ctx, f, start, server, gap)
-	if err != nil {
+	if err := g.openSession(ctx, f, start, server, gap); err != nil {
 		return err
 	}
 	f.trouble.Store(nil)
@@ -68,7 +67,7 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	if err := g.do(ctx, func() error { f.end = end; return nil }); err != nil {
 		return err
 	}
-	err = f.Source.Stream(open, start, func(e cdc.Event) error { return g.send(open, f, session, e) })
+	err = f.Source.Stream(open, start, func(e cdc.Event) error { return g.send(open, f, e) })
 	if cause := context.Cause(open); cdc.IsGap(cause) {
 		err = cause
 	}
@@ -99,10 +98,8 @@ func prepare(ctx context.Context, src cdc.Source, from cdc.Position, known, serv
 }
 
 // openSession tells the ledger of the stream that begins.
-func (g *Group) openSession(ctx context.Context, f *feed, start cdc.Position, server cdc.Server, gap string) (int, error) {
-	session := 0
-	err := g.do(ctx, func() error {
-		session = f.session
+func (g *Group) openSession(ctx context.Context, f *feed, start cdc.Position, server cdc.Server, gap string) error {
+	return g.do(ctx, func() error {
 		if gap == "" {
 			g.ledger.Opened(f.id, server)
 			return nil
@@ -111,13 +108,11 @@ func (g *Group) openSession(ctx context.Context, f *feed, start cdc.Position, se
 			g.log.Warn("change stream has a hole; the member is read anew", "member", f.Name, "reason", gap)
 		}
 		g.drop(f)
-		session = f.session
 		if err := g.ledger.Unverify(f.id, start.Clone(), server, gap); err != nil {
 			return err
 		}
 		return g.commit()
 	})
-	return session, err
 }
 
 // openGap makes the next session begin as if lockstep had never read the member.
@@ -150,14 +145,14 @@ func (g *Group) drop(f *feed) {
 }
 
 // send hands an event to the loop; it blocks while too many wait.
-func (g *Group) send(ctx context.Context, f *feed, session int, e cdc.Event) error {
+func (g *Group) send(ctx context.Context, f *feed, e cdc.Event) error {
 	select {
 	case f.credit <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
-	case g.events <- arrival{f.id, session, time.Now(), e}:
+	case g.events <- arrival{f.id, time.Now(), e}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

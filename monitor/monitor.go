@@ -90,7 +90,8 @@ type Group struct {
 type feed struct {
 	Member
 	id cdc.MemberID
-	// session counts the member's connections; events of an earlier one that was followed by a gap are dropped.
+	// session counts the gaps in the member's stream: what the member said of its progress before the last one says nothing. Of
+	// events no other session's can come: it is one goroutine that sends them and notes gaps, and what it sends is taken at once.
 	session int
 	// end ends the stream that is open now, for a reason; nil while none is.
 	end     context.CancelCauseFunc
@@ -112,10 +113,9 @@ type feed struct {
 
 // arrival is one event of a member's stream.
 type arrival struct {
-	from    cdc.MemberID
-	session int
-	at      time.Time
-	event   cdc.Event
+	from  cdc.MemberID
+	at    time.Time
+	event cdc.Event
 }
 
 // claim is what a member said of its progress.

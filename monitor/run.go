@@ -70,10 +70,6 @@ func (g *Group) loop(ctx context.Context) error {
 // arrive queues an event and applies all that can be applied now.
 func (g *Group) arrive(a arrival) error {
 	f := g.feeds[a.from]
-	if a.session != f.session {
-		<-f.credit
-		return nil
-	}
 	f.held = append(f.held, a)
 	return g.applyHeld()
 }
