@@ -52,14 +52,18 @@ type oracle struct {
 	w         *world
 	differ    map[rowAt]difference
 	was       map[rowAt][]past
-	unknown   map[tableAt]time.Time // since when it cannot be said what a member must have
-	knownAt   map[tableAt]time.Time // since when it can
-	traceless map[rowAt]time.Time   // when the row was last changed without a trace, there or on the reference
-	obscured  map[tableAt]time.Time // until when the table's log was incomplete
-	ill       map[string]time.Time  // when something was last wrong with a server, or with lockstep ("")
-	out       map[string]time.Time  // when a member or a table was taken out of the configuration
-	doubted   map[tableAt]time.Time // when lockstep last said that it does not know
-	doubtful  map[tableAt]time.Time // since when lockstep has said so all the time
+	unknown   map[tableAt]time.Time   // since when it cannot be said what a member must have
+	knownAt   map[tableAt]time.Time   // since when it can
+	traceless map[rowAt]time.Time     // when the row was last changed without a trace, there or on the reference
+	obscured  map[tableAt]time.Time   // until when the table's log was incomplete
+	ill       map[string]time.Time    // when something was last wrong with a server, or with lockstep ("")
+	out       map[string]time.Time    // when a member or a table was taken out of the configuration
+	doubted   map[tableAt]time.Time   // when lockstep last said that it does not know
+	doubtful  map[tableAt]time.Time   // since when lockstep has said so all the time
+	begun     map[tableAt][]time.Time // comparisons, of the reference that is now
+	referred  time.Time               // since when there is that reference
+	mute      map[string]time.Time    // since when a server does not say how far it is
+	scanned   map[string]bool         // members that were only scanned once
 
 	mu      sync.Mutex
 	notices []noticed // guarded by mu
@@ -77,7 +81,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -127,6 +131,7 @@ func (o *oracle) see(now time.Time) {
 		if s.Broken() || s.Logless() {
 			o.ill[s.Name] = now
 		}
+		o.listen(now, s)
 		if s == ref || !slices.Contains(o.w.plan.members, s.Name) {
 			continue
 		}
@@ -219,6 +224,9 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 		o.doubted[at] = now
 	}
 	o.judgeDoubt(now, at, t)
+	o.judgeUnheard(now, at, t)
+	o.judgeSilent(at, t)
+	o.noteBegun(at, t)
 	doubted := latest(o.doubted[at], o.born, t.ComparedAt.Time) // a divergence that is open hides that there is doubt besides
 	if since, unknown := o.unknown[at]; unknown && good && now.Sub(since) > unseenWithin {
 		o.w.fail("%s %s is in step, though for %v nothing can be said of it", m.Name, t.Table, now.Sub(since))
@@ -382,8 +390,14 @@ func (o *oracle) remembered(g *monitor.Group) {
 	if err := g.Divergences(func(d *finding.Divergence) bool { known[d.ID] = true; return true }); err != nil {
 		o.w.fail("divergences cannot be read: %v", err)
 	}
-	for id, d := range o.open {
-		if !known[id] {
+	told := maps.Clone(o.open)
+	o.mu.Lock()
+	for _, n := range o.notices { // that were not judged yet
+		told[n.d.ID] = n.d
+	}
+	o.mu.Unlock()
+	for id, d := range told {
+		if !known[id] && d.State == finding.Open {
 			o.w.fail("%s %s: people were told that it is %s, and nothing is known of it any more", d.Member, d.Table, d.Kind)
 		}
 	}

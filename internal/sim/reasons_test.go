@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/status"
 )
@@ -21,6 +22,9 @@ const (
 // judgeCause holds the cause of a divergence that opens against what servers did: the transaction that is blamed changed
 // each of its rows there, and what came about while the table was compared has one.
 func (o *oracle) judgeCause(d finding.Divergence) {
+	if d.Detail == notCompared && len(o.begun[tableAt{d.Member, d.Table}]) < 2 {
+		o.w.fail("wrong cause: %s %s is said to have come to be %s while it was not compared, and it was not compared before", d.Member, d.Table, d.Kind)
+	}
 	if d.Detail == finding.AndLater || o.changedUnseen(d.Member, d.Table) {
 		return // it has the rows of others too, or of nobody
 	}
@@ -32,6 +36,48 @@ func (o *oracle) judgeCause(d finding.Divergence) {
 		case d.Cause == finding.CauseUnknown && d.Detail == "":
 			o.w.fail("no cause: nobody is said to have made %s %s row %d %s while it was compared", d.Member, d.Table, key, d.Kind)
 			return
+		}
+	}
+}
+
+// notCompared is what is said of differences that are found when a comparison begins again.
+const notCompared = "it came about while the table was not compared"
+
+// noteBegun notes when comparisons began.
+func (o *oracle) noteBegun(at tableAt, t status.Table) {
+	when := t.ComparedAt.Time
+	if when.After(o.referred) && !slices.Contains(o.begun[at], when) {
+		o.begun[at] = append(o.begun[at], when)
+	}
+}
+
+// judgeSilent checks that rows are said to have been changed without a trace only if some were. What is found by reading a member
+// whose log is not read counts so, whatever became of it.
+func (o *oracle) judgeSilent(at tableAt, t status.Table) {
+	if slices.Contains(o.w.plan.scanOnly, at.member) {
+		o.scanned[at.member] = true
+	}
+	if t.Silent == 0 || o.scanned[at.member] || o.changedUnseen(at.member, at.table) {
+		return
+	}
+	o.w.fail("%d rows of %s %s are said to have been changed without a trace, and none was", t.Silent, at.member, at.table)
+}
+
+// listen notes since when a server has not said how far it is.
+func (o *oracle) listen(now time.Time, s *cdctest.Server) {
+	if since := o.mute[s.Name]; !s.Mute() {
+		delete(o.mute, s.Name)
+	} else if since.IsZero() {
+		o.mute[s.Name] = now
+	}
+}
+
+// judgeUnheard checks that nothing is vouched for of a member that is not heard from, or while the reference is not.
+func (o *oracle) judgeUnheard(now time.Time, at tableAt, t status.Table) {
+	for _, who := range []string{at.member, o.w.plan.reference} {
+		since, mute := o.mute[who]
+		if mute && now.Sub(since) > patience && (t.Verdict == status.InStep || t.Verdict == status.Lagging) {
+			o.w.fail("%s %s is %s, though %s has not been heard for %v", at.member, at.table, t.Verdict, who, now.Sub(since))
 		}
 	}
 }
