@@ -251,9 +251,23 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	if late := now.Sub(latest(first, o.knownAt[at], doubted, o.ill[m.Name], o.ill[o.w.plan.reference])); n > 0 && late > alertWithin && (good || t.Verdict == status.Lagging) {
 		o.w.fail("%s %s is %s, though %d transactions are in flight, the first for %v", m.Name, t.Table, t.Verdict, n, late)
 	}
-	if t.Verdict == status.Diverged && n == 0 && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) && !o.silently(now, at) {
+	if t.Verdict == status.Diverged && n == 0 && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) && !o.silently(now, at) && !o.awaited(m.Name, t.ComparedAt.Time) {
 		o.w.fail("%s %s is diverged, though no row differs", m.Name, t.Table)
 	}
+}
+
+// awaited reports whether a member cannot be compared yet since it was read anew, because it has not replayed all that the
+// reference had written by then: what was found before stands until it has.
+func (o *oracle) awaited(member string, compared time.Time) bool {
+	if compared.After(o.ill[member]) {
+		return false
+	}
+	for _, table := range tableNames {
+		if n, _ := o.w.server(member).InFlight(o.w.ref(), table); n > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func latest(times ...time.Time) time.Time {
