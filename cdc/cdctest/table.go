@@ -30,6 +30,20 @@ func (r Row) only(columns []digest.Column) Row {
 	return out
 }
 
+// same reports whether two rows are the same in the columns.
+func (r Row) same(other Row, columns []digest.Column) bool {
+	if (r == nil) != (other == nil) {
+		return false
+	}
+	for _, c := range columns {
+		mine, has := r[c.Name]
+		if theirs, too := other[c.Name]; has != too || mine != theirs {
+			return false
+		}
+	}
+	return true
+}
+
 // table is a table of a server. Its key is the column id.
 type table struct {
 	name    string

@@ -1,7 +1,6 @@
 package cdctest
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -39,9 +38,8 @@ func (s *Server) Differences(ref *Server, name string, excluded []string) (diffe
 	}
 	differ = make(map[int]Difference)
 	check := func(key int) {
-		want := ref.valueFor(name, key, replayed).only(columns)
-		if have := mine.rows[key].only(columns); (want == nil) != (have == nil) || !maps.Equal(want, have) {
-			differ[key] = Difference{want, have}
+		if want, have := ref.valueFor(name, key, replayed), mine.rows[key]; !want.same(have, columns) {
+			differ[key] = Difference{want.only(columns), have.only(columns)}
 		}
 	}
 	for key := range mine.rows {
