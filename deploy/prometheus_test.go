@@ -61,14 +61,17 @@ type ruleTests struct {
 func TestRulesAreSoundAndEachAlertIsTestedAndHasARunbook(t *testing.T) {
 	promtool := dbtest.PrometheusT(t, "promtool")
 	run(t, promtool, "check", "rules", "prometheus/lockstep.rules.yaml")
-	run(t, promtool, "test", "rules", "prometheus/lockstep.rules.test.yaml")
+	tests := []string{"prometheus/lockstep.rules.test.yaml", "prometheus/lockstep.rules.days.test.yaml"}
+	run(t, promtool, append([]string{"test", "rules"}, tests...)...)
 	run(t, promtool, "check", "config", "prometheus/prometheus.yaml")
 	run(t, dbtest.PrometheusT(t, "amtool"), "check-config", "alertmanager/alertmanager.yaml")
 	fires, quiet := map[string]bool{}, map[string]bool{}
-	for _, test := range load[ruleTests](t, "prometheus/lockstep.rules.test.yaml").Tests {
-		for _, a := range test.Alerts {
-			fires[a.Alert] = fires[a.Alert] || len(a.Expected) > 0
-			quiet[a.Alert] = quiet[a.Alert] || len(a.Expected) == 0
+	for _, path := range tests {
+		for _, test := range load[ruleTests](t, path).Tests {
+			for _, a := range test.Alerts {
+				fires[a.Alert] = fires[a.Alert] || len(a.Expected) > 0
+				quiet[a.Alert] = quiet[a.Alert] || len(a.Expected) == 0
+			}
 		}
 	}
 	var pages []string

@@ -31,7 +31,6 @@ var testHasher = digest.NewHasher([32]byte{1, 2, 3})
 var publisherConf = map[string]string{
 	"synchronous_standby_names": "nosuch", "synchronous_commit": "local",
 	"max_prepared_transactions": "20", "max_slot_wal_keep_size": "1GB", "max_replication_slots": "40", "max_wal_senders": "40",
-	"autovacuum": "off", // a process for each of many databases
 }
 
 // publisherOf is the server that most tests share. Where that can be had, its transaction ids have wrapped around.
@@ -67,7 +66,7 @@ func onVersions(t *testing.T, versions []dbtest.Version, test func(t *testing.T,
 			t.Parallel()
 			install := dbtest.Need(t, v)
 			test(t, servers{
-				publisher: publisherOf(t, install), subscriber: dbtest.SharedT(t, install, "subscriber", dbtest.Options{Conf: map[string]string{"autovacuum": "off"}}),
+				publisher: publisherOf(t, install), subscriber: dbtest.SharedT(t, install, "subscriber", dbtest.Options{}),
 				all: soak || v == versions[len(versions)-1],
 			})
 		})

@@ -17,7 +17,20 @@ import (
 
 // eachFlavour runs a test with every flavour that we must work with.
 func eachFlavour(t *testing.T, test func(t *testing.T, install MySQLInstall)) {
-	for _, f := range []Flavour{MariaDB1011, MySQL97} {
+	onFlavours(t, []Flavour{MariaDB1011, MySQL97}, test)
+}
+
+// oneFlavour runs a test with one flavour, and in `make soak` with every one: see each.
+func oneFlavour(t *testing.T, f Flavour, test func(t *testing.T, install MySQLInstall)) {
+	if Soaking() {
+		eachFlavour(t, test)
+		return
+	}
+	onFlavours(t, []Flavour{f}, test)
+}
+
+func onFlavours(t *testing.T, flavours []Flavour, test func(t *testing.T, install MySQLInstall)) {
+	for _, f := range flavours {
 		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			test(t, NeedMySQL(t, f))
@@ -25,9 +38,9 @@ func eachFlavour(t *testing.T, test func(t *testing.T, install MySQLInstall)) {
 	}
 }
 
-// TestNewMySQLServers has two servers of each flavour, one of them with a password: a start takes a second.
+// TestNewMySQLServers has two servers, one of them with a password: a start takes a second.
 func TestNewMySQLServers(t *testing.T) {
-	eachFlavour(t, func(t *testing.T, install MySQLInstall) {
+	oneFlavour(t, MariaDB1011, func(t *testing.T, install MySQLInstall) {
 		a := StartMySQLT(t, install, Options{Database: "it`s", Conf: map[string]string{"sql_mode": "", "max_connections": "33"}})
 		b := StartMySQLT(t, install, Options{Database: "app", Password: `corr3ct:'horse\@x`})
 		t.Run("have no history", func(t *testing.T) { withoutHistory(t, a, b) })

@@ -41,6 +41,7 @@ var baseline = map[string]string{
 	"max_logical_replication_workers": "8",
 	"wal_retrieve_retry_interval":     "200ms", // a subscription that lost its publisher tries again soon
 	"wal_init_zero":                   "off",   // new files of its log are holes
+	"autovacuum":                      "off",   // a process now and then for each of many databases
 	"dynamic_shared_memory_type":      "mmap",  // inside the data directory: nothing stays behind after Kill
 	"log_line_prefix":                 "%m [%p] %b %d ",
 	"log_min_messages":                "info",
@@ -119,6 +120,9 @@ func (s *Server) begin(ctx context.Context, conf map[string]string) error {
 
 func (s *Server) configure(conf map[string]string) error {
 	settings := maps.Clone(baseline)
+	if s.Install.Version >= PG18 {
+		settings["io_method"] = "sync" // no processes that read for others
+	}
 	maps.Copy(settings, conf)
 	settings["listen_addresses"] = "127.0.0.1"
 	settings["port"] = strconv.Itoa(s.Port)
