@@ -57,7 +57,7 @@ func onEachEngine(t *testing.T, test func(*testing.T, demo.Engine)) {
 func TestLoadRaisesNoAlarmAndInjectionsAreFoundExactly(t *testing.T) {
 	play(t, demo.Options{
 		Engine: demo.Postgres(dbtest.Need(t, dbtest.PG18)), Pauses: true, Warmup: 3 * time.Second, LagBudget: 4 * time.Second,
-		LargeRows: 500, Breath: 40 * time.Millisecond,
+		LargeRows: 500, Breath: 120 * time.Millisecond,
 	})
 }
 
