@@ -130,7 +130,7 @@ func TestARangeIsProvenUpToTheSignedCheckpoint(t *testing.T) {
 }
 
 func TestEveryAttackOnAProofIsFound(t *testing.T) {
-	d := covered(t)
+	outer, d := t, covered(t)
 	c, err := audit.ReadCovered(t.Context(), d.folder(), 2, "public.orders")
 	if err != nil {
 		t.Fatal(err)
@@ -170,6 +170,7 @@ func TestEveryAttackOnAProofIsFound(t *testing.T) {
 			}
 			attack.change(p)
 			d.t = t
+			defer func() { d.t = outer }()
 			r, err := d.verifyRange(p)
 			if err != nil {
 				t.Fatal(err)
