@@ -23,7 +23,7 @@ func (l *Ledger) Ready(id cdc.MemberID, tx *cdc.Transaction, came time.Time) boo
 	if m == l.ref || unknown || tx.ID.Seq == 0 || l.ref.shown().Contains(tx.ID) {
 		return true
 	}
-	return tx.Lane == cdc.GTIDLane && l.ref.provenAt.After(came)
+	return l.ref.provenAt.After(came)
 }
 
 func (m *member) shown() cdc.TxSet { return m.record.Position.Shown }

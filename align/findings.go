@@ -360,6 +360,9 @@ func (l *Ledger) expect(f *finding.Finding) bool {
 // neighbours reports whether neither the reference nor the member has a row between a and b.
 func (l *Ledger) neighbours(t *table, on cdc.MemberID, a, b digest.Key) (bool, error) {
 	if t.record.Sparse {
+		if t.ranges == nil {
+			return false, nil // the reference is yet to be read in this epoch
+		}
 		start := string(t.startOf(a))
 		if start != string(t.startOf(b)) || !l.know(t, t.coverage[on], start) {
 			return false, nil // it is not known

@@ -80,13 +80,14 @@ func (l *Ledger) journaled(t *table, m *member, c *coverage) bool {
 func (m *member) follows(c *coverage) bool { return c.Phase == Live && m.provenAt.After(c.liveAt) }
 
 // ahead reports whether the rows that were read of a member may show transactions which the reference's stream has yet to
-// show. Of ids that every log has, those are the reference's own and not the member's if the reference has not shown all
-// that it had when the rows were there.
+// show. What the reference has not shown although it has shown all that it had when the rows were there is not its own: it
+// is the member's, or of a log that the reference had before it was set back.
 func (l *Ledger) ahead(m *member, c *coverage, ln *lane) bool {
-	if ln.Name != cdc.GTIDLane {
-		return !l.ref.shown().Covers(ln.early)
+	seen := ln.early
+	if ln.Name == cdc.GTIDLane {
+		seen = m.shown()
 	}
-	return !l.ref.shown().Covers(m.shown()) && !l.ref.provenAt.After(c.liveAt)
+	return !l.ref.shown().Covers(seen) && !l.ref.provenAt.After(c.liveAt)
 }
 
 // begin compares all ranges of a table once; from then on they are followed.

@@ -82,6 +82,19 @@ func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
 	return func(st step) bool { return st.id.Seq == 0 || st.end <= at }, true
 }
 
+// Namesake reports whether a subscription that brings a table follows another server than the reference, which has a slot of
+// the same name: a subscription's slot is all that its own server says of where it leads to.
+func (s *Server) Namesake(ref *Server, table string) bool {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	for _, sub := range s.subscriptions {
+		if _, carries := sub.tables[table]; carries && sub.author != ref && ref.slots[sub.Slot] != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // valueFor is what a row must be for who has gone through some transactions.
 func (s *Server) valueFor(table string, key int, through func(step) bool) Row {
 	steps := s.history[rowAt{table, key}]

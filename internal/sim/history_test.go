@@ -177,7 +177,7 @@ func (w *world) calm() {
 			w.oracle.obscure(s.Name)
 		}
 		for _, t := range tableNames {
-			if _, known := w.oracle.unknown[tableAt{s.Name, t}]; known && s != w.ref() {
+			if _, known := w.oracle.knownAt[tableAt{s.Name, t}]; !known && s != w.ref() {
 				w.trace.say(s.Name, "is connected anew", "")
 				w.connect(s, w.ref())
 				break

@@ -59,6 +59,7 @@ type oracle struct {
 	ill       map[string]time.Time    // when something was last wrong with a server, or with lockstep ("")
 	out       map[string]time.Time    // when a member or a table was taken out of the configuration
 	doubted   map[tableAt]time.Time   // when lockstep last said that it does not know
+	misled    map[tableAt]time.Time   // when what brings a table last looked as if it were from the reference, and was not
 	doubtful  map[tableAt]time.Time   // since when lockstep has said so all the time
 	begun     map[tableAt][]time.Time // comparisons, of the reference that is now
 	referred  time.Time               // since when there is that reference
@@ -81,7 +82,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -140,7 +141,10 @@ func (o *oracle) see(now time.Time) {
 			differ, known := s.Differences(ref, t, nil)
 			if !known {
 				delete(o.knownAt, at)
-				if o.unknown[at].IsZero() {
+				if s.Namesake(ref, t) {
+					o.misled[at] = now
+					delete(o.unknown, at)
+				} else if o.unknown[at].IsZero() {
 					o.unknown[at] = now
 				}
 			} else if o.knownAt[at].IsZero() {
@@ -362,7 +366,7 @@ func (o *oracle) accuse(n noticed) {
 	known := n.at.Sub(o.knownAt[tableAt{d.Member, d.Table}]) // for so long it can be said what differs
 	for _, key := range o.keysOf(d) {
 		at := rowAt{d.Member, d.Table, key}
-		if o.mayLookOtherwise(at, n.at) {
+		if misled := o.misled[tableAt{d.Member, d.Table}]; o.mayLookOtherwise(at, n.at) || !misled.IsZero() && n.at.Sub(misled) < memoryOf {
 			known = 0 // since when it differs by what lockstep knows is not known here
 			continue
 		}
