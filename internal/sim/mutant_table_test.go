@@ -21,9 +21,15 @@ var mutants = []mutant{
 	},
 	{
 		name: "a replay is judged before the reference has shown it", file: "align/apply.go",
-		old:    "return tx.Lane == cdc.GTIDLane && l.ref.provenAt.After(came)",
+		old:    "return l.ref.provenAt.After(came)",
 		text:   "return true",
 		effect: "what was replayed rightly looks errant",
+	},
+	{
+		name: "what a log that is gone had is waited for", file: "align/apply.go",
+		old:    "return l.ref.provenAt.After(came)",
+		text:   "return tx.Lane == cdc.GTIDLane && l.ref.provenAt.After(came)",
+		effect: "a subscription whose publisher was set back is late for ever",
 	},
 	{
 		name: "a change of an earlier epoch is taken at its word", file: "align/apply.go",
@@ -154,8 +160,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "rows read may be ahead of the reference's stream", file: "align/residual.go",
-		old:    "return !l.ref.shown().Covers(m.shown()) && !l.ref.provenAt.After(c.liveAt)",
-		text:   "return false",
+		old:    "return !l.ref.shown().Covers(seen) && !l.ref.provenAt.After(c.liveAt)",
+		text:   "return seen.IsZero() && false",
 		effect: "rows that the reference has written and not shown look like differences",
 	},
 	{
