@@ -47,9 +47,9 @@ func (l *Ledger) Advance(id cdc.MemberID, e cdc.Event) {
 }
 
 // mayHaveHad reports whether a transaction that a member has passed over may have been replayed while the member did not log
-// what it replayed.
+// what it replayed. Of one that is only scanned no log is read.
 func (m *member) mayHaveHad(id cdc.TxID) bool {
-	if m.record.Started == nil {
+	if m.record.Started == nil || m.scanOnly {
 		return false
 	}
 	first := m.record.Started.LastOf(id.Domain())

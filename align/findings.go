@@ -218,10 +218,16 @@ func (l *Ledger) outdated(f *finding.Finding) bool {
 
 // certain reports whether a suspicion may become a divergence: its table is compared, and since it began both sides'
 // definitions were found unchanged, so that it is not the trace of a table that left a publication or was rewritten, and the
-// member has said by which lane the table comes. Rows that no stream shows must have been read again since the budget was over.
+// member has said by which lane the table comes. Both sides must have shown all that they had when the budget was over: what
+// ended the difference may be in a log that is read late. Rows that no stream shows must have been read again since then.
 func (l *Ledger) certain(f *finding.Finding) bool {
 	c := l.tables[f.Table].coverage[f.Member]
-	return c.Compared && (f.Divergence.Kind == finding.Stale || !l.unchecked(f) && !l.unconfirmed(f))
+	return c.Compared && (f.Divergence.Kind == finding.Stale || !l.unchecked(f) && !l.unconfirmed(f) && !l.unshown(f))
+}
+
+func (l *Ledger) unshown(f *finding.Finding) bool {
+	over := f.Divergence.FirstSeen.Add(l.opt.Budget(f.Divergence.Table))
+	return l.ref.provenAt.Before(over) || l.members[f.Member].provenAt.Before(over)
 }
 
 func (l *Ledger) unconfirmed(f *finding.Finding) bool {

@@ -259,6 +259,12 @@ func TestASuspicionWaitsForLanesByTheDefinitionsOfThen(t *testing.T) {
 		w.claim(one)
 		later()
 		later()
+		if w.told() > 0 {
+			t.Fatal("a divergence is told of before the reference has shown what it had")
+		}
+		w.ask(w.servers[refID])
+		w.claim(w.servers[refID])
+		later()
 		if w.told() == 0 {
 			t.Fatal("a row that differs is not told of")
 		}

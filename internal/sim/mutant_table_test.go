@@ -165,6 +165,18 @@ var mutants = []mutant{
 		effect: "rows that the reference has written and not shown look like differences",
 	},
 	{
+		name: "what is read late is not waited for", file: "align/findings.go",
+		old:    "return l.ref.provenAt.Before(over) || l.members[f.Member].provenAt.Before(over)",
+		text:   "return l.ref.provenAt.Before(over) && over.IsZero()",
+		effect: "a difference that is over is told of, because the log that shows it is read late",
+	},
+	{
+		name: "a member that is only scanned may have had what it does not log", file: "align/apply.go",
+		old:    "m.record.Started == nil || m.scanOnly",
+		text:   "m.record.Started == nil",
+		effect: "what it has replayed stays in flight to it for ever",
+	},
+	{
 		name: "rows count before the member was heard from again", file: "align/residual.go",
 		old:    "c.Phase == Live && m.provenAt.After(c.liveAt)",
 		text:   "c.Phase == Live",

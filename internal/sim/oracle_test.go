@@ -363,6 +363,9 @@ func spans(d finding.Divergence) string {
 // accuse checks that each row of a divergence really differed, for as long as the budget.
 func (o *oracle) accuse(n noticed) {
 	d := n.d
+	if !n.at.After(o.referred) {
+		return // it was told just before there was another reference
+	}
 	known := n.at.Sub(o.knownAt[tableAt{d.Member, d.Table}]) // for so long it can be said what differs
 	for _, key := range o.keysOf(d) {
 		at := rowAt{d.Member, d.Table, key}
