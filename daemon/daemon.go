@@ -42,7 +42,8 @@ type Options struct {
 	// LastReload is how it went when the configuration was last read; nil: it was, once, at the start.
 	LastReload func() Reload
 
-	tune func(*monitor.Options) // nil but in tests
+	resume bool                   // a member that was watched is waited for, also where it is set up wrongly now
+	tune   func(*monitor.Options) // nil but in tests
 }
 
 // Start opens the store and asks every member who it is. A member that cannot be watched as it is set up is
@@ -154,7 +155,7 @@ func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o Options) (*mo
 		Logger:   d.log,
 		OnNotice: func(v finding.Divergence) { d.notice(v, o) },
 	}
-	if opt.Reference, err = d.preflight(ctx, c, members); err != nil {
+	if opt.Reference, err = d.preflight(ctx, c, members, o.resume); err != nil {
 		closeAll(members)
 		return nil, fmt.Errorf("group %s: %w", c.Name, err)
 	}

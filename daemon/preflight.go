@@ -11,8 +11,8 @@ import (
 )
 
 // preflight asks all members who they are and returns the name of the reference. A member that was watched before may
-// be out of reach: it is waited for.
-func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []monitor.Member) (string, error) {
+// be out of reach: it is waited for; with resume also one that is set up wrongly.
+func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []monitor.Member, resume bool) (string, error) {
 	state, err := d.store.Group(c.Name)
 	if err != nil {
 		return "", err
@@ -27,7 +27,7 @@ func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []monit
 		m := &members[i]
 		err := d.meet(ctx, c, m, &all, watched[m.Name])
 		var start *StartError
-		if errors.As(err, &start) && start.Unreachable && watched[m.Name] {
+		if errors.As(err, &start) && (start.Unreachable || resume) && watched[m.Name] {
 			d.log.Warn("member does not answer; lockstep waits for it", "group", c.Name, "member", m.Name, "err", err.Error())
 			continue
 		}

@@ -99,7 +99,9 @@ func (s *Supervisor) replace(ctx context.Context, before, next *config.Config) (
 		return next, d, nil, nil
 	}
 	s.Options.Logger.Error(goesOn, "err", refused.Error())
-	if d, err = Start(ctx, before, s.Options); err != nil {
+	resumed := s.Options
+	resumed.resume = true // what it was started by may be what has changed: a password, a right
+	if d, err = Start(ctx, before, resumed); err != nil {
 		return nil, nil, nil, errors.Join(refused, err)
 	}
 	return before, d, refused, nil

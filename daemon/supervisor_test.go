@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -101,6 +103,27 @@ func readAnewAndNothingLost(t *testing.T, c *cluster.Cluster) {
 		}
 		s.until("the one before to go on", func() bool { return len(s.open()) == 1 && s.open()[0].ID == id })
 	}
+
+	// Nor does it where the configuration before cannot be used any more.
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	withPassword := s.changed(func(c *config.Config) {
+		members := slices.Clone(c.Groups[0].Members)
+		members[1].PasswordFile = password
+		c.Groups[0].Members = members
+	})
+	if err := s.reload(withPassword); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(password); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.reload(withPassword); err == nil || !strings.Contains(err.Error(), "password_file") {
+		t.Errorf("the answer is %v, want that the password_file cannot be read", err)
+	}
+	s.until("the one before to go on without that member", func() bool { return len(s.open()) == 1 && s.open()[0].ID == id })
 
 	// A table less, and the divergence is the same one.
 	without := s.changed(func(c *config.Config) { c.Groups[0].Tables.Exclude = []string{"public.notes"} })

@@ -36,6 +36,9 @@ func (g *Group) readCatalogs(ctx context.Context) (next time.Duration, err error
 		defined[id] = byName
 	}
 	err = g.do(ctx, func() error {
+		if err := g.dropUnwatched(); err != nil {
+			return err
+		}
 		for id, tables := range defined {
 			g.take(g.feeds[id], tables)
 		}
@@ -147,19 +150,27 @@ func (g *Group) define() error {
 		}
 	}
 	for name, id := range g.tables {
-		if !g.opt.Match(name) {
-			g.log.Info("table is not watched any more", "table", name)
-			if err := g.ledger.Drop(id); err != nil {
-				return err
-			}
-			delete(g.tables, name)
-			continue
-		}
 		if _, exists := g.feeds[g.ref].defined[name]; !exists {
 			if err := g.ledger.SetProblem(id, g.ref, "it does not exist on "+g.feeds[g.ref].Name); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// dropUnwatched forgets the tables that are excluded now, whoever answers: what streams show of them from here on is passed
+// over, and is not had once a table is watched again.
+func (g *Group) dropUnwatched() error {
+	for name, id := range g.tables {
+		if g.opt.Match(name) {
+			continue
+		}
+		g.log.Info("table is not watched any more", "table", name)
+		if err := g.ledger.Drop(id); err != nil {
+			return err
+		}
+		delete(g.tables, name)
 	}
 	return nil
 }
