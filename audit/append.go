@@ -89,8 +89,20 @@ func (a *appender) together(ctx context.Context, next uint64, entries [][]byte) 
 	return a.flush(ctx, queue, next, entries)
 }
 
-// flush gives entries to a queue that they fill, and waits until they are in the log.
+// flush gives entries to a queue that they fill, and waits until they are in the log, or until the appender ends: what is in
+// a queue then is never said to be in the log.
 func (a *appender) flush(ctx context.Context, queue *tessera.Appender, next uint64, entries [][]byte) error {
+	done := make(chan error, 1)
+	go func() { done <- a.add(ctx, queue, next, entries) }()
+	select {
+	case err := <-done:
+		return err
+	case <-a.ctx.Done():
+		return a.ctx.Err()
+	}
+}
+
+func (a *appender) add(ctx context.Context, queue *tessera.Appender, next uint64, entries [][]byte) error {
 	futures := make([]tessera.IndexFuture, len(entries))
 	for i, e := range entries {
 		futures[i] = queue.Add(ctx, tessera.NewEntry(e))
