@@ -178,9 +178,7 @@ func TestScrubFindsWhatNoLogShows(t *testing.T) {
 func runScrubs(t *rapid.T, silent bool) *world {
 	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), silent)
 	w.silent = silent
-	t.Cleanup(func() {
-		w.close()
-	})
+	t.Cleanup(w.close)
 	for range 5 {
 		w.author()
 	}
@@ -228,9 +226,7 @@ func runScrubs(t *rapid.T, silent bool) *world {
 func TestVerifiedSpansTellWhenEachKeyWasVerified(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, "postgres", false)
-		defer func() {
-			w.close()
-		}()
+		defer w.close()
 		want := make(map[int]time.Time)
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			w.now = w.now.Add(time.Duration(rapid.IntRange(6, 100).Draw(t, "later")) * time.Second)
@@ -271,9 +267,7 @@ func TestVerifiedSpansTellWhenEachKeyWasVerified(t *testing.T) {
 func TestAScrubIsDoneWhenItsRowsWereReadHoweverSoonItIsAskedFor(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, "postgres", false)
-		defer func() {
-			w.close()
-		}()
+		defer w.close()
 		for _, m := range []cdc.MemberID{refID, oneLane, twoLane} {
 			w.must(w.ledger.Verified(1, m, align.Verified{At: w.now}, nil))
 		}
@@ -390,9 +384,7 @@ func (w *world) compareAll(s *server) {
 func runComparisons(t *rapid.T, faults bool) *world {
 	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), faults, twoLane)
 	w.silent, w.maxInFlight = faults, 0
-	t.Cleanup(func() {
-		w.close()
-	})
+	t.Cleanup(w.close)
 	w.settle(8)
 	var c *comparison
 	two := w.servers[twoLane]

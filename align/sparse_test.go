@@ -136,9 +136,7 @@ func runSparse(t *rapid.T, faults bool) *world {
 		w.checkReasons()
 	}
 	w.settle(45)
-	w.check()
-	w.checkForgotten()
-	w.close()
+	w.end()
 	return w
 }
 
