@@ -8,12 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/audit/verify"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/internal/bubble"
 )
 
 // Entries were given to a queue of which a timer may write a part from a goroutine of its own, and on a busy machine entry
@@ -21,7 +21,7 @@ import (
 func TestEntriesAreWrittenOnceAllAreGiven(t *testing.T) {
 	for _, n := range []uint64{1, 2, 3, 256} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var log audit.Appender
 				var base, given uint64
 				log, err := audit.OpenAppender(t.Context(), t.TempDir(), func() {

@@ -16,20 +16,21 @@ import (
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/internal/bubble"
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
-// bubble runs a test on a group of a reference with ten rows and a member, of each engine.
-func bubble(t *testing.T, test func(t *testing.T, g *group, us *member)) {
+// inGroup runs a test on a group of a reference with ten rows and a member, of each engine.
+func inGroup(t *testing.T, test func(t *testing.T, g *group, us *member)) {
 	t.Helper()
 	for _, engine := range cdctest.Engines {
-		t.Run(string(engine), func(t *testing.T) { bubbleOf(t, engine, test) })
+		t.Run(string(engine), func(t *testing.T) { inGroupOf(t, engine, test) })
 	}
 }
 
-func bubbleOf(t *testing.T, engine cdctest.Engine, test func(t *testing.T, g *group, us *member)) {
+func inGroupOf(t *testing.T, engine cdctest.Engine, test func(t *testing.T, g *group, us *member)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGroup(engine, 1, equal(10))
 		test(t, g, g.member())
 	})
@@ -68,7 +69,7 @@ func expect(t *testing.T, r Result, verdict status.Verdict, reason string, keys 
 }
 
 func TestEqualTablesAreInStep(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		r := run(t, g.options(us)).Results[0]
 		expect(t, r, status.InStep, "")
 		if r.ReferenceRows != 10 || r.MemberRows != 10 || r.Parts != 1 || r.Suspects != 0 {
@@ -78,7 +79,7 @@ func TestEqualTablesAreInStep(t *testing.T) {
 }
 
 func TestNeighboursAreOneRange(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		for _, k := range []int{2, 3, 4, 6} {
 			us.Silently(remove(k))
 		}
@@ -99,7 +100,7 @@ func TestNeighboursAreOneRange(t *testing.T) {
 }
 
 func TestDivergenceIsTheRecordOfTheContract(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		us.Silently(put(2, 3))
 		us.Silently(put(3, 3))
 		began := time.Now().UTC()
@@ -123,7 +124,7 @@ func TestDivergenceIsTheRecordOfTheContract(t *testing.T) {
 }
 
 func TestMoreRangesThanAreListedAreCounted(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		for k := 1; k <= 9; k += 2 {
 			us.Silently(put(k, 3))
 		}
@@ -139,7 +140,7 @@ func TestMoreRangesThanAreListedAreCounted(t *testing.T) {
 
 // What is on its way for less than the lag budget is no difference.
 func TestMemberThatCatchesUpInTimeIsInStep(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		g.ref.Write(put(3, 2), remove(4), put(11, 1))
 		us.lag = 900 * time.Millisecond
 		r := during(t, g.options(us), g.replays(us))
@@ -151,7 +152,7 @@ func TestMemberThatCatchesUpInTimeIsInStep(t *testing.T) {
 }
 
 func TestMemberOverItsLagBudgetIsStale(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		began := g.at(g.ref)
 		g.ref.Write(put(3, 2), remove(4), put(11, 1))
 		us.Enable(us.lane, false)
@@ -170,7 +171,7 @@ func TestMemberOverItsLagBudgetIsStale(t *testing.T) {
 }
 
 func TestLagWithinTheBudgetThatIsNotWaitedForIsNotKnown(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		g.ref.Write(put(3, 2))
 		o := g.options(us)
 		wait := 100 * time.Millisecond
@@ -186,7 +187,7 @@ func TestLagWithinTheBudgetThatIsNotWaitedForIsNotKnown(t *testing.T) {
 // Its author waits for a synchronous standby that is down; the subscriber has the row already.
 func TestCommitThatOnlyTheMemberShowsIsNoDifference(t *testing.T) {
 	for _, busy := range []bool{false, true} {
-		bubble(t, func(t *testing.T, g *group, us *member) {
+		inGroup(t, func(t *testing.T, g *group, us *member) {
 			g.ref.WriteHidden(time.Hour, put(3, 2))
 			us.Replay(us.lane, cdctest.Rightly, rand.New(rand.NewPCG(1, 1)))
 			r := during(t, g.options(us), g.replays(us), func(ctx context.Context) {
@@ -196,7 +197,7 @@ func TestCommitThatOnlyTheMemberShowsIsNoDifference(t *testing.T) {
 			})
 			expect(t, r, status.Unverified, "eu-1 does not show yet what us-1 may have from it already")
 		})
-		bubble(t, func(t *testing.T, g *group, us *member) {
+		inGroup(t, func(t *testing.T, g *group, us *member) {
 			g.ref.WriteHidden(time.Second, put(3, 2))
 			us.Replay(us.lane, cdctest.Rightly, rand.New(rand.NewPCG(1, 1)))
 			expect(t, during(t, g.options(us), g.replays(us)), status.InStep, "")
@@ -207,7 +208,7 @@ func TestCommitThatOnlyTheMemberShowsIsNoDifference(t *testing.T) {
 // A row that is written there and back looks the same twice on the reference, and is the other on the member in between.
 func TestRowThatIsWrittenThereAndBackIsNotAccused(t *testing.T) {
 	for n := range 60 {
-		bubble(t, func(t *testing.T, g *group, us *member) {
+		inGroup(t, func(t *testing.T, g *group, us *member) {
 			us.lag = time.Millisecond
 			r := during(t, g.options(us), g.replays(us), func(ctx context.Context) {
 				for n := 0; sleep(ctx, time.Millisecond) == nil; n++ {
@@ -226,7 +227,7 @@ func TestRowThatIsWrittenThereAndBackIsNotAccused(t *testing.T) {
 }
 
 func TestRowThatNeverStandsStillIsNamed(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		us.lag = time.Millisecond
 		next := 1
 		r := during(t, g.options(us), g.replays(us), func(ctx context.Context) {
@@ -240,7 +241,7 @@ func TestRowThatNeverStandsStillIsNamed(t *testing.T) {
 }
 
 func TestTableThatNothingReplicatesIsNotJudged(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		us.Silently(put(3, 4))
 		us.Carry(us.lane, goods, false, "")
 		us.Follow(nil)
@@ -261,7 +262,7 @@ func TestTableThatOneLaneDoesNotBringIsNotJudged(t *testing.T) {
 			g.ref.table = func(t *cdc.Table) { t.Publications = map[string]string{"some": "rows"} }
 		},
 	} {
-		bubbleOf(t, cdctest.Postgres, func(t *testing.T, g *group, us *member) {
+		inGroupOf(t, cdctest.Postgres, func(t *testing.T, g *group, us *member) {
 			us.Silently(put(3, 4))
 			change(g, us)
 			expect(t, run(t, g.options(us)).Results[0], status.Unverified, want)
@@ -281,7 +282,7 @@ func TestTablesThatAreDefinedOtherwiseAreNotCompared(t *testing.T) {
 			}
 		},
 	} {
-		bubble(t, func(t *testing.T, g *group, us *member) {
+		inGroup(t, func(t *testing.T, g *group, us *member) {
 			change(g.ref, us)
 			r := run(t, g.options(us)).Results[0]
 			expect(t, r, status.Unverified, want)
@@ -294,7 +295,7 @@ func TestTablesThatAreDefinedOtherwiseAreNotCompared(t *testing.T) {
 
 // What the member holds in a column that it lacks cannot be said, so the table is not in step.
 func TestColumnThatTheMemberLacksLeavesTheTableUnverified(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		g.ref.AddColumn(goods, cdctest.Int("w"))
 		want := `column "w" of eu-1 is not on us-1: add it there, or name it in exclude_columns`
 		if r := run(t, g.options(us)).Results[0]; r.Verdict != status.Unverified || r.Reason != want {
@@ -309,7 +310,7 @@ func TestColumnThatTheMemberLacksLeavesTheTableUnverified(t *testing.T) {
 }
 
 func TestColumnThatOnlyTheMemberHasIsNamed(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		us.AddColumn(goods, cdctest.Int("w"))
 		if r := run(t, g.options(us)).Results[0]; r.Verdict != status.InStep || r.Note != "not compared, because not on every member: column w" {
 			t.Errorf("verdict %s, note %q", r.Verdict, r.Note)
@@ -325,7 +326,7 @@ func TestColumnThatOnlyTheMemberHasIsNamed(t *testing.T) {
 func TestMemberThatFailsIsNotInStep(t *testing.T) {
 	for _, name := range []string{"eu-1", "us-1"} {
 		for failing := 1; failing <= 12; failing++ {
-			bubble(t, func(t *testing.T, g *group, us *member) {
+			inGroup(t, func(t *testing.T, g *group, us *member) {
 				us.Silently(put(3, 2))
 				reads := 0
 				fails := us
@@ -356,7 +357,7 @@ func TestMemberThatFailsIsNotInStep(t *testing.T) {
 }
 
 func TestOneMemberThatFailsLeavesTheOthersTheirVerdict(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		second := g.member()
 		second.Silently(remove(5))
 		us.read = func(int) error { return &cdc.SetupError{Problem: "permission denied", Hint: "GRANT SELECT"} }
@@ -372,7 +373,7 @@ func TestOneMemberThatFailsLeavesTheOthersTheirVerdict(t *testing.T) {
 }
 
 func TestTableWithoutAnOrderIsReadWhole(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		us.Unsort(goods)
 		us.Silently(remove(2))
 		us.Silently(remove(3))
@@ -385,7 +386,7 @@ func TestTableWithoutAnOrderIsReadWhole(t *testing.T) {
 }
 
 func TestSoManyDifferencesThatTheWalkEndsAreNotThoughtToBeAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for name, tamper := range map[string]func(*member, int){
 			"changed": func(us *member, k int) { us.Silently(put(k, 2)) },
 			"extra":   func(us *member, k int) { us.Silently(put(1000+k, 2)) },
@@ -409,7 +410,7 @@ func TestSoManyDifferencesThatTheWalkEndsAreNotThoughtToBeAll(t *testing.T) {
 }
 
 func TestRowsAreReadNoFasterThanAllowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGroup(cdctest.Postgres, 1, equal(1000))
 		us := g.member()
 		most := 0
@@ -435,7 +436,7 @@ func TestRowsAreReadNoFasterThanAllowed(t *testing.T) {
 }
 
 func TestNothingIsSaidOfOneServerUnderTwoNames(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, _ *member) {
+	inGroup(t, func(t *testing.T, g *group, _ *member) {
 		_, err := New(g.options(g.ref)).Run(t.Context())
 		var refused *Error
 		if !errors.As(err, &refused) || !refused.Usage {
@@ -445,7 +446,7 @@ func TestNothingIsSaidOfOneServerUnderTwoNames(t *testing.T) {
 }
 
 func TestInterruptedComparisonSaysNothing(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		ctx, stop := context.WithCancelCause(t.Context())
 		us.read = func(int) error { stop(errors.New("enough")); return nil }
 		r, err := New(g.options(us)).Run(ctx)
@@ -456,7 +457,7 @@ func TestInterruptedComparisonSaysNothing(t *testing.T) {
 }
 
 func TestStepsTellWhatGoesOn(t *testing.T) {
-	bubble(t, func(t *testing.T, g *group, us *member) {
+	inGroup(t, func(t *testing.T, g *group, us *member) {
 		g.ref.Write(put(3, 2))
 		c := New(g.options(us))
 		seen := map[string]bool{}

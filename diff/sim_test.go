@@ -9,11 +9,11 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/internal/bubble"
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
@@ -180,7 +180,7 @@ func TestNoRowIsAccusedThatLagsAndNoneIsMissedThatDiffers(t *testing.T) {
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newHistory(seed).check(t) })
+			bubble.Test(t, func(t *testing.T) { newHistory(seed).check(t) })
 		})
 	}
 }
@@ -188,7 +188,7 @@ func TestNoRowIsAccusedThatLagsAndNoneIsMissedThatDiffers(t *testing.T) {
 // A chain of intervals in the reference's order leaves no row of the member out, whatever order that has its rows in.
 func TestRowsOnlyTheMemberHasAreFoundInAnyOrder(t *testing.T) {
 	for seed := range 20 {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			rows, want := equal(100), []string{}
 			for k := 7; k <= 100; k += 7 {
 				delete(rows, k)

@@ -5,18 +5,18 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lockstep-cdc/lockstep/duty"
+	"github.com/lockstep-cdc/lockstep/internal/bubble"
 )
 
 // record runs a duty in virtual time for so long. It returns when it was done, since the start, by what do says of each time.
 func record(t *testing.T, d *duty.Duty, long time.Duration, do func(n int) (time.Duration, error)) (at []time.Duration) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), long)
 		defer cancel()
 		began := time.Now()

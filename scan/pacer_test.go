@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/internal/bubble"
 )
 
 func calmly(context.Context) (Load, error) { return Load{}, nil }
@@ -57,7 +58,7 @@ func TestNoMoreRowsThanTheRateAllows(t *testing.T) {
 		{"the floor is below the highest rate", Settings{MaxRowsPerSecond: 50}, []Goal{{Rows: 10, Every: time.Hour}}, 5000, 1e6, 100 * time.Second},
 	}
 	for _, test := range tests {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			p := NewPacer(test.settings)
 			for i := range test.goals {
 				test.goals[i].Began = time.Now()
@@ -76,7 +77,7 @@ func TestNoMoreRowsThanTheRateAllows(t *testing.T) {
 // server could not be read, while the goal is told what is left.
 func TestRollingScanEndsInTime(t *testing.T) {
 	for name, ws := range map[string]Windows{"always": nil, "at night": windows(t, "22:00-06:00")} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			const rows, every = 20_000_000, 24 * time.Hour
 			p := NewPacer(Settings{Windows: ws})
 			began, left, rest := time.Now(), rows, true
@@ -112,7 +113,7 @@ func TestRollingScanEndsInTime(t *testing.T) {
 }
 
 func TestUrgentScanKeepsToTheHighestRateAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := NewPacer(Settings{Windows: Windows{{}}, MaxRowsPerSecond: 10_000})
 		p.Aim(Goal{Rows: 1000, Began: time.Now(), Every: time.Hour})
 		if rows, took := reads(t, p, Urgent, 1_000_000, 1e6, time.Hour); rows != 1_000_000 || took > 101*time.Second || took < 90*time.Second {
@@ -130,7 +131,7 @@ func TestUrgentScanKeepsToTheHighestRateAlone(t *testing.T) {
 
 // TestWholeTableIsPaidForAtTheHighestRate: a table that cannot be read in parts comes in one chunk, whatever its size.
 func TestWholeTableIsPaidForAtTheHighestRate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := NewPacer(Settings{MaxRowsPerSecond: 10_000})
 		p.Aim(Goal{Rows: 1_000_000, Began: time.Now(), Every: 24 * time.Hour})
 		for _, u := range []Urgency{Rolling, Urgent} {
@@ -147,7 +148,7 @@ func TestWholeTableIsPaidForAtTheHighestRate(t *testing.T) {
 }
 
 func TestPauseTellsWhySinceWhenAndHowLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := NewPacer(Settings{MaxReplicaLag: 5 * time.Second})
 		began := time.Now()
 		var looks []time.Duration
@@ -208,7 +209,7 @@ func TestPauseForAnotherTimeBeginsSmallAgain(t *testing.T) {
 }
 
 func TestClosedWindowIsAPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		began := time.Now() // on the full minute
 		from := (began.Hour()*60 + began.Minute() + 3*60) % day
 		p := NewPacer(Settings{Windows: Windows{{Days: everyDay, From: from, To: from%day + 1}}})
@@ -222,7 +223,7 @@ func TestClosedWindowIsAPause(t *testing.T) {
 }
 
 func TestAwaitEndsWithItsContextAndWithWhatLookSays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := NewPacer(Settings{})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()

@@ -7,11 +7,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/internal/bubble"
 )
 
 // reads returns how many rows of table a a reader sees.
@@ -32,7 +32,7 @@ func reads(t *testing.T, x *Source, p cdc.Part) (keys []int) {
 func inBubble(t *testing.T, test func(t *testing.T, author, follower *Server, lane string)) {
 	for _, engine := range Engines {
 		t.Run(string(engine), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := NewCluster(engine, 1)
 				author, follower := c.Server("author"), c.Server("follower")
 				author.CreateTable("a", Int("v"))

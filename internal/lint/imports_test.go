@@ -28,6 +28,7 @@ var allowed = map[string]string{
 	"cdc/postgres":     "digest cdc preflight",
 	"cdc/mysql":        "digest cdc preflight",
 	"config":           "scan",
+	"internal/bubble":  "",
 	"internal/dbtest":  "",
 	"internal/load":    "",
 	"internal/lint":    "",
@@ -116,7 +117,7 @@ func TestBigModulesHaveOwners(t *testing.T) {
 }
 
 // forTests lists the packages that only tests may import. They may import testing.
-const forTests = "cdc/cdctest"
+const forTests = "cdc/cdctest internal/bubble"
 
 // TestProductDoesNotLinkTesting keeps the test framework's flags out of the binary, which internal/dbtest is part of.
 func TestProductDoesNotLinkTesting(t *testing.T) {

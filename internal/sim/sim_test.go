@@ -12,8 +12,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/lockstep-cdc/lockstep/internal/bubble"
 )
 
 // What a run is about: SEED and N are the first seed and how many, STEPS how many actions a history has, MINUTES how long
@@ -35,7 +36,7 @@ func setting(name string, otherwise uint64) uint64 {
 // one plays a history in a bubble of its own.
 func one(t *testing.T, h history, out *bytes.Buffer) (r result) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		if out == nil {
 			r = play(t.Context(), h, nil)
 			return
