@@ -59,6 +59,7 @@ type oracle struct {
 	ill       map[string]time.Time    // when something was last wrong with a server, or with lockstep ("")
 	out       map[string]time.Time    // when a member or a table was taken out of the configuration
 	doubted   map[tableAt]time.Time   // when lockstep last said that it does not know
+	waited    map[tableAt]time.Time   // when a member last had transactions yet to replay, so that what was found before could stand
 	misled    map[tableAt]time.Time   // when what brings a table last looked as if it were from the reference, and was not
 	doubtful  map[tableAt]time.Time   // since when lockstep has said so all the time
 	begun     map[tableAt][]time.Time // comparisons, of the reference that is now
@@ -82,7 +83,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -255,7 +256,11 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	if late := now.Sub(latest(first, o.knownAt[at], doubted, o.ill[m.Name], o.ill[o.w.plan.reference])); n > 0 && late > alertWithin && (good || t.Verdict == status.Lagging) {
 		o.w.fail("%s %s is %s, though %d transactions are in flight, the first for %v", m.Name, t.Table, t.Verdict, n, late)
 	}
-	if t.Verdict == status.Diverged && n == 0 && o.healthy(now, m.Name, 20*time.Second) && !o.anyLately(now, at, 20*time.Second) && !o.silently(now, at) && !o.awaited(m.Name, t.ComparedAt.Time) {
+	if n > 0 || o.awaited(m.Name, t.ComparedAt.Time) {
+		o.waited[at] = now
+	}
+	const ago = 20 * time.Second
+	if t.Verdict == status.Diverged && now.Sub(o.waited[at]) > ago && o.healthy(now, m.Name, ago) && !o.anyLately(now, at, ago) && !o.silently(now, at) {
 		o.w.fail("%s %s is diverged, though no row differs", m.Name, t.Table)
 	}
 }
