@@ -12,9 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-openapi/strfmt"
-	"github.com/prometheus/alertmanager/api/v2/models"
-
 	"github.com/lockstep-cdc/lockstep/evidence"
 )
 
@@ -131,7 +128,7 @@ func ended(firing map[string]*Alert, state []*Alert, now time.Time) (list []*Ale
 
 func (a *Alertmanager) send(ctx context.Context, state []*Alert, now time.Time) error {
 	for batch := range slices.Chunk(state, alertsPerBatch) {
-		alerts := make(models.PostableAlerts, len(batch))
+		alerts := make([]postable, len(batch))
 		for i, t := range batch {
 			alerts[i] = t.postable(now.Add(4 * cmp.Or(a.Resend, resendEvery)))
 		}
@@ -160,16 +157,20 @@ func (a *Alertmanager) authenticate(req *http.Request) error {
 	return err
 }
 
-func (a *Alert) postable(until time.Time) *models.PostableAlert {
+// postable is postableAlert of Alertmanager's api/v2/openapi.yaml. Its own models bring 30 packages along for these five fields.
+type postable struct {
+	Labels       map[string]string `json:"labels"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+	StartsAt     time.Time         `json:"startsAt"`
+	EndsAt       time.Time         `json:"endsAt"`
+	GeneratorURL string            `json:"generatorURL,omitempty"`
+}
+
+func (a *Alert) postable(until time.Time) postable {
 	if !a.Firing() {
 		until = a.Ends
 	}
-	return &models.PostableAlert{
-		Alert:       models.Alert{Labels: a.Labels, GeneratorURL: strfmt.URI(a.URL)},
-		Annotations: a.Annotations,
-		StartsAt:    strfmt.DateTime(a.Starts),
-		EndsAt:      strfmt.DateTime(until),
-	}
+	return postable{a.Labels, a.Annotations, a.Starts.UTC(), until.UTC(), a.URL}
 }
 
 // shown is the instance's address without what may be secret.
