@@ -44,6 +44,7 @@ type Cluster struct {
 	random     *rand.Rand
 	violations []string
 	next       int // number of the next replication origin
+	changes    int // how often anything of any server was changed
 }
 
 // NewCluster returns a cluster without servers. Its delays are of the seed.
@@ -177,11 +178,27 @@ type step struct {
 }
 
 // do changes a server, and wakes whoever waits for that.
+// Changes counts what may have changed a server, so that who looks again and again need not look when nothing did.
+func (c *Cluster) Changes() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changes
+}
+
 func (s *Server) do(f func()) {
+	s.doIf(func() bool { f(); return true })
+}
+
+// doIf is do where nothing may come of it.
+func (s *Server) doIf(f func() bool) bool {
 	s.cluster.mu.Lock()
 	defer s.cluster.mu.Unlock()
-	f()
+	done := f()
+	if done {
+		s.cluster.changes++
+	}
 	s.wake()
+	return done
 }
 
 func (s *Server) wake() {

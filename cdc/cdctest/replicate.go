@@ -117,15 +117,14 @@ const (
 
 // Replay lets a lane go through the next transaction of its author, which may be another than the first of a few on
 // MySQL. It returns the rows that came to be wrong by it, and false if there was nothing to replay.
-func (s *Server) Replay(lane string, f Fault, random *rand.Rand) (done bool) {
-	s.do(func() {
+func (s *Server) Replay(lane string, f Fault, random *rand.Rand) bool {
+	return s.doIf(func() bool {
 		if s.cluster.gtids() {
-			done = s.replayGTID(f, random)
-		} else if sub := s.subscriptions[lane]; sub != nil {
-			done = s.replaySubscription(sub, f, random)
+			return s.replayGTID(f, random)
 		}
+		sub := s.subscriptions[lane]
+		return sub != nil && s.replaySubscription(sub, f, random)
 	})
-	return done
 }
 
 func (s *Server) replaySubscription(sub *Subscription, f Fault, random *rand.Rand) bool {

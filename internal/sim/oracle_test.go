@@ -59,6 +59,7 @@ type oracle struct {
 	ill       map[string]time.Time    // when something was last wrong with a server, or with lockstep ("")
 	out       map[string]time.Time    // when a member or a table was taken out of the configuration
 	doubted   map[tableAt]time.Time   // when lockstep last said that it does not know
+	seen      map[tableAt]sight       // what differs, as it was found last
 	waited    map[tableAt]time.Time   // when a member last had transactions yet to replay, so that what was found before could stand
 	misled    map[tableAt]time.Time   // when what brings a table last looked as if it were from the reference, and was not
 	doubtful  map[tableAt]time.Time   // since when lockstep has said so all the time
@@ -83,7 +84,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -128,7 +129,7 @@ func (o *oracle) look() {
 
 // see finds out which rows differ.
 func (o *oracle) see(now time.Time) {
-	ref := o.w.ref()
+	ref, changes := o.w.ref(), o.w.cluster.Changes()
 	for _, s := range o.w.servers {
 		if s.Broken() || s.Logless() {
 			o.ill[s.Name] = now
@@ -139,8 +140,13 @@ func (o *oracle) see(now time.Time) {
 		}
 		for _, t := range tableNames {
 			at := tableAt{s.Name, t}
-			differ, known := s.Differences(ref, t, nil)
-			if !known {
+			x, looked := o.seen[at]
+			if !looked || x.changes != changes || x.ref != ref {
+				x = sight{changes: changes, ref: ref}
+				x.differ, x.known = s.Differences(ref, t, nil)
+				o.seen[at] = x
+			}
+			if !x.known {
 				delete(o.knownAt, at)
 				if s.Namesake(ref, t) {
 					o.misled[at] = now
@@ -152,9 +158,17 @@ func (o *oracle) see(now time.Time) {
 				delete(o.unknown, at)
 				o.knownAt[at] = now
 			}
-			o.compare(now, s.Name, t, differ)
+			o.compare(now, s.Name, t, x.differ)
 		}
 	}
+}
+
+// sight is what differs of a table while nothing changes any server.
+type sight struct {
+	changes int
+	ref     *cdctest.Server
+	differ  map[int]cdctest.Difference
+	known   bool
 }
 
 func (o *oracle) compare(now time.Time, member, table string, differ map[int]cdctest.Difference) {
