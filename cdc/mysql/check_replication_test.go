@@ -15,9 +15,9 @@ import (
 // replicaSettings make a replica lose or change what it replays.
 var replicaSettings = map[bool]map[string]string{
 	true: {"replicate_ignore_table": "app.secret", "replicate_wild_ignore_table": "app.tmp%", "replicate_rewrite_db": "old->app",
-		"slave_exec_mode": "IDEMPOTENT", "slave_run_triggers_for_rbr": "YES", "slave_skip_errors": "1062", "read_only": "OFF"},
+		"slave_exec_mode": "IDEMPOTENT", "slave_run_triggers_for_rbr": "YES", "slave_skip_errors": "1062"},
 	false: {"replicate_ignore_table": "app.secret", "replicate_wild_ignore_table": "app.tmp%", "replicate_rewrite_db": "old->app",
-		"replica_exec_mode": "IDEMPOTENT", "replica_skip_errors": "1062", "read_only": "OFF"},
+		"replica_exec_mode": "IDEMPOTENT", "replica_skip_errors": "1062"},
 }
 
 var replicaLines = map[bool][]string{
@@ -43,28 +43,19 @@ var replicaLines = map[bool][]string{
 func TestReplicaThatMayDifferIsFound(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
 		mariadb := install.Flavour.MariaDB()
-		g := dbtest.MySQLGroupT(t, install, 1, `CREATE TABLE good (id INT PRIMARY KEY, n INT); CREATE TABLE secret (id INT PRIMARY KEY);
-			CREATE TABLE tmp_1 (id INT PRIMARY KEY); CREATE TABLE tmp_2 (id INT PRIMARY KEY)`,
-			anew)
-		replica := g.Replicas[0]
+		primary := dbtest.StartMySQLT(t, install, anew)
+		replica := dbtest.StartMySQLT(t, install, dbtest.Options{Database: "app", Conf: replicaSettings[mariadb]})
+		for _, s := range []*dbtest.MySQLServer{primary, replica} {
+			if err := s.Quietly(t.Context(), `CREATE TABLE good (id INT PRIMARY KEY, n INT); CREATE TABLE secret (id INT PRIMARY KEY);
+				CREATE TABLE tmp_1 (id INT PRIMARY KEY); CREATE TABLE tmp_2 (id INT PRIMARY KEY)`); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := replica.Follow(t.Context(), primary); err != nil {
+			t.Fatal(err)
+		}
+		dbtest.ExecT(t, replica, "SET GLOBAL read_only = OFF")
 		o, match := checkOptions(replica, "root"), checkPrefix("app.")
-		healthy := runCheck(t, o, match)
-		if diff := cmp.Diff([]string(nil), notOK(healthy)); diff != "" {
-			t.Errorf("healthy replica: %s", diff)
-		}
-		if c := checkOf(t, healthy, "replication"); c.Detail != fmt.Sprintf("from 127.0.0.1:%d runs", g.Primary.Port) {
-			t.Errorf("%+v", c)
-		}
-		if c := checkOf(t, runCheck(t, checkOptions(g.Primary, "root"), match), "replication"); c.State != preflight.OK || c.Detail != "from nowhere: writes are made here" {
-			t.Errorf("primary: %+v", c)
-		}
-
-		if err := replica.RestartWith(t.Context(), replicaSettings[mariadb]); err != nil {
-			t.Fatal(err)
-		}
-		if err := replica.WaitReplicating(t.Context()); err != nil {
-			t.Fatal(err)
-		}
 		r := runCheck(t, o, match)
 		if diff := cmp.Diff(replicaLines[mariadb], notOK(r)); diff != "" {
 			t.Errorf("broken replica: %s", diff)
@@ -86,6 +77,17 @@ func TestReplicationThatDoesNotRunIsFound(t *testing.T) {
 		check := func() preflight.Check {
 			return checkOf(t, runCheck(t, checkOptions(replica, "root"), checkPrefix("app.")), "replication")
 		}
+		healthy := runCheck(t, checkOptions(replica, "root"), checkPrefix("app."))
+		if diff := cmp.Diff([]string(nil), notOK(healthy)); diff != "" {
+			t.Errorf("healthy replica: %s", diff)
+		}
+		if c := checkOf(t, healthy, "replication"); c.Detail != from+"runs" {
+			t.Errorf("%+v", c)
+		}
+		if c := checkOf(t, runCheck(t, checkOptions(g.Primary, "root"), checkPrefix("app.")), "replication"); c.State != preflight.OK || c.Detail != "from nowhere: writes are made here" {
+			t.Errorf("primary: %+v", c)
+		}
+
 		if err := replica.StopApplier(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -213,7 +213,7 @@ func readAsAccount(t *testing.T, o Options) {
 
 func TestServerWithoutALogIsToldSo(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.MySQLInstall) {
-		s := dbtest.StartMySQLT(t, install, dbtest.Options{Database: "app", Conf: map[string]string{"skip_log_bin": "ON"}})
+		s := dbtest.StartMySQLT(t, install, manyAppliers(install, unlogged[0].mariadb, unlogged[0].mysql))
 		dbtest.ExecT(t, s, "CREATE TABLE t (id INT PRIMARY KEY)", "CREATE USER lockstep@'%'")
 		match := checkPrefix("app.")
 		r := runCheck(t, checkOptions(s, "lockstep"), match)
@@ -243,6 +243,7 @@ func namesNoTransactions(t *testing.T, s *dbtest.MySQLServer) {
 	want := []string{"fail replication: from nowhere, and what is written here has no GTIDs without a log"}
 	if !s.Install.Flavour.MariaDB() {
 		dbtest.ExecT(t, s, "SET GLOBAL gtid_mode = ON_PERMISSIVE", "SET GLOBAL gtid_mode = OFF_PERMISSIVE", "SET GLOBAL gtid_mode = OFF", "SET GLOBAL enforce_gtid_consistency = OFF")
+		defer dbtest.ExecT(t, s, "SET GLOBAL enforce_gtid_consistency = ON", "SET GLOBAL gtid_mode = OFF_PERMISSIVE", "SET GLOBAL gtid_mode = ON_PERMISSIVE", "SET GLOBAL gtid_mode = ON")
 		want = append([]string{"fail enforce_gtid_consistency: OFF, gtid_mode needs ON", "fail gtid_mode: OFF, transactions have no id that other servers know them by"}, want...)
 	}
 	o := checkOptions(s, "root")

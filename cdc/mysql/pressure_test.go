@@ -16,9 +16,7 @@ func TestPressure(t *testing.T) {
 	for _, f := range flavours {
 		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
-			// InnoDB tells times in the time zone of the server's process.
-			g := dbtest.MySQLGroupT(t, dbtest.NeedMySQL(t, f), 1, "CREATE TABLE app.a (id int PRIMARY KEY, n int); INSERT INTO app.a VALUES (1, 0)",
-				dbtest.Options{Reuse: true, Zone: "XYZ+5"})
+			g := dbtest.MySQLGroupT(t, dbtest.NeedMySQL(t, f), 1, "CREATE TABLE app.a (id int PRIMARY KEY, n int); INSERT INTO app.a VALUES (1, 0)", anew)
 			if err := g.GrantLockstep(t.Context(), "pw"); err != nil {
 				t.Fatal(err)
 			}

@@ -23,20 +23,25 @@ var unlogged = []struct {
 }{
 	{"no log", map[string]string{"skip_log_bin": "1"}, map[string]string{"skip_log_bin": "1"}, ""},
 	{"a log of its own writes only", map[string]string{"log_slave_updates": "OFF"}, map[string]string{"log_replica_updates": "OFF"}, dbtest.MariaDB1011},
-	{"a log of all", map[string]string{"log_slave_updates": "ON"}, map[string]string{"log_replica_updates": "ON"}, dbtest.MySQL97},
+	{"a log of all", nil, nil, dbtest.MySQL97}, // as internal/dbtest has it
 }
 
-// scannedReplica is a replica whose log is not read, and its primary. Several workers apply, each as soon as it can.
+// manyAppliers are the options of a server that applies by several workers, each as soon as it can.
+func manyAppliers(install dbtest.MySQLInstall, mariadb, mysql map[string]string) dbtest.Options {
+	o := anew
+	o.Conf = map[string]string{"replica_parallel_workers": "4", "replica_preserve_commit_order": "OFF"}
+	if install.Flavour.MariaDB() {
+		o.Conf, mysql = map[string]string{"slave_parallel_threads": "4", "slave_parallel_mode": "optimistic"}, mariadb
+	}
+	maps.Copy(o.Conf, mysql)
+	return o
+}
+
+// scannedReplica is a replica whose log is not read, and its primary.
 func scannedReplica(t *testing.T, install dbtest.MySQLInstall, mariadb, mysql map[string]string, schema string) (*dbtest.MySQLGroup, *Source) {
 	t.Helper()
-	conf := map[string]string{"replica_parallel_workers": "4", "replica_preserve_commit_order": "OFF"}
-	maps.Copy(conf, mysql)
-	if install.Flavour.MariaDB() {
-		conf = map[string]string{"slave_parallel_threads": "4", "slave_parallel_mode": "optimistic"}
-		maps.Copy(conf, mariadb)
-	}
 	primary := dbtest.StartMySQLT(t, install, anew)
-	replica := dbtest.StartMySQLT(t, install, dbtest.Options{Database: "app", Reuse: true, Conf: conf})
+	replica := dbtest.StartMySQLT(t, install, manyAppliers(install, mariadb, mysql))
 	g := &dbtest.MySQLGroup{Primary: primary, Replicas: []*dbtest.MySQLServer{replica}}
 	err := errors.Join(replica.Follow(t.Context(), primary), g.GrantLockstep(t.Context(), "pw"))
 	if err == nil {

@@ -211,10 +211,10 @@ func awaited(t *testing.T, server *dbtest.MySQLServer) {
 	table := catalog(t, s, "app")["awaited"]
 	streaming(t, s)
 	on := "SET GLOBAL rpl_semi_sync_master_timeout = 600000, GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC, GLOBAL rpl_semi_sync_master_enabled = ON"
-	off := "SET GLOBAL rpl_semi_sync_master_enabled = OFF"
+	off := "SET GLOBAL rpl_semi_sync_master_enabled = OFF, GLOBAL rpl_semi_sync_master_timeout = DEFAULT, GLOBAL rpl_semi_sync_master_wait_point = DEFAULT"
 	if !server.Install.Flavour.MariaDB() {
 		run(t, server, "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
-		on, off = strings.ReplaceAll(on, "master", "source"), strings.ReplaceAll(off, "master", "source")
+		on, off = strings.ReplaceAll(on, "master", "source"), strings.ReplaceAll(off, "master", "source")+"; UNINSTALL PLUGIN rpl_semi_sync_source"
 	}
 	run(t, server, on)
 	t.Cleanup(func() { _ = server.Exec(context.Background(), off) })

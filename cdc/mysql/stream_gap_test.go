@@ -311,7 +311,7 @@ func compressed(t *testing.T, server *dbtest.MySQLServer) {
 	m := tailOf(t, server)
 	on, off := "SET SESSION binlog_transaction_compression = ON", "SET SESSION binlog_transaction_compression = OFF"
 	if server.Install.Flavour.MariaDB() {
-		on, off = "SET GLOBAL log_bin_compress = ON; SET GLOBAL log_bin_compress_min_len = 10", "SET GLOBAL log_bin_compress = OFF"
+		on, off = "SET GLOBAL log_bin_compress = ON; SET GLOBAL log_bin_compress_min_len = 10", "SET GLOBAL log_bin_compress = DEFAULT, GLOBAL log_bin_compress_min_len = DEFAULT"
 	}
 	m.do(on, "INSERT INTO a VALUES (1, 1, REPEAT('x', 300)), (2, 2, 'y')",
 		"BEGIN; UPDATE a SET n = 3, note = REPEAT('z', 250); UPDATE a SET id = 5 WHERE id = 1; INSERT INTO b SELECT * FROM a; DELETE FROM a WHERE id = 2; COMMIT",

@@ -39,7 +39,7 @@ func TestValues(t *testing.T) {
 			run(t, server, "SET GLOBAL binlog_row_metadata = FULL", "SET GLOBAL log_bin_compress = ON", "SET GLOBAL log_bin_compress_min_len = 10")
 			log := compareValues(t, server, "v", true, valueTables)
 			mustHave(t, log, func(c captured, _ *tableMap) bool { return rowsLayouts[eventKind(c.kind)].compressed })
-			run(t, server, "SET GLOBAL log_bin_compress = OFF", "SET GLOBAL mysql56_temporal_format = OFF")
+			run(t, server, "SET GLOBAL log_bin_compress = DEFAULT, GLOBAL log_bin_compress_min_len = DEFAULT", "SET GLOBAL mysql56_temporal_format = OFF")
 			log = compareValues(t, server, "old", true, timeTables)
 			for _, kind := range []columnType{wire.MYSQL_TYPE_TIME, wire.MYSQL_TYPE_DATETIME, wire.MYSQL_TYPE_TIMESTAMP} {
 				mustHave(t, log, func(_ captured, m *tableMap) bool { return m.columns[1].kind == kind })

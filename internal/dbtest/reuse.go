@@ -223,7 +223,10 @@ func (s *MySQLServer) clean(ctx context.Context) error {
 		return err
 	}
 	if s.Install.Flavour.MariaDB() {
-		drop = append(drop, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''")
+		if now["log_bin"] == "ON" { // without one it has nothing to reset, and says so
+			drop = append(drop, "RESET MASTER")
+		}
+		drop = append(drop, "SET GLOBAL gtid_slave_pos = ''")
 		drop, err = s.named(ctx, drop, "DROP ROLE %s", "SELECT QUOTE(user) FROM mysql.user WHERE is_role = 'Y' AND user <> 'PUBLIC'")
 	} else {
 		drop = append(drop, "RESET BINARY LOGS AND GTIDS")
