@@ -108,28 +108,32 @@ func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cd
 	var tables []cdc.Table
 	err := s.askBy(ctx, s.definitions, func(ctx context.Context, conn *pgx.Conn) error {
 		// From version 16 on the server looks into tables to tell what is published of them.
-		if _, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", s.lock.Milliseconds())); err != nil {
+		return within(ctx, conn, "lock_timeout", s.lock, func() (err error) {
+			tables, err = s.readDefinitions(ctx, conn, match)
 			return err
-		}
-		facts, err := readTables(ctx, conn, match)
-		if err != nil {
-			return err
-		}
-		view, err := s.viewCatalog(ctx, conn, facts)
-		if err != nil {
-			return err
-		}
-		tables = make([]cdc.Table, len(facts))
-		for i, t := range facts {
-			tables[i] = view.table(t)
-		}
-		s.setTypes(view.types)
-		return readCarriers(ctx, conn, tables)
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
 	return tables, nil
+}
+
+func (s *Source) readDefinitions(ctx context.Context, conn *pgx.Conn, match func(name string) bool) ([]cdc.Table, error) {
+	facts, err := readTables(ctx, conn, match)
+	if err != nil {
+		return nil, err
+	}
+	view, err := s.viewCatalog(ctx, conn, facts)
+	if err != nil {
+		return nil, err
+	}
+	tables := make([]cdc.Table, len(facts))
+	for i, t := range facts {
+		tables[i] = view.table(t)
+	}
+	s.setTypes(view.types)
+	return tables, readCarriers(ctx, conn, tables)
 }
 
 func (s *Source) viewCatalog(ctx context.Context, conn *pgx.Conn, facts []tableFacts) (*catalogView, error) {

@@ -21,36 +21,16 @@ var errNotStreaming = errors.New("its stream has not begun yet")
 // Read implements [cdc.Reader]. A part is read in a short transaction of its own, which shows all that the stream has shown;
 // the end of the log after it was opened is where the view is settled: a transaction writes its commit before it is visible.
 func (s *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part, yield func(digest.Key, *digest.Row) error) (cdc.View, error) {
-	conn, err := s.reader(ctx)
+	conn, err := s.alive(ctx)
 	if err != nil {
 		return cdc.View{}, s.wrap(err)
 	}
+	defer s.give(conn)
 	view, err := s.readPart(ctx, conn, t, e, p, yield)
 	if err != nil {
-		hangUp(conn)
 		return cdc.View{}, s.wrap(fmt.Errorf("read table %s: %w", t.Name, err))
 	}
-	select {
-	case s.readers <- conn:
-	default:
-		hangUp(conn)
-	}
 	return view, nil
-}
-
-// reader returns a connection for one part.
-func (s *Source) reader(ctx context.Context) (*pgx.Conn, error) {
-	for {
-		select {
-		case conn := <-s.readers:
-			if conn.Ping(ctx) == nil {
-				return conn, nil
-			}
-			hangUp(conn)
-		default:
-			return s.options.open(ctx, false)
-		}
-	}
 }
 
 func (s *Source) readPart(ctx context.Context, conn *pgx.Conn, t cdc.Table, e cdc.Epoch, p cdc.Part, yield func(digest.Key, *digest.Row) error) (cdc.View, error) {

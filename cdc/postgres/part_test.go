@@ -275,7 +275,7 @@ func partsUnderLoad(t *testing.T, s servers) {
 func truncatedPart(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1), (2)"))
 	m.streaming()
-	conn, err := m.reader(t.Context())
+	conn, err := m.alive(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

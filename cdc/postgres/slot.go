@@ -204,22 +204,21 @@ func (s *Source) createSlot(ctx context.Context) (cdc.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	// A connection of its own: with a timeout that the server keeps, so that a slot is never made behind our back.
-	conn, err := s.options.open(ctx, false)
+	conn, err := s.alive(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer hangUp(conn)
+	defer s.give(conn)
 	if left != nil {
 		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.options.Slot); err != nil {
 			return 0, s.slotRefused(ctx, err)
 		}
 	}
-	if _, err := conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d", s.slot.Milliseconds())); err != nil {
-		return 0, err
-	}
 	var at string
-	err = conn.QueryRow(ctx, "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')", s.options.Slot).Scan(&at)
+	// The server keeps the time, so that a slot is never made behind our back.
+	err = within(ctx, conn, "statement_timeout", s.slot, func() error {
+		return conn.QueryRow(ctx, "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')", s.options.Slot).Scan(&at)
+	})
 	if err != nil {
 		return 0, s.slotRefused(ctx, err)
 	}

@@ -24,6 +24,8 @@ func TestSlot(t *testing.T) {
 			"slot of another kind is left alone":             otherKind,
 			"slot that somebody reads is left alone":         inUse,
 			"transaction that keeps a slot waiting is named": waiting,
+			"all questions share a session":                  fewSessions,
+			"session is as good as new for the next":         sessionsAsNew,
 		})
 		tests := map[string]func(*testing.T, servers){"slot whose log was removed is a gap": logRemoved}
 		if s.all {

@@ -34,19 +34,19 @@ type Source struct {
 	log     *slog.Logger
 	patience
 
-	// Connections that each serve one call at a time, whose token lies in the channel. What may have to wait for somebody's
-	// lock on a table has one of its own, so that no question waits behind it.
-	catalog     chan *pgx.Conn // for everything but the others, streams and snapshots: never waits for a lock
-	definitions chan *pgx.Conn
-	canaries    chan *pgx.Conn
+	// Questions take turns, by whose token lies in the channel. What may have to wait for somebody's lock on a table has turns
+	// of its own, so that no question waits behind it.
+	catalog     chan struct{} // for everything but the others: never waits for a lock
+	definitions chan struct{}
+	canaries    chan struct{}
 
-	readers chan *pgx.Conn // idle connections for parts of tables
+	sessions
 	shown   shown
 	standby atomic.Bool // the server was a physical standby when it was last asked
 
 	mu     sync.Mutex // held to replace list
 	list   atomic.Pointer[watchlist]
-	errors map[uint32]int64 // apply errors per subscription as last seen; owned by the holder of catalog
+	errors map[uint32]int64 // apply errors per subscription as last seen; owned by whose turn at the catalog it is
 
 	history  history
 	identity atomic.Pointer[cdc.Server] // as last asked
@@ -85,16 +85,17 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 		options: o,
 		hasher:  h,
 		log:     log.With("group", o.Group, "member", o.Member),
-		catalog: make(chan *pgx.Conn, 1), definitions: make(chan *pgx.Conn, 1), canaries: make(chan *pgx.Conn, 1),
-		readers: make(chan *pgx.Conn, 2),
-		errors:  map[uint32]int64{},
+		catalog: make(chan struct{}, 1), definitions: make(chan struct{}, 1), canaries: make(chan struct{}, 1),
+		sessions: sessions{idle: make(chan *pgx.Conn, mostIdle)},
+		errors:   map[uint32]int64{},
 		patience: patience{
 			call: time.Minute, lock: 2 * time.Second, slot: 30 * time.Second, snapshot: time.Minute, visible: 30 * time.Second, poll: 20 * time.Millisecond, active: 10 * time.Second,
 			silence: time.Minute, status: 10 * time.Second, tick: 500 * time.Millisecond,
 		},
 	}
-	for _, token := range []chan *pgx.Conn{s.catalog, s.definitions, s.canaries} {
-		token <- nil
+	s.open = func(ctx context.Context) (*pgx.Conn, error) { return s.options.open(ctx, false) }
+	for _, turns := range s.turns() {
+		turns <- struct{}{}
 	}
 	s.list.Store(newWatchlist())
 	return s, nil
@@ -117,54 +118,45 @@ func (s *Source) setTypes(types map[uint32]columnType) {
 // Durable implements [cdc.Source].
 func (s *Source) Durable(p cdc.LSN) { s.history.keep(p) }
 
-// Close implements [cdc.Source]. A stream or snapshot that is open ends by its own means.
-func (s *Source) Close() {
-	for _, token := range []chan *pgx.Conn{s.catalog, s.definitions, s.canaries} {
-		if conn := <-token; conn != nil {
-			hangUp(conn)
-		}
-		token <- nil
-	}
-	for {
-		select {
-		case conn := <-s.readers:
-			hangUp(conn)
-		default:
-			return
-		}
-	}
+func (s *Source) turns() []chan struct{} {
+	return []chan struct{}{s.catalog, s.definitions, s.canaries}
 }
 
-// ask lets do use the catalog connection, which is opened when it is first needed and again after it broke. A connection
-// that turns out to have broken since its last use is replaced once.
+// Close implements [cdc.Source]. It waits for questions that are asked now. A stream or snapshot that is open ends by its own
+// means.
+func (s *Source) Close() {
+	for _, turns := range s.turns() {
+		<-turns
+		defer func() { turns <- struct{}{} }()
+	}
+	s.sessions.close()
+}
+
+// ask has do ask a question of the catalog. If the session turns out to have broken since its last use, it is asked again.
 func (s *Source) ask(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
 	return s.askBy(ctx, s.catalog, do)
 }
 
-func (s *Source) askBy(ctx context.Context, token chan *pgx.Conn, do func(context.Context, *pgx.Conn) error) error {
+func (s *Source) askBy(ctx context.Context, turns chan struct{}, do func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.call)
 	defer cancel()
-	var conn *pgx.Conn
 	select {
-	case conn = <-token:
+	case <-turns:
 	case <-ctx.Done():
 		return s.wrap(ctx.Err())
 	}
-	defer func() { token <- conn }()
-	used := conn != nil && !conn.IsClosed()
+	defer func() { turns <- struct{}{} }()
 	for {
-		var err error
-		if conn == nil || conn.IsClosed() {
-			if conn, err = s.options.open(ctx, false); err != nil {
-				conn = nil
-				return s.wrap(err)
-			}
-		}
-		err = do(ctx, conn)
-		if err == nil || !used || !conn.IsClosed() || ctx.Err() != nil {
+		conn, used, err := s.take(ctx)
+		if err != nil {
 			return s.wrap(err)
 		}
-		used = false
+		err = do(ctx, conn)
+		broken := conn.IsClosed()
+		s.give(conn)
+		if err == nil || !used || !broken || ctx.Err() != nil {
+			return s.wrap(err)
+		}
 	}
 }
 
