@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,7 +111,14 @@ func simpleQuery(ctx context.Context, conn *pgconn.PgConn, query string) ([][][]
 	return results[0].Rows, nil
 }
 
-const pinnedQuery = `SELECT lower(name), setting FROM pg_catalog.pg_settings`
+// pinnedQuery asks for those alone: the server makes a text of each of the hundreds that pg_settings lists.
+var pinnedQuery = func() string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(pinned)) {
+		names = append(names, quoteText(name))
+	}
+	return "SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.unnest(ARRAY[" + strings.Join(names, ", ") + "]) name"
+}()
 
 // checkPinned makes sure that the settings arrived: a connection pooler in between may drop them, and values printed
 // under others would look like differences.
@@ -123,10 +132,10 @@ func checkPinned(ctx context.Context, conn *pgconn.PgConn) error {
 		have[string(row[0])] = string(row[1])
 	}
 	for name, want := range pinned {
-		if name == "client_encoding" && have["server_encoding"] == rawBytes {
+		if name == "client_encoding" && conn.ParameterStatus("server_encoding") == rawBytes {
 			want = rawBytes
 		}
-		if got := have[strings.ToLower(name)]; got != want && name != "application_name" {
+		if got := have[name]; got != want && name != "application_name" {
 			return &cdc.SetupError{
 				Problem: fmt.Sprintf("%s is %q in our session although we asked for %q", name, got, want),
 				Hint:    "connect to the server itself, not through a connection pooler",
