@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -279,20 +280,35 @@ func (a *acknowledger) durable() uint64 {
 // farewell is how long the last status update may take.
 const farewell = 2 * time.Second
 
-// tell sends a status update. Before a durable position is known nothing is sent: the driver would put the written one in
-// its place, and the server would forget what we have not stored.
+// tell sends a status update. Before a durable position is known nothing is sent. It is written past the driver, which has
+// one buffer for all that it sends, and fills it from a goroutine of its own when the reading side finds the connection broken.
 func (a *acknowledger) tell(question bool, wait time.Duration) (durable uint64, err error) {
 	durable = a.durable()
 	if durable == 0 {
 		return 0, nil
 	}
+	update := pgproto3.CopyData{Data: statusUpdate(max(durable, a.position.Load()), durable, time.Now(), question)}
+	message, err := update.Encode(nil)
+	if err != nil {
+		return 0, err
+	}
 	if err := a.conn.Conn().SetWriteDeadline(time.Now().Add(wait)); err != nil {
 		return 0, err
 	}
-	return durable, pglogrepl.SendStandbyStatusUpdate(context.Background(), a.conn, pglogrepl.StandbyStatusUpdate{
-		WALWritePosition: pglogrepl.LSN(max(durable, a.position.Load())),
-		WALFlushPosition: pglogrepl.LSN(durable),
-		WALApplyPosition: pglogrepl.LSN(durable),
-		ReplyRequested:   question,
-	})
+	_, err = a.conn.Conn().Write(message)
+	return durable, err
+}
+
+// statusUpdate is laid out as https://www.postgresql.org/docs/current/protocol-replication.html has it:
+//
+//	'r' │ written 8 │ flushed 8 │ applied 8 │ time 8, in microseconds since 2000 │ 1: answer at once
+func statusUpdate(written, durable uint64, now time.Time, question bool) []byte {
+	update := []byte{pglogrepl.StandbyStatusUpdateByteID}
+	for _, n := range []uint64{written, durable, durable, uint64(now.UnixMicro() - epoch2000)} {
+		update = binary.BigEndian.AppendUint64(update, n)
+	}
+	if question {
+		return append(update, 1)
+	}
+	return append(update, 0)
 }
