@@ -17,13 +17,10 @@ import (
 func TestServerThatIsPutBackToAnOlderState(t *testing.T) {
 	oneVersion(t, func(t *testing.T, s servers) {
 		alone(t, s, dbtest.Options{}, map[string]func(*testing.T, servers){
-			"while lockstep is stopped":                              putBackStopped,
+			"and has lost what was shown":                            putBackLost,
 			"and shows other transactions up to where it was before": putBackWithOthers,
-			"while its stream is open":                               putBackRunning,
-			"is told to forget nothing that it does not have":        putBackAcknowledged,
 			"or only crashes":                                        crashed,
-			"or is not put back before what was shown":               putBackAfterwards,
-			"subscriber": putBackSubscriber,
+			"subscriber":                                             putBackSubscriber,
 		})
 	})
 }
@@ -86,24 +83,6 @@ func (m *member) snapshotted() (putBack func()) {
 	}
 }
 
-// lost makes a stream that has shown a transaction which the server, put back, does not have.
-func lost(t *testing.T, s servers) (m *member, putBack func()) {
-	t.Helper()
-	m = watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY)"))
-	m.start()
-	m.exec("INSERT INTO a VALUES (1)")
-	m.caughtUp()
-	p := m.position()
-	m.Durable(p.LSN)
-	m.end()
-	putBack = m.snapshotted()
-	m.open(p)
-	m.exec("INSERT INTO a VALUES (2)", "INSERT INTO a VALUES (3)")
-	m.caughtUp()
-	m.Durable(m.position().LSN)
-	return m, putBack
-}
-
 // wantGap has the source go on after p, as monitor does.
 func (m *member) wantGap(p cdc.Position) {
 	m.t.Helper()
@@ -138,12 +117,30 @@ func (m *member) pass(p cdc.LSN) {
 	}
 }
 
-// putBackStopped looks at the server before and after its log has become longer than it was.
-func putBackStopped(t *testing.T, s servers) {
-	m, putBack := lost(t, s)
+// putBackLost has a stream that has shown transactions which the server, put back, does not have. A lockstep that goes on and
+// one that is started again look at it before and after its log has become longer than it was.
+func putBackLost(t *testing.T, s servers) {
+	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY)"))
+	m.start()
+	m.exec("INSERT INTO a VALUES (1)")
+	m.caughtUp()
 	p := m.position()
+	m.Durable(p.LSN)
 	m.end()
+	putBack := m.snapshotted()
+	m.open(p)
+	m.exec("INSERT INTO a VALUES (2)", "INSERT INTO a VALUES (3)")
+	m.caughtUp()
+	p = m.position()
+	m.Durable(p.LSN)
 	putBack()
+	if err := m.failure(); err == nil || cdc.IsSetup(err) {
+		t.Errorf("the stream of a server that was stopped gives %v", err)
+	}
+	if _, err := m.Progress(t.Context()); !cdc.IsGap(err) {
+		t.Errorf("to ask how far it is gives %v, want a gap", err)
+	}
+	m.wantGap(p)
 	again := m.restarted()
 	again.wantGap(p)
 	if err := again.Stream(t.Context(), p, func(cdc.Event) error { return nil }); !cdc.IsGap(err) {
@@ -153,93 +150,51 @@ func putBackStopped(t *testing.T, s servers) {
 	m.exec("INSERT INTO a VALUES (4)")
 	m.restarted().wantGap(p)
 	m.wantGap(p)
-}
-
-// putBackWithOthers has nothing lost, but written where the log had nothing of ours.
-func putBackWithOthers(t *testing.T, s servers) {
-	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY)"))
-	m.start()
-	for i, before := range []string{"SELECT 1", "INSERT INTO a VALUES (0)"} {
-		m.exec(before)
-		m.caughtUp()
-		p := m.position()
-		m.Durable(p.LSN)
-		m.end()
-		putBack := m.snapshotted()
-		m.open(p)
-		m.pass(p.LSN + 100_000)
-		m.caughtUp()
-		p = m.position()
-		m.Durable(p.LSN)
-		m.end()
-		putBack()
-		m.exec(fmt.Sprintf("INSERT INTO a VALUES (%d)", i+2))
-		m.pass(p.LSN + 100_000)
-		m.restarted().wantGap(p)
-		m.wantGap(p)
-		m.mu.Lock()
-		m.events = nil
-		m.mu.Unlock()
-		m.start()
-	}
-}
-
-func putBackRunning(t *testing.T, s servers) {
-	m, putBack := lost(t, s)
-	p := m.position()
 	putBack()
-	if err := m.failure(); err == nil || cdc.IsSetup(err) {
-		t.Errorf("the stream of a server that was stopped gives %v", err)
-	}
-	if _, err := m.Progress(t.Context()); !cdc.IsGap(err) {
-		t.Errorf("to ask how far it is gives %v, want a gap", err)
-	}
-	m.wantGap(p)
-	if _, err := prepare(t.Context(), m, 0); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.Progress(t.Context()); err != nil {
-		t.Errorf("after a new beginning: %v", err)
-	}
+	m.anew(p.LSN)
 }
 
-func putBackAcknowledged(t *testing.T, s servers) {
-	m, putBack := lost(t, s)
-	old := m.position()
-	putBack()
-	m.failure()
+// forgetEvents drops what the stream has shown.
+func (m *member) forgetEvents() {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.events = nil
-	m.mu.Unlock()
+}
+
+// anew begins anew with a server that does not have what it had up to old, and is told to forget nothing that it does not have.
+func (m *member) anew(old cdc.LSN) {
+	m.t.Helper()
+	m.forgetEvents()
 	from := m.start()
-	if from >= old.LSN {
-		t.Fatalf("the new beginning is at %v, not before %v", from, old.LSN)
+	if from >= old {
+		m.t.Fatalf("the new beginning is at %v, not before %v", from, old)
 	}
-	m.Durable(old.LSN) // late, and of the history that is no more
+	if _, err := m.Progress(m.t.Context()); err != nil {
+		m.t.Errorf("after a new beginning: %v", err)
+	}
+	m.Durable(old) // late, and of the history that is no more
 	m.exec("INSERT INTO a VALUES (2)")
 	if diff := cmp.Diff([]string{`insert public.a {"id":2}`}, m.script(m.caughtUp())); diff != "" {
-		t.Error(diff)
+		m.t.Error(diff)
 	}
 	m.status = 10 * time.Millisecond
 	for range 20 {
-		slots, err := m.Confirmed(t.Context())
+		slots, err := m.Confirmed(m.t.Context())
 		if want := cdc.Everything(from); err != nil || !slots[m.options.Slot].Equal(want) {
-			t.Fatalf("%v is confirmed, %v; want %v: nothing else is durable", slots[m.options.Slot], err, want)
+			m.t.Fatalf("%v is confirmed, %v; want %v: nothing else is durable", slots[m.options.Slot], err, want)
 		}
 		m.exec("SELECT pg_logical_emit_message(true, 'probe', '')")
 		m.caughtUp()
 	}
 	m.end()
 	m.exec("INSERT INTO a VALUES (3)")
-	m.mu.Lock()
-	m.events = nil
-	m.mu.Unlock()
+	m.forgetEvents()
 	m.open(cdc.Position{LSN: from, Shown: cdc.Everything(from)})
 	if diff := cmp.Diff([]string{`insert public.a {"id":2}`, `insert public.a {"id":3}`}, m.script(m.caughtUp())); diff != "" {
-		t.Error(diff)
+		m.t.Error(diff)
 	}
 	// It must be able to stop while we are attached.
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(m.t.Context())
 	defer cancel()
 	go func() {
 		for ctx.Err() == nil {
@@ -248,8 +203,65 @@ func putBackAcknowledged(t *testing.T, s servers) {
 		}
 	}()
 	m.stopServer()
-	if err := m.Restart(t.Context()); err != nil {
+	if err := m.Restart(m.t.Context()); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// putBackWithOthers has streams of one server that have lost nothing. Where the log had nothing of theirs, it now has: of one
+// that has shown nothing, and of one that has shown a transaction before. A state that has all that was shown is no older
+// one: the last has shown it before the server's state was kept.
+func putBackWithOthers(t *testing.T, s servers) {
+	const schema = "CREATE TABLE a (id int PRIMARY KEY)"
+	var others [2]*member
+	for i := range others {
+		m := watch(t, newDatabase(t, s.publisher, schema))
+		m.start()
+		if i > 0 {
+			m.exec("INSERT INTO a VALUES (0)")
+		}
+		m.caughtUp()
+		m.Durable(m.position().LSN)
+		m.end()
+		others[i] = m
+	}
+	whole := watch(t, newDatabase(t, s.publisher, schema))
+	whole.start()
+	whole.exec("INSERT INTO a VALUES (1)", "INSERT INTO a VALUES (2)")
+	whole.caughtUp()
+	shown := whole.position() // not told to be durable: both come again
+	whole.end()
+
+	putBack := whole.snapshotted()
+	whole.exec("INSERT INTO a VALUES (3)")
+	for _, m := range others {
+		m.open(m.position())
+	}
+	whole.pass(shown.LSN + 100_000)
+	var at [2]cdc.Position
+	for i, m := range others {
+		m.caughtUp()
+		at[i] = m.position()
+		m.Durable(at[i].LSN)
+		m.end()
+	}
+	putBack()
+	for _, m := range others {
+		m.exec("INSERT INTO a VALUES (2)")
+	}
+	whole.exec("INSERT INTO a VALUES (4)")
+	whole.pass(at[1].LSN + 100_000)
+	for i, m := range others {
+		m.restarted().wantGap(at[i])
+		m.wantGap(at[i])
+	}
+	again := whole.restarted()
+	if _, err := again.Prepare(t.Context(), shown); err != nil {
 		t.Fatal(err)
+	}
+	again.open(shown)
+	if diff := cmp.Diff([]string{`insert public.a {"id":4}`}, again.script(again.caughtUp())); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -295,28 +307,6 @@ func crashed(t *testing.T, s servers) {
 		if diff := cmp.Diff(want, m.script(m.caughtUp())); diff != "" {
 			t.Error(diff)
 		}
-	}
-}
-
-// putBackAfterwards: a state that has all that was shown is no older one.
-func putBackAfterwards(t *testing.T, s servers) {
-	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY)"))
-	m.start()
-	m.exec("INSERT INTO a VALUES (1)", "INSERT INTO a VALUES (2)")
-	m.caughtUp()
-	p := m.position() // not told to be durable: both come again
-	m.end()
-	putBack := m.snapshotted()
-	m.exec("INSERT INTO a VALUES (3)")
-	putBack()
-	m.exec("INSERT INTO a VALUES (4)")
-	again := m.restarted()
-	if _, err := again.Prepare(t.Context(), p); err != nil {
-		t.Fatal(err)
-	}
-	again.open(p)
-	if diff := cmp.Diff([]string{`insert public.a {"id":4}`}, again.script(again.caughtUp())); diff != "" {
-		t.Error(diff)
 	}
 }
 
