@@ -239,14 +239,15 @@ func (o *oracle) judge(now time.Time, status *status.Group) {
 func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	at := tableAt{m.Name, t.Table}
 	good := t.Verdict == status.InStep
-	if t.Verdict == status.Unverified {
+	open := t.Verdict == status.Diverged || t.Verdict == status.Stale // which hides that there is doubt besides
+	if t.Verdict == status.Unverified || open && !o.healthy(now, m.Name, time.Nanosecond) {
 		o.doubted[at] = now
 	}
 	o.judgeDoubt(now, at, t)
 	o.judgeUnheard(now, at, t)
 	o.judgeSilent(at, t)
 	o.noteBegun(at, t)
-	doubted := latest(o.doubted[at], o.born, t.ComparedAt.Time) // a divergence that is open hides that there is doubt besides
+	doubted := latest(o.doubted[at], o.born, t.ComparedAt.Time)
 	if since, unknown := o.unknown[at]; unknown && good && now.Sub(since) > unseenWithin {
 		o.w.fail("%s %s is in step, though for %v nothing can be said of it", m.Name, t.Table, now.Sub(since))
 	}
