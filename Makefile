@@ -41,7 +41,7 @@ lint: format ## gofmt, go vet, staticcheck
 	go tool staticcheck ./...
 
 test: deps format ## all tests, and gofmt; `make lint` has the rest (PKG=./align/... RACE= for a quick look)
-	GOGC=400 GOFLAGS="$$GOFLAGS -gcflags=all=-dwarf=false" go test -p 3 -parallel 4 $(RACE) -vet=off -timeout $(TIMEOUT) $(PKG)
+	GOGC=400 GORACE=atexit_sleep_ms=0 GOFLAGS="$$GOFLAGS -gcflags=all=-dwarf=false" go test -ldflags='-linkmode=internal -s -w' -p 3 -parallel 4 $(RACE) -vet=off -timeout $(TIMEOUT) $(PKG)
 
 sim: ## the whole monitor in a world that breaks, for MINUTES with fresh seeds (SEED= N= : those histories again)
 	$(if $(SEED),SEED=$(SEED) N=$(or $(N),1),SEED=1 N=0 MINUTES=$(MINUTES)) go test -count=1 -v -timeout 24h -run 'TestHistories|TestRegressions' ./internal/sim

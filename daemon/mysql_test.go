@@ -119,7 +119,7 @@ func TestMySQLDifferencesAreFoundWithTheirKeysAndCauses(t *testing.T) {
 // are no difference; and one that is made afterwards is found.
 func TestMySQLServersThatRestartRotateAndSwitchRolesKeepStep(t *testing.T) {
 	// A replica asks its primary again after a second.
-	onMySQL(t, cluster.Options{Schema: mysqlTable, LagBudget: 5 * time.Second}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+	onMariaDB(t, cluster.Options{Schema: mysqlTable, LagBudget: 5 * time.Second}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		ctx := t.Context()
 		check := func(err error) {
 			t.Helper()
