@@ -211,7 +211,8 @@ type Event struct {
 // Progress is what a member said of itself at one moment, and the position that proves it: once its stream has been
 // read to Barrier, everything that Applied counts has been yielded.
 type Progress struct {
-	Barrier LSN // the end of the member's log when Applied was read
+	Barrier LSN // at or before End
+	End     LSN // of the member's log when it was asked, which never goes back on one history
 	// Applied holds, per lane, the transactions that were replayed or passed over. It may hold more than the
 	// reference's.
 	Applied map[string]TxSet

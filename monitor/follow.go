@@ -191,8 +191,8 @@ func (g *Group) hold(f *feed, c *claim, gap error) error {
 	if !f.ScanOnly && (f.end == nil || f.session != c.session) {
 		return nil
 	}
-	if before := f.claim; gap == nil && before != nil && c.progress.Barrier < before.progress.Barrier {
-		gap = endsBefore(c.progress.Barrier, before.progress.Barrier)
+	if before := f.claim; gap == nil && before != nil && c.progress.End < before.progress.End {
+		gap = endsBefore(c.progress.End, before.progress.End)
 	}
 	switch {
 	case gap != nil:
@@ -241,7 +241,7 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 	if c.progress, err = f.Source.Progress(ctx); err != nil {
 		return c, err
 	}
-	if end := c.progress.Barrier; end < shown && !f.ScanOnly {
+	if end := c.progress.End; end < shown && !f.ScanOnly {
 		return c, endsBefore(end, shown)
 	}
 	return c, g.fillStandby(ctx, &c.progress)

@@ -118,9 +118,9 @@ func (x *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	if s.unlogged && !x.ScanOnly {
 		return cdc.Progress{}, errLogOff // what it has replayed is not in the log
 	}
-	p := cdc.Progress{Barrier: s.end, Applied: make(map[string]cdc.TxSet)}
+	p := cdc.Progress{Barrier: s.end, End: s.end, Applied: make(map[string]cdc.TxSet)}
 	if x.ScanOnly {
-		p.Barrier = 0
+		p.Barrier, p.End = 0, 0
 	}
 	if s.cluster.gtids() {
 		p.Applied[cdc.GTIDLane] = s.counted()

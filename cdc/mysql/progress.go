@@ -30,7 +30,8 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		}
 		p = cdc.Progress{Applied: map[string]cdc.TxSet{cdc.GTIDLane: applied}, Lanes: []cdc.Lane{lane}}
 		if !s.options.ScanOnly {
-			p.Barrier, err = endOfLog(ctx, c)
+			p.End, err = endOfLog(ctx, c)
+			p.Barrier = p.End
 		}
 		return err
 	})

@@ -76,7 +76,7 @@ func (s *Source) openView(ctx context.Context, conn *pgx.Conn) (cdc.View, error)
 		}
 		s.shown.settle(now)
 		if now.showsAll(pending) {
-			end, err := endOfLog(ctx, conn)
+			end, _, err := s.endOfCommits(ctx, conn)
 			return cdc.View{Cut: through, Settled: max(end, through)}, err
 		}
 		if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {

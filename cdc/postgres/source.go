@@ -49,6 +49,7 @@ type Source struct {
 	errors map[uint32]int64 // apply errors per subscription as last seen; owned by whose turn at the catalog it is
 
 	history  history
+	rest     rest
 	identity atomic.Pointer[cdc.Server] // as last asked
 	barrier  atomic.Uint64              // the newest that Progress has given out
 }

@@ -30,6 +30,7 @@ func TestStream(t *testing.T) {
 			"table without a shape is touched":             tableWithoutShape,
 			"idle table advances while others are written": idleTable,
 			"slow receiver is not thrown out":              slowReceiver,
+			"what no commit follows is not waited for":     tidied,
 			"yield's error ends the stream":                yieldFails,
 			"dropped publication needs its operator":       droppedPublication,
 			"renewed publication is a gap":                 renewedPublication,
@@ -429,6 +430,91 @@ func renewedPublication(t *testing.T, s servers) {
 	if _, err := prepare(t.Context(), m, 0); err != nil {
 		t.Error(err)
 	}
+}
+
+// Who reads a page may tidy it up, which is not on disk for a while: a question is not to wait for that. It waits for every
+// commit: one that is not on disk yet, and one that is, and that nobody sees yet.
+func tidied(t *testing.T, s servers) {
+	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY, v int) WITH (fillfactor = 20); INSERT INTO a SELECT n, 0 FROM generate_series(1, 50) n"))
+	m.start()
+	ask := func() cdc.Progress {
+		t.Helper()
+		p, err := m.Progress(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	// tidy has pages read that were written, until that is in the log and not on disk, and looks then, unless others write.
+	tidy := func(look func(end, flushed cdc.LSN)) {
+		t.Helper()
+		err := dbtest.WaitFor(t.Context(), "pages to be tidied up beside nothing else", func(context.Context) (bool, error) {
+			m.exec("UPDATE a SET v = v + 1")
+			ask()
+			m.exec("SELECT count(*) FROM a")
+			before := logEndOf(t, m)
+			if before.written <= before.flushed {
+				return false, nil
+			}
+			p := ask()
+			if after := logEndOf(t, m); after != before {
+				return false, nil
+			}
+			look(p.Barrier, before.flushed)
+			return true, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tidy(func(end, flushed cdc.LSN) {
+		if end > flushed {
+			t.Errorf("the stream is to reach %v, and can show up to %v", end, flushed)
+		}
+	})
+	m.exec("SET synchronous_commit = off", "INSERT INTO a VALUES (100, 1)")
+	if written := logEndOf(t, m).written; ask().Barrier < written {
+		t.Errorf("a commit that is not on disk is not waited for")
+	}
+	waiting, err := m.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := waiting.Exec(context.WithoutCancel(t.Context()), "SET synchronous_commit = on; INSERT INTO a VALUES (101, 1)")
+		ended <- err
+	}()
+	waits := fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = %d", waiting.PgConn().PID())
+	err = dbtest.WaitFor(t.Context(), "a commit to wait for a standby", func(ctx context.Context) (bool, error) {
+		n, err := dbtest.Value[int64](ctx, m.Server, waits)
+		return n == 1, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden := logEndOf(t, m).flushed
+	m.exec("SELECT count(*) FROM a") // tidies up
+	if end := ask().Barrier; end < hidden {
+		t.Errorf("a commit at %v that waits for a standby is not waited for: up to %v", hidden, end)
+	}
+	m.exec(fmt.Sprintf("SELECT pg_cancel_backend(%d)", waiting.PgConn().PID()))
+	<-ended
+	_ = waiting.Close(t.Context())
+}
+
+func logEndOf(t *testing.T, m *member) logEnd {
+	t.Helper()
+	conn, err := m.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	l, err := readLogEnd(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 func TestPageHeaderIsNotWaitedFor(t *testing.T) {

@@ -73,7 +73,7 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 			return err
 		}
 		// After the origins, in a statement of its own: what they count was written before it.
-		p.Barrier, err = endOfLog(ctx, conn)
+		p.Barrier, p.End, err = s.endOfCommits(ctx, conn)
 		s.barrier.Store(uint64(p.Barrier))
 		if err == nil && s.shown.count() > mostShown {
 			var now *mvcc
@@ -110,23 +110,6 @@ func (s *Source) originGrants() string {
 	role := quoteName(s.role())
 	return fmt.Sprintf("GRANT SELECT ON pg_catalog.pg_replication_origin_status TO %s; "+
 		"GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_replication_origin_status() TO %s;", role, role)
-}
-
-// endOfLog is the end of the last record that the server has begun to write. At the start of a page the server counts the
-// page's header in, which no record ends in: the stream would reach that position with the next record only.
-func endOfLog(ctx context.Context, conn *pgx.Conn) (cdc.LSN, error) {
-	var text string
-	var page, segment uint64
-	err := conn.QueryRow(ctx, `SELECT pg_catalog.pg_current_wal_insert_lsn()::text, current_setting('wal_block_size')::bigint,
-		(SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size')`).Scan(&text, &page, &segment)
-	if err != nil {
-		return 0, fmt.Errorf("read the end of the log: %w", err)
-	}
-	p, err := cdc.ParseLSN(text)
-	if err != nil {
-		return 0, err
-	}
-	return beforePageHeader(p, page, segment), nil
 }
 
 // The sizes of SizeOfXLogShortPHD, and of SizeOfXLogLongPHD at the start of a segment (access/xlog_internal.h).

@@ -54,8 +54,8 @@ func writtenOrReplayed(ctx context.Context, conn *pgx.Conn) (set cdc.TxSet, stan
 		progress, err := replayProgress(ctx, conn)
 		return progress.Applied[cdc.WALLane], true, err
 	}
-	end, err := endOfLog(ctx, conn)
-	return cdc.Everything(end), false, err
+	l, err := readLogEnd(ctx, conn)
+	return cdc.Everything(l.written), false, err
 }
 
 // The xids that are in progress in the database. A snapshot does not list them all: from the first one on that is above all

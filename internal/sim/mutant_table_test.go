@@ -373,8 +373,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "a log that ends before where it did is read on", file: "monitor/follow.go",
-		old:    "if end := c.progress.Barrier; end < shown && !f.ScanOnly {",
-		text:   "if end := c.progress.Barrier; end < shown && f.ScanOnly {",
+		old:    "if end := c.progress.End; end < shown && !f.ScanOnly {",
+		text:   "if end := c.progress.End; end < shown && f.ScanOnly {",
 		effect: "a stream that shows nothing is waited for",
 	},
 	// Definitions.
