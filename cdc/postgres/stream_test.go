@@ -476,6 +476,8 @@ func tidied(t *testing.T, s servers) {
 	if written := logEndOf(t, m).written; ask().Barrier < written {
 		t.Errorf("a commit that is not on disk is not waited for")
 	}
+	m.exec("UPDATE a SET v = v + 1")
+	ask()
 	waiting, err := m.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
