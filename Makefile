@@ -12,7 +12,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT  := $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
 
 ARGS     ?=#       of `lockstep demo`
-PKG      ?= ./daemon ./cmd/lockstep ./cdc/mysql ./internal/dbtest ./cdc/postgres ./...# packages to test, those that take longest first
+PKG      ?= ./daemon ./cmd/lockstep ./cdc/mysql ./internal/sim ./cdc/postgres ./internal/demo ./internal/dbtest ./deploy ./...# packages to test, those that take longest first
 RACE     ?= -race# empty: without the race detector
 TIMEOUT  ?= 30m#   of one package's tests: against a hang, not for speed
 MINUTES  ?= 10#    of `make sim`
