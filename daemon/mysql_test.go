@@ -36,6 +36,7 @@ func onOne(t *testing.T, o cluster.Options, test func(t *testing.T, w *watch, c 
 }
 
 func onFlavours(t *testing.T, o cluster.Options, test func(t *testing.T, w *watch, c *cluster.MySQLCluster), flavours ...dbtest.Flavour) {
+	t.Parallel()
 	for _, flavour := range flavours {
 		t.Run(flavour.String(), func(t *testing.T) {
 			t.Parallel()

@@ -26,6 +26,7 @@ func (w withMember) Configuration() *config.Config {
 }
 
 func onStandby(t *testing.T, test func(t *testing.T, w *watch, c *cluster.Cluster, standby *dbtest.Server), versions ...dbtest.Version) {
+	t.Parallel()
 	for _, version := range versions {
 		t.Run(version.String(), func(t *testing.T) {
 			t.Parallel()

@@ -58,6 +58,7 @@ func (d *diffed) says(code int, want string) {
 }
 
 func TestDiffDoesNotTakeACommitThatWaitsForAStandbyForADifference(t *testing.T) {
+	t.Parallel()
 	for _, version := range inSoak(dbtest.PG15, dbtest.PG18) {
 		t.Run(version.String(), func(t *testing.T) {
 			o := diffOptionsOf(t, load.Schema)
@@ -78,6 +79,7 @@ func TestDiffDoesNotTakeACommitThatWaitsForAStandbyForADifference(t *testing.T) 
 }
 
 func TestDiffDoesNotTakeACommitThatWaitsForAReplicaForADifference(t *testing.T) {
+	t.Parallel()
 	c, err := cluster.StartMySQL(t.Context(), dbtest.NeedMySQL(t, dbtest.MariaDB1011), diffOptionsOf(t, load.MySQLSchema))
 	d := &diffed{replicated: c, t: t, schema: cluster.Database}
 	ready(t, d, err)
@@ -92,6 +94,7 @@ func TestDiffDoesNotTakeACommitThatWaitsForAReplicaForADifference(t *testing.T) 
 }
 
 func TestDiffOfAPhysicalStandby(t *testing.T) {
+	t.Parallel()
 	for _, version := range inSoak(dbtest.PG15, dbtest.PG18) {
 		t.Run(version.String(), func(t *testing.T) {
 			o := diffOptionsOf(t, load.Schema)

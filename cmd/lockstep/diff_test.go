@@ -53,6 +53,7 @@ func inSoak(one dbtest.Version, others ...dbtest.Version) []dbtest.Version {
 
 // onEachEngine runs a test on all engines, side by side, each with the tables of a load.
 func onEachEngine(t *testing.T, test func(t *testing.T, d *diffed)) {
+	t.Parallel()
 	for _, version := range inSoak(dbtest.PG18, dbtest.PG15) {
 		t.Run(version.String(), func(t *testing.T) {
 			t.Parallel()
