@@ -163,6 +163,7 @@ var mutants = []mutant{
 		old:    "return !l.ref.shown().Covers(seen) && !l.ref.provenAt.After(c.liveAt)",
 		text:   "return seen.IsZero() && false",
 		effect: "rows that the reference has written and not shown look like differences",
+		lives:  "they are not when both sides have shown all that they had at the end of the budget: with both faults its kept history dies",
 	},
 	{
 		name: "what is read late is not waited for", file: "align/findings.go",
@@ -181,6 +182,7 @@ var mutants = []mutant{
 		old:    "c.Phase == Live && m.provenAt.After(c.liveAt)",
 		text:   "c.Phase == Live",
 		effect: "rows that its stream will never show look like differences",
+		lives:  "it was when both sides have shown all that they had at the end of the budget: with both faults the kept history of rows read while the stream is shut dies",
 	},
 	// Scans.
 	{
@@ -231,6 +233,7 @@ var mutants = []mutant{
 		old:    "< l.opt.Budget(f.Divergence.Table) {\n\t\treturn nil",
 		text:   "< 0 {\n\t\treturn nil",
 		effect: "people are told of what is over in a moment",
+		lives:  "people are told only once both sides have shown all that they had when the budget was over, which is later: it takes both faults",
 	},
 	{
 		name: "what only scans see is told without another look", file: "align/findings.go",
@@ -255,6 +258,7 @@ var mutants = []mutant{
 		old:    "return l.undefinedSince(f) || l.unassigned(f)",
 		text:   "return l.undefinedSince(f)",
 		effect: "what a subscription brings that nobody knows yet looks errant",
+		lives:  "an answer from after the budget, which people are told after, says that too: with both faults the kept history of another lane dies",
 	},
 	{
 		name: "a divergence is over when its rows differ in another way", file: "align/findings.go",
@@ -420,7 +424,7 @@ var mutants = []mutant{
 		old:    `{first: kindKey, scope: ofCoverage, rest: "key",`,
 		text:   `{first: kindKey, stays: true, scope: ofCoverage, rest: "key",`,
 		effect: "rows differ that nobody is told of",
-		lives:  "the tables are forgotten as well, and one without a record begins with another key, which drops them: it takes both faults",
+		lives:  "the tables are forgotten as well, and one without a record begins with another key, which drops them: it takes a rare history, it died once, of the 153rd",
 	},
 	{
 		name: "tables outlive another reference", file: "store/keys.go",
