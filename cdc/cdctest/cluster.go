@@ -177,7 +177,6 @@ type step struct {
 	before, after Row
 }
 
-// do changes a server, and wakes whoever waits for that.
 // Changes counts what may have changed a server, so that who looks again and again need not look when nothing did.
 func (c *Cluster) Changes() int {
 	c.mu.Lock()
@@ -185,6 +184,7 @@ func (c *Cluster) Changes() int {
 	return c.changes
 }
 
+// do changes a server, and wakes whoever waits for that.
 func (s *Server) do(f func()) {
 	s.doIf(func() bool { f(); return true })
 }

@@ -336,11 +336,16 @@ func (m *member) failure() error {
 // caughtUp waits until the stream has passed all that is written now, and returns the transactions since the start.
 func (m *member) caughtUp() []*cdc.Transaction {
 	m.t.Helper()
+	return m.passed(m.progress().Barrier)
+}
+
+func (m *member) progress() cdc.Progress {
+	m.t.Helper()
 	p, err := m.Progress(m.t.Context())
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return m.passed(p.Barrier)
+	return p
 }
 
 func (m *member) passed(p cdc.LSN) []*cdc.Transaction {

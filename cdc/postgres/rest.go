@@ -43,16 +43,21 @@ func (r *rest) reachable(l logEnd) cdc.LSN {
 // transaction of a view it has all behind it that the view shows.
 func (s *Source) endOfCommits(ctx context.Context, conn *pgx.Conn) (at, written cdc.LSN, err error) {
 	l, err := readLogEnd(ctx, conn)
-	if err != nil || l.written <= l.flushed {
-		return s.rest.reachable(l), l.written, err
+	if err != nil {
+		return 0, 0, err
+	}
+	if s.rest.reachable(l) == l.written {
+		return l.written, l.written, nil
 	}
 	// What is in the log as committed, and has not ended for others yet, is in no snapshot: it may wait for a standby.
 	running, err := collectValues(ctx, conn, inProgressQuery)
 	if err != nil || len(running) > 0 {
 		return l.written, l.written, err
 	}
-	again, err := readLogEnd(ctx, conn) // what ended while it was looked for what runs
-	return s.rest.reachable(again), l.written, err
+	if l, err = readLogEnd(ctx, conn); err != nil { // something may have ended while it was looked for what runs
+		return 0, 0, err
+	}
+	return s.rest.reachable(l), l.written, nil
 }
 
 const logEndQuery = `

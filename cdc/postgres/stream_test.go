@@ -437,26 +437,18 @@ func renewedPublication(t *testing.T, s servers) {
 func tidied(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY, v int) WITH (fillfactor = 20); INSERT INTO a SELECT n, 0 FROM generate_series(1, 50) n"))
 	m.start()
-	ask := func() cdc.Progress {
-		t.Helper()
-		p, err := m.Progress(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
 	// tidy has pages read that were written, until that is in the log and not on disk, and looks then, unless others write.
 	tidy := func(look func(end, flushed cdc.LSN)) {
 		t.Helper()
 		err := dbtest.WaitFor(t.Context(), "pages to be tidied up beside nothing else", func(context.Context) (bool, error) {
 			m.exec("UPDATE a SET v = v + 1")
-			ask()
+			m.progress()
 			m.exec("SELECT count(*) FROM a")
 			before := logEndOf(t, m)
 			if before.written <= before.flushed {
 				return false, nil
 			}
-			p := ask()
+			p := m.progress()
 			if after := logEndOf(t, m); after != before {
 				return false, nil
 			}
@@ -473,11 +465,11 @@ func tidied(t *testing.T, s servers) {
 		}
 	})
 	m.exec("SET synchronous_commit = off", "INSERT INTO a VALUES (100, 1)")
-	if written := logEndOf(t, m).written; ask().Barrier < written {
+	if written := logEndOf(t, m).written; m.progress().Barrier < written {
 		t.Errorf("a commit that is not on disk is not waited for")
 	}
 	m.exec("UPDATE a SET v = v + 1")
-	ask()
+	m.progress()
 	waiting, err := m.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -497,7 +489,7 @@ func tidied(t *testing.T, s servers) {
 	}
 	hidden := logEndOf(t, m).flushed
 	m.exec("SELECT count(*) FROM a") // tidies up
-	if end := ask().Barrier; end < hidden {
+	if end := m.progress().Barrier; end < hidden {
 		t.Errorf("a commit at %v that waits for a standby is not waited for: up to %v", hidden, end)
 	}
 	m.exec(fmt.Sprintf("SELECT pg_cancel_backend(%d)", waiting.PgConn().PID()))
