@@ -96,11 +96,11 @@ func (l *Ledger) Apply(id cdc.MemberID, e cdc.Event) error {
 	if m == l.ref {
 		tx = authored(tx)
 	}
+	l.Advance(id, e) // first: a table that the transaction puts in doubt is not compared before the transaction was replayed
 	effects, err := l.applyRows(m, tx)
 	if err != nil {
 		return fmt.Errorf("apply transaction %v of %s: %w", tx.ID, m.name, err)
 	}
-	l.Advance(id, e)
 	if m == l.ref {
 		err = l.author(tx, effects)
 	} else {
@@ -124,7 +124,7 @@ func authored(tx *cdc.Transaction) *cdc.Transaction {
 }
 
 // applyRows brings the member's rows and range digests up to the transaction and returns what it did to each row in
-// total, in the order of first touch. Tables that are not live pile it up or leave it to a scan.
+// total, in the order of first touch. Tables that are not live, or not any more, pile it up or leave it to a scan.
 func (l *Ledger) applyRows(m *member, tx *cdc.Transaction) ([]RowChange, error) {
 	var fx effects
 	for i := range tx.Changes {
@@ -158,7 +158,7 @@ func (l *Ledger) applyRows(m *member, tx *cdc.Transaction) ([]RowChange, error) 
 		}
 	}
 	l.note(m, tx, fx.list)
-	return fx.list, nil
+	return slices.DeleteFunc(fx.list, func(ch RowChange) bool { return l.tables[ch.Table].coverage[m.id].Phase != Live }), nil
 }
 
 // undecodable says why a change cannot be taken at its word, or nothing.

@@ -122,14 +122,19 @@ func (s *Server) newID(end cdc.LSN) cdc.TxID {
 	case MariaDB:
 		return cdc.MariaDBTxID(0, uint32(s.number), s.nextInDomain())
 	case MySQL:
-		return cdc.TxID{Source: s.uuid(), Seq: s.seq}
+		id := cdc.TxID{Source: s.uuid(), Seq: s.seq}
+		for s.executed.Contains(id) { // as a dump said that was loaded
+			id.Seq++
+		}
+		s.seq = id.Seq
+		return id
 	}
 	return cdc.TxID{Seq: uint64(end)}
 }
 
 // nextInDomain is the number after the highest that the server knows of the domain, whoever gave it.
 func (s *Server) nextInDomain() uint64 {
-	next := uint64(1)
+	next := s.slavePosition.Seq + 1
 	for _, e := range s.log {
 		next = max(next, e.id.Seq+1)
 	}
