@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,78 +11,76 @@ import (
 	"github.com/lockstep-cdc/lockstep/digest"
 )
 
-// errUnanswered is for members that could not be asked for their tables.
-var errUnanswered = errors.New("catalog is not known")
-
-// readCatalogs asks all members for their tables' definitions, of which not every change leaves a trace in a stream, and
-// tells the ledger of what is new. A member that does not answer keeps the definitions that it had; while it has none, it is
-// asked again soon.
-func (g *Group) readCatalogs(ctx context.Context) (next time.Duration, err error) {
-	var unanswered error
+// readCatalog asks a member for its tables' definitions, of which not every change leaves a trace in a stream. One that does not
+// answer keeps the definitions that it had; while it has none, it is asked again soon. Members are asked each by itself: one
+// that hangs is not what the others wait for.
+func (g *Group) readCatalog(ctx context.Context, f *feed) (next time.Duration, err error) {
 	began := time.Now()
-	defined := make(map[cdc.MemberID]map[string]cdc.Table)
-	for _, id := range g.order {
-		f := g.feeds[id]
-		tables, err := f.Source.Tables(ctx, g.opt.Match)
-		if err != nil {
-			unanswered = errors.Join(unanswered, fmt.Errorf("%s: %w: %w", f.Name, errUnanswered, err))
-			continue
-		}
-		byName := make(map[string]cdc.Table, len(tables))
-		for _, t := range tables {
-			byName[t.Name] = t
-		}
-		defined[id] = byName
-	}
-	err = g.do(ctx, func() error {
-		if err := g.dropUnwatched(); err != nil {
-			return err
-		}
-		for id, tables := range defined {
-			g.take(g.feeds[id], tables)
-		}
-		if !g.allDefined() {
+	tables, err := f.Source.Tables(ctx, g.opt.Match)
+	f.asked.Store(true)
+	if err != nil {
+		select {
+		case <-f.decodable:
+		default:
 			next = catalogRetry
 		}
-		if g.feeds[g.ref].defined == nil {
-			return g.redefineKnown()
-		}
-		if err := g.define(); err != nil {
-			return err
-		}
-		for id := range defined {
-			g.ledger.Defined(id, began)
-		}
+		return next, err
+	}
+	byName := make(map[string]cdc.Table, len(tables))
+	for _, t := range tables {
+		byName[t.Name] = Watchable(t, g.scrubEvery(t.Name), !g.sparse(t.Name))
+	}
+	return 0, g.do(ctx, func() error {
+		f.answer = &answer{byName, began}
 		return nil
 	})
-	if err == nil {
-		err = unanswered
-	}
-	return next, err
 }
 
-// reportCatalogs logs why definitions are not known.
-func (g *Group) reportCatalogs(err error, _ time.Duration) {
-	if errors.Is(err, errUnanswered) {
-		g.log.Debug("not all members were asked for their tables", "err", err.Error())
-		return
+// answer is what a member said of its tables, by name, since when it has not been asked.
+type answer struct {
+	tables map[string]cdc.Table
+	asked  time.Time
+}
+
+// takeCatalogs tells the ledger of what members have answered. At first it waits a little for all of them to have been asked:
+// how a table's rows are kept is up to the definitions of all.
+func (g *Group) takeCatalogs() error {
+	answered, asked := false, true
+	for _, f := range g.feeds {
+		answered, asked = answered || f.answer != nil, asked && f.asked.Load()
 	}
-	g.log.Error("table definitions could not be taken in", "err", err.Error())
+	if !answered || !asked && time.Since(g.opened) < catalogPatience {
+		return nil
+	}
+	for _, f := range g.feeds {
+		if f.answer != nil {
+			g.take(f)
+		}
+	}
+	if g.feeds[g.ref].defined == nil {
+		return g.redefineKnown()
+	}
+	if err := g.define(); err != nil {
+		return err
+	}
+	for id, f := range g.feeds {
+		if f.defined != nil {
+			g.ledger.Defined(id, f.definedAt)
+		}
+	}
+	return nil
 }
 
 // take keeps a member's definitions. With the epochs that were known before its stream can be decoded: it must not begin
 // earlier, for what it shows of a table without an epoch is passed over.
-func (g *Group) take(f *feed, tables map[string]cdc.Table) {
-	for name, t := range tables {
-		tables[name] = Watchable(t, g.scrubEvery(name), !g.sparse(name))
-	}
+func (g *Group) take(f *feed) {
 	first := f.defined == nil
-	f.defined = tables
+	f.defined, f.definedAt, f.answer = f.answer.tables, f.answer.asked, nil
 	if !first {
 		return
 	}
 	for _, epoch := range g.ledger.Epochs() {
-		if t, exists := tables[epoch.Shape.Table]; exists && t.Problem == "" {
+		if t, exists := f.defined[epoch.Shape.Table]; exists && t.Problem == "" {
 			f.Source.SetEpoch(t, epoch)
 		}
 	}
@@ -127,15 +124,6 @@ func (g *Group) redefineKnown() error {
 	return nil
 }
 
-func (g *Group) allDefined() bool {
-	for _, f := range g.feeds {
-		if f.defined == nil {
-			return false
-		}
-	}
-	return true
-}
-
 // define brings the epochs of all tables up to the definitions as last read. The reference says which tables there are.
 func (g *Group) define() error {
 	for name := range g.unwatched {
@@ -159,8 +147,8 @@ func (g *Group) define() error {
 	return nil
 }
 
-// dropUnwatched forgets the tables that are excluded now, whoever answers: what streams show of them from here on is passed
-// over, and is not had once a table is watched again.
+// dropUnwatched forgets the tables that are excluded now: what streams show of them from here on is passed over, and is not had
+// once a table is watched again.
 func (g *Group) dropUnwatched() error {
 	for name, id := range g.tables {
 		if g.opt.Match(name) {

@@ -12,10 +12,6 @@ import (
 func (g *Group) setDuties() {
 	g.duties = []*duty.Duty{
 		{
-			Name: "catalogs", Every: catalogEvery, Asked: g.redefine, Pause: catalogPause,
-			Do: g.readCatalogs, Failed: g.reportCatalogs,
-		},
-		{
 			Name: "resolve_suspects", First: suspectsEvery, Every: suspectsEvery, Retry: suspectsRetry,
 			Do: plain(g.resolveSuspects),
 			Failed: func(err error, _ time.Duration) {
@@ -31,6 +27,11 @@ func (g *Group) setDuties() {
 // dutiesOf lists those of a member.
 func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 	list := []*duty.Duty{
+		{
+			Name: "catalog", Every: catalogEvery, Asked: f.redefine, Pause: catalogPause,
+			Do:     func(ctx context.Context) (time.Duration, error) { return g.readCatalog(ctx, f) },
+			Failed: g.whispers(f, "its tables' definitions could not be read"),
+		},
 		{
 			Name: "progress", First: progressEvery, Every: progressEvery,
 			Do: plain(g.askProgress(f)), Failed: g.whispers(f, "progress is not known"),

@@ -72,7 +72,6 @@ type Group struct {
 	ref      cdc.MemberID
 	events   chan arrival
 	commands chan command
-	redefine chan struct{} // asks for the catalogs to be read now; holds one request
 
 	status   atomic.Pointer[status.Group]
 	scans    scans
@@ -97,7 +96,13 @@ type feed struct {
 	end     context.CancelCauseFunc
 	held    []arrival            // in order; the first could not be applied yet
 	claim   *claim               // progress that waits for the stream to reach its barrier
-	defined map[string]cdc.Table // as last read, by name; nil: not read yet
+	defined map[string]cdc.Table // as last taken in, by name; nil: not yet
+	// definedAt is when the member was asked for defined, answer what it has said since, and asked whether it ever was, with
+	// or without an answer. redefine asks for it to be asked now; it holds one request.
+	definedAt time.Time
+	answer    *answer
+	asked     atomic.Bool
+	redefine  chan struct{}
 	// decodable is closed once the source has been given the epochs that were known.
 	decodable chan struct{}
 	// credit bounds the events that wait here and in Group.events.
@@ -147,6 +152,8 @@ const (
 	catalogEvery = 10 * time.Second
 	catalogRetry = lastRetry / 10
 	catalogPause = time.Second
-	statusEvery  = 500 * time.Millisecond
-	pruneEvery   = 10 * time.Minute
+	// catalogPatience is for how long, after a start, definitions are not taken in while a member was not asked yet.
+	catalogPatience = 2 * time.Second
+	statusEvery     = 500 * time.Millisecond
+	pruneEvery      = 10 * time.Minute
 )

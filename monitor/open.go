@@ -52,7 +52,6 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		surplus:   make(map[string]bool),
 		events:    make(chan arrival),
 		commands:  make(chan command),
-		redefine:  make(chan struct{}, 1),
 		rows:      make(map[cdc.MemberID]*atomic.Int64),
 		scanned:   make(map[cdc.MemberID]*atomic.Int64),
 		broken:    make(chan error, 1),
@@ -70,7 +69,7 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		g.order = append(g.order, id)
 		g.rows[id], g.scanned[id] = new(atomic.Int64), new(atomic.Int64)
 		g.feeds[id] = &feed{
-			Member: m, id: id, credit: make(chan struct{}, inCredit), decodable: make(chan struct{}),
+			Member: m, id: id, credit: make(chan struct{}, inCredit), decodable: make(chan struct{}), redefine: make(chan struct{}, 1),
 			reading: make(chan struct{}, 1), pacer: scan.NewPacer(opt.Scrub.Settings),
 		}
 		if m.Name == opt.Reference {
@@ -115,6 +114,9 @@ func (g *Group) load(names map[cdc.MemberID]string, hasher *digest.Hasher) error
 	}
 	for id, e := range g.ledger.Epochs() {
 		g.tables[e.Shape.Table] = id
+	}
+	if err := g.dropUnwatched(); err != nil {
+		return err
 	}
 	g.publish()
 	return nil

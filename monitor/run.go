@@ -131,9 +131,11 @@ func (g *Group) heed(f *feed, tx *cdc.Transaction) {
 }
 
 func (g *Group) askCatalogs() {
-	select {
-	case g.redefine <- struct{}{}:
-	default: // asked already
+	for _, f := range g.feeds {
+		select {
+		case f.redefine <- struct{}{}:
+		default: // asked already
+		}
 	}
 }
 
@@ -159,6 +161,9 @@ func (g *Group) takeClaim(f *feed) error {
 
 func (g *Group) tick() error {
 	g.ledger.At(time.Now())
+	if err := g.takeCatalogs(); err != nil {
+		return err
+	}
 	if err := g.applyHeld(); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 
 // An alert on a series that is not there never fires: every series is there, at zero, before anything goes wrong.
 func TestSeriesBeginAtZero(t *testing.T) {
-	fresh := &watched{status: status.Group{Name: "shop", Duties: []duty.Runs{{Name: "catalogs"}}, Members: []status.Member{
+	fresh := &watched{status: status.Group{Name: "shop", Duties: []duty.Runs{{Name: "resolve_suspects"}}, Members: []status.Member{
 		{Name: "us-1", Duties: []duty.Runs{{Name: "scan"}}, Tables: []status.Table{{Table: "public.orders"}}},
 	}}}
 	body := scrape(t, health{{Name: "ops", Kind: "webhook"}}, fresh)
@@ -52,8 +52,8 @@ func TestSeriesBeginAtZero(t *testing.T) {
 		`lockstep_member_in_flight_rows{group="shop",member="us-1"} 0`,
 		`lockstep_member_row_changes_total{group="shop",member="us-1"} 0`,
 		`lockstep_divergent_keys{` + table + `} 0`,
-		`lockstep_duty_runs_total{duty="catalogs",group="shop",member="",outcome="ok"} 0`,
-		`lockstep_duty_runs_total{duty="catalogs",group="shop",member="",outcome="failed"} 0`,
+		`lockstep_duty_runs_total{duty="resolve_suspects",group="shop",member="",outcome="ok"} 0`,
+		`lockstep_duty_runs_total{duty="resolve_suspects",group="shop",member="",outcome="failed"} 0`,
 		`lockstep_duty_runs_total{duty="scan",group="shop",member="us-1",outcome="failed"} 0`,
 		`lockstep_rows{` + table + `} 0`,
 	}
@@ -73,7 +73,7 @@ func TestSeriesBeginAtZero(t *testing.T) {
 func TestMetricsShowTheState(t *testing.T) {
 	g := shop()
 	g.status.Members[0].Trouble = "connection refused"
-	g.status.Duties = []duty.Runs{{Name: "catalogs", OK: 4}}
+	g.status.Duties = []duty.Runs{{Name: "resolve_suspects", OK: 4}}
 	g.status.Members[0].Duties = []duty.Runs{{Name: "follow", OK: 1, Failed: 2}}
 	body := scrape(t, health{{Name: "ops", Kind: "slack", Waiting: 3, Sent: 8}}, g)
 	for _, series := range []string{
@@ -83,7 +83,7 @@ func TestMetricsShowTheState(t *testing.T) {
 		`lockstep_audit_log_up 0`,
 		`lockstep_duty_runs_total{duty="audit_log",group="",member="",outcome="ok"} 5`,
 		`lockstep_duty_runs_total{duty="audit_log",group="",member="",outcome="failed"} 6`,
-		`lockstep_duty_runs_total{duty="catalogs",group="shop",member="",outcome="ok"} 4`,
+		`lockstep_duty_runs_total{duty="resolve_suspects",group="shop",member="",outcome="ok"} 4`,
 		`lockstep_duty_runs_total{duty="follow",group="shop",member="eu-1",outcome="ok"} 1`,
 		`lockstep_duty_runs_total{duty="follow",group="shop",member="eu-1",outcome="failed"} 2`,
 		`lockstep_audit_logs_put_aside 1`,

@@ -135,6 +135,30 @@ func play(ctx context.Context, h history, out io.Writer) result {
 	return result{w.failed, w.drawn, w.crashes, len(h.steps), time.Since(began)}
 }
 
+// settle lets time pass until all that lockstep says has been right for a while, but no longer than within. It returns what is
+// amiss then. A patient world takes all of the time.
+func (w *world) settle(within time.Duration) []string {
+	const while = 5 * time.Second
+	end, right := time.Now().Add(within), time.Now()
+	for {
+		w.run(min(time.Second, time.Until(end)))
+		now, amiss := time.Now(), w.oracle.amiss()
+		if len(amiss) > 0 {
+			right = now
+		}
+		if !now.Before(end) || len(w.failed) > 0 || now.Sub(right) >= while && !w.patient {
+			return amiss
+		}
+	}
+}
+
+// mustSettle is settle where nothing may be amiss at the end.
+func (w *world) mustSettle(within time.Duration) {
+	for _, text := range w.settle(within) {
+		w.fail("at the end %s", text)
+	}
+}
+
 // calm lets everything come to rest, holds what lockstep says against what is, heals all, and does so again.
 func (w *world) calm() {
 	w.trace.say("", "* calm", "")
@@ -184,14 +208,13 @@ func (w *world) calm() {
 			}
 		}
 	}
-	w.run(15 * time.Second)
+	w.settle(15 * time.Second)
 	// What left no trace is found by the scrub that goes on all the time; it is asked for now.
 	w.scrubAll()
-	w.run(silentWithin)
+	w.mustSettle(silentWithin)
 	if len(w.failed) > 0 {
 		return
 	}
-	w.oracle.atEnd()
 	w.trace.say("", "* all is healed", "")
 	for _, s := range w.servers {
 		for _, t := range tableNames {
@@ -200,11 +223,7 @@ func (w *world) calm() {
 			}
 		}
 	}
-	w.run(alertWithin)
-	if len(w.failed) > 0 {
-		return
-	}
-	w.oracle.atEnd()
+	w.mustSettle(alertWithin)
 	for at := range w.oracle.differ {
 		w.fail("row %v cannot be healed: that is a fault of the simulation", at)
 	}

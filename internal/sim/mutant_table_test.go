@@ -390,8 +390,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "who did not answer has its definitions confirmed", file: "monitor/catalog.go",
-		old:    "for id := range defined {\n\t\t\tg.ledger.Defined(id, began)",
-		text:   "for _, id := range g.order {\n\t\t\tg.ledger.Defined(id, began)",
+		old:    "g.ledger.Defined(id, f.definedAt)",
+		text:   "g.ledger.Defined(id, time.Now())",
 		effect: "a table that left a publication looks like one that differs",
 	},
 	{

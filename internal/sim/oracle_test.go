@@ -521,7 +521,7 @@ func (o *oracle) covered(at rowAt, now time.Time) bool {
 	for _, p := range o.was[at] {
 		kinds[p.kind] = kinds[p.kind] || now.Sub(p.until) < memoryOf
 	}
-	for _, d := range o.open {
+	for _, d := range o.others() {
 		if d.Member != at.member || d.Table != at.table {
 			continue
 		}
@@ -537,22 +537,37 @@ func (o *oracle) covered(at rowAt, now time.Time) bool {
 	return false
 }
 
-// atEnd holds all that is open against all that differs, once nothing happens any more.
-func (o *oracle) atEnd() {
+// others are the divergences that are open: those that were told of, and those that a crash kept from being told.
+func (o *oracle) others() map[string]finding.Divergence {
+	all := maps.Clone(o.open)
+	if err := o.w.group.Divergences(func(d *finding.Divergence) bool {
+		if d.State == finding.Open {
+			all[d.ID] = *d
+		}
+		return true
+	}); err != nil {
+		o.w.fail("divergences cannot be read: %v", err)
+	}
+	return all
+}
+
+// amiss holds all that is open against all that differs, where nothing happens any more, and says what is not right.
+func (o *oracle) amiss() (list []string) {
 	w := o.w
 	for _, m := range w.status().Members {
-		o.judgeLanes(m)
+		if m.Name != w.plan.reference && (m.InFlight != 0 || m.Behind != 0) {
+			list = append(list, fmt.Sprintf("%d changes are said to be in flight to %s, the first for %v", m.InFlight, m.Name, m.Behind))
+		}
 		for _, t := range m.Tables {
 			at := tableAt{m.Name, t.Table}
 			_, known := o.knownAt[at]
-			if m.Name != w.plan.reference && !known {
+			switch {
+			case m.Name != w.plan.reference && !known:
 				if t.Verdict == status.InStep || t.Verdict == status.Lagging {
-					w.fail("at the end %s %s is %s, though nothing can be said of it", m.Name, t.Table, t.Verdict)
+					list = append(list, fmt.Sprintf("%s %s is %s, though nothing can be said of it", m.Name, t.Table, t.Verdict))
 				}
-				continue
-			}
-			if t.Verdict != status.InStep && t.Verdict != status.Diverged {
-				w.fail("at the end %s %s is %s: %s", m.Name, t.Table, t.Verdict, t.Reason)
+			case t.Verdict != status.InStep && t.Verdict != status.Diverged:
+				list = append(list, fmt.Sprintf("%s %s is %s: %s", m.Name, t.Table, t.Verdict, t.Reason))
 			}
 		}
 	}
@@ -580,11 +595,12 @@ func (o *oracle) atEnd() {
 		return true
 	})
 	if err != nil {
-		w.fail("divergences cannot be read: %v", err)
+		list = append(list, fmt.Sprintf("divergences cannot be read: %v", err))
 	}
 	if !maps.Equal(want, got) {
-		w.fail("at the end what differs and what is open are not the same:\n missed %v\n false %v", minus(want, got), minus(got, want))
+		list = append(list, fmt.Sprintf("what differs and what is open are not the same:\n missed %v\n false %v", minus(want, got), minus(got, want)))
 	}
+	return list
 }
 
 func (o *oracle) exists(d *finding.Divergence, key int) bool {

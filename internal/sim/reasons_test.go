@@ -158,13 +158,3 @@ func (o *oracle) quiet(at tableAt, since time.Time) bool {
 		o.out[at.member], o.out[at.table],
 	).Before(since)
 }
-
-// judgeLanes checks what is said to be in flight once nothing happens any more.
-func (o *oracle) judgeLanes(m status.Member) {
-	if m.Name == o.w.plan.reference {
-		return
-	}
-	if m.InFlight != 0 || m.Behind != 0 {
-		o.w.fail("at the end %d changes are said to be in flight to %s, the first for %v", m.InFlight, m.Name, m.Behind)
-	}
-}

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 )
 
 // What a run is about: SEED and N are the first seed and how many, STEPS how many actions a history has, MINUTES how long
-// to go on with fresh seeds; TRACE prints all of a history that fails, as it is.
+// to go on with fresh seeds; TRACE prints all of a history that fails, as it was.
 const (
 	fixedSeeds = 3 // that every run of the tests plays
 	freshSeeds = 2 // that no run before has had
@@ -34,15 +35,9 @@ func setting(name string, otherwise uint64) uint64 {
 }
 
 // one plays a history in a bubble of its own.
-func one(t *testing.T, h history, out *bytes.Buffer) (r result) {
+func one(t *testing.T, h history, out io.Writer) (r result) {
 	t.Helper()
-	bubble.Test(t, func(t *testing.T) {
-		if out == nil {
-			r = play(t.Context(), h, nil)
-			return
-		}
-		r = play(t.Context(), h, out)
-	})
+	bubble.Test(t, func(t *testing.T) { r = play(t.Context(), h, out) })
 	return r
 }
 
@@ -102,9 +97,12 @@ func many(t *testing.T, length int, seeds func() (uint64, bool)) *totals {
 						return
 					}
 					h := draw(seed, length)
-					r := one(t, h, nil)
+					var out bytes.Buffer
+					r := one(t, h, tracing(&out))
 					all.add(seed, r)
-					if len(r.failed) > 0 && len(all.failed) <= reported {
+					if len(r.failed) > 0 && out.Len() > 0 {
+						t.Errorf("seed %d: %s\n%s", seed, strings.Join(r.failed, "\n"), out.String())
+					} else if len(r.failed) > 0 && len(all.failed) <= reported {
 						report(t, h, r)
 					} else if len(r.failed) > 0 {
 						t.Errorf("seed %d: %s", seed, strings.Join(r.failed, "\n"))
@@ -116,18 +114,23 @@ func many(t *testing.T, length int, seeds func() (uint64, bool)) *totals {
 	return all
 }
 
+// tracing returns out if TRACE is set, and else nil.
+func tracing(out *bytes.Buffer) io.Writer {
+	if os.Getenv("TRACE") == "" {
+		return nil
+	}
+	return out
+}
+
 // report prints a history that failed, made as short as it goes, and where it is kept as a regression.
 func report(t *testing.T, h history, r result) {
 	t.Helper()
 	t.Errorf("seed %d: %s", h.seed, strings.Join(r.failed, "\n"))
-	short := h
-	if os.Getenv("TRACE") == "" {
-		short = minimise(t, h)
-	}
+	short := minimise(t, h)
 	var out bytes.Buffer
 	again := one(t, short, &out)
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if n := len(lines); n > 60 && os.Getenv("TRACE") == "" {
+	if n := len(lines); n > 60 {
 		lines = lines[n-60:]
 	}
 	t.Logf("seed %d comes down to %d of %d steps (%s):\n%s\n\nTo keep it, put this into testdata/regressions with its story:\n%s",

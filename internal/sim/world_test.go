@@ -85,6 +85,8 @@ type world struct {
 	failed  []string
 	drawn   map[string]int
 	crashes int
+	// patient says that rest at the end is awaited for as long as anything might come: what is right at first may not stay so.
+	patient bool
 	// fuse is how many writes to the disk are left before lockstep is killed at one; 0: it is not. After that, wreck is the
 	// disk as it was found.
 	fuse  atomic.Int64
@@ -108,7 +110,7 @@ func newWorld(ctx context.Context, seed uint64, out io.Writer) *world {
 	random := rand.New(rand.NewPCG(seed, 1))
 	engine := cdctest.Engines[random.IntN(len(cdctest.Engines))]
 	w := &world{
-		ctx: ctx, random: random, cluster: cdctest.NewCluster(engine, seed), fs: vfs.NewCrashableMem(),
+		ctx: ctx, random: random, patient: seed%8 == 1, cluster: cdctest.NewCluster(engine, seed), fs: vfs.NewCrashableMem(),
 		paused: make(map[string]bool), bad: make(map[string]cdctest.Fault), copies: make(map[string]cdctest.Disk),
 		drawn: make(map[string]int), told: newReceiver(),
 	}
