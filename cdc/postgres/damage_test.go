@@ -16,14 +16,6 @@ import (
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
-func TestDamagedStream(t *testing.T) {
-	oneVersion(t, func(t *testing.T, s servers) {
-		alone(t, s, dbtest.Options{}, map[string]func(*testing.T, servers){
-			"no flipped bit moves the position or makes up a transaction": flippedBits,
-		})
-	})
-}
-
 // record takes the messages of a stream as they are on the wire, keepalives too.
 func (m *member) record(from, to cdc.LSN) [][]byte {
 	m.t.Helper()

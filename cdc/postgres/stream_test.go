@@ -30,11 +30,16 @@ func TestStream(t *testing.T) {
 			"table without a shape is touched":             tableWithoutShape,
 			"idle table advances while others are written": idleTable,
 			"slow receiver is not thrown out":              slowReceiver,
-			"what no commit follows is not waited for":     tidied,
 			"yield's error ends the stream":                yieldFails,
 			"dropped publication needs its operator":       droppedPublication,
 			"renewed publication is a gap":                 renewedPublication,
 		})
+		if s.all {
+			alone(t, s, dbtest.Options{}, map[string]func(*testing.T, servers){
+				"no flipped bit moves the position or makes up a transaction": flippedBits,
+				"what no commit follows is not waited for":                    tidied,
+			})
+		}
 	})
 }
 

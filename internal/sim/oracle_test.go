@@ -239,9 +239,13 @@ func (o *oracle) judge(now time.Time, status *status.Group) {
 func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	at := tableAt{m.Name, t.Table}
 	good := t.Verdict == status.InStep
-	open := t.Verdict == status.Diverged || t.Verdict == status.Stale // which hides that there is doubt besides
-	if t.Verdict == status.Unverified || open && !o.healthy(now, m.Name, time.Nanosecond) {
+	switch t.Verdict { // the last two hide that there is doubt besides: what was read cannot be confirmed while nothing is replayed
+	case status.Unverified, status.Stale:
 		o.doubted[at] = now
+	case status.Diverged:
+		if !o.healthy(now, m.Name, time.Nanosecond) {
+			o.doubted[at] = now
+		}
 	}
 	o.judgeDoubt(now, at, t)
 	o.judgeUnheard(now, at, t)
@@ -571,8 +575,9 @@ func (o *oracle) amiss() (list []string) {
 			}
 		}
 	}
-	want, got := make(map[string]bool), make(map[string]bool)
+	want, got, over := make(map[string]bool), make(map[string]bool), w.told.fires()
 	for at, d := range o.differ {
+		delete(over, tableAt{at.member, at.table})
 		if slices.Contains(w.plan.members, at.member) && !slices.Contains(w.plan.excluded, at.table) && !o.knownAt[tableAt{at.member, at.table}].IsZero() {
 			want[fmt.Sprintf("%s %s %d %s", at.member, at.table, at.key, d.kind)] = true
 		}
@@ -599,6 +604,9 @@ func (o *oracle) amiss() (list []string) {
 	}
 	if !maps.Equal(want, got) {
 		list = append(list, fmt.Sprintf("what differs and what is open are not the same:\n missed %v\n false %v", minus(want, got), minus(got, want)))
+	}
+	if len(over) > 0 {
+		list = append(list, fmt.Sprintf("receivers were not told that it is over: %v", over))
 	}
 	return list
 }

@@ -3,7 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
-	"slices"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -16,12 +16,12 @@ type receiver struct {
 	away atomic.Bool
 
 	mu     sync.Mutex
-	firing map[string]bool // by table and member; guarded by mu
-	about  map[string]bool // divergences that it was ever told of; guarded by mu
+	firing map[tableAt]bool // guarded by mu
+	about  map[string]bool  // divergences that it was ever told of; guarded by mu
 }
 
 func newReceiver() *receiver {
-	return &receiver{firing: make(map[string]bool), about: make(map[string]bool)}
+	return &receiver{firing: make(map[tableAt]bool), about: make(map[string]bool)}
 }
 
 var errAway = errors.New("service unavailable")
@@ -34,7 +34,7 @@ func (r *receiver) Tell(_ context.Context, news []alerts.News) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, n := range news {
-		at := n.Labels["table"] + " " + n.Labels["member"]
+		at := tableAt{n.Labels["member"], n.Labels["table"]}
 		if n.Firing() {
 			r.firing[at] = true
 		} else {
@@ -56,13 +56,9 @@ func (r *receiver) Past() bool { return true }
 // Kind implements [alerts.Channel].
 func (r *receiver) Kind() string { return "webhook" }
 
-func (r *receiver) fires() []string {
+// fires are the tables of which it was told that they differ, and not that this is over.
+func (r *receiver) fires() map[tableAt]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var list []string
-	for at := range r.firing {
-		list = append(list, at)
-	}
-	slices.Sort(list)
-	return list
+	return maps.Clone(r.firing)
 }

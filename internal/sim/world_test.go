@@ -325,6 +325,7 @@ func (w *world) restart(p plan) {
 
 // run lets time pass, with replication going on, and looks at lockstep all the time.
 func (w *world) run(d time.Duration) {
+	w.oracle.see(time.Now()) // what comes next may undo what was done
 	for end := time.Now().Add(d); time.Now().Before(end) && len(w.failed) == 0; {
 		w.replicate()
 		<-time.After(beat)
@@ -357,7 +358,7 @@ func (w *world) replay(s *cdctest.Server, lane string) bool {
 		return false
 	}
 	delete(w.bad, s.Name)
-	w.oracle.see(time.Now()) // what the next one makes wrong may have been right for a moment
+	w.oracle.see(time.Now()) // what the next one makes wrong is right for a moment
 	return true
 }
 
