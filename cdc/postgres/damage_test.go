@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
-	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
 // record takes the messages of a stream as they are on the wire, keepalives too.
