@@ -35,7 +35,7 @@ func TestStream(t *testing.T) {
 			"renewed publication is a gap":                 renewedPublication,
 		})
 		if s.all {
-			alone(t, s, dbtest.Options{}, map[string]func(*testing.T, servers){
+			alone(t, s, dbtest.Options{Conf: publisherConf}, map[string]func(*testing.T, servers){
 				"no flipped bit moves the position or makes up a transaction": flippedBits,
 				"what no commit follows is not waited for":                    tidied,
 			})
