@@ -227,7 +227,7 @@ func (w *world) calm() {
 			}
 		}
 	}
-	w.mustSettle(alertWithin)
+	w.mustSettle(alertWithin + 2*toldAgain)
 	for at := range w.oracle.differ {
 		w.fail("row %v cannot be healed: that is a fault of the simulation", at)
 	}

@@ -30,6 +30,7 @@ const (
 	budget     = 3 * time.Second
 	scrubEvery = 20 * time.Second
 	beat       = 50 * time.Millisecond // between two looks of the oracle
+	toldAgain  = 5 * time.Second       // longest wait until a receiver that was away is told again
 )
 
 // plan is how lockstep is configured.
@@ -244,7 +245,7 @@ func (w *world) start() {
 	go func() { w.done <- g.Run(ctx) }()
 	n := &alerts.Notifier{
 		Divergences: g.Divergences, News: st.News,
-		Sinks: []alerts.Sink{&alerts.Receiver{Name: "people", Channel: w.told, Memory: st, Logger: slog.New(slog.DiscardHandler)}},
+		Sinks: []alerts.Sink{&alerts.Receiver{Name: "people", Channel: w.told, Memory: st, Logger: slog.New(slog.DiscardHandler), LastRetry: toldAgain}},
 	}
 	w.told.dead.Store(false)
 	go func() { w.done <- n.Run(ctx) }()
