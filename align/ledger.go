@@ -343,23 +343,28 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 	return nil
 }
 
-// loadSparse has a table read anew whose rows are to be kept from now on.
+// loadSparse has a table read anew whose rows are to be kept from now on, or are not any more while some are under suspicion:
+// without its rows it cannot be said what is wrong with it.
 func (l *Ledger) loadSparse(t *table) error {
 	sparse := l.opt.Sparse != nil && l.opt.Sparse(t.name())
 	if sparse == t.record.Sparse {
 		return nil
 	}
 	t.record.Sparse, t.dirty = sparse, true
+	reason := "row_index was switched on: its rows are read anew"
+	if sparse {
+		reason = "row_index was switched off while rows were under suspicion: its rows are read anew"
+	}
 	for _, c := range t.coverage {
-		if c.Phase != Live || sparse {
+		if c.Phase != Live || sparse && len(c.Suspects) == 0 {
 			continue
 		}
-		c.Compared, c.Reason = false, "row_index was switched on: its rows are read anew"
+		c.Compared, c.Reason = false, reason
 		if err := l.wait(t, c, c.Reason); err != nil {
 			return err
 		}
 	}
-	if !sparse { // what is in flight is taken out of the journal with the reference's rows
+	if t.coverage[l.ref.id].Phase != Live { // what is in flight is taken out of the journal with the reference's rows
 		l.unjournaled(t)
 		t.record.Forgotten = l.ref.record.Position.LSN
 	}

@@ -131,6 +131,7 @@ type disk struct {
 	seq           uint64    // of the server's own GTIDs
 	executed      cdc.TxSet
 	last          cdc.TxSet
+	base          cdc.TxSet                // last, where the log begins
 	newest        cdc.TxID                 // of MariaDB's domain, replayed or written here
 	slavePosition cdc.TxID                 // MariaDB: the last that was replayed (gtid_slave_pos)
 	subscriptions map[string]*Subscription // by lane

@@ -134,6 +134,7 @@ func (s *Server) Seed(from *Server) {
 			}
 		}
 		s.executed, s.last, s.newest, s.slavePosition = from.executed.Clone(), from.last.Clone(), from.newest, from.newest
+		s.base = s.last.Clone()
 	})
 }
 

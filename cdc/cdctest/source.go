@@ -220,6 +220,8 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 		return cdc.Position{}, &cdc.GapError{Reason: `slot "lockstep" does not exist`}
 	case from.LSN > s.end || from.LSN > s.shown:
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log ends at %v, before %v, which it has shown", s.end, from.LSN)}
+	case s.begunAnew(from):
+		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log was begun anew: it does not have what comes after %v", from)}
 	case from.LSN <= s.gap:
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log was off for a while after %v", s.gap)}
 	case from.LSN < sl.start && sl.told:
@@ -231,6 +233,18 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	}
 	x.history, x.shown, x.open = s.history0, from.LSN, true
 	return from, nil
+}
+
+// begunAnew reports whether the log is another one than the one that was read up to from, by the transactions that it lacks:
+// MySQL's must have all that were not shown, and MariaDB's says which came last before a place.
+func (s *Server) begunAnew(from cdc.Position) bool {
+	switch {
+	case s.cluster.Engine == MySQL:
+		return !s.beforeLog().Without(from.Shown).IsZero()
+	case s.cluster.Engine == MariaDB && s.purged == 0 && (len(s.log) == 0 || s.log[0].end > from.LSN):
+		return !from.Last.Equal(s.base)
+	}
+	return false
 }
 
 // heartbeat is how often a stream shows that nothing happens.

@@ -105,6 +105,9 @@ func (s *Server) write(id cdc.TxID, lane string, at time.Time, changes []Change)
 	}
 	if s.unlogged {
 		s.unshown = s.unshown || !own
+		if len(s.log) == 0 {
+			s.base = s.last.Clone()
+		}
 		return e.id
 	}
 	s.end = e.end
