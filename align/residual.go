@@ -98,6 +98,11 @@ func (l *Ledger) begin(t *table, m *member, c *coverage) error {
 	}
 	c.Compared, c.ComparedAt, c.Reason, t.dirty = true, l.now, "", true
 	l.countInFlight(t, m, c)
+	if t.record.Sparse {
+		if err := l.forgetSuspicions(t, m); err != nil {
+			return err
+		}
+	}
 	if err := l.recountDivergent(t, m, c); err != nil {
 		return err
 	}
