@@ -109,14 +109,14 @@ func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) s
 		s.Fresh = t.freshShare(c.verified, nil, l.now.Add(-every))
 	}
 	doubt := l.doubt(t, m, c, stands.doubt)
-	s.Verdict = status.InStep
+	s.Verdict, s.Reason = status.InStep, doubt
 	switch {
 	case stands.rowsDiffer:
 		s.Verdict = status.Diverged
 	case stands.stale:
 		s.Verdict = status.Stale
 	case doubt != "":
-		s.Verdict, s.Reason = status.Unverified, doubt
+		s.Verdict = status.Unverified
 	case len(c.inFlight) > 0 || c.keys > 0:
 		s.Verdict = status.Lagging
 	}

@@ -67,7 +67,7 @@ type Member struct {
 type Table struct {
 	Table         string            `json:"table"`
 	Verdict       Verdict           `json:"state"`
-	Reason        string            `json:"reason,omitempty"` // of Unverified
+	Reason        string            `json:"reason,omitempty"` // why something cannot be said, beside what Verdict says
 	Rows          int64             `json:"rows"`
 	DivergentKeys int64             `json:"divergent_keys"`
 	Ranges        map[Verdict]int64 `json:"ranges"`

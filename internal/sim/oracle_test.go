@@ -239,13 +239,8 @@ func (o *oracle) judge(now time.Time, status *status.Group) {
 func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	at := tableAt{m.Name, t.Table}
 	good := t.Verdict == status.InStep
-	switch t.Verdict { // the last two hide that there is doubt besides: what was read cannot be confirmed while nothing is replayed
-	case status.Unverified, status.Stale:
+	if t.Reason != "" || t.Verdict == status.Stale { // what was read cannot be confirmed while nothing is replayed
 		o.doubted[at] = now
-	case status.Diverged:
-		if !o.healthy(now, m.Name, time.Nanosecond) {
-			o.doubted[at] = now
-		}
 	}
 	o.judgeDoubt(now, at, t)
 	o.judgeUnheard(now, at, t)
@@ -279,7 +274,7 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 		o.waited[at] = now
 	}
 	const ago = 20 * time.Second
-	if t.Verdict == status.Diverged && now.Sub(o.waited[at]) > ago && o.healthy(now, m.Name, ago) && !o.anyLately(now, at, ago) && !o.silently(now, at) {
+	if t.Verdict == status.Diverged && t.Reason == "" && now.Sub(latest(o.waited[at], o.knownAt[at])) > ago && o.healthy(now, m.Name, ago) && !o.anyLately(now, at, ago) && !o.silently(now, at) {
 		o.w.fail("%s %s is diverged, though no row differs", m.Name, t.Table)
 	}
 }

@@ -120,7 +120,7 @@ func (o *oracle) changedUnseen(member, table string) bool {
 
 // judgeDoubt checks that lockstep does not go on saying that it does not know while nothing is amiss.
 func (o *oracle) judgeDoubt(now time.Time, at tableAt, t status.Table) {
-	if t.Verdict != status.Unverified {
+	if t.Reason == "" {
 		delete(o.doubtful, at)
 		return
 	}
@@ -130,7 +130,7 @@ func (o *oracle) judgeDoubt(now time.Time, at tableAt, t status.Table) {
 		return
 	}
 	if now.Sub(since) > doubtWithin && o.quiet(at, since.Add(-quietFor)) {
-		o.w.fail("%s %s is unverified for %v, though nothing is amiss: %s", at.member, at.table, now.Sub(since), t.Reason)
+		o.w.fail("%s %s is said to be in doubt for %v, though nothing is amiss: %s", at.member, at.table, now.Sub(since), t.Reason)
 	}
 }
 
