@@ -347,7 +347,7 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 }
 
 // loadSparse has a table read anew whose rows are to be kept from now on, or are not any more while some are under suspicion:
-// without its rows it cannot be said what is wrong with it.
+// without them it cannot be said what is wrong.
 func (l *Ledger) loadSparse(t *table) error {
 	sparse := l.opt.Sparse != nil && l.opt.Sparse(t.name())
 	if sparse == t.record.Sparse {
@@ -356,10 +356,13 @@ func (l *Ledger) loadSparse(t *table) error {
 	t.record.Sparse, t.dirty = sparse, true
 	reason := "row_index was switched on: its rows are read anew"
 	if sparse {
+		if !t.suspected() {
+			return nil
+		}
 		reason = "row_index was switched off while rows were under suspicion: its rows are read anew"
 	}
 	for _, c := range t.coverage {
-		if c.Phase != Live || sparse && len(c.Suspects) == 0 {
+		if c.Phase != Live {
 			continue
 		}
 		c.Compared, c.Reason = false, reason
@@ -367,11 +370,19 @@ func (l *Ledger) loadSparse(t *table) error {
 			return err
 		}
 	}
-	if t.coverage[l.ref.id].Phase != Live { // what is in flight is taken out of the journal with the reference's rows
-		l.unjournaled(t)
-		t.record.Forgotten = l.ref.record.Position.LSN
-	}
+	l.unjournaled(t) // what is in flight is taken out of the journal with the reference's rows
+	t.record.Forgotten = l.ref.record.Position.LSN
 	return nil
+}
+
+// suspected reports whether rows of a table are under suspicion on any member.
+func (t *table) suspected() bool {
+	for _, c := range t.coverage {
+		if len(c.Suspects) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // tells reports whether the table's ranges are known on the member.
