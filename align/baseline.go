@@ -41,8 +41,8 @@ func (l *Ledger) hold(t *table, m *member) string {
 		return c.problem
 	case m == l.ref:
 		return ""
-	case ln == nil:
-		return l.noLane(m)
+	case ln == nil: // why, was said when lanes were last told of
+		return orElse(c.Reason, l.noLane(m))
 	case ln.Tables[t.name()] != "":
 		return ln.Tables[t.name()]
 	case !ln.known:

@@ -219,7 +219,8 @@ func (l *Ledger) outdated(f *finding.Finding) bool {
 // certain reports whether a suspicion may become a divergence: its table is compared, and since it began both sides'
 // definitions were found unchanged, so that it is not the trace of a table that left a publication or was rewritten, and the
 // member has said by which lane the table comes. Both sides must have shown all that they had when the budget was over: what
-// ended the difference may be in a log that is read late. Rows that no stream shows must have been read again since then.
+// ended the difference may be in a log that is read late. Rows that no stream shows, or that are not kept, must have been read
+// again since then.
 func (l *Ledger) certain(f *finding.Finding) bool {
 	c := l.tables[f.Table].coverage[f.Member]
 	return c.Compared && (f.Divergence.Kind == finding.Stale || !l.unchecked(f) && !l.unconfirmed(f) && !l.unshown(f))
@@ -232,7 +233,24 @@ func (l *Ledger) unshown(f *finding.Finding) bool {
 
 func (l *Ledger) unconfirmed(f *finding.Finding) bool {
 	d, t := &f.Divergence, l.tables[f.Table]
-	return l.members[f.Member].scanOnly && t != nil && t.coverage[f.Member].recheckedAt.Sub(d.FirstSeen) < l.opt.Budget(d.Table)
+	switch {
+	case t == nil:
+		return false
+	case l.members[f.Member].scanOnly:
+		return t.coverage[f.Member].recheckedAt.Sub(d.FirstSeen) < l.opt.Budget(d.Table)
+	}
+	return l.unjudged(t, t.coverage[f.Member])
+}
+
+// unjudged reports whether keys of a sparse table are held to differ whose rows are not kept now, as after a start: what became of
+// them since is not known until their ranges have been read.
+func (l *Ledger) unjudged(t *table, c *coverage) bool {
+	for start := range c.divergent {
+		if !l.know(t, c, start) {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *Ledger) unchecked(f *finding.Finding) bool { return l.undefinedSince(f) || l.unassigned(f) }

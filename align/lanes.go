@@ -23,7 +23,7 @@ func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirm
 		return nil
 	}
 	if confirmed != nil {
-		if err := l.setLanes(m, l.ofReference(p.Lanes, confirmed)); err != nil {
+		if err := l.setLanes(m, cdc.OfAuthor(p.Lanes, confirmed)); err != nil {
 			return err
 		}
 		m.assignedAt, m.assignedBy = at, l.ref.definedAt
@@ -78,15 +78,6 @@ func (l *Ledger) claimed(m *member, ln *lane, applied cdc.TxSet) error {
 	return nil
 }
 
-// ofReference leaves out the lanes that read from another server than the reference: their positions are of another log.
-// A GTID is the same in every log, and a standby has the log of its primary.
-func (l *Ledger) ofReference(lanes []cdc.Lane, confirmed map[string]cdc.TxSet) []cdc.Lane {
-	return slices.DeleteFunc(slices.Clone(lanes), func(ln cdc.Lane) bool {
-		_, known := confirmed[ln.Slot]
-		return !known && ln.Name != cdc.GTIDLane && ln.Name != cdc.WALLane
-	})
-}
-
 // found ends the time in which a lane was lost. What the reference wrote in between was not journaled for it.
 func (l *Ledger) found(m *member, ln *lane) {
 	ln.record.Lost, m.dirty = cdc.TxSet{}, true
@@ -132,25 +123,19 @@ func (l *Ledger) setLanes(m *member, lanes []cdc.Lane) error {
 // was says nothing about the new one.
 func (l *Ledger) assign(t *table, m *member, lanes []cdc.Lane) error {
 	c := t.coverage[m.id]
-	name, state := "", ""
-	for _, ln := range lanes {
-		s, ok := ln.Tables[t.name()]
-		if !ok {
-			continue
-		}
-		if name != "" {
-			return l.holdTable(t, m, c, "", fmt.Sprintf("%s and %s both replicate it", m.lanes[name].Title, ln.Title))
-		}
-		name, state = ln.Name, s
+	ln, hold := cdc.Route(lanes, t.name())
+	name := ""
+	if ln != nil {
+		name = ln.Name
 	}
 	switch {
-	case name == "":
-		return l.holdTable(t, m, c, "", l.noLane(m))
+	case ln == nil:
+		return l.holdTable(t, m, c, "", orElse(hold, l.noLane(m)))
 	case name != c.Lane:
 		l.unjournaled(t)
 		return l.holdTable(t, m, c, name, "waits for its first scan")
-	case state != "":
-		return l.holdTable(t, m, c, name, state)
+	case hold != "":
+		return l.holdTable(t, m, c, name, hold)
 	}
 	return nil
 }

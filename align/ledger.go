@@ -237,11 +237,8 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	if err := l.loadDivergentKeys(); err != nil {
 		return nil, fmt.Errorf("load ledger: %w", err)
 	}
-	for _, t := range l.sortedTables() {
-		for _, m := range l.sortedMembers() {
-			if !t.record.Sparse && !slices.Contains(switched, m) {
-				continue
-			}
+	for _, m := range switched {
+		for _, t := range l.sortedTables() {
 			if err := l.forgetSuspicions(t, m); err != nil {
 				return nil, fmt.Errorf("load ledger: %w", err)
 			}

@@ -181,9 +181,10 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 	return nil
 }
 
-// forgetSuspicions takes keys out of the divergent set that people were not told of. Rows of a member that is only scanned, or of
-// a sparse table of which none are kept now, are judged when they are read, so a suspicion of before would be confirmed without
-// another look. Those of a divergence stay, in whatever way they differ now: it waits for them.
+// forgetSuspicions takes keys out of the divergent set that people were not told of. Rows of a member that is only scanned are
+// judged when they are read, and so are those of a sparse table that was read anew: a suspicion of before would be confirmed
+// without another look, or lend its age to a difference that came later. Those of a divergence stay, in whatever way they differ
+// now: it waits for them.
 func (l *Ledger) forgetSuspicions(t *table, m *member) error {
 	return l.healKeys(t, m, func(d *DivergentKey) bool {
 		f := l.findings.Number(d.Finding)

@@ -8,6 +8,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // preflight asks all members who they are and returns the name of the reference. A member that was watched before may
@@ -22,7 +23,7 @@ func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []monit
 	if err != nil {
 		return "", err
 	}
-	all := roll{seen: make(map[cdc.Server]string)}
+	var all roll
 	for i := range members {
 		m := &members[i]
 		err := d.meet(ctx, c, m, &all, watched[m.Name])
@@ -49,17 +50,14 @@ func (d *Daemon) preflight(ctx context.Context, c *config.Group, members []monit
 
 // roll is which servers a group's members are.
 type roll struct {
-	seen  map[cdc.Server]string // names of members
-	unmet bool                  // a member has not said who it is
+	preflight.Roll
+	unmet bool // a member has not said who it is
 }
 
 // checkStandbys refuses a physical standby of a server that is no member: there is nothing to hold its rows against.
 func (r *roll) checkStandbys() error {
-	for server, name := range r.seen {
-		primary := cdc.Server{SystemID: server.SystemID, Database: server.Database}
-		if server.Standby && r.seen[primary] == "" && !r.unmet {
-			return &StartError{Err: fmt.Errorf("member %s is a physical standby of a server that is no member of the group: add its primary, or remove it", name)}
-		}
+	if name := r.Orphan(); name != "" && !r.unmet {
+		return &StartError{Err: fmt.Errorf("member %s is a physical standby of a server that is no member of the group: add its primary, or remove it", name)}
 	}
 	return nil
 }
@@ -75,12 +73,10 @@ func (d *Daemon) meet(ctx context.Context, c *config.Group, m *monitor.Member, a
 	case err != nil:
 		return &StartError{Err: fmt.Errorf("%w: start that server, or correct its dsn", err), Unreachable: true}
 	}
-	same := cdc.Server{SystemID: server.SystemID, Database: server.Database, Standby: server.Standby}
 	m.ScanOnly = m.ScanOnly || server.Standby
-	if other := all.seen[same]; other != "" && !server.Standby {
-		return &StartError{Err: fmt.Errorf("members %s and %s are the same server and database, which always agrees with itself: correct the dsn of one", other, m.Name)}
+	if err := all.Add(m.Name, server); err != nil {
+		return &StartError{Err: err}
 	}
-	all.seen[same] = m.Name
 	err = fitTables(ctx, c, *m)
 	var start *StartError
 	if errors.As(err, &start) && !start.Unreachable && watched {

@@ -26,27 +26,17 @@ func (p *pair) findRoute(ctx context.Context) (r *route, reason string, err erro
 	if err != nil {
 		return nil, "", err
 	}
-	for _, ln := range progress.Lanes {
-		_, ours := confirmed[ln.Slot]
-		_, carries := ln.Tables[p.table.Name]
-		switch {
-		case ln.Name != cdc.WALLane && !carries, ln.Name != cdc.GTIDLane && ln.Name != cdc.WALLane && !ours:
-			// of other tables, or its positions are of another server's log
-		case r != nil:
-			return nil, fmt.Sprintf("%s and %s both replicate it", r.lane.Title, ln.Title), nil
-		default:
-			r = &route{pair: p, lane: ln}
-		}
-	}
-	if r == nil {
+	ln, hold := cdc.Route(cdc.OfAuthor(progress.Lanes, confirmed), p.table.Name)
+	switch {
+	case ln == nil && hold == "":
 		return nil, fmt.Sprintf("nothing on %s replicates it from %s", p.member.name, p.ref.name), nil
+	case hold == "":
+		hold = ln.LeavesOut(p.refTable)
 	}
-	if reason = r.lane.Tables[p.table.Name]; reason == "" {
-		reason = r.lane.LeavesOut(p.refTable)
+	if hold != "" {
+		return nil, hold, nil
 	}
-	if reason != "" {
-		return nil, reason, nil
-	}
+	r = &route{pair: p, lane: *ln}
 	r.back, err = p.findBack(ctx)
 	return r, "", err
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // side is one server of the comparison.
@@ -68,18 +69,13 @@ func (c *Comparison) meet(ctx context.Context) error {
 
 // tellApart refuses a server that is compared with itself, and a standby of another server than the reference.
 func (c *Comparison) tellApart(sides []*side) error {
-	seen := map[cdc.Server]string{}
+	var roll preflight.Roll
 	for _, s := range sides {
-		same := cdc.Server{SystemID: s.server.SystemID, Database: s.server.Database}
-		other := seen[same]
-		switch {
-		case s.server.Standby && (s.server.SystemID != c.ref.server.SystemID || s.server.Database != c.ref.server.Database):
+		if err := roll.Add(s.name, s.server); err != nil {
+			return &Error{Err: err, Usage: true}
+		}
+		if s.server.Standby && (s.server.SystemID != c.ref.server.SystemID || s.server.Database != c.ref.server.Database) {
 			return &Error{Err: fmt.Errorf("member %s is a physical standby of another server than the reference %s, or its dsn names another database", s.name, c.ref.name), Usage: true}
-		case s.server.Standby:
-		case other != "":
-			return &Error{Err: fmt.Errorf("members %s and %s are the same server and database, which always agrees with itself: correct the dsn of one", other, s.name), Usage: true}
-		default:
-			seen[same] = s.name
 		}
 	}
 	return nil

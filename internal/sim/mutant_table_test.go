@@ -124,7 +124,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "a table that is copied anew is compared on", file: "align/lanes.go",
-		old:    "case state != \"\":",
+		old:    "case hold != \"\":",
 		text:   "case false:",
 		effect: "half a copy looks like a difference",
 	},

@@ -67,6 +67,7 @@ type oracle struct {
 	referred  time.Time               // since when there is that reference
 	mute      map[string]time.Time    // since when a server does not say how far it is
 	scanned   map[string]bool         // members that were only scanned once
+	sparse    map[string]bool         // tables that had no row index once
 
 	mu      sync.Mutex
 	notices []noticed // guarded by mu
@@ -84,7 +85,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), sparse: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -130,6 +131,9 @@ func (o *oracle) look() {
 // see finds out which rows differ.
 func (o *oracle) see(now time.Time) {
 	ref, changes := o.w.ref(), o.w.cluster.Changes()
+	for _, t := range o.w.plan.sparse {
+		o.sparse[t] = true
+	}
 	for _, s := range o.w.servers {
 		if s.Broken() || s.Logless() {
 			o.ill[s.Name] = now
@@ -245,6 +249,7 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	o.judgeDoubt(now, at, t)
 	o.judgeUnheard(now, at, t)
 	o.judgeSilent(at, t)
+	o.judgeKept(at, t)
 	o.noteBegun(at, t)
 	doubted := latest(o.doubted[at], o.born, t.ComparedAt.Time)
 	if since, unknown := o.unknown[at]; unknown && good && now.Sub(since) > unseenWithin {

@@ -33,7 +33,7 @@ func (o *oracle) judgeCause(d finding.Divergence) {
 		case d.IntroducedBy != nil && !o.guilty(d, key):
 			o.w.fail("wrong cause: %s %s row %d is said to be %s by %s (%s), which did not touch it", d.Member, d.Table, key, d.Kind, d.IntroducedBy.Transaction, d.Cause)
 			return
-		case d.Cause == finding.CauseUnknown && d.Detail == "" && !slices.Contains(o.w.plan.sparse, d.Table): // of ranges whose rows are being read, nobody may be known
+		case d.Cause == finding.CauseUnknown && d.Detail == "" && !o.sparse[d.Table]: // who wrote to ranges whose rows were to be read is not kept over a crash
 			o.w.fail("no cause: nobody is said to have made %s %s row %d %s while it was compared", d.Member, d.Table, key, d.Kind)
 			return
 		}
@@ -61,6 +61,13 @@ func (o *oracle) judgeSilent(at tableAt, t status.Table) {
 		return
 	}
 	o.w.fail("%d rows of %s %s are said to have been changed without a trace, and none was", t.Silent, at.member, at.table)
+}
+
+// judgeKept checks that nothing is said of rows that are kept of a member of which none are.
+func (o *oracle) judgeKept(at tableAt, t status.Table) {
+	if slices.Contains(o.w.plan.scanOnly, at.member) && (t.Live || t.Rows != 0 || t.Root != "") {
+		o.w.fail("%s is only scanned, and %d rows of %s are said to be kept of it", at.member, t.Rows, at.table)
+	}
 }
 
 // listen notes since when a server has not said how far it is.
