@@ -60,7 +60,7 @@ func killed(t *testing.T, c servers, yaml, dsn, table string, kills int) {
 	if err := load.FillShare(ctx, dsn, 10); err != nil {
 		t.Fatal(err)
 	}
-	writing := load.Start(ctx, dsn, load.Options{Clients: 2, Pause: 10 * time.Millisecond, Large: 200, Seed: 1})
+	writing := load.Start(ctx, dsn, load.Options{Clients: 2, Pause: 30 * time.Millisecond, Large: 200, Seed: 1})
 	file := filepath.Join(t.TempDir(), "lockstep.yaml")
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)

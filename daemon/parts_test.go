@@ -43,7 +43,7 @@ func readInParts(t *testing.T, w *watch, dsn string) {
 		t.Fatal(err)
 	}
 	w.exec("eu-1", "INSERT INTO accounts (id, owner, balance) SELECT id + 2000000, owner, balance FROM accounts")
-	writing := load.Start(t.Context(), dsn, load.Options{Clients: 2, Pause: 10 * time.Millisecond, Large: 500, Seed: 4})
+	writing := load.Start(t.Context(), dsn, load.Options{Clients: 2, Pause: 25 * time.Millisecond, Large: 500, Seed: 4})
 	w.inParts = true
 	w.start()
 	for n := 0; n < 20 && w.resumed.Load() < 2; n++ {

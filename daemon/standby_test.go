@@ -57,7 +57,7 @@ func TestStandbyIsScannedUnderLoadWithoutAFalseAlarmAndItsDamagedRowIsFound(t *t
 	onStandby(t, func(t *testing.T, w *watch, c *cluster.Cluster, standby *dbtest.Server) {
 		w.start()
 		w.inStep()
-		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 10 * time.Millisecond, Large: 500, Seed: 5})
+		writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Pause: 25 * time.Millisecond, Large: 500, Seed: 5})
 		w.scrub()
 		if err := writing.Stop(); err != nil {
 			t.Fatal(err)

@@ -105,7 +105,7 @@ func TestDiffOfAPhysicalStandby(t *testing.T) {
 			standby := dbtest.StandbyT(t, c.Member("eu-1"), dbtest.Options{})
 			member := fmt.Sprintf("    members:\n      - {name: eu-2, dsn: %q}\n", standby.DSNFor(dbtest.LockstepUser, cluster.Database))
 			d.yaml = strings.Replace(c.YAML, "    members:\n", member, 1)
-			writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Seed: 3, Pause: 10 * time.Millisecond})
+			writing := load.Start(t.Context(), c.DSN("eu-1"), load.Options{Clients: 2, Seed: 3, Pause: 25 * time.Millisecond})
 			if code, stdout, stderr := d.diff("--member", "eu-2"); code != exitInStep {
 				t.Errorf("exit code %d beside a load\n%s%s", code, stdout, stderr)
 			}

@@ -181,7 +181,7 @@ func (d *diffed) underLoad() {
 
 // load writes to the reference, and makes the replica lag now and then, until end.
 func (d *diffed) load() (end func() error) {
-	writing := load.Start(d.t.Context(), d.DSN("eu-1"), load.Options{Clients: 3, Seed: 7, Pause: 10 * time.Millisecond})
+	writing := load.Start(d.t.Context(), d.DSN("eu-1"), load.Options{Clients: 3, Seed: 7, Pause: 25 * time.Millisecond})
 	ctx, stop := context.WithCancel(d.t.Context())
 	lagging := make(chan error)
 	go func() { lagging <- d.lag(ctx) }()
