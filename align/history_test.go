@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 func runHistory(t *rapid.T, faults bool) *world {
@@ -127,6 +128,32 @@ func TestMemberAheadOfTheReferencesStreamIsNotComparedYet(t *testing.T) {
 		w.settle(45)
 		w.check()
 		w.close()
+	})
+}
+
+// A table waits for what was in flight while the reference was read: if that cannot arrive, people must read why.
+func TestWhatWaitsForALaneThatStandsStillSaysSo(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, one := compared(t)
+		w.authorOf([]change{{table: 1, key: 3, to: 7002}})
+		w.deliver(w.servers[refID])
+		w.must(w.ledger.Doubt(1, refID, "there is doubt"))
+		w.servers[refID].scanned(w)
+		w.ask(one)
+		for i := range w.claims[one.id].Lanes {
+			w.claims[one.id].Lanes[i].Enabled = false
+		}
+		for w.deliver(one) {
+		}
+		w.claim(one)
+		w.must(w.ledger.Tick())
+		for _, m := range w.ledger.Status(false) {
+			for _, table := range m.Tables {
+				if m.ID == one.id && table.Table == shapeOf(1).Table && (table.Verdict != status.Unverified || !strings.HasSuffix(table.Reason, "is stopped")) {
+					t.Fatalf("%s: %s", table.Verdict, table.Reason)
+				}
+			}
+		}
 	})
 }
 

@@ -142,7 +142,7 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage, suspicions string) stri
 	case !m.scanOnly && c.Phase != Live:
 		return orElse(c.Reason, "being read")
 	case m != l.ref && !c.Compared:
-		return orElse(c.Reason, "not compared yet")
+		return orElse(c.Reason, "not compared yet") + standstill(m, m.lanes[c.Lane])
 	case l.now.Sub(l.ref.provenAt) > patience:
 		return unheard(l.ref, l.now)
 	case l.now.Sub(m.provenAt) > patience:
@@ -192,6 +192,14 @@ func (l *Ledger) scrubEvery(t *table) time.Duration {
 		return 0
 	}
 	return l.opt.ScrubEvery(t.name())
+}
+
+// standstill says, behind a reason that waits for a lane, why that does not move; nothing if nothing is known to keep it.
+func standstill(m *member, ln *lane) string {
+	if ln == nil || ln.Enabled && ln.Problem == "" {
+		return ""
+	}
+	return "; " + ln.why(m)
 }
 
 func orElse(s, other string) string {
