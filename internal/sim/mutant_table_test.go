@@ -439,6 +439,38 @@ var mutants = []mutant{
 		effect: "rows that were never kept are compared",
 	},
 	{
+		name: "what puts a table in doubt is not waited for", file: "align/scan.go",
+		old:    "\t\tl.journal.forget(t.record.Epoch.Table)\n\t\tl.unjournaled(t)",
+		text:   "\t\tl.journal.forget(t.record.Epoch.Table)",
+		effect: "a member that has yet to replay a TRUNCATE has rows that are extra",
+	},
+	{
+		name: "a row that changes while it is read is mended", file: "align/scanonly.go",
+		old:    "if d != nil && w.moved(seen.View, r.Key) {",
+		text:   "if d != nil && w == nil {",
+		effect: "a divergence is over though its row differs",
+		lives:  "at times: the history that is kept for it shows it in about every second play. One would do in which the read is held up",
+	},
+	{
+		name: "rows that are not kept are confirmed as they were suspected", file: "align/findings.go",
+		old:    "return l.unjudged(t, t.coverage[f.Member])",
+		text:   "return false",
+		effect: "what healed after a restart is told of",
+		lives:  "ranges are read again sooner than a suspicion grows old. A reference whose rows cannot be read over a restart would show it",
+	},
+	{
+		name: "a suspicion lives on in a table without a row index that is read anew", file: "align/residual.go",
+		old:    "\tif t.record.Sparse {\n\t\tif err := l.forgetSuspicions(t, m); err != nil {",
+		text:   "\tif t.record.Sparse && t == nil {\n\t\tif err := l.forgetSuspicions(t, m); err != nil {",
+		effect: "a difference that came later has its age",
+	},
+	{
+		name: "the row index goes with rows under suspicion", file: "align/ledger.go",
+		old:    "if !t.suspected() {",
+		text:   "if !t.suspected() || t != nil {",
+		effect: "rows that nobody touched are said to have been changed",
+	},
+	{
 		name: "the log may be forgotten before it is kept", file: "monitor/run.go",
 		old:    "g.ledger.Advance(f.id, e)",
 		text:   "g.ledger.Advance(f.id, e)\n\t\tf.Source.Durable(e.Position)",
