@@ -66,6 +66,7 @@ type oracle struct {
 	begun     map[tableAt][]time.Time // comparisons, of the reference that is now
 	referred  time.Time               // since when there is that reference
 	mute      map[string]time.Time    // since when a server does not say how far it is
+	scrubs    time.Time               // since when rows are read again, if they are
 	scanned   map[string]bool         // members that were only scanned once
 	sparse    map[string]bool         // tables that had no row index once
 
@@ -213,7 +214,7 @@ func (o *oracle) bound(at rowAt, least time.Duration) time.Duration {
 	}
 	scanned := slices.Contains(o.w.plan.scanOnly, at.member)
 	if scanned || !silent.IsZero() {
-		if !o.w.plan.scrub {
+		if !o.w.plan.scrub || time.Since(o.scrubs) < silentWithin {
 			return 0
 		}
 		return silentWithin

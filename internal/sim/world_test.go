@@ -320,6 +320,9 @@ func (w *world) restart(p plan) {
 	w.fuse.Store(0)
 	w.end(false)
 	w.oracle.killed()
+	if p.scrub && !w.plan.scrub {
+		w.oracle.scrubs = time.Now()
+	}
 	w.plan = p
 	w.start()
 }
