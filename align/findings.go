@@ -245,6 +245,9 @@ func (l *Ledger) unconfirmed(f *finding.Finding) bool {
 // unjudged reports whether keys of a sparse table are held to differ whose rows are not kept now, as after a start: what became of
 // them since is not known until their ranges have been read.
 func (l *Ledger) unjudged(t *table, c *coverage) bool {
+	if !t.record.Sparse {
+		return false
+	}
 	for start := range c.divergent {
 		if !l.know(t, c, start) {
 			return true

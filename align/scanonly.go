@@ -88,15 +88,17 @@ func (l *Ledger) Compare(w *Watch, on cdc.MemberID, s *Scan) (suspects []digest.
 		if differ[string(r.Key)] || c.keys == 0 {
 			continue
 		}
-		d, err := l.state.DivergentKey(on, c.space.Table, r.Key)
-		if d != nil && w.moved(seen.View, r.Key) { // it is as it will be too; how much of that was replayed is not known
-			suspects = append(suspects, r.Key)
+		if w.moved(seen.View, r.Key) { // it may be as it will be; how much of that was replayed is not known
+			d, err := l.state.DivergentKey(on, c.space.Table, r.Key)
+			if err != nil {
+				return nil, err
+			}
+			if d != nil {
+				suspects = append(suspects, r.Key)
+			}
 			continue
 		}
-		if err == nil {
-			err = l.heal(m, t, c, r.Key)
-		}
-		if err != nil {
+		if err := l.heal(m, t, c, r.Key); err != nil {
 			return nil, err
 		}
 	}

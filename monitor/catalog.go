@@ -36,7 +36,7 @@ func (g *Group) readCatalog(ctx context.Context, f *feed) (next time.Duration, e
 	})
 }
 
-// answer is what a member said of its tables, by name, since when it has not been asked.
+// answer is what a member said of its tables, by name, and when it was asked.
 type answer struct {
 	tables map[string]cdc.Table
 	asked  time.Time

@@ -446,8 +446,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "a row that changes while it is read is mended", file: "align/scanonly.go",
-		old:    "if d != nil && w.moved(seen.View, r.Key) {",
-		text:   "if d != nil && w == nil {",
+		old:    "if w.moved(seen.View, r.Key) { // it may be as it will be",
+		text:   "if w == nil { // it may be as it will be",
 		effect: "a divergence is over though its row differs",
 		lives:  "at times: the history that is kept for it shows it in about every second play. One would do in which the read is held up",
 	},
