@@ -149,10 +149,9 @@ func (l *Ledger) become(m *member, t *table, before, d *DivergentKey, why blame)
 		}
 		return nil
 	}
-	if slices.Contains(f.Into, now.Number) {
+	if !l.findings.Inherit(f, now) {
 		return nil
 	}
-	f.Into, now.Heir = append(slices.DeleteFunc(f.Into, l.gone), now.Number), true
 	return l.state.SetFinding(f)
 }
 
@@ -174,8 +173,6 @@ func (l *Ledger) nameHeirs(f *finding.Finding) {
 		f.Divergence.Detail = "rows of it differ in another way now: " + strings.Join(ids, ", ")
 	}
 }
-
-func (l *Ledger) gone(number uint64) bool { return l.findings.Number(number) == nil }
 
 func (l *Ledger) decided(number uint64) bool {
 	f := l.findings.Number(number)

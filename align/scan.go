@@ -188,7 +188,7 @@ func (l *Ledger) wait(t *table, c *coverage, reason string) error {
 func (l *Ledger) forgetSuspicions(t *table, m *member) error {
 	return l.healKeys(t, m, func(d *DivergentKey) bool {
 		f := l.findings.Number(d.Finding)
-		return f == nil || !f.Confirmed && !f.Heir
+		return f == nil || !f.Confirmed && !l.findings.Heir(f)
 	})
 }
 

@@ -22,7 +22,6 @@ type Finding struct {
 	// Into are the numbers of the suspicions that keys of a divergence went to, because they differ in another way now. It is
 	// not over before those are told, or are over themselves.
 	Into []uint64 `json:"into,omitempty"`
-	Heir bool     `json:"heir,omitempty"` // keys of a divergence came to this suspicion
 	// Began is when the first key came. It may have differed before, in another way: that long it counts for the budget.
 	Began time.Time `json:"began,omitzero"`
 
@@ -93,25 +92,45 @@ func (f *Finding) Resolve(at time.Time) {
 type Book struct {
 	byKey    map[Key]*Finding
 	byNumber map[uint64]*Finding
-	alike    map[Key]int // by what is in common, see Key.alike
+	alike    map[Key]int         // by what is in common, see Key.alike
+	heirs    map[uint64]struct{} // the numbers of the suspicions that a divergence waits for, see Finding.Into
 	last     uint64
 }
 
 // NewBook returns an empty book.
 func NewBook() *Book {
-	return &Book{byKey: make(map[Key]*Finding), byNumber: make(map[uint64]*Finding), alike: make(map[Key]int)}
+	return &Book{
+		byKey: make(map[Key]*Finding), byNumber: make(map[uint64]*Finding),
+		alike: make(map[Key]int), heirs: make(map[uint64]struct{}),
+	}
+}
+
+// Inherit has a divergence wait for a suspicion to which a key of it went, and reports whether it did not before.
+func (b *Book) Inherit(f, heir *Finding) bool {
+	if f == heir || slices.Contains(f.Into, heir.Number) {
+		return false
+	}
+	gone := func(n uint64) bool { return b.byNumber[n] == nil }
+	f.Into = append(slices.DeleteFunc(f.Into, gone), heir.Number)
+	b.heirs[heir.Number] = struct{}{}
+	return true
+}
+
+// Heir reports whether keys of a divergence came to a suspicion.
+func (b *Book) Heir(f *Finding) bool {
+	_, heir := b.heirs[f.Number]
+	return heir
 }
 
 // Bequeath lets the divergences whose keys went to one suspicion wait for another, too, to which a key went on from there,
 // and returns them.
 func (b *Book) Bequeath(from, to *Finding) []*Finding {
-	if !from.Heir || from == to {
+	if !b.Heir(from) || from == to {
 		return nil
 	}
 	var changed []*Finding
 	for _, f := range b.byNumber {
-		if slices.Contains(f.Into, from.Number) && !slices.Contains(f.Into, to.Number) {
-			f.Into, to.Heir = append(f.Into, to.Number), true
+		if slices.Contains(f.Into, from.Number) && b.Inherit(f, to) {
 			changed = append(changed, f)
 		}
 	}
@@ -141,9 +160,13 @@ func (b *Book) Begin(k Key, d Divergence) *Finding {
 	return f
 }
 
-// Keep adds a finding from its record.
+// Keep adds a finding from its record. The number of a suspicion that is gone is not given to another one while there is a
+// divergence that waited for it.
 func (b *Book) Keep(f *Finding) {
 	f.Saved, f.Left = true, !f.Confirmed
+	for _, n := range f.Into {
+		b.heirs[n], b.last = struct{}{}, max(b.last, n)
+	}
 	b.add(keyOf(f), f)
 }
 
@@ -159,6 +182,7 @@ func (b *Book) Remove(f *Finding) {
 	k := f.key
 	delete(b.byKey, k)
 	delete(b.byNumber, f.Number)
+	delete(b.heirs, f.Number)
 	if b.alike[k.alike()]--; b.alike[k.alike()] == 0 {
 		delete(b.alike, k.alike())
 	}

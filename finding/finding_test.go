@@ -71,6 +71,31 @@ func TestFindingsAreKeptUnderTheirKeys(t *testing.T) {
 	}
 }
 
+func TestASuspicionIsNotTakenForAnHeirThatIsGone(t *testing.T) {
+	before := finding.NewBook()
+	told, first := begin(before, "1"), begin(before, "2")
+	if !before.Inherit(told, first) || before.Inherit(told, first) || before.Inherit(told, told) {
+		t.Error("a divergence does not wait once for the suspicion to which its key went")
+	}
+	second := begin(before, "3")
+	if changed := before.Bequeath(first, second); len(changed) != 1 || changed[0] != told || !before.Heir(second) {
+		t.Errorf("with the key gone on, %d divergences wait for where it went", len(changed))
+	}
+	if changed := before.Bequeath(second, told); len(changed) != 0 {
+		t.Errorf("a divergence waits for itself")
+	}
+
+	after := finding.NewBook()
+	after.Keep(told) // both suspicions were forgotten
+	fresh := begin(after, "4")
+	if after.Heir(fresh) || fresh.Number <= second.Number {
+		t.Errorf("after a restart a new suspicion is number %d and an heir", fresh.Number)
+	}
+	if !after.Inherit(told, fresh) || len(told.Into) != 1 {
+		t.Errorf("it waits for %v", told.Into)
+	}
+}
+
 func TestWhatADivergenceWasRemainsOfIt(t *testing.T) {
 	f := finding.NewBook().Begin(finding.Key{}, finding.Divergence{State: finding.Open})
 	at := time.Unix(1_700_000_000, 0)

@@ -303,6 +303,12 @@ var mutants = []mutant{
 		effect: "people are told that it is over when it is not",
 	},
 	{
+		name: "after a start nobody knows which suspicions divergences waited for", file: "finding/finding.go",
+		old:    "b.heirs[n], b.last = struct{}{}, max(b.last, n)",
+		text:   "_ = n",
+		effect: "people are told that it is over when it is not",
+	},
+	{
 		name: "a divergence is resolved with one row left", file: "align/findings.go",
 		old:    "case f.Live == 0:",
 		text:   "case f.Live == 0 || f.Live == 1 && f.Confirmed && f.Divergence.Keys > 1:",

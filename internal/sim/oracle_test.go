@@ -418,9 +418,10 @@ func (o *oracle) oldest(d finding.Divergence, now time.Time) time.Duration {
 		if x, differs := o.differ[at]; differs && x.since.Before(since) {
 			since = x.since
 		}
-		for _, p := range o.was[at] {
-			if slices.Contains(o.w.plan.scanOnly, d.Member) {
-				p.since = now.Add(p.since.Sub(p.until) - 2*beat) // what is seen of it is not until exactly
+		for _, p := range slices.Backward(o.was[at]) {
+			// What is seen of a row that is read now and then is not until exactly, and not that it was right for a moment.
+			if slices.Contains(o.w.plan.scanOnly, d.Member) && since.Sub(p.until) > memoryOf {
+				p.since = now.Add(p.since.Sub(p.until) - 2*beat)
 			}
 			if p.since.Before(since) {
 				since = p.since
