@@ -124,6 +124,14 @@ type Alert struct {
 // Firing reports whether what the alert is about is still open.
 func (a *Alert) Firing() bool { return a.Ends.IsZero() }
 
+// forget says that the alert does not end because its rows are the same.
+func (a *Alert) forget() {
+	a.Annotations["outcome"] = string(finding.Forgotten)
+	a.Annotations["summary"] = "Rows of a replica that differed from its reference are not watched any more. They may differ still."
+}
+
+func (a *Alert) forgotten() bool { return a.Annotations["outcome"] == string(finding.Forgotten) }
+
 // key is what makes two alerts the same one: their labels.
 func (a *Alert) key() string {
 	var b strings.Builder
@@ -191,6 +199,9 @@ func (a *alert) told(external string) *Alert {
 	}
 	if tx := transactions(about); len(tx) > 0 {
 		t.Annotations["transactions"] = bounded(tx, " ")
+	}
+	if slices.ContainsFunc(about, func(d *finding.Divergence) bool { return d.Outcome == finding.Forgotten }) {
+		t.forget()
 	}
 	return t
 }

@@ -165,6 +165,10 @@ func (r *Receiver) news(s state) (list []News) {
 		case fires:
 			over := *before
 			over.Ends = a.Ends
+			if a.forgotten() {
+				over.Annotations = maps.Clone(over.Annotations)
+				over.forget()
+			}
 			list = append(list, newsOf(&over))
 		case r.Channel.Past() && a.Ends.After(r.since(s.at)) && (before == nil || a.Ends.After(before.Ends)):
 			if past++; past <= maxPast {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/alerts"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 func idle(s alerts.Status) bool { return s.Waiting == 0 && s.Sent > 0 }
@@ -457,6 +458,13 @@ func TestSlackIsToldWithoutMarkupFromRows(t *testing.T) {
 	if strings.Contains(text+m.Text, "<!channel>") || strings.Contains(text, "<@U1>") || strings.Count(text, "```") != 2 ||
 		!strings.Contains(text, "&lt;@U1&gt; &amp; co") || !strings.Contains(text, "<https://lockstep.example/api/v1/divergences?group=shop|LockstepDiverged public.&lt;!channel&gt; on us-1") {
 		t.Errorf("the message is %s", text)
+	}
+	gone := resolved(d)
+	gone.Outcome = finding.Forgotten
+	w.set(gone)
+	must(t, json.Unmarshal((<-p.got).body, &m))
+	if want := "No longer known: LockstepDiverged public.&lt;!channel&gt; on us-1"; !strings.HasPrefix(m.Text, want) {
+		t.Errorf("of a table that is not watched any more it says %q", m.Text)
 	}
 }
 

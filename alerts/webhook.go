@@ -134,7 +134,11 @@ func Signature(secret []byte, timestamp string, body []byte) []byte {
 func (n News) headline() string {
 	parts := []string{n.Labels["alertname"]}
 	if !n.Firing() {
-		parts[0] = "Resolved: " + parts[0]
+		ended := "Resolved: "
+		if n.forgotten() {
+			ended = "No longer known: "
+		}
+		parts[0] = ended + parts[0]
 	}
 	if table := n.Labels["table"]; table != "" {
 		parts = append(parts, table)

@@ -170,6 +170,7 @@ func (l *Ledger) nameHeirs(f *finding.Finding) {
 		}
 	}
 	if len(ids) > 0 {
+		f.Divergence.Outcome = finding.Superseded
 		f.Divergence.Detail = "rows of it differ in another way now: " + strings.Join(ids, ", ")
 	}
 }

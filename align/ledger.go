@@ -223,9 +223,9 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		}
 		switch {
 		case l.members[f.Member] == nil:
-			f.Live, f.Divergence.Detail = 0, "the member is not watched any more"
+			f.Forget("the member is not watched any more")
 		case l.tables[f.Table] == nil: // the last end came between what was kept of the table and what was told
-			f.Live, f.Divergence.Detail = 0, "the table is not watched any more"
+			f.Forget("the table is not watched any more")
 		}
 		if !l.expect(f) {
 			continue

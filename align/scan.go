@@ -104,7 +104,7 @@ func (l *Ledger) Drop(id cdc.TableID) error {
 	}
 	for _, f := range l.findings.All() {
 		if f.Table == id {
-			f.Live, f.Divergence.Detail = 0, "the table is not watched any more"
+			f.Forget("the table is not watched any more")
 		}
 	}
 	for at := range l.touched {

@@ -89,7 +89,7 @@ func (l *Ledger) undecided(f *finding.Finding) string {
 		return "rows differ, and it cannot be asked what replicates it"
 	case over > leastPatience && l.unchecked(f):
 		return "rows differ, and it cannot be asked whether its definition is what it was"
-	case over > recheckPatience && l.unconfirmed(f):
+	case over > leastPatience && l.unconfirmed(f) && (over > recheckPatience || !l.members[f.Member].scanOnly):
 		return "rows differ, and they could not be read again to confirm it"
 	}
 	return ""

@@ -153,6 +153,12 @@ type DivergenceData struct {
 	FirstSeen    time.Time         `json:"first_seen"`
 	ConfirmedAt  time.Time         `json:"confirmed_at"`
 	ResolvedAt   *time.Time        `json:"resolved_at,omitempty"`
+	Outcome      string            `json:"outcome,omitempty"` // of a resolved one: healed, superseded or forgotten
+}
+
+// Healed reports whether a divergence is resolved because its rows did not differ any more. Older entries have no outcome.
+func (d *DivergenceData) Healed() bool {
+	return d.ResolvedAt != nil && (d.Outcome == "" || d.Outcome == "healed")
 }
 
 // AcknowledgeData says who has taken a divergence on.

@@ -37,6 +37,16 @@ const (
 	Resolved = "resolved"
 )
 
+// Outcome says how a divergence ended. Only one that healed says anything of its rows.
+type Outcome string
+
+// The outcomes.
+const (
+	Healed     Outcome = "healed"     // its rows do not differ any more
+	Superseded Outcome = "superseded" // its rows differ in another way, which other divergences tell of
+	Forgotten  Outcome = "forgotten"  // the table or the member is not watched any more, or the reference is another one
+)
+
 // Divergence is a difference older than its lag budget: the record that the API, the log and the receivers show. It is
 // part of the product's contract; fields may be added, never renamed.
 type Divergence struct {
@@ -59,7 +69,9 @@ type Divergence struct {
 	FirstSeen    time.Time         `json:"first_seen"`
 	ConfirmedAt  time.Time         `json:"confirmed_at"`
 	ResolvedAt   *time.Time        `json:"resolved_at"`
-	LagBudget    string            `json:"lag_budget"`
+	// Outcome is empty while it is open.
+	Outcome   Outcome `json:"outcome,omitempty"`
+	LagBudget string  `json:"lag_budget"`
 	// Expected says that it is known to come about, and that nobody is to be alerted.
 	Expected bool `json:"expected,omitempty"`
 	// Acknowledged says who has taken it on; null: nobody has said so while it was open.

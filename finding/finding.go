@@ -82,10 +82,16 @@ func (f *Finding) DescribedOften() time.Duration {
 	return time.Second + time.Duration(len(f.Divergence.Ranges))*10*time.Millisecond
 }
 
+// Forget says that nothing is known of its rows any more, and why.
+func (f *Finding) Forget(why string) {
+	f.Live, f.Divergence.Outcome, f.Divergence.Detail = 0, Forgotten, why
+}
+
 // Resolve ends the divergence: what it was when it was largest remains of it.
 func (f *Finding) Resolve(at time.Time) {
 	d := &f.Divergence
 	d.State, d.ResolvedAt, d.Ranges, d.Keys = Resolved, &at, f.PeakRanges, f.PeakKeys
+	d.Outcome = cmp.Or(d.Outcome, Healed)
 }
 
 // Book holds the findings of a group that are not resolved.

@@ -241,6 +241,7 @@ func (p EvidencePlan) divergence(d *finding.Divergence) (evidence.DivergenceData
 		ID: d.ID, Table: d.Table, Member: d.Member, Reference: d.Reference, Kind: string(d.Kind), Cause: string(d.Cause), Detail: d.Detail, Expected: d.Expected,
 		Keys: d.Keys, Ranges: []evidence.RangeData{}, RangesTotal: len(d.Ranges), Truncated: d.Truncated,
 		Positions: d.Positions, FirstSeen: d.FirstSeen.UTC(), ConfirmedAt: d.ConfirmedAt.UTC(), ResolvedAt: d.ResolvedAt,
+		Outcome: string(d.Outcome),
 	}
 	if by := d.IntroducedBy; by != nil {
 		data.Transaction, data.CommittedAt = by.Transaction, timeOrNull(by.CommittedAt)

@@ -33,9 +33,8 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		}
 	}()
 	err = state.SetReference(opt.Reference, func(f *finding.Finding) {
-		at := time.Now()
-		f.Divergence.State, f.Divergence.ResolvedAt = finding.Resolved, &at
-		f.Divergence.Detail = "the reference changed; what still differs is found anew"
+		f.Forget("the reference changed; what still differs is found anew")
+		f.Resolve(time.Now())
 		opt.Evidence.record(state, &f.Divergence)
 	})
 	if err != nil {

@@ -83,7 +83,7 @@ func (r *Report) coverageCSV() []byte {
 }
 
 func (r *Report) divergencesCSV() []byte {
-	return table([]string{"opened_entry", "resolved_entry", "id", "group", "member", "table", "kind", "cause", "expected", "keys", "transaction", "committed_at", "first_seen", "confirmed_at", "resolved_at", "told_entry", "told_at", "acknowledged_entry", "acknowledged_by", "ticket", "ranges"},
+	return table([]string{"opened_entry", "resolved_entry", "id", "group", "member", "table", "kind", "cause", "expected", "keys", "transaction", "committed_at", "first_seen", "confirmed_at", "resolved_at", "outcome", "told_entry", "told_at", "acknowledged_entry", "acknowledged_by", "ticket", "ranges"},
 		func(add func(...string)) {
 			for _, d := range r.Divergences {
 				var ranges []string
@@ -95,7 +95,7 @@ func (r *Report) divergencesCSV() []byte {
 					a = *d.Acknowledged
 				}
 				add(entryOf(d.Opened), entryOf(d.Resolved), d.ID, d.Group, d.Member, d.Table, d.Kind, d.Cause, fmt.Sprint(d.Expected), fmt.Sprint(d.Keys), d.Transaction,
-					stampOf(d.CommittedAt), stamp(d.FirstSeen), stamp(d.ConfirmedAt), stampOf(d.ResolvedAt), entryOf(d.Told), stampOf(d.ToldAt), entryOf(d.AcknowledgedEntry), a.By, a.Ticket, strings.Join(ranges, " "))
+					stampOf(d.CommittedAt), stamp(d.FirstSeen), stamp(d.ConfirmedAt), stampOf(d.ResolvedAt), d.Outcome, entryOf(d.Told), stampOf(d.ToldAt), entryOf(d.AcknowledgedEntry), a.By, a.Ticket, strings.Join(ranges, " "))
 			}
 		})
 }

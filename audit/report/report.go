@@ -373,14 +373,14 @@ func (r *Report) Ran() (d time.Duration) {
 // Times are the mean and the maximum of durations.
 type Times struct{ Mean, Max time.Duration }
 
-// Detection is how long it took to raise what was found, and Resolution how long what was resolved had been open.
+// Detection is how long it took to raise what was found.
 func (r *Report) Detection() Times {
 	return times(r.Divergences, func(d *Divergence) (time.Duration, bool) { return d.Detected(), d.OpenedIn })
 }
 
-// Resolution is how long what was resolved had been open.
+// Resolution is how long what was resolved had been open, where rows did not differ any more.
 func (r *Report) Resolution() Times {
-	return times(r.Divergences, func(d *Divergence) (time.Duration, bool) { return d.Lived(), d.ResolvedAt != nil })
+	return times(r.Divergences, func(d *Divergence) (time.Duration, bool) { return d.Lived(), d.Healed() })
 }
 
 func times(list []*Divergence, of func(*Divergence) (time.Duration, bool)) (t Times) {
@@ -397,7 +397,10 @@ func times(list []*Divergence, of func(*Divergence) (time.Duration, bool)) (t Ti
 }
 
 // Totals count divergences.
-type Totals struct{ Opened, Resolved, Carried, Open int }
+type Totals struct {
+	Opened, Resolved, Carried, Open int
+	Unhealed                        int // of the resolved ones, of which nothing says that their rows do not differ any more
+}
 
 // Totals counts the divergences that are no expected ones. Those opened in the period and those carried into it are as many as
 // those resolved and those still open.
@@ -413,6 +416,9 @@ func (r *Report) Totals() (t Totals) {
 		}
 		if d.ResolvedAt != nil {
 			t.Resolved++
+			if !d.Healed() {
+				t.Unhealed++
+			}
 		} else {
 			t.Open++
 		}

@@ -124,7 +124,7 @@ func describeDivergence(out io.Writer, d finding.Divergence) error {
 	}
 	rows = append(rows, []string{"First seen", at(d.FirstSeen)}, []string{"Raised", at(d.ConfirmedAt)})
 	if d.ResolvedAt != nil {
-		rows = append(rows, []string{"Resolved", at(*d.ResolvedAt)})
+		rows = append(rows, []string{"Resolved", strings.TrimSpace(at(*d.ResolvedAt) + " " + string(d.Outcome))})
 	}
 	if a := d.Acknowledged; a != nil {
 		rows = append(rows, []string{"Acknowledged", strings.TrimSpace(strings.Join([]string{at(a.At), "by", a.By, a.Ticket, a.Note}, " "))})

@@ -501,19 +501,22 @@ func (o *oracle) mayLookOtherwise(at rowAt, now time.Time) bool {
 	})
 }
 
-// resolve checks that no row of a divergence that is over differs still, all the time since it was told of.
+// resolve checks that no row of a divergence that is over differs still, all the time since it was told of; and that what is
+// said to be forgotten may be.
 func (o *oracle) resolve(n noticed, was finding.Divergence) {
+	watched := slices.Contains(o.w.plan.members, was.Member) && !slices.Contains(o.w.plan.excluded, was.Table)
+	out := latest(o.out[was.Member], o.out[was.Table], o.referred)
+	if n.d.Outcome == finding.Forgotten {
+		if watched && n.at.Sub(out) > unseenWithin {
+			o.w.fail("%s %s: a divergence is said to be forgotten, though it is watched (%s)", was.Member, was.Table, n.d.Detail)
+		}
+		return
+	}
 	for _, key := range o.keysOf(was) {
 		at := rowAt{was.Member, was.Table, key}
 		d, differs := o.differ[at]
 		if !differs || d.since.After(was.ConfirmedAt) || o.covered(at, n.at) {
 			continue
-		}
-		if out := latest(o.out[at.member], o.out[at.table]); n.at.Sub(out) < 10*time.Second {
-			continue // what was known of it was forgotten
-		}
-		if !slices.Contains(o.w.plan.members, at.member) || slices.Contains(o.w.plan.excluded, at.table) {
-			continue // it is not watched any more, and said so
 		}
 		o.w.fail("%s %s is said to be resolved, though row %d has been %s since %v ago", was.Member, was.Table, key, d.kind, n.at.Sub(d.since))
 		return
