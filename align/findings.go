@@ -158,11 +158,14 @@ func (l *Ledger) become(m *member, t *table, before, d *DivergentKey, why blame)
 // goesOn reports whether rows of a divergence that has no key left differ in another way, which people are yet to be told of:
 // that the old one is over would be taken for all being well.
 func (l *Ledger) goesOn(f *finding.Finding) bool {
-	return f.Confirmed && slices.ContainsFunc(f.Into, func(n uint64) bool { return !l.decided(n) })
+	return f.Confirmed && f.Divergence.Outcome == "" && slices.ContainsFunc(f.Into, func(n uint64) bool { return !l.decided(n) })
 }
 
 // nameHeirs has a divergence say in which ones its rows are that differ in another way now.
 func (l *Ledger) nameHeirs(f *finding.Finding) {
+	if f.Divergence.Outcome == finding.Forgotten {
+		return
+	}
 	var ids []string
 	for _, n := range f.Into {
 		if heir := l.findings.Number(n); f.Confirmed && heir != nil && heir.Confirmed {
@@ -294,6 +297,13 @@ func (l *Ledger) Suspicious() bool {
 		}
 	}
 	return false
+}
+
+// forget says that nothing is known of a finding's rows any more. That is kept with what it is forgotten with: after a start its
+// rows, which are gone, would be taken for healed.
+func (l *Ledger) forget(f *finding.Finding, why string) error {
+	f.Forget(why)
+	return l.state.SetFinding(f)
 }
 
 // close ends a finding: a divergence is resolved, a mere suspicion forgotten.

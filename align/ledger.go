@@ -215,22 +215,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		}
 	}
 	for _, f := range saved.Findings {
-		l.findings.Keep(f)
-		f.Began, f.Divergence.FirstSeen = l.notAhead(f.Began), l.notAhead(f.Divergence.FirstSeen)
-		f.Changed = true // rows may have come between its keys
-		if f.Divergence.Kind == finding.Stale {
-			f.Live = 1 // until the member is heard from
-		}
-		switch {
-		case l.members[f.Member] == nil:
-			f.Forget("the member is not watched any more")
-		case l.tables[f.Table] == nil: // the last end came between what was kept of the table and what was told
-			f.Forget("the table is not watched any more")
-		}
-		if !l.expect(f) {
-			continue
-		}
-		if err := state.SetFinding(f); err != nil {
+		if err := l.loadFinding(f); err != nil {
 			return nil, fmt.Errorf("load ledger: %w", err)
 		}
 	}
@@ -246,6 +231,24 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	}
 	l.loadDrills()
 	return l, nil
+}
+
+func (l *Ledger) loadFinding(f *finding.Finding) error {
+	l.findings.Keep(f)
+	f.Began, f.Divergence.FirstSeen = l.notAhead(f.Began), l.notAhead(f.Divergence.FirstSeen)
+	f.Changed = true // rows may have come between its keys
+	if f.Divergence.Kind == finding.Stale {
+		f.Live = 1 // until the member is heard from
+	}
+	switch {
+	case l.members[f.Member] == nil:
+		return l.forget(f, "the member is not watched any more")
+	case l.tables[f.Table] == nil: // the last end came between what was kept of the table and what was told
+		return l.forget(f, "the table is not watched any more")
+	case l.expect(f):
+		return l.state.SetFinding(f)
+	}
+	return nil
 }
 
 // notAhead is a time that was kept, or now if that was by a clock that was ahead: waiting until it is over would take as long.

@@ -104,7 +104,9 @@ func (l *Ledger) Drop(id cdc.TableID) error {
 	}
 	for _, f := range l.findings.All() {
 		if f.Table == id {
-			f.Forget("the table is not watched any more")
+			if err := l.forget(f, "the table is not watched any more"); err != nil {
+				return err
+			}
 		}
 	}
 	for at := range l.touched {

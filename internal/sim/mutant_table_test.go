@@ -309,6 +309,12 @@ var mutants = []mutant{
 		effect: "people are told that it is over when it is not",
 	},
 	{
+		name: "what is forgotten is said to be healed after a start", file: "align/findings.go",
+		old:    "f.Forget(why)\n\treturn l.state.SetFinding(f)",
+		text:   "f.Forget(why)\n\treturn nil",
+		effect: "people are told that rows are equal of which nothing is known",
+	},
+	{
 		name: "a divergence is resolved with one row left", file: "align/findings.go",
 		old:    "case f.Live == 0:",
 		text:   "case f.Live == 0 || f.Live == 1 && f.Confirmed && f.Divergence.Keys > 1:",
