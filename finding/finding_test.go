@@ -104,7 +104,7 @@ func TestWhatADivergenceWasRemainsOfIt(t *testing.T) {
 	f.Live = 1
 	f.Describe(&finding.Ranges{List: []finding.Range{{Changed: 1}}}, at)
 	f.Resolve(at)
-	want := finding.Divergence{State: finding.Resolved, ResolvedAt: &at, Ranges: []finding.Range{{Changed: 2}}, Keys: 2}
+	want := finding.Divergence{State: finding.Resolved, ResolvedAt: &at, Ranges: []finding.Range{{Changed: 2}}, Keys: 2, Outcome: finding.Healed}
 	if diff := cmp.Diff(want, f.Divergence); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
