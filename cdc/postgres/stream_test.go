@@ -441,6 +441,7 @@ func renewedPublication(t *testing.T, s servers) {
 // commit: one that is not on disk yet, and one that is, and that nobody sees yet.
 func tidied(t *testing.T, s servers) {
 	m := watch(t, newDatabase(t, s.publisher, "CREATE TABLE a (id int PRIMARY KEY, v int) WITH (fillfactor = 20); INSERT INTO a SELECT n, 0 FROM generate_series(1, 50) n"))
+	writesLate(t, m)
 	m.start()
 	// tidy has pages read that were written, until that is in the log and not on disk, and looks then, unless others write.
 	tidy := func(look func(end, flushed cdc.LSN)) {
@@ -481,6 +482,16 @@ func tidied(t *testing.T, s servers) {
 	if end := m.progress().Barrier; end < hidden {
 		t.Errorf("a commit at %v that waits for a standby is not waited for: up to %v", hidden, end)
 	}
+}
+
+// writesLate has a server leave in memory what nobody waits for until the test has looked, however slow that is.
+func writesLate(t *testing.T, m *member) {
+	m.exec("ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()")
+	t.Cleanup(func() {
+		if err := m.Exec(context.Background(), "ALTER SYSTEM RESET wal_writer_delay", "SELECT pg_reload_conf()"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func logEndOf(t *testing.T, m *member) logEnd {
