@@ -155,8 +155,8 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage, suspicions string) stri
 	return l.unread(t, c)
 }
 
-// undefinedPatience is how long the definitions of a member may not have been read while nothing hangs on them.
-const undefinedPatience = time.Minute
+// undefinedPatience is how long the definitions of a member may not have been read while nothing hangs on them: two rounds and a half.
+const undefinedPatience = 25 * time.Second
 
 // undefined says why the definitions on a member or the reference are not known to be what they were, or nothing.
 func (l *Ledger) undefined(m *member) string {
