@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"archive/zip"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
+	"github.com/lockstep-cdc/lockstep/audit/archive"
 	"github.com/lockstep-cdc/lockstep/audit/report"
 	"github.com/lockstep-cdc/lockstep/audit/verify"
 	"github.com/lockstep-cdc/lockstep/evidence"
@@ -60,20 +60,15 @@ func Export(ctx context.Context, dir string, p report.Period, version string, w 
 	if files[verify.ProofFile], err = json.MarshalIndent(x.proof, "", " "); err != nil {
 		return nil, err
 	}
-	if files[verify.StatementFile], err = k.statement(p, version, x.log, files); err != nil {
+	statement, err := k.statement(p, version, x.log, files)
+	if err != nil {
 		return nil, err
 	}
-	z := zip.NewWriter(w)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		f, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate, Modified: p.To})
-		if err == nil {
-			_, err = f.Write(files[name])
-		}
-		if err != nil {
-			return nil, err
-		}
+	contents := []archive.Content{{Name: verify.StatementFile, Bytes: statement}}
+	for _, name := range slices.Sorted(maps.Keys(files)) { // as the statement has them
+		contents = append(contents, archive.Content{Name: name, Bytes: files[name]})
 	}
-	return r, z.Close()
+	return r, archive.Write(w, contents)
 }
 
 // extraction is the part of a log that a report is about.
@@ -200,8 +195,13 @@ func (k *key) statement(p report.Period, version string, at *verify.Result, file
 		Origin: p.Origin, Group: p.Group, From: p.From, To: p.To, Size: at.Size, Root: at.Root, Lockstep: version,
 	}}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		s.Subject = append(s.Subject, verify.Subject{Name: name, Digest: verify.Digest(files[name])})
+		s.Subject = append(s.Subject, verify.SubjectOf(name, files[name]))
 	}
+	return k.envelope(s)
+}
+
+// envelope signs a statement.
+func (k *key) envelope(s verify.Statement) ([]byte, error) {
 	payload, err := json.Marshal(s)
 	if err != nil {
 		return nil, err

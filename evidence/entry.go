@@ -192,5 +192,17 @@ func (e *Entry) RangesSHA256() string {
 	return d.Sum
 }
 
+// Span names the entries from first on, up to but without end.
+func Span(first, end uint64) string {
+	switch {
+	case end <= first:
+		return "no entries"
+	case end == first+1:
+		return fmt.Sprintf("entry %d", first)
+	default:
+		return fmt.Sprintf("entries %d to %d", first, end-1)
+	}
+}
+
 // Event returns an entry without its place, to be sealed again elsewhere.
 func (e *Entry) Event() Event { return Event{Type: e.Type, Group: e.Group, Time: e.Time, Data: e.Data} }

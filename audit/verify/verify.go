@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/compact"
@@ -44,6 +45,7 @@ type Result struct {
 	Checks []Check                `json:"checks"`
 
 	hashes [][]byte // of the leaves
+	first  uint64   // of the entries that follow on one another
 	times  []time.Time
 }
 
@@ -67,13 +69,31 @@ func (r *Result) Err() error {
 	return nil
 }
 
+// Entries names those that follow on one another.
+func (r *Result) Entries() string {
+	return evidence.Span(r.first, r.first+uint64(len(r.times)))
+}
+
 // check notes what one check has found. A nil error is what was looked for.
 func (r *Result) check(name, found string, err error) bool {
 	if err != nil {
 		found = err.Error()
 	}
-	r.Checks = append(r.Checks, Check{name, err == nil, found})
+	r.Checks = append(r.Checks, Check{name, err == nil, printable(found)})
 	return err == nil
+}
+
+// printable takes away what a terminal would obey: what is wrong with a file may have come out of it.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || r == '\n' {
+			return ' '
+		}
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 // Options say what a log is held against.
@@ -101,8 +121,7 @@ func Log(ctx context.Context, dir string, o Options) (*Result, error) {
 		return nil, err
 	}
 	v := &walk{
-		Result: &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)},
-		files:  client.FileFetcher{Root: dir}, keys: keys{trusted: verifier}, each: o.Each,
+		Result: newResult(verifier), files: folder{dir}, keys: keys{trusted: verifier}, each: o.Each,
 	}
 	v.all(ctx, o)
 	return v.Result, nil
@@ -119,7 +138,7 @@ func (o Options) verifier() (note.Verifier, error) {
 // walk is a log that is read.
 type walk struct {
 	*Result
-	files client.FileFetcher
+	files folder
 	keys  keys
 	story story
 	each  func(*evidence.Entry, []byte)
@@ -225,7 +244,7 @@ func (v *walk) others(o Options) (map[string][]byte, error) {
 		if !wanted {
 			continue
 		}
-		files, err := filesIn(v.files.Root, dir)
+		files, err := v.files.within(dir)
 		if err != nil {
 			return nil, err
 		}
@@ -315,8 +334,8 @@ func (v *walk) read(ctx context.Context, size uint64) (chain, err error) {
 
 // take notes what an entry tells.
 func (r *Result) take(e *evidence.Entry, tells *story) {
-	if r.From.IsZero() {
-		r.From = e.Time
+	if len(r.times) == 0 {
+		r.first, r.From = e.Seq, e.Time
 	}
 	r.To, r.times = e.Time, append(r.times, e.Time)
 	r.Counts[e.Type]++
