@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/lockstep-cdc/lockstep/evidence"
 )
@@ -63,10 +65,39 @@ func table(header []string, rows func(add func(...string))) []byte {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
 	_ = w.Write(header) // a buffer takes everything
-	rows(func(cells ...string) { _ = w.Write(cells) })
+	rows(func(cells ...string) {
+		for i := range cells {
+			cells[i] = inert(cells[i])
+		}
+		_ = w.Write(cells)
+	})
 	w.Flush()
 	return b.Bytes()
 }
+
+// figure is what we write for a number.
+var figure = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?$`)
+
+// inert puts an apostrophe before what a spreadsheet would take for a formula: at the begin of a cell, and behind what splits
+// cells elsewhere, as a semicolon does where the comma is that of decimals. Names, notes and keys come from others
+// (https://owasp.org/www-community/attacks/CSV_Injection).
+func inert(cell string) string {
+	if figure.MatchString(cell) || !strings.ContainsAny(cell, formulas) {
+		return cell
+	}
+	var b strings.Builder
+	begins := true
+	for _, r := range cell {
+		if begins && strings.ContainsRune(formulas, r) {
+			b.WriteByte('\'')
+		}
+		b.WriteRune(r)
+		begins = strings.ContainsRune(";\t\r\n", r) || begins && (r == '"' || unicode.IsSpace(r))
+	}
+	return b.String()
+}
+
+const formulas = "=+-@\t\r＝＋－＠"
 
 func (r *Report) coverageCSV() []byte {
 	return table([]string{"entry", "time", "group", "member", "role", "position", "lag_seconds", "table", "verdict", "reason", "rows", "ranges_in_step", "ranges", "root", "verified_at"},
