@@ -139,10 +139,13 @@ func TestAReportTellsOfChangesGapsAndWhoTookItOn(t *testing.T) {
 	found := evidence.DivergenceData{ID: "01J", Table: "public.orders", Member: "us-1", Kind: "extra", Cause: "errant_transaction", Keys: 1, FirstSeen: at(20), ConfirmedAt: at(21)}
 	closed := gap
 	closed.Until = at(15)
+	covered := []evidence.TableData{{Table: "public.orders", Verdict: "in_step"}}
 	events := []evidence.Event{
 		{Type: evidence.ConfigChange, Time: at(0), Data: evidence.ConfigChangeData{From: "beef", To: "cafe"}},
 		{Type: evidence.ScopeChange, Time: at(0), Data: evidence.ScopeChanges(&before, &now)},
 		{Type: evidence.Start, Time: at(0), Data: now},
+		{Type: evidence.Coverage, Group: "shop", Time: at(1), Data: evidence.CoverageData{Member: "eu", Role: "reference", Every: 3600, Tables: covered}},
+		{Type: evidence.Coverage, Group: "shop", Time: at(1), Data: evidence.CoverageData{Member: "us-1", Role: "replica", Every: 3600, Tables: covered}},
 		{Type: evidence.GapOpen, Group: "shop", Time: at(6), Data: gap},
 		{Type: evidence.GapClose, Group: "shop", Time: at(15), Data: closed},
 		{Type: evidence.DivergenceOpen, Group: "shop", Time: at(21), Data: found},

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -82,15 +81,8 @@ type extraction struct {
 
 // extract reads and verifies the log as of its checkpoint of now.
 func extract(ctx context.Context, dir string, k *key, p report.Period) (*extraction, error) {
-	x := &extraction{}
-	var err error
-	x.log, x.checkpoint, err = readVerified(ctx, dir, k.public, func(e *evidence.Entry, sealed []byte) {
-		if !e.Time.Before(p.From) && e.Time.Before(p.To) || len(x.entries) > 0 && e.Time.Before(p.To) {
-			x.entries = append(x.entries, e)
-			x.lines.Write(sealed)
-			x.lines.WriteByte('\n')
-		}
-	})
+	within := func(e *evidence.Entry) bool { return !e.Time.Before(p.From) && e.Time.Before(p.To) }
+	x, err := extractThose(ctx, dir, k, within)
 	if err != nil {
 		return nil, err
 	}
@@ -99,10 +91,24 @@ func extract(ctx context.Context, dir string, k *key, p report.Period) (*extract
 			p.From.Format(time.RFC3339), p.To.Format(time.RFC3339), x.log.From.Format(time.RFC3339), x.log.To.Format(time.RFC3339))
 	}
 	first, last := x.entries[0].Seq, x.entries[len(x.entries)-1].Seq
-	if uint64(len(x.entries)) != last-first+1 {
-		return nil, errors.New("the clock has stepped back at an end of the period: choose it a little longer")
+	if uint64(len(x.entries)) != last-first+1 { // the clock was set, and came back into the period: all that is in between belongs to it
+		if x, err = extractThose(ctx, dir, k, func(e *evidence.Entry) bool { return e.Seq >= first && e.Seq <= last }); err != nil {
+			return nil, err
+		}
 	}
 	x.proof, err = x.log.Prove(first, last+1)
+	return x, err
+}
+
+func extractThose(ctx context.Context, dir string, k *key, belongs func(*evidence.Entry) bool) (x *extraction, err error) {
+	x = &extraction{}
+	x.log, x.checkpoint, err = readVerified(ctx, dir, k.public, func(e *evidence.Entry, sealed []byte) {
+		if belongs(e) {
+			x.entries = append(x.entries, e)
+			x.lines.Write(sealed)
+			x.lines.WriteByte('\n')
+		}
+	})
 	return x, err
 }
 

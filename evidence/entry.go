@@ -131,11 +131,31 @@ func (h Head) Follow(sealed []byte) (*Entry, Head, error) {
 		return nil, h, outOfOrder("entry %d says that it is number %d", h.Next, e.Seq)
 	case e.Prev != h.Prev.String():
 		return nil, h, outOfOrder("entry %d follows on one of hash %.16s…, but the one before has %.16s…", h.Next, e.Prev, h.Prev)
-	case e.Type != ClockState && e.Time.Before(h.Time.Add(-Skew)):
+	case e.Type == ClockState:
+		if err := h.steps(e); err != nil {
+			return nil, h, err
+		}
+	case e.Time.Before(h.Time.Add(-Skew)):
 		return nil, h, outOfOrder("entry %d is of %s, %v before the entry that it follows, and no clock_state tells of it",
 			h.Next, e.Time.Format(time.RFC3339), h.Time.Sub(e.Time).Round(time.Millisecond))
 	}
 	return e, Head{Next: h.Next + 1, Prev: sha256.Sum256(sealed), Time: e.Time}, nil
+}
+
+// steps checks that a step of the clock is one from where the entry before was, or later, to where this one is. It explains
+// that step and no other one.
+func (h Head) steps(e *Entry) error {
+	step, err := e.ClockStep()
+	switch {
+	case err != nil:
+		return outOfOrder("entry %d tells of no step of the clock: %v", h.Next, err)
+	case !step.To.Equal(e.Time):
+		return outOfOrder("entry %d is of %s, and tells of a step of the clock to %s", h.Next, e.Time.Format(time.RFC3339), step.To.Format(time.RFC3339))
+	case step.From.Before(h.Time.Add(-Skew)):
+		return outOfOrder("entry %d tells of a step of the clock from %s, but the entry that it follows is of %s",
+			h.Next, step.From.Format(time.RFC3339), h.Time.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // OrderError says that an entry does not belong where it is.

@@ -120,3 +120,5 @@ func decoded[T any](t testing.TB, content []byte) (v T) {
 	}
 	return v
 }
+
+func contains(content []byte, text string) bool { return bytes.Contains(content, []byte(text)) }

@@ -189,11 +189,10 @@ func (r *Report) html() ([]byte, error) {
 			continue
 		}
 		for name, t := range m.Tables {
-			share := 0.0
-			if length := r.To.Sub(r.From); length > 0 {
-				share = max(float64(r.Ran()-t.Unknown)/float64(length), 0)
-			}
-			p.Rows = append(p.Rows, tableRow{m.Group, m.Name, name, share, t.InStep, t.Seen, t.Last, t.Rows})
+			p.Rows = append(p.Rows, tableRow{m.Group, m.Name, name, r.share(t.Known), t.InStep, t.Seen, t.Last, t.Rows})
+		}
+		if len(m.Tables) == 0 {
+			p.Rows = append(p.Rows, tableRow{Group: m.Group, Member: m.Name})
 		}
 	}
 	slices.SortFunc(p.Rows, func(a, b tableRow) int {
@@ -245,9 +244,12 @@ func span(d time.Duration) string {
 }
 
 // Availability is the share of the period for which lockstep ran.
-func (r *Report) Availability() float64 {
-	if length := r.To.Sub(r.From); length > 0 {
-		return float64(r.Ran()) / float64(length)
+func (r *Report) Availability() float64 { return r.share(r.Ran()) }
+
+// share is the part of the period that a time is.
+func (r *Report) share(d time.Duration) float64 {
+	if length := r.length(); length > 0 {
+		return float64(d) / float64(length)
 	}
 	return 0
 }

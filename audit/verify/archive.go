@@ -172,6 +172,7 @@ func (a *exported) all(ctx context.Context, o Options) {
 		a.check("long lists of ranges are the ones that were recorded", fmt.Sprintf("%d", len(lists)), a.lists(lists))
 	}
 	tells.checks(a.Result, chain)
+	a.clock()
 	if chain == nil {
 		a.anchors(o, a.files, func(proof string) (*anchored, error) { return a.anchored(sealed, proof) })
 	}
@@ -199,7 +200,7 @@ func (a *exported) anchored(sealed [][]byte, proof string) (*anchored, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &anchored{first: p.First, tree: tree, times: a.times}
+	s := &anchored{first: p.First, tree: tree, times: a.times, settled: a.settled()}
 	for _, e := range sealed {
 		s.hashes = append(s.hashes, rfc6962.DefaultHasher.HashLeaf(e))
 	}

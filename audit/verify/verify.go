@@ -47,6 +47,13 @@ type Result struct {
 	hashes [][]byte // of the leaves
 	first  uint64   // of the entries that follow on one another
 	times  []time.Time
+	steps  []clockStep
+}
+
+// clockStep is a step of the clock that an entry tells of.
+type clockStep struct {
+	seq uint64
+	evidence.ClockData
 }
 
 // OK reports whether nothing is wrong.
@@ -191,6 +198,7 @@ func (v *walk) all(ctx context.Context, o Options) {
 	}
 	v.check("entries follow on one another", fmt.Sprintf("0 to %d, each with the hash of the one before", at.Size-1), chain)
 	v.story.checks(v.Result, chain)
+	v.clock()
 	if chain == nil {
 		v.anchors(o, others, func(string) (*anchored, error) { return v.anchored(), nil })
 	}
@@ -198,7 +206,7 @@ func (v *walk) all(ctx context.Context, o Options) {
 
 // anchored are the entries, all that there are.
 func (v *walk) anchored() *anchored {
-	return &anchored{tree: trees.NewEmptyRange(0), hashes: v.hashes, times: v.times}
+	return &anchored{tree: trees.NewEmptyRange(0), hashes: v.hashes, times: v.times, settled: v.settled()}
 }
 
 const seenCheck = "log holds what was seen before"
@@ -339,7 +347,40 @@ func (r *Result) take(e *evidence.Entry, tells *story) {
 	}
 	r.To, r.times = e.Time, append(r.times, e.Time)
 	r.Counts[e.Type]++
+	if step, err := e.ClockStep(); e.Type == evidence.ClockState && err == nil {
+		r.steps = append(r.steps, clockStep{e.Seq, step})
+	}
 	tells.take(e)
+}
+
+// settled are the times of the entries by the clock as it was at the end, after all of its steps.
+func (r *Result) settled() []time.Time {
+	times, by := slices.Clone(r.times), time.Duration(0)
+	for i, n := len(times)-1, len(r.steps); i >= 0; i-- {
+		times[i] = times[i].Add(by)
+		for ; n > 0 && r.steps[n-1].seq == r.first+uint64(i); n-- {
+			by += r.steps[n-1].By()
+		}
+	}
+	return times
+}
+
+// mostSteps is how many steps of the clock are listed.
+const mostSteps = 5
+
+// clock tells of the steps of the clock. They explain times; whether the clock had to be set is for who reads it to say.
+func (r *Result) clock() {
+	if len(r.steps) == 0 {
+		return
+	}
+	var list []string
+	for _, s := range r.steps[:min(len(r.steps), mostSteps)] {
+		list = append(list, fmt.Sprintf("entry %d: %s", s.seq, s))
+	}
+	if more := len(r.steps) - len(list); more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	r.check("steps of the clock are recorded", strings.Join(list, "; "), nil)
 }
 
 // tiles holds the log's tiles against the hashes of its entries, level by level.
