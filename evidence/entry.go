@@ -42,12 +42,13 @@ const (
 	Export            Type = "export"
 	ConfigChange      Type = "config_change"
 	ScopeChange       Type = "scope_change"
+	SilenceChange     Type = "silence_change"
 	KeyRotation       Type = "key_rotation"
 	ClockState        Type = "clock_state"
 )
 
 // Types are all of them, in the order of reports.
-var Types = []Type{LogStart, Start, Stop, ConfigChange, ScopeChange, KeyRotation, ClockState, Coverage, GapOpen, GapClose, DivergenceOpen, DivergenceUpdate, DivergenceResolve, AlertDelivered, Acknowledge, Export}
+var Types = []Type{LogStart, Start, Stop, ConfigChange, ScopeChange, SilenceChange, KeyRotation, ClockState, Coverage, GapOpen, GapClose, DivergenceOpen, DivergenceUpdate, DivergenceResolve, AlertDelivered, Acknowledge, Export}
 
 // Hash is the SHA-256 of an entry's bytes. The zero Hash stands before the first entry.
 type Hash [sha256.Size]byte

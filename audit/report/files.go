@@ -160,8 +160,18 @@ type page struct {
 	*Report
 	Rows    []tableRow
 	Types   []typeCount
-	Shown   []*Divergence
 	Missing int // records of coverage that are not there
+
+	Shown, ShownExpected         []*Divergence
+	ShownGaps                    []*Gap
+	More, MoreExpected, MoreGaps int // than are shown
+	Expected                     int
+}
+
+// show splits a list at what is shown of it.
+func show[T any](list []T, most int) ([]T, int) {
+	n := min(len(list), most)
+	return list[:n], len(list) - n
 }
 
 // tableRow is a table on all replicas.
@@ -178,11 +188,27 @@ type typeCount struct {
 	N    int
 }
 
-// maxShown bounds the divergences in the HTML; the CSV has all.
-const maxShown = 500
+// maxShown bounds the divergences, and the gaps, in the HTML, and maxExpected those that were expected, of which a canary alone
+// makes one an hour; the CSV has all.
+const (
+	maxShown    = 500
+	maxExpected = 100
+)
 
 func (r *Report) html() ([]byte, error) {
-	p := page{Report: r, Shown: r.Divergences[:min(len(r.Divergences), maxShown)]}
+	p := page{Report: r}
+	var found, expected []*Divergence
+	for _, d := range r.Divergences {
+		if d.Expected {
+			expected = append(expected, d)
+		} else {
+			found = append(found, d)
+		}
+	}
+	p.Expected = len(expected)
+	p.Shown, p.More = show(found, maxShown)
+	p.ShownExpected, p.MoreExpected = show(expected, maxExpected)
+	p.ShownGaps, p.MoreGaps = show(r.Gaps, maxShown)
 	for _, m := range r.Members {
 		p.Missing += max(m.Expected-m.Intervals, 0)
 		if m.Role == "reference" {

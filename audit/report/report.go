@@ -220,7 +220,7 @@ func (r *Report) take(e *evidence.Entry, before time.Time) error {
 		return r.gap(e)
 	case evidence.Acknowledge:
 		return r.acknowledge(e)
-	case evidence.ConfigChange, evidence.ScopeChange, evidence.ClockState:
+	case evidence.ConfigChange, evidence.ScopeChange, evidence.SilenceChange, evidence.ClockState:
 		return r.change(e)
 	}
 	return nil
@@ -266,6 +266,18 @@ func (r *Report) change(e *evidence.Entry) error {
 			return err
 		}
 		add("configuration file of SHA-256 %s in place of %s", d.To, d.From)
+		return nil
+	}
+	if e.Type == evidence.SilenceChange {
+		var d evidence.SilenceChangeData
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			return err
+		}
+		of := ""
+		if e.Group != "" {
+			of = "group " + e.Group + ": "
+		}
+		add("%s%v", of, d)
 		return nil
 	}
 	var d evidence.ScopeChangeData
