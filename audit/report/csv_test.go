@@ -3,7 +3,6 @@ package report_test
 import (
 	"bytes"
 	"encoding/csv"
-	"encoding/json"
 	"regexp"
 	"strings"
 	"testing"
@@ -111,14 +110,6 @@ func TestCellsThatAreNoFormulasStayAsTheyAre(t *testing.T) {
 			t.Errorf("%q is told as %v", plain, cells[1])
 		}
 	}
-}
-
-func decoded[T any](t testing.TB, content []byte) (v T) {
-	t.Helper()
-	if err := json.Unmarshal(content, &v); err != nil {
-		t.Fatal(err)
-	}
-	return v
 }
 
 func contains(content []byte, text string) bool { return bytes.Contains(content, []byte(text)) }
