@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/audit/archive"
 	"github.com/lockstep-cdc/lockstep/audit/report"
 	"github.com/lockstep-cdc/lockstep/audit/verify"
 	"github.com/lockstep-cdc/lockstep/evidence"
@@ -28,21 +29,43 @@ func (d *desk) export(from, to time.Time) (*report.Report, map[string][]byte) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	return r, unzipped(d.t, b.Bytes())
+}
+
+// unzipped are the files of an archive as another program unpacks it.
+func unzipped(t testing.TB, b []byte) map[string][]byte {
+	t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	files := make(map[string][]byte)
 	for _, f := range z.File {
 		content, err := f.Open()
 		if err != nil {
-			d.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if files[f.Name], err = io.ReadAll(content); err != nil {
-			d.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
-	return r, files
+	return files
+}
+
+// pack packs files as a report has them.
+func pack(t testing.TB, files map[string][]byte) []byte {
+	t.Helper()
+	var contents []archive.Content
+	for _, name := range append([]string{verify.StatementFile}, slices.Sorted(maps.Keys(files))...) {
+		if content, there := files[name]; there && (name != verify.StatementFile || len(contents) == 0) {
+			contents = append(contents, archive.Content{Name: name, Bytes: content})
+		}
+	}
+	var b bytes.Buffer
+	if err := archive.Write(&b, contents); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // verifyArchive packs files and checks them.
@@ -55,26 +78,7 @@ func (d *desk) verifyArchiveBy(files map[string][]byte, o verify.Options) *verif
 	d.t.Helper()
 	o.Version = cmp.Or(o.Version, "1.0")
 	path := filepath.Join(d.t.TempDir(), "report.zip")
-	f, err := os.Create(path)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	z := zip.NewWriter(f)
-	for name, content := range files {
-		w, err := z.Create(name)
-		if err == nil {
-			_, err = w.Write(content)
-		}
-		if err != nil {
-			d.t.Fatal(err)
-		}
-	}
-	if err := z.Close(); err != nil {
-		d.t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		d.t.Fatal(err)
-	}
+	write(d.t, path, pack(d.t, files))
 	o.Key = d.public()
 	r, err := verify.Archive(d.t.Context(), path, o)
 	if err != nil {
@@ -135,10 +139,13 @@ func TestAReportTellsOfChangesGapsAndWhoTookItOn(t *testing.T) {
 	found := evidence.DivergenceData{ID: "01J", Table: "public.orders", Member: "us-1", Kind: "extra", Cause: "errant_transaction", Keys: 1, FirstSeen: at(20), ConfirmedAt: at(21)}
 	closed := gap
 	closed.Until = at(15)
+	covered := []evidence.TableData{{Table: "public.orders", Verdict: "in_step"}}
 	events := []evidence.Event{
 		{Type: evidence.ConfigChange, Time: at(0), Data: evidence.ConfigChangeData{From: "beef", To: "cafe"}},
 		{Type: evidence.ScopeChange, Time: at(0), Data: evidence.ScopeChanges(&before, &now)},
 		{Type: evidence.Start, Time: at(0), Data: now},
+		{Type: evidence.Coverage, Group: "shop", Time: at(1), Data: evidence.CoverageData{Member: "eu", Role: "reference", Every: 3600, Tables: covered}},
+		{Type: evidence.Coverage, Group: "shop", Time: at(1), Data: evidence.CoverageData{Member: "us-1", Role: "replica", Every: 3600, Tables: covered}},
 		{Type: evidence.GapOpen, Group: "shop", Time: at(6), Data: gap},
 		{Type: evidence.GapClose, Group: "shop", Time: at(15), Data: closed},
 		{Type: evidence.DivergenceOpen, Group: "shop", Time: at(21), Data: found},
@@ -183,31 +190,34 @@ func TestEveryAttackOnAReportIsFound(t *testing.T) {
 	for _, attack := range []struct {
 		name   string
 		change func(files map[string][]byte)
-		want   []string
+		// want is what verification says, and signed what it says if who holds the key has signed the change; empty: he may do so.
+		want, signed string
 	}{
 		{"a row of a table", func(f map[string][]byte) {
 			f["divergences.csv"] = bytes.Replace(f["divergences.csv"], []byte("public.orders"), []byte("public.others"), 1)
-		}, []string{"divergences.csv was changed", "divergences.csv differs from what the entries say at line 2"}},
+		}, "divergences.csv was changed", "divergences.csv differs from what the entries say at line 2"},
 		{"a row less", func(f map[string][]byte) {
 			lines(f, "coverage.csv", func(l [][]byte) [][]byte { return slices.Delete(l, 7, 8) })
-		}, []string{"coverage.csv was changed", "coverage.csv differs from what the entries say at line 8"}},
+		}, "coverage.csv was changed", "coverage.csv differs from what the entries say at line 8"},
 		{"a figure in the page", func(f map[string][]byte) {
 			f["report.html"] = bytes.Replace(f["report.html"], []byte("<b>1</b>"), []byte("<b>0</b>"), 1)
-		}, []string{"report.html was changed", "report.html differs from what the entries say"}},
+		}, "report.html was changed", "report.html differs from what the entries say"},
 		{"an interval of coverage", func(f map[string][]byte) {
 			lines(f, verify.EntriesFile, func(l [][]byte) [][]byte { return slices.Delete(l, 9, 10) })
-		}, []string{"entries.jsonl was changed", "proof.json does not fit the entries", "entry 38 says that it is number 39"}},
+		}, "entries.jsonl was changed", "proof.json does not fit the entries"},
 		{"the last entries", func(f map[string][]byte) {
 			lines(f, verify.EntriesFile, func(l [][]byte) [][]byte { return append(l[:20:20], nil) })
-		}, []string{"entries.jsonl was changed", "proof.json does not fit the entries"}},
+		}, "entries.jsonl was changed", "proof.json does not fit the entries"},
+		{"all entries", func(f map[string][]byte) { f[verify.EntriesFile] = nil }, "entries.jsonl was changed", "proof.json does not fit the entries"},
 		{"an entry", func(f map[string][]byte) {
-			f[verify.EntriesFile] = bytes.Replace(f[verify.EntriesFile], []byte(`"verdict":"in_step"`), []byte(`"verdict":"diverged"`), 1)
-		}, []string{"entries.jsonl was changed", "give another root than the signed one", "follows on one of hash"}},
+			f[verify.EntriesFile] = bytes.Replace(f[verify.EntriesFile], []byte(`"verdict":"in_step"`), []byte(`"verdict":"in_stop"`), 1)
+		}, "entries.jsonl was changed", "give another root than the signed one"},
 		{"entries of another time", func(f map[string][]byte) {
 			f[verify.EntriesFile] = earlier[verify.EntriesFile]
-		}, []string{"entries.jsonl was changed", "give another root than the signed one"}},
-		{"a file more", func(f map[string][]byte) { f["more.csv"] = []byte("x") }, []string{"more.csv is not of this report"}},
-		{"a file less", func(f map[string][]byte) { delete(f, "gaps.csv") }, []string{"gaps.csv is missing"}},
+		}, "entries.jsonl was changed", "give another root than the signed one"},
+		{"a file more", func(f map[string][]byte) { f["more.csv"] = []byte("x") }, "more.csv is not of this report", "more.csv is no file of a report"},
+		{"a file more at the end", func(f map[string][]byte) { f["zoo.csv"] = []byte("x") }, "zoo.csv is not of this report", "zoo.csv is no file of a report"},
+		{"a file less", func(f map[string][]byte) { delete(f, "gaps.csv") }, "gaps.csv is missing", "gaps.csv differs from what the entries say at line 1"},
 		{"the statement", func(f map[string][]byte) {
 			var e map[string]any
 			if err := json.Unmarshal(f[verify.StatementFile], &e); err != nil {
@@ -215,22 +225,39 @@ func TestEveryAttackOnAReportIsFound(t *testing.T) {
 			}
 			e["payload"] = "e30="
 			f[verify.StatementFile], _ = json.Marshal(e)
-		}, []string{"statement.dsse.json has no signature of example.org/lockstep"}},
+		}, "statement.dsse.json has no signature of example.org/lockstep", ""},
 		{"the checkpoint", func(f map[string][]byte) {
 			f[verify.CheckpointFile] = bytes.Replace(f[verify.CheckpointFile], []byte("\n57\n"), []byte("\n58\n"), 1)
-		}, []string{"checkpoint was changed", "no checkpoint that example.org/lockstep has signed"}},
+		}, "checkpoint was changed", "no checkpoint that example.org/lockstep has signed"},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
 			changed := maps.Clone(files)
 			attack.change(changed)
-			got := failures(d.verifyArchive(changed))
-			for _, want := range attack.want {
-				if !strings.Contains(got, want) {
-					t.Errorf("verification says %q, want %q", got, want)
-				}
+			got := d.verifyArchive(changed)
+			if said := failures(got); !strings.Contains(said, attack.want) || failed(got) != 1 {
+				t.Errorf("verification says %q in %d lines, want %q in one", said, failed(got), attack.want)
+			}
+			if attack.signed == "" {
+				return
+			}
+			var err error
+			if changed[verify.StatementFile], err = audit.Sign(d.folder(), changed); err != nil {
+				t.Fatal(err)
+			}
+			if got := failures(d.verifyArchive(changed)); !strings.Contains(got, attack.signed) {
+				t.Errorf("of a change that is signed, verification says %q, want %q", got, attack.signed)
 			}
 		})
 	}
+}
+
+func failed(r *verify.Result) (n int) {
+	for _, c := range r.Checks {
+		if !c.OK {
+			n++
+		}
+	}
+	return n
 }
 
 // A log that somebody has changed is not reported on.
@@ -244,6 +271,10 @@ func TestAReportNamesTheVersionToVerifyItWith(t *testing.T) {
 		t.Errorf("of another version that words it the same: %v", r.Checks)
 	}
 	files["README.md"] = []byte("as it was in 1.0")
+	var err error
+	if files[verify.StatementFile], err = audit.Sign(d.folder(), files); err != nil {
+		t.Fatal(err)
+	}
 	if r := d.verifyArchiveBy(files, verify.Options{Version: "2.0"}); r.OK() || !strings.Contains(failures(r), "README.md differs at line 1 from what lockstep 2.0 makes of the entries; it was made by 1.0: verify it with that version") {
 		t.Errorf("verification says %v", r.Checks)
 	}

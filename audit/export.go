@@ -1,12 +1,10 @@
 package audit
 
 import (
-	"archive/zip"
 	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
+	"github.com/lockstep-cdc/lockstep/audit/archive"
 	"github.com/lockstep-cdc/lockstep/audit/report"
 	"github.com/lockstep-cdc/lockstep/audit/verify"
 	"github.com/lockstep-cdc/lockstep/evidence"
@@ -60,20 +59,15 @@ func Export(ctx context.Context, dir string, p report.Period, version string, w 
 	if files[verify.ProofFile], err = json.MarshalIndent(x.proof, "", " "); err != nil {
 		return nil, err
 	}
-	if files[verify.StatementFile], err = k.statement(p, version, x.log, files); err != nil {
+	statement, err := k.statement(p, version, x.log, files)
+	if err != nil {
 		return nil, err
 	}
-	z := zip.NewWriter(w)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		f, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate, Modified: p.To})
-		if err == nil {
-			_, err = f.Write(files[name])
-		}
-		if err != nil {
-			return nil, err
-		}
+	contents := []archive.Content{{Name: verify.StatementFile, Bytes: statement}}
+	for _, name := range slices.Sorted(maps.Keys(files)) { // as the statement has them
+		contents = append(contents, archive.Content{Name: name, Bytes: files[name]})
 	}
-	return r, z.Close()
+	return r, archive.Write(w, contents)
 }
 
 // extraction is the part of a log that a report is about.
@@ -87,15 +81,8 @@ type extraction struct {
 
 // extract reads and verifies the log as of its checkpoint of now.
 func extract(ctx context.Context, dir string, k *key, p report.Period) (*extraction, error) {
-	x := &extraction{}
-	var err error
-	x.log, x.checkpoint, err = readVerified(ctx, dir, k.public, func(e *evidence.Entry, sealed []byte) {
-		if !e.Time.Before(p.From) && e.Time.Before(p.To) || len(x.entries) > 0 && e.Time.Before(p.To) {
-			x.entries = append(x.entries, e)
-			x.lines.Write(sealed)
-			x.lines.WriteByte('\n')
-		}
-	})
+	within := func(e *evidence.Entry) bool { return !e.Time.Before(p.From) && e.Time.Before(p.To) }
+	x, err := extractThose(ctx, dir, k, within)
 	if err != nil {
 		return nil, err
 	}
@@ -104,10 +91,24 @@ func extract(ctx context.Context, dir string, k *key, p report.Period) (*extract
 			p.From.Format(time.RFC3339), p.To.Format(time.RFC3339), x.log.From.Format(time.RFC3339), x.log.To.Format(time.RFC3339))
 	}
 	first, last := x.entries[0].Seq, x.entries[len(x.entries)-1].Seq
-	if uint64(len(x.entries)) != last-first+1 {
-		return nil, errors.New("the clock has stepped back at an end of the period: choose it a little longer")
+	if uint64(len(x.entries)) != last-first+1 { // the clock was set, and came back into the period: all that is in between belongs to it
+		if x, err = extractThose(ctx, dir, k, func(e *evidence.Entry) bool { return e.Seq >= first && e.Seq <= last }); err != nil {
+			return nil, err
+		}
 	}
 	x.proof, err = x.log.Prove(first, last+1)
+	return x, err
+}
+
+func extractThose(ctx context.Context, dir string, k *key, belongs func(*evidence.Entry) bool) (x *extraction, err error) {
+	x = &extraction{}
+	x.log, x.checkpoint, err = readVerified(ctx, dir, k.public, func(e *evidence.Entry, sealed []byte) {
+		if belongs(e) {
+			x.entries = append(x.entries, e)
+			x.lines.Write(sealed)
+			x.lines.WriteByte('\n')
+		}
+	})
 	return x, err
 }
 
@@ -200,8 +201,13 @@ func (k *key) statement(p report.Period, version string, at *verify.Result, file
 		Origin: p.Origin, Group: p.Group, From: p.From, To: p.To, Size: at.Size, Root: at.Root, Lockstep: version,
 	}}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		s.Subject = append(s.Subject, verify.Subject{Name: name, Digest: verify.Digest(files[name])})
+		s.Subject = append(s.Subject, verify.SubjectOf(name, files[name]))
 	}
+	return k.envelope(s)
+}
+
+// envelope signs a statement.
+func (k *key) envelope(s verify.Statement) ([]byte, error) {
 	payload, err := json.Marshal(s)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,14 @@ package audit
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	"github.com/lockstep-cdc/lockstep/audit/verify"
 )
 
 // Expected is what a log is expected to take.
@@ -10,6 +17,33 @@ var Expected = expected
 
 // Abandon ends the log as a crash does.
 func (l *Log) Abandon() { l.tree.cancel() }
+
+// Sign signs other files in place of those of a report, with the key of the log in a folder, as its owner can.
+func Sign(dir string, files map[string][]byte) ([]byte, error) {
+	k, err := loadKey(dir, "")
+	if err != nil {
+		return nil, err
+	}
+	var e dsse.Envelope
+	if err := json.Unmarshal(files[verify.StatementFile], &e); err != nil {
+		return nil, err
+	}
+	payload, err := e.DecodeB64Payload()
+	if err != nil {
+		return nil, err
+	}
+	var s verify.Statement
+	if err := json.Unmarshal(payload, &s); err != nil {
+		return nil, err
+	}
+	s.Subject = nil
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if name != verify.StatementFile {
+			s.Subject = append(s.Subject, verify.SubjectOf(name, files[name]))
+		}
+	}
+	return k.envelope(s)
+}
 
 // Appender writes a log by itself.
 type Appender struct{ *appender }

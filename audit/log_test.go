@@ -32,6 +32,7 @@ type desk struct {
 	stamps    audit.Stamps
 	copies    audit.Copies
 	witnesses audit.Witnesses
+	clock     func() (time.Time, time.Duration) // nil: the host's
 }
 
 func newDesk(t testing.TB) *desk {
@@ -46,7 +47,7 @@ func (d *desk) folder() string { return filepath.Join(d.dir, "audit") }
 func (d *desk) open() {
 	d.t.Helper()
 	var err error
-	if d.store, err = store.Open(filepath.Join(d.dir, "store"), store.Options{}); err != nil {
+	if d.store, err = store.Open(filepath.Join(d.dir, "store"), store.Options{Clock: d.clock}); err != nil {
 		d.t.Fatal(err)
 	}
 	if d.log, err = audit.Open(d.t.Context(), audit.Options{Dir: d.folder(), Origin: "example.org/lockstep", Interval: 100 * time.Millisecond, Trees: 31 * 24 * time.Hour, Stamps: d.stamps, Copies: d.copies, Witnesses: d.witnesses}, d.store); err != nil {
@@ -431,7 +432,7 @@ func content(t testing.TB, path string) []byte {
 	return b
 }
 
-func write(t *testing.T, path string, b []byte) {
+func write(t testing.TB, path string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o644); err != nil {
 		t.Fatal(err)

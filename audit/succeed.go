@@ -130,7 +130,7 @@ func (l *Log) meet(ctx context.Context, head evidence.Head) error {
 	case end.Next < oldest:
 		return l.succeed(fmt.Sprintf("it ends before entry %d, and entries from there to %d were in it", end.Next, oldest-1))
 	case !follows:
-		return l.succeed(fmt.Sprintf("its entry %d is not the one that was recorded", end.Next-1))
+		return l.succeed(evidence.Span(0, end.Next) + " of it are not followed by what was recorded")
 	}
 	return l.kept.ForgetEvidence(end.Next)
 }

@@ -56,7 +56,8 @@ func (d *Daemon) startEvidence(version string) error {
 		}
 		data.Groups = append(data.Groups, scope)
 	}
-	events, err := d.changesSince(&data)
+	remembered := started{data, d.settings()}
+	events, err := d.changesSince(&remembered)
 	if err != nil {
 		return err
 	}
@@ -72,27 +73,43 @@ func (d *Daemon) startEvidence(version string) error {
 		}
 		events = append(events, open...)
 	}
-	start, err := json.Marshal(data)
+	start, err := json.Marshal(remembered)
 	if err != nil {
 		return err
 	}
 	return d.store.RecordStart(start, events...)
 }
 
+// started is what is remembered of a start: what it recorded, and the settings that it had.
+type started struct {
+	evidence.StartData
+	Settings []evidence.Setting `json:"settings"`
+}
+
 // changesSince are the events that tell what is not as it was at the start before.
-func (d *Daemon) changesSince(now *evidence.StartData) (events []evidence.Event, err error) {
+func (d *Daemon) changesSince(now *started) (events []evidence.Event, err error) {
 	last, err := d.store.LastStart()
-	if err != nil || last == nil {
+	if err != nil {
 		return nil, err
 	}
-	var before evidence.StartData
-	if err := json.Unmarshal(last, &before); err != nil {
-		return nil, fmt.Errorf("what the last start recorded: %w", err)
+	var before started
+	if last != nil {
+		if err := json.Unmarshal(last, &before); err != nil {
+			return nil, fmt.Errorf("what the last start recorded: %w", err)
+		}
+	}
+	if before.Settings == nil || d.audit.Fresh() { // the log has none of them yet
+		events = evidence.SilenceChanges(nil, now.Settings, true, time.Now())
+	} else {
+		events = evidence.SilenceChanges(before.Settings, now.Settings, false, time.Now())
+	}
+	if last == nil {
+		return events, nil
 	}
 	if before.Config != now.Config {
 		events = append(events, evidence.Event{Type: evidence.ConfigChange, Time: time.Now(), Data: evidence.ConfigChangeData{From: before.Config, To: now.Config}})
 	}
-	if changes := evidence.ScopeChanges(&before, now); changes != nil {
+	if changes := evidence.ScopeChanges(&before.StartData, &now.StartData); changes != nil {
 		events = append(events, evidence.Event{Type: evidence.ScopeChange, Time: time.Now(), Data: changes})
 	}
 	return events, nil

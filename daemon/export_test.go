@@ -5,14 +5,22 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/merkle"
 	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/store"
 )
 
 // Tuned returns the options with a function that changes how each group is run.
 func (o Options) Tuned(tune func(*monitor.Options)) Options {
 	o.tune = tune
 	return o
+}
+
+// Settings are the settings of a configuration that are recorded.
+func Settings(c *config.Config, s *store.Store) []evidence.Setting {
+	return (&Daemon{config: c, store: s}).settings()
 }
 
 // Digests are the range digests of one table on one member, as the ledger has them.

@@ -42,12 +42,13 @@ const (
 	Export            Type = "export"
 	ConfigChange      Type = "config_change"
 	ScopeChange       Type = "scope_change"
+	SilenceChange     Type = "silence_change"
 	KeyRotation       Type = "key_rotation"
 	ClockState        Type = "clock_state"
 )
 
 // Types are all of them, in the order of reports.
-var Types = []Type{LogStart, Start, Stop, ConfigChange, ScopeChange, KeyRotation, ClockState, Coverage, GapOpen, GapClose, DivergenceOpen, DivergenceUpdate, DivergenceResolve, AlertDelivered, Acknowledge, Export}
+var Types = []Type{LogStart, Start, Stop, ConfigChange, ScopeChange, SilenceChange, KeyRotation, ClockState, Coverage, GapOpen, GapClose, DivergenceOpen, DivergenceUpdate, DivergenceResolve, AlertDelivered, Acknowledge, Export}
 
 // Hash is the SHA-256 of an entry's bytes. The zero Hash stands before the first entry.
 type Hash [sha256.Size]byte
@@ -131,11 +132,31 @@ func (h Head) Follow(sealed []byte) (*Entry, Head, error) {
 		return nil, h, outOfOrder("entry %d says that it is number %d", h.Next, e.Seq)
 	case e.Prev != h.Prev.String():
 		return nil, h, outOfOrder("entry %d follows on one of hash %.16s…, but the one before has %.16s…", h.Next, e.Prev, h.Prev)
-	case e.Type != ClockState && e.Time.Before(h.Time.Add(-Skew)):
+	case e.Type == ClockState:
+		if err := h.steps(e); err != nil {
+			return nil, h, err
+		}
+	case e.Time.Before(h.Time.Add(-Skew)):
 		return nil, h, outOfOrder("entry %d is of %s, %v before the entry that it follows, and no clock_state tells of it",
 			h.Next, e.Time.Format(time.RFC3339), h.Time.Sub(e.Time).Round(time.Millisecond))
 	}
 	return e, Head{Next: h.Next + 1, Prev: sha256.Sum256(sealed), Time: e.Time}, nil
+}
+
+// steps checks that a step of the clock is one from where the entry before was, or later, to where this one is. It explains
+// that step and no other one.
+func (h Head) steps(e *Entry) error {
+	step, err := e.ClockStep()
+	switch {
+	case err != nil:
+		return outOfOrder("entry %d tells of no step of the clock: %v", h.Next, err)
+	case !step.To.Equal(e.Time):
+		return outOfOrder("entry %d is of %s, and tells of a step of the clock to %s", h.Next, e.Time.Format(time.RFC3339), step.To.Format(time.RFC3339))
+	case step.From.Before(h.Time.Add(-Skew)):
+		return outOfOrder("entry %d tells of a step of the clock from %s, but the entry that it follows is of %s",
+			h.Next, step.From.Format(time.RFC3339), h.Time.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // OrderError says that an entry does not belong where it is.
@@ -190,6 +211,18 @@ func (e *Entry) RangesSHA256() string {
 		return ""
 	}
 	return d.Sum
+}
+
+// Span names the entries from first on, up to but without end.
+func Span(first, end uint64) string {
+	switch {
+	case end <= first:
+		return "no entries"
+	case end == first+1:
+		return fmt.Sprintf("entry %d", first)
+	default:
+		return fmt.Sprintf("entries %d to %d", first, end-1)
+	}
 }
 
 // Event returns an entry without its place, to be sealed again elsewhere.

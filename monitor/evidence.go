@@ -121,7 +121,7 @@ func (g *Group) observeGap(now time.Time, m status.Member, t status.Table) {
 	key := [2]string{m.Name, t.Table}
 	open := g.recorder.gaps[key]
 	switch {
-	case m.Role == "reference" || t.Reason == "":
+	case t.Reason == "":
 		if open == nil {
 			return
 		}

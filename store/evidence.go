@@ -16,9 +16,10 @@ import (
 // chain gives events their place in the audit log. Whoever has it locked commits what it has placed before he lets go, so
 // that entries become durable in their order, and each with the change that it records.
 type chain struct {
-	mu   sync.Mutex
-	head evidence.Head
-	on   bool // events are kept
+	mu    sync.Mutex
+	head  evidence.Head
+	on    bool // events are kept
+	clock clock
 }
 
 func entryKey(seq uint64) []byte { return binary.BigEndian.AppendUint64([]byte{kindEntry}, seq) }
@@ -30,6 +31,7 @@ func (s *Store) KeepEvidence() (evidence.Head, error) {
 	defer s.chain.mu.Unlock()
 	_, err := s.loadChain()
 	s.chain.on = err == nil
+	s.chain.clock.look()
 	return s.chain.head, err
 }
 
@@ -103,8 +105,15 @@ func (s *Store) commitWith(batch *pebble.Batch, events []evidence.Event) error {
 	if !s.chain.on {
 		return batch.Commit(pebble.Sync)
 	}
+	s.chain.clock.look()
 	head := s.chain.head
 	for _, e := range events {
+		if step, from := s.chain.clock.before(&e, head.Time); step {
+			var err error
+			if head, err = place(batch, head, evidence.ClockStep(from, e.Time)); err != nil {
+				return err
+			}
+		}
 		var err error
 		if head, err = place(batch, head, e); err != nil {
 			return err
@@ -113,11 +122,11 @@ func (s *Store) commitWith(batch *pebble.Batch, events []evidence.Event) error {
 	return s.advance(batch, head)
 }
 
-// place seals an event; a clock that has stepped back is recorded before it.
+// place seals an event. A step of the clock that nothing else has told of is recorded before it.
 func place(batch *pebble.Batch, head evidence.Head, e evidence.Event) (evidence.Head, error) {
 	events := []evidence.Event{e}
-	if back := head.Time.Sub(e.Time); back > evidence.Skew {
-		events = []evidence.Event{{Type: evidence.ClockState, Time: e.Time, Data: map[string]any{"stepped_back_ms": back.Milliseconds()}}, e}
+	if e.Type != evidence.ClockState && head.Time.Sub(e.Time) > evidence.Skew {
+		events = []evidence.Event{evidence.ClockStep(head.Time, e.Time), e}
 	}
 	for _, e := range events {
 		sealed, next, err := head.Seal(e)
@@ -194,19 +203,23 @@ func (s *Store) ForgetEvidence(seq uint64) error {
 func (s *Store) Continue(at evidence.Head, first evidence.Event) error {
 	s.chain.mu.Lock()
 	defer s.chain.mu.Unlock()
-	events := []evidence.Event{first}
+	var events []evidence.Event
 	err := s.Evidence(func(_ uint64, sealed []byte) bool {
 		e, err := evidence.Parse(sealed)
 		if err != nil {
 			events = append(events, evidence.Event{Type: evidence.LogStart, Time: first.Time, Data: map[string]any{"lost": err.Error()}})
 			return true
 		}
-		events = append(events, e.Event())
+		events = append(events, again(e, at, len(events) == 0))
 		return true
 	})
 	if err != nil {
 		return err
 	}
+	if at.Next == 0 && len(events) > 0 && events[0].Time.Before(first.Time) {
+		first.Time = events[0].Time // no clock has stepped: it begins with what was kept for it
+	}
+	events = append([]evidence.Event{first}, events...)
 	batch := s.db.NewBatch()
 	defer batch.Close()
 	if err := batch.DeleteRange([]byte{kindEntry}, after([]byte{kindEntry}), nil); err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -40,6 +41,8 @@ type Options struct {
 	// Fatal is called, from any goroutine, when the disk of an open store refuses a write or shows damage where no caller
 	// waits for the answer. It must not return. nil: it prints the error and ends the process with code 3.
 	Fatal func(error)
+	// Clock is what it is by the clock of the host, and for how long that runs, whatever the clock shows. nil: the host's.
+	Clock func() (now time.Time, running time.Duration)
 }
 
 // Open opens the store in dir and makes it at the first start.
@@ -59,6 +62,9 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, openError(dir, err)
 	}
 	s := &Store{db: db, dir: dir}
+	if s.chain.clock.read = o.Clock; o.Clock == nil {
+		s.chain.clock.read = hostClock()
+	}
 	for _, load := range []func(vfs.FS) error{s.checkFormat, s.loadSecret} {
 		if err := load(o.FS); err != nil {
 			return nil, errors.Join(err, db.Close())

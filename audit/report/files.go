@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/lockstep-cdc/lockstep/evidence"
 )
@@ -63,10 +65,39 @@ func table(header []string, rows func(add func(...string))) []byte {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
 	_ = w.Write(header) // a buffer takes everything
-	rows(func(cells ...string) { _ = w.Write(cells) })
+	rows(func(cells ...string) {
+		for i := range cells {
+			cells[i] = inert(cells[i])
+		}
+		_ = w.Write(cells)
+	})
 	w.Flush()
 	return b.Bytes()
 }
+
+// figure is what we write for a number.
+var figure = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?$`)
+
+// inert puts an apostrophe before what a spreadsheet would take for a formula: at the begin of a cell, and behind what splits
+// cells elsewhere, as a semicolon does where the comma is that of decimals. Names, notes and keys come from others
+// (https://owasp.org/www-community/attacks/CSV_Injection).
+func inert(cell string) string {
+	if figure.MatchString(cell) || !strings.ContainsAny(cell, formulas) {
+		return cell
+	}
+	var b strings.Builder
+	begins := true
+	for _, r := range cell {
+		if begins && strings.ContainsRune(formulas, r) {
+			b.WriteByte('\'')
+		}
+		b.WriteRune(r)
+		begins = strings.ContainsRune(";\t\r\n", r) || begins && (r == '"' || unicode.IsSpace(r))
+	}
+	return b.String()
+}
+
+const formulas = "=+-@\t\r＝＋－＠"
 
 func (r *Report) coverageCSV() []byte {
 	return table([]string{"entry", "time", "group", "member", "role", "position", "lag_seconds", "table", "verdict", "reason", "rows", "ranges_in_step", "ranges", "root", "verified_at"},
@@ -129,8 +160,18 @@ type page struct {
 	*Report
 	Rows    []tableRow
 	Types   []typeCount
-	Shown   []*Divergence
 	Missing int // records of coverage that are not there
+
+	Shown, ShownExpected         []*Divergence
+	ShownGaps                    []*Gap
+	More, MoreExpected, MoreGaps int // than are shown
+	Expected                     int
+}
+
+// show splits a list at what is shown of it.
+func show[T any](list []T, most int) ([]T, int) {
+	n := min(len(list), most)
+	return list[:n], len(list) - n
 }
 
 // tableRow is a table on all replicas.
@@ -147,22 +188,37 @@ type typeCount struct {
 	N    int
 }
 
-// maxShown bounds the divergences in the HTML; the CSV has all.
-const maxShown = 500
+// maxShown bounds the divergences, and the gaps, in the HTML, and maxExpected those that were expected, of which a canary alone
+// makes one an hour; the CSV has all.
+const (
+	maxShown    = 500
+	maxExpected = 100
+)
 
 func (r *Report) html() ([]byte, error) {
-	p := page{Report: r, Shown: r.Divergences[:min(len(r.Divergences), maxShown)]}
+	p := page{Report: r}
+	var found, expected []*Divergence
+	for _, d := range r.Divergences {
+		if d.Expected {
+			expected = append(expected, d)
+		} else {
+			found = append(found, d)
+		}
+	}
+	p.Expected = len(expected)
+	p.Shown, p.More = show(found, maxShown)
+	p.ShownExpected, p.MoreExpected = show(expected, maxExpected)
+	p.ShownGaps, p.MoreGaps = show(r.Gaps, maxShown)
 	for _, m := range r.Members {
 		p.Missing += max(m.Expected-m.Intervals, 0)
 		if m.Role == "reference" {
 			continue
 		}
 		for name, t := range m.Tables {
-			share := 0.0
-			if length := r.To.Sub(r.From); length > 0 {
-				share = max(float64(r.Ran()-t.Unknown)/float64(length), 0)
-			}
-			p.Rows = append(p.Rows, tableRow{m.Group, m.Name, name, share, t.InStep, t.Seen, t.Last, t.Rows})
+			p.Rows = append(p.Rows, tableRow{m.Group, m.Name, name, r.share(t.Known), t.InStep, t.Seen, t.Last, t.Rows})
+		}
+		if len(m.Tables) == 0 {
+			p.Rows = append(p.Rows, tableRow{Group: m.Group, Member: m.Name})
 		}
 	}
 	slices.SortFunc(p.Rows, func(a, b tableRow) int {
@@ -214,9 +270,12 @@ func span(d time.Duration) string {
 }
 
 // Availability is the share of the period for which lockstep ran.
-func (r *Report) Availability() float64 {
-	if length := r.To.Sub(r.From); length > 0 {
-		return float64(r.Ran()) / float64(length)
+func (r *Report) Availability() float64 { return r.share(r.Ran()) }
+
+// share is the part of the period that a time is.
+func (r *Report) share(d time.Duration) float64 {
+	if length := r.length(); length > 0 {
+		return float64(d) / float64(length)
 	}
 	return 0
 }

@@ -35,7 +35,9 @@ type Report struct {
 	byID    map[string]*Divergence
 	gaps    map[[3]string]*Gap
 	run     *Run
+	clock   clock
 	before  time.Time // of the entry before
+	now     time.Time // of the entry, as the clock would have it that was never set
 }
 
 // Run is a time for which lockstep ran.
@@ -46,6 +48,8 @@ type Run struct {
 	Config  string    `json:"config_sha256,omitempty"`
 	Version string    `json:"lockstep,omitempty"`
 	Ended   string    `json:"ended"` // stopped; killed, if no stop was recorded; or running
+
+	began, ended time.Time // as the clock would have it that was never set
 }
 
 // Member is what was covered of one member.
@@ -58,16 +62,20 @@ type Member struct {
 	Tables    map[string]*Table `json:"tables"`
 	Every     time.Duration     `json:"-"`
 
-	last time.Time
+	last time.Time       // of its coverage; zero: there is none to be
+	seen map[string]bool // tables in the parts of a record of coverage that have come
 }
 
 // Table is what was known of one table on one member.
 type Table struct {
-	Seen    int           `json:"seen"`    // in records of coverage
-	InStep  int           `json:"in_step"` // or lagging within the budget
-	Unknown time.Duration `json:"unknown_ns"`
+	Seen    int           `json:"seen"`       // in records of coverage
+	InStep  int           `json:"in_step"`    // or lagging within the budget
+	Known   time.Duration `json:"known_ns"`   // for how long it was known whether it is the same as the reference's
+	Unknown time.Duration `json:"unknown_ns"` // and for how long not, while lockstep ran
 	Last    string        `json:"last_verdict"`
 	Rows    int64         `json:"rows"`
+
+	known stretches
 }
 
 // Row is a table in a record of coverage.
@@ -99,23 +107,20 @@ type Divergence struct {
 	// Acknowledged is what was last said of who has taken it on.
 	Acknowledged      *evidence.AcknowledgeData `json:"acknowledged,omitempty"`
 	AcknowledgedEntry uint64                    `json:"acknowledged_entry,omitempty"`
+
+	// As the clock would have it that was never set.
+	begun, confirmed, resolved time.Time
 }
 
 // Detected is how long after its commit, or else after it was first seen, a divergence was raised.
-func (d *Divergence) Detected() time.Duration {
-	from := d.FirstSeen
-	if d.CommittedAt != nil && d.CommittedAt.Before(from) {
-		from = *d.CommittedAt
-	}
-	return d.ConfirmedAt.Sub(from)
-}
+func (d *Divergence) Detected() time.Duration { return max(d.confirmed.Sub(d.begun), 0) }
 
 // Lived is how long a divergence was open; 0: it still is.
 func (d *Divergence) Lived() time.Duration {
 	if d.ResolvedAt == nil {
 		return 0
 	}
-	return d.ResolvedAt.Sub(d.ConfirmedAt)
+	return max(d.resolved.Sub(d.confirmed), 0)
 }
 
 // Gap is a time for which it could not be known whether a table is the same.
@@ -134,44 +139,57 @@ func Derive(p Period, entries []*evidence.Entry) (*Report, error) {
 		members: make(map[[2]string]*Member), byID: make(map[string]*Divergence), gaps: make(map[[3]string]*Gap),
 	}
 	for i, e := range entries {
+		before := r.now
+		if err := r.clock.take(e); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", e.Seq, err)
+		}
+		r.now = r.clock.steady(e.Time)
 		if i == 0 {
 			r.First = e.Seq
 			r.running(Run{Seq: e.Seq, From: e.Time})
 		}
 		r.Last = e.Seq
 		r.Counts[e.Type]++
-		if err := r.take(e); err != nil {
+		if err := r.take(e, before); err != nil {
 			return nil, fmt.Errorf("entry %d: %w", e.Seq, err)
 		}
-		r.before = e.Time
+		if e.Type != evidence.ClockState {
+			r.before = e.Time
+		}
 	}
-	r.ends(r.before, "running")
+	r.ends(r.before, r.now, "running")
+	r.sum()
 	return r, nil
 }
 
 func (r *Report) running(run Run) {
+	run.began = r.now
 	r.Runs = append(r.Runs, run)
 	r.run = &r.Runs[len(r.Runs)-1]
 }
 
-// ends ends the run: what was a gap then is one up to there.
-func (r *Report) ends(at time.Time, how string) {
+// ends ends the run: what was a gap then is one up to there. The time is given as the clock had it, and as it would have been
+// on one that was never set.
+func (r *Report) ends(at, now time.Time, how string) {
 	if r.run == nil {
 		return
 	}
-	r.run.To, r.run.Ended = at, how
+	r.run.To, r.run.ended, r.run.Ended = at, now, how
 	r.run = nil
 	for _, g := range r.gaps {
 		g.Until, g.Ended = at, "with the run"
 		if how == "running" {
 			g.Ended = "open"
 		}
-		r.unknown(g)
 	}
 	clear(r.gaps)
 	for _, m := range r.Members {
-		m.until(at)
+		m.until(now)
 		m.last = time.Time{}
+		for _, t := range m.Tables {
+			t.known.lost(now, m.due())
+			t.known.touched = false
+		}
 	}
 }
 
@@ -182,23 +200,16 @@ func (m *Member) until(at time.Time) {
 	}
 }
 
-func (r *Report) take(e *evidence.Entry) error {
+// take takes an entry. Before is when the one before was, by a clock that was never set.
+func (r *Report) take(e *evidence.Entry, before time.Time) error {
 	if r.Group != "" && e.Group != "" && e.Group != r.Group {
 		return nil
 	}
 	switch e.Type {
 	case evidence.Start:
-		var d evidence.StartData
-		if err := json.Unmarshal(e.Data, &d); err != nil {
-			return err
-		}
-		if r.First == e.Seq {
-			r.Runs, r.run = nil, nil
-		}
-		r.ends(r.before, "killed")
-		r.running(Run{Seq: e.Seq, From: e.Time, Config: d.Config, Version: d.Lockstep})
+		return r.start(e, before)
 	case evidence.Stop:
-		r.ends(e.Time, "stopped")
+		r.ends(e.Time, r.now, "stopped")
 	case evidence.Coverage:
 		return r.cover(e)
 	case evidence.DivergenceOpen, evidence.DivergenceUpdate, evidence.DivergenceResolve:
@@ -209,8 +220,33 @@ func (r *Report) take(e *evidence.Entry) error {
 		return r.gap(e)
 	case evidence.Acknowledge:
 		return r.acknowledge(e)
-	case evidence.ConfigChange, evidence.ScopeChange:
+	case evidence.ConfigChange, evidence.ScopeChange, evidence.SilenceChange, evidence.ClockState:
 		return r.change(e)
+	}
+	return nil
+}
+
+func (r *Report) start(e *evidence.Entry, before time.Time) error {
+	var d evidence.StartData
+	if err := json.Unmarshal(e.Data, &d); err != nil {
+		return err
+	}
+	if r.First == e.Seq {
+		r.Runs, r.run = nil, nil
+	}
+	r.ends(r.before, before, "killed")
+	r.running(Run{Seq: e.Seq, From: e.Time, Config: d.Config, Version: d.Lockstep})
+	for _, g := range d.Groups {
+		if r.Group != "" && g.Name != r.Group {
+			continue
+		}
+		for _, configured := range g.Members { // whether there will be any coverage of it or not
+			m := r.member(g.Name, configured.Name)
+			if m.Role == "" && configured.Name == g.Reference {
+				m.Role = "reference"
+			}
+			m.Every, m.last = time.Duration(g.Every*float64(time.Second)), r.now
+		}
 	}
 	return nil
 }
@@ -219,12 +255,29 @@ func (r *Report) change(e *evidence.Entry) error {
 	add := func(format string, args ...any) {
 		r.Changes = append(r.Changes, Change{e.Seq, e.Time, fmt.Sprintf(format, args...)})
 	}
+	if e.Type == evidence.ClockState {
+		step, err := e.ClockStep()
+		add("the clock of the monitor's host stepped %v: somebody set it, or the host slept", step)
+		return err
+	}
 	if e.Type == evidence.ConfigChange {
 		var d evidence.ConfigChangeData
 		if err := json.Unmarshal(e.Data, &d); err != nil {
 			return err
 		}
 		add("configuration file of SHA-256 %s in place of %s", d.To, d.From)
+		return nil
+	}
+	if e.Type == evidence.SilenceChange {
+		var d evidence.SilenceChangeData
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			return err
+		}
+		of := ""
+		if e.Group != "" {
+			of = "group " + e.Group + ": "
+		}
+		add("%s%v", of, d)
 		return nil
 	}
 	var d evidence.ScopeChangeData
@@ -277,12 +330,12 @@ func (r *Report) cover(e *evidence.Entry) error {
 		return err
 	}
 	m := r.member(e.Group, d.Member)
-	m.Role = d.Role
 	if d.Part <= 1 {
+		m.become(d.Role, r.now)
 		m.Intervals++
-		m.until(e.Time)
+		m.until(r.now)
 		m.Expected++
-		m.Every, m.last = time.Duration(d.Every*float64(time.Second)), e.Time
+		m.Every, m.last, m.seen = time.Duration(d.Every*float64(time.Second)), r.now, make(map[string]bool)
 	}
 	for _, data := range d.Tables {
 		t := m.table(data.Table)
@@ -291,7 +344,12 @@ func (r *Report) cover(e *evidence.Entry) error {
 			t.InStep++
 		}
 		t.Last, t.Rows = data.Verdict, data.Rows
+		r.covered(m, t, [3]string{e.Group, d.Member, data.Table}, &data)
+		m.seen[data.Table] = true
 		r.Coverage = append(r.Coverage, Row{e.Seq, e.Time, e.Group, d, data})
+	}
+	if d.Part == d.Parts { // the last
+		m.without(r.now)
 	}
 	return nil
 }
@@ -305,6 +363,12 @@ func (r *Report) divergence(e *evidence.Entry) error {
 	if d == nil {
 		d = &Divergence{Group: e.Group}
 		r.byID[data.ID], r.Divergences = d, append(r.Divergences, d)
+		d.begun, d.confirmed = r.clock.then(data.FirstSeen, e.Time), r.clock.then(data.ConfirmedAt, e.Time)
+		if data.CommittedAt != nil { // by the server's clock
+			if committed := r.clock.then(*data.CommittedAt, e.Time); committed.Before(d.begun) {
+				d.begun = committed
+			}
+		}
 	}
 	d.DivergenceData = data
 	switch e.Type {
@@ -312,6 +376,9 @@ func (r *Report) divergence(e *evidence.Entry) error {
 		d.Opened, d.OpenedIn = e.Seq, true
 	case evidence.DivergenceResolve:
 		d.Resolved = e.Seq
+		if data.ResolvedAt != nil {
+			d.resolved = r.clock.then(*data.ResolvedAt, e.Time)
+		}
 	}
 	return nil
 }
@@ -344,31 +411,28 @@ func (r *Report) gap(e *evidence.Entry) error {
 		g = &Gap{GapData: data, Group: e.Group, Opened: e.Seq}
 		r.gaps[key], r.Gaps = g, append(r.Gaps, g)
 	}
+	m := r.member(g.Group, g.Member)
+	t := m.table(g.Table)
+	t.known.lost(r.clock.then(g.Since, e.Time), m.due())
+	t.known.touched = true
 	if e.Type == evidence.GapClose {
 		g.Until, g.Closed, g.Ended = data.Until, e.Seq, "closed"
-		r.unknown(g)
 		delete(r.gaps, key)
+		t.known.holds(r.now, m.due())
 	}
 	return nil
-}
-
-// unknown adds the part of a gap that lies in the period to its table.
-func (r *Report) unknown(g *Gap) {
-	from := g.Since
-	if from.Before(r.From) {
-		from = r.From
-	}
-	t := r.member(g.Group, g.Member).table(g.Table)
-	t.Unknown += max(g.Until.Sub(from), 0)
 }
 
 // Ran is for how long of the period lockstep ran.
 func (r *Report) Ran() (d time.Duration) {
 	for _, run := range r.Runs {
-		d += run.To.Sub(run.From)
+		d += run.ended.Sub(run.began)
 	}
 	return d
 }
+
+// length is that of the period. A time that was only skipped by the clock is none, and one that it showed twice is.
+func (r *Report) length() time.Duration { return r.To.Sub(r.From) - r.clock.by }
 
 // Times are the mean and the maximum of durations.
 type Times struct{ Mean, Max time.Duration }

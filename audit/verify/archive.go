@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"archive/zip"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -10,7 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"path"
 	"slices"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/lockstep-cdc/lockstep/audit/archive"
 	"github.com/lockstep-cdc/lockstep/audit/report"
 	"github.com/lockstep-cdc/lockstep/evidence"
 )
@@ -49,8 +49,35 @@ type Statement struct {
 
 // Subject is a file.
 type Subject struct {
-	Name   string            `json:"name"`
-	Digest map[string]string `json:"digest"`
+	Name        string            `json:"name"`
+	Digest      map[string]string `json:"digest"`
+	Annotations Annotations       `json:"annotations"`
+}
+
+// Annotations say what in-toto has no field of its own for.
+type Annotations struct {
+	Length *int64 `json:"length"` // bytes
+}
+
+// SubjectOf describes a file.
+func SubjectOf(name string, content []byte) Subject {
+	length := int64(len(content))
+	return Subject{Name: name, Digest: Digest(content), Annotations: Annotations{&length}}
+}
+
+// file is what a subject says of a file.
+func (s *Subject) file() (archive.File, error) {
+	f := archive.File{Name: s.Name}
+	sum, err := hex.DecodeString(s.Digest["sha256"])
+	if err != nil || len(sum) != len(f.SHA256) {
+		return f, fmt.Errorf("%s has no SHA-256 of %.80q", StatementFile, s.Name)
+	}
+	if s.Annotations.Length == nil {
+		return f, fmt.Errorf("%s has no length of %.80q", StatementFile, s.Name)
+	}
+	copy(f.SHA256[:], sum)
+	f.Length = *s.Annotations.Length
+	return f, nil
 }
 
 // Predicate says what the files are about.
@@ -72,42 +99,50 @@ func Digest(content []byte) map[string]string {
 }
 
 // Archive checks a report. The error is for what is no archive, and for a key that is none.
-func Archive(ctx context.Context, path string, o Options) (*Result, error) {
+//
+// Nothing of the archive is believed before its statement, which is read first, is known to be signed by the key: that says
+// which files there are, how long they are and what is in them, and the archive must hold those and nothing else.
+func Archive(ctx context.Context, file string, o Options) (*Result, error) {
 	verifier, err := o.verifier()
 	if err != nil {
 		return nil, err
 	}
-	files, err := unzip(path)
+	f, size, err := openFile(file)
 	if err != nil {
 		return nil, err
 	}
-	a := &archive{Result: &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)}, files: files, verifier: verifier}
-	a.all(ctx, o)
+	defer f.Close()
+	a := &exported{Result: newResult(verifier), verifier: verifier}
+	proven := false
+	a.files, err = archive.Read(f, size, archive.Statement{Name: StatementFile, Most: mostStatement, Verify: func(content []byte) ([]archive.File, error) {
+		files, err := a.signed(content)
+		proven = err == nil
+		return files, err
+	}})
+	if errors.Is(err, archive.ErrNone) {
+		return nil, fmt.Errorf("%s is no report: %w", file, err)
+	}
+	const signed, same = "statement is signed by the key", "files are those of the statement"
+	if !proven {
+		a.check(signed, "", err)
+		return a.Result, nil
+	}
+	a.check(signed, a.Origin, nil)
+	if a.check(same, fmt.Sprintf("%d files, and nothing else", len(a.statement.Subject)), err) {
+		a.all(ctx, o)
+	}
 	return a.Result, nil
 }
 
-func unzip(path string) (map[string][]byte, error) {
-	r, err := zip.OpenReader(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s is no report: %w", path, err)
-	}
-	defer r.Close()
-	files := make(map[string][]byte)
-	for _, f := range r.File {
-		content, err := f.Open()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", path, f.Name, err)
-		}
-		files[f.Name], err = io.ReadAll(content)
-		if err = errors.Join(err, content.Close()); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", path, f.Name, err)
-		}
-	}
-	return files, nil
-}
+// mostStatement is how long a statement may be, for some 60,000 files, and mostSignatures how many it may have: all that is
+// read before it is known who has signed.
+const (
+	mostStatement  = 16 << 20
+	mostSignatures = 16
+)
 
-// archive is a report that is checked.
-type archive struct {
+// exported is a report that is checked, of which the statement is signed and the files are those of the statement.
+type exported struct {
 	*Result
 	files     map[string][]byte
 	verifier  note.Verifier
@@ -115,11 +150,7 @@ type archive struct {
 	entries   []*evidence.Entry
 }
 
-func (a *archive) all(ctx context.Context, o Options) {
-	if !a.check("statement is signed by the key", a.Origin, a.signed()) {
-		return
-	}
-	a.check("files are those of the statement", fmt.Sprintf("%d files", len(a.statement.Subject)), a.same())
+func (a *exported) all(ctx context.Context, o Options) {
 	at, err := a.checkpoint(a.files[CheckpointFile])
 	if !a.check("checkpoint is signed by the key", fmt.Sprintf("%d entries of %s", a.Size, a.Origin), err) {
 		return
@@ -141,13 +172,14 @@ func (a *archive) all(ctx context.Context, o Options) {
 		a.check("long lists of ranges are the ones that were recorded", fmt.Sprintf("%d", len(lists)), a.lists(lists))
 	}
 	tells.checks(a.Result, chain)
+	a.clock()
 	if chain == nil {
 		a.anchors(o, a.files, func(proof string) (*anchored, error) { return a.anchored(sealed, proof) })
 	}
 }
 
 // of holds the report against a log: that must hold all that the report's checkpoint covers.
-func (a *archive) of(ctx context.Context, o Options) (string, error) {
+func (a *exported) of(ctx context.Context, o Options) (string, error) {
 	r, err := Log(ctx, o.Log, Options{Key: o.Key, Seen: a.files[CheckpointFile]})
 	if err == nil {
 		err = r.Err()
@@ -159,7 +191,7 @@ func (a *archive) of(ctx context.Context, o Options) (string, error) {
 }
 
 // anchored are the entries, with the proof for what is over later ones too.
-func (a *archive) anchored(sealed [][]byte, proof string) (*anchored, error) {
+func (a *exported) anchored(sealed [][]byte, proof string) (*anchored, error) {
 	var p Proof
 	if err := json.Unmarshal(a.files[ProofFile], &p); err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", ProofFile, err)
@@ -168,7 +200,7 @@ func (a *archive) anchored(sealed [][]byte, proof string) (*anchored, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &anchored{first: p.First, tree: tree, times: a.times}
+	s := &anchored{first: p.First, tree: tree, times: a.times, settled: a.settled()}
 	for _, e := range sealed {
 		s.hashes = append(s.hashes, rfc6962.DefaultHasher.HashLeaf(e))
 	}
@@ -180,54 +212,43 @@ func (a *archive) anchored(sealed [][]byte, proof string) (*anchored, error) {
 	return s, nil
 }
 
-// signed reads the statement.
-func (a *archive) signed() error {
+// signed reads the statement, and returns the files that it names.
+func (a *exported) signed(content []byte) (files []archive.File, err error) {
 	var e dsse.Envelope
-	if err := json.Unmarshal(a.files[StatementFile], &e); err != nil {
-		return fmt.Errorf("%s cannot be read: %w", StatementFile, err)
+	if err := json.Unmarshal(content, &e); err != nil {
+		return nil, fmt.Errorf("%s cannot be read: %w", StatementFile, err)
 	}
 	payload, err := e.DecodeB64Payload()
 	if err != nil {
-		return fmt.Errorf("%s cannot be read: %w", StatementFile, err)
+		return nil, fmt.Errorf("%s cannot be read: %w", StatementFile, err)
+	}
+	if len(e.Signatures) > mostSignatures {
+		return nil, fmt.Errorf("%s has %d signatures, more than %d", StatementFile, len(e.Signatures), mostSignatures)
 	}
 	ours := slices.ContainsFunc(e.Signatures, func(s dsse.Signature) bool {
 		sig, err := base64.StdEncoding.DecodeString(s.Sig)
 		return err == nil && a.verifier.Verify(dsse.PAE(e.PayloadType, payload), sig)
 	})
 	if !ours || e.PayloadType != PayloadType {
-		return fmt.Errorf("%s has no signature of %s by this key: if the log's key was rotated, take the one of the time of the report", StatementFile, a.Origin)
+		return nil, fmt.Errorf("%s has no signature of %s by this key: if the log's key was rotated, take the one of the time of the report", StatementFile, a.Origin)
 	}
 	if err := json.Unmarshal(payload, &a.statement); err != nil {
-		return fmt.Errorf("%s cannot be read: %w", StatementFile, err)
+		return nil, fmt.Errorf("%s cannot be read: %w", StatementFile, err)
 	}
 	if a.statement.PredicateType != PredicateType || a.statement.Predicate.Origin != a.Origin {
-		return fmt.Errorf("%s is about something else", StatementFile)
+		return nil, fmt.Errorf("%s is about something else", StatementFile)
 	}
-	return nil
-}
-
-// same holds the files against their digests.
-func (a *archive) same() error {
-	told := map[string]bool{StatementFile: true}
 	for _, s := range a.statement.Subject {
-		told[s.Name] = true
-		content, there := a.files[s.Name]
-		if !there {
-			return fmt.Errorf("%s is missing", s.Name)
+		f, err := s.file()
+		if err != nil {
+			return nil, fmt.Errorf("%w: lockstep %s has made it: verify it with that version", err, a.statement.Predicate.Lockstep)
 		}
-		if Digest(content)["sha256"] != s.Digest["sha256"] {
-			return fmt.Errorf("%s was changed", s.Name)
-		}
+		files = append(files, f)
 	}
-	for name := range a.files {
-		if !told[name] {
-			return fmt.Errorf("%s is not of this report", name)
-		}
-	}
-	return nil
+	return files, nil
 }
 
-func (a *archive) checkpoint(raw []byte) (*log.Checkpoint, error) {
+func (a *exported) checkpoint(raw []byte) (*log.Checkpoint, error) {
 	at, _, _, err := log.ParseCheckpoint(raw, a.verifier.Name(), a.verifier)
 	if err != nil {
 		return nil, fmt.Errorf("no checkpoint that %s has signed: %w", a.verifier.Name(), err)
@@ -236,7 +257,7 @@ func (a *archive) checkpoint(raw []byte) (*log.Checkpoint, error) {
 	return at, nil
 }
 
-func (a *archive) proven(at *log.Checkpoint, sealed [][]byte) error {
+func (a *exported) proven(at *log.Checkpoint, sealed [][]byte) error {
 	var p Proof
 	if err := json.Unmarshal(a.files[ProofFile], &p); err != nil {
 		return fmt.Errorf("%s cannot be read: %w", ProofFile, err)
@@ -255,7 +276,7 @@ func (a *archive) proven(at *log.Checkpoint, sealed [][]byte) error {
 }
 
 // follow reads the entries, of which the first follows on one that is not here.
-func (a *archive) follow(sealed [][]byte, tells *story) error {
+func (a *exported) follow(sealed [][]byte, tells *story) error {
 	first, err := evidence.Parse(sealed[0])
 	if err != nil {
 		return fmt.Errorf("the first entry %w", err)
@@ -277,7 +298,7 @@ func (a *archive) follow(sealed [][]byte, tells *story) error {
 }
 
 // derived makes the report again.
-func (a *archive) derived(chain error, version string) error {
+func (a *exported) derived(chain error, version string) error {
 	if chain != nil {
 		return errors.New("cannot be said of entries that do not follow on one another")
 	}
@@ -289,6 +310,11 @@ func (a *archive) derived(chain error, version string) error {
 	files, err := r.Files()
 	if err != nil {
 		return err
+	}
+	for name := range a.files {
+		if _, told := files[name]; !told && !a.beside(name) {
+			return fmt.Errorf("%s is no file of a report", name)
+		}
 	}
 	for name, want := range files {
 		line := differsAt(a.files[name], want)
@@ -302,6 +328,18 @@ func (a *archive) derived(chain error, version string) error {
 	return nil
 }
 
+// beside reports whether a file belongs to a report, and is not derived from its entries.
+func (a *exported) beside(name string) bool {
+	switch dir, base := path.Split(name); dir {
+	case "":
+		return slices.Contains([]string{StatementFile, EntriesFile, ProofFile, CheckpointFile}, base)
+	case evidence.RangesDir + "/":
+		return slices.Contains(rangeLists(a.entries), base)
+	default:
+		return dir == StampsDir+"/" || dir == WitnessesDir+"/"
+	}
+}
+
 // rangeLists are the digests of the lists of ranges that are too long for their entries.
 func rangeLists(entries []*evidence.Entry) (sums []string) {
 	for _, e := range entries {
@@ -312,7 +350,7 @@ func rangeLists(entries []*evidence.Entry) (sums []string) {
 	return sums
 }
 
-func (a *archive) lists(sums []string) error {
+func (a *exported) lists(sums []string) error {
 	for _, sum := range sums {
 		name := evidence.RangesDir + "/" + sum
 		content, there := a.files[name]

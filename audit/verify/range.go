@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
+	"time"
 
 	"github.com/transparency-dev/formats/log"
 
@@ -46,7 +46,7 @@ func Range(path string, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := readFile(path, mostProof)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func Range(path string, o Options) (*Result, error) {
 	if err := json.Unmarshal(raw, &p); err != nil || p.Type != RangeProofType || p.Inclusion == nil {
 		return nil, fmt.Errorf("%s is no proof of a range: write one with lockstep audit prove", path)
 	}
-	r := &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)}
+	r := newResult(verifier)
 	at, _, _, err := log.ParseCheckpoint([]byte(p.Checkpoint), verifier.Name(), verifier)
 	if err == nil {
 		r.Size, r.Root = at.Size, fmt.Sprintf("%x", at.Hash)
@@ -69,7 +69,7 @@ func Range(path string, o Options) (*Result, error) {
 		return r, nil
 	}
 	r.check(coversCheck, fmt.Sprintf("%s on %s at %s, root %s", p.Table, p.covered.Member, p.covered.Position, table.Root), nil)
-	r.From, r.To = p.entry.Time, p.entry.Time
+	r.first, r.times, r.From, r.To = p.entry.Seq, []time.Time{p.entry.Time}, p.entry.Time, p.entry.Time
 	r.check("range is under the root", fmt.Sprintf("range %d of %d: %d rows of digest %s", p.Range, p.Ranges, p.Rows, p.Digest), p.under(table))
 	r.check("bounds are the range's", fmt.Sprintf("from %s to before %s", p.First, p.End), p.bounds())
 	elsewhere := errors.New("a proof of a range cannot show it: verify the log itself")

@@ -3,12 +3,8 @@ package verify
 import (
 	"bytes"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -37,27 +33,8 @@ func (s *Stamp) Name() string { return path.Join(StampsDir, fmt.Sprintf("%020d",
 
 // Stamps reads those of the log in a folder, the oldest first.
 func Stamps(dir string) ([]Stamp, error) {
-	files, err := filesIn(dir, StampsDir)
+	files, err := folder{dir}.within(StampsDir)
 	return stampsOf(files), err
-}
-
-// filesIn reads a folder of the log. One that is missing has nothing in it.
-func filesIn(dir, name string) (map[string][]byte, error) {
-	list, err := os.ReadDir(filepath.Join(dir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	files := make(map[string][]byte)
-	for _, f := range list {
-		path := path.Join(name, f.Name())
-		if files[path], err = os.ReadFile(filepath.Join(dir, path)); err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
 }
 
 // stampsOf finds the stamps among files, the oldest first.

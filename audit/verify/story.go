@@ -49,6 +49,8 @@ func (s *story) take(e *evidence.Entry) {
 			s.due(e, group)
 		}
 		clear(s.covered)
+	case evidence.ClockState:
+		s.stepped(e)
 	case evidence.Coverage:
 		s.coverage(e)
 	case evidence.DivergenceOpen, evidence.DivergenceUpdate, evidence.DivergenceResolve:
@@ -68,6 +70,19 @@ func (s *story) start(e *evidence.Entry) {
 	clear(s.gaps) // those of the time before end here; what is still one is stated again
 	for _, g := range d.Groups {
 		s.covered[g.Name] = cover{e.Time, time.Duration(g.Every * float64(time.Second))}
+	}
+}
+
+// stepped moves what coverage is held against along with the clock.
+func (s *story) stepped(e *evidence.Entry) {
+	step, err := e.ClockStep()
+	if err != nil {
+		s.wrong(e, "cannot be read: %v", err)
+		return
+	}
+	for group, c := range s.covered {
+		c.at = c.at.Add(step.By())
+		s.covered[group] = c
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/compact"
@@ -44,7 +45,15 @@ type Result struct {
 	Checks []Check                `json:"checks"`
 
 	hashes [][]byte // of the leaves
+	first  uint64   // of the entries that follow on one another
 	times  []time.Time
+	steps  []clockStep
+}
+
+// clockStep is a step of the clock that an entry tells of.
+type clockStep struct {
+	seq uint64
+	evidence.ClockData
 }
 
 // OK reports whether nothing is wrong.
@@ -67,13 +76,31 @@ func (r *Result) Err() error {
 	return nil
 }
 
+// Entries names those that follow on one another.
+func (r *Result) Entries() string {
+	return evidence.Span(r.first, r.first+uint64(len(r.times)))
+}
+
 // check notes what one check has found. A nil error is what was looked for.
 func (r *Result) check(name, found string, err error) bool {
 	if err != nil {
 		found = err.Error()
 	}
-	r.Checks = append(r.Checks, Check{name, err == nil, found})
+	r.Checks = append(r.Checks, Check{name, err == nil, printable(found)})
 	return err == nil
+}
+
+// printable takes away what a terminal would obey: what is wrong with a file may have come out of it.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || r == '\n' {
+			return ' '
+		}
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 // Options say what a log is held against.
@@ -101,8 +128,7 @@ func Log(ctx context.Context, dir string, o Options) (*Result, error) {
 		return nil, err
 	}
 	v := &walk{
-		Result: &Result{Origin: verifier.Name(), Counts: make(map[evidence.Type]uint)},
-		files:  client.FileFetcher{Root: dir}, keys: keys{trusted: verifier}, each: o.Each,
+		Result: newResult(verifier), files: folder{dir}, keys: keys{trusted: verifier}, each: o.Each,
 	}
 	v.all(ctx, o)
 	return v.Result, nil
@@ -119,7 +145,7 @@ func (o Options) verifier() (note.Verifier, error) {
 // walk is a log that is read.
 type walk struct {
 	*Result
-	files client.FileFetcher
+	files folder
 	keys  keys
 	story story
 	each  func(*evidence.Entry, []byte)
@@ -172,6 +198,7 @@ func (v *walk) all(ctx context.Context, o Options) {
 	}
 	v.check("entries follow on one another", fmt.Sprintf("0 to %d, each with the hash of the one before", at.Size-1), chain)
 	v.story.checks(v.Result, chain)
+	v.clock()
 	if chain == nil {
 		v.anchors(o, others, func(string) (*anchored, error) { return v.anchored(), nil })
 	}
@@ -179,7 +206,7 @@ func (v *walk) all(ctx context.Context, o Options) {
 
 // anchored are the entries, all that there are.
 func (v *walk) anchored() *anchored {
-	return &anchored{tree: trees.NewEmptyRange(0), hashes: v.hashes, times: v.times}
+	return &anchored{tree: trees.NewEmptyRange(0), hashes: v.hashes, times: v.times, settled: v.settled()}
 }
 
 const seenCheck = "log holds what was seen before"
@@ -225,7 +252,7 @@ func (v *walk) others(o Options) (map[string][]byte, error) {
 		if !wanted {
 			continue
 		}
-		files, err := filesIn(v.files.Root, dir)
+		files, err := v.files.within(dir)
 		if err != nil {
 			return nil, err
 		}
@@ -315,12 +342,45 @@ func (v *walk) read(ctx context.Context, size uint64) (chain, err error) {
 
 // take notes what an entry tells.
 func (r *Result) take(e *evidence.Entry, tells *story) {
-	if r.From.IsZero() {
-		r.From = e.Time
+	if len(r.times) == 0 {
+		r.first, r.From = e.Seq, e.Time
 	}
 	r.To, r.times = e.Time, append(r.times, e.Time)
 	r.Counts[e.Type]++
+	if step, err := e.ClockStep(); e.Type == evidence.ClockState && err == nil {
+		r.steps = append(r.steps, clockStep{e.Seq, step})
+	}
 	tells.take(e)
+}
+
+// settled are the times of the entries by the clock as it was at the end, after all of its steps.
+func (r *Result) settled() []time.Time {
+	times, by := slices.Clone(r.times), time.Duration(0)
+	for i, n := len(times)-1, len(r.steps); i >= 0; i-- {
+		times[i] = times[i].Add(by)
+		for ; n > 0 && r.steps[n-1].seq == r.first+uint64(i); n-- {
+			by += r.steps[n-1].By()
+		}
+	}
+	return times
+}
+
+// mostSteps is how many steps of the clock are listed.
+const mostSteps = 5
+
+// clock tells of the steps of the clock. They explain times; whether the clock had to be set is for who reads it to say.
+func (r *Result) clock() {
+	if len(r.steps) == 0 {
+		return
+	}
+	var list []string
+	for _, s := range r.steps[:min(len(r.steps), mostSteps)] {
+		list = append(list, fmt.Sprintf("entry %d: %s", s.seq, s))
+	}
+	if more := len(r.steps) - len(list); more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	r.check("steps of the clock are recorded", strings.Join(list, "; "), nil)
 }
 
 // tiles holds the log's tiles against the hashes of its entries, level by level.

@@ -31,7 +31,7 @@ func CosignedProofFile(by string) string { return path.Join(WitnessesDir, "proof
 
 // Witnessed reads the cosigned checkpoints of the log in a folder, those of a witness after one another, the oldest first.
 func Witnessed(dir string) ([]Cosigned, error) {
-	files, err := filesIn(dir, WitnessesDir)
+	files, err := folder{dir}.within(WitnessesDir)
 	return cosignedOf(files), err
 }
 

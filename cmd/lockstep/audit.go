@@ -210,10 +210,12 @@ func printChecks(cmd *cobra.Command, r *verify.Result) error {
 	if err := printTable(out, []string{"RESULT", "CHECK", "DETAIL"}, rows, paint); err != nil {
 		return err
 	}
-	if !r.From.IsZero() && len(r.Counts) > 0 {
-		fmt.Fprintf(out, "\n%s, entries 0 to %d, %s to %s\n", r.Origin, r.Size-1, r.From.Format("2006-01-02 15:04:05Z"), r.To.Format("2006-01-02 15:04:05Z"))
+	times := ""
+	if !r.From.IsZero() {
+		times = fmt.Sprintf(", %s to %s", r.From.Format("2006-01-02 15:04:05Z"), r.To.Format("2006-01-02 15:04:05Z"))
 	}
-	return nil
+	_, err := fmt.Fprintf(out, "\n%s, %s%s\n", r.Origin, r.Entries(), times)
+	return err
 }
 
 func newAuditReportCommand() *cobra.Command {

@@ -102,6 +102,25 @@ func TestAuditLogIsVerifiedFromItsFilesAndItsKey(t *testing.T) {
 	}
 }
 
+// Of a log that nothing proves it was said that it has entries 0 to 18446744073709551615.
+func TestALogOfWhichNothingIsProvenHasNoEntriesThatNobodyHasSeen(t *testing.T) {
+	dir, _ := auditLog(t)
+	other, _ := auditLog(t)
+	log, vkey := filepath.Join(dir, "audit", "log"), filepath.Join(other, "audit", "log.vkey")
+	code, stdout, _ := lockstep(t, "audit", "verify", log, "--key", vkey)
+	if code != exitDiverged || !strings.Contains(stdout, "\nexample.org/lockstep, entries 0 to 1, ") {
+		t.Errorf("by another key: exit code %d, %q", code, stdout)
+	}
+	for _, gone := range []string{"tile/entries/000.p/2", "checkpoint"} {
+		if err := os.Remove(filepath.Join(log, gone)); err != nil {
+			t.Fatal(err)
+		}
+		if code, stdout, _ = lockstep(t, "audit", "verify", log, "--key", vkey); code != exitDiverged || !strings.HasSuffix(stdout, "\nexample.org/lockstep, no entries\n") {
+			t.Errorf("without %s: exit code %d, %q", gone, code, stdout)
+		}
+	}
+}
+
 func mustRead(t *testing.T, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -232,7 +251,7 @@ func TestAuditRefusesWhatItCannotUse(t *testing.T) {
 		{[]string{"verify", log}, exitUsage, "--key is missing: name the file that holds what lockstep audit key prints"},
 		{[]string{"verify", log, "--key", "/nowhere"}, exitUnknown, "read the key: open /nowhere: no such file or directory"},
 		{[]string{"verify", log, "--key", file}, exitUsage, "the key is no verifier key: give the content of log.vkey"},
-		{[]string{"verify", file, "--key", filepath.Join(dir, "audit", "log.vkey")}, exitUsage, "is no report: zip: not a valid zip file"},
+		{[]string{"verify", file, "--key", filepath.Join(dir, "audit", "log.vkey")}, exitUsage, "is no report: it is no ZIP archive"},
 		{[]string{"verify", "/nowhere", "--key", filepath.Join(dir, "audit", "log.vkey")}, exitUnknown, "no such file or directory: name the folder of an audit log, or a report"},
 		{[]string{"report", "-c", file}, exitUsage, "--from is missing: write a date such as 2026-07-01"},
 		{[]string{"report", "-c", file, "--from", "July"}, exitUsage, `--from "July" is no time: write 2026-07-01 or 2026-07-01T06:00:00Z`},
