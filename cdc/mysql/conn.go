@@ -150,6 +150,10 @@ func (c *session) guarded(exchange func() error) (err error) {
 			err = fmt.Errorf("the server sent what is no packet of its protocol: %w", broken)
 			return
 		}
+		c.broken = true // somewhere within an answer
+		if c.network != nil {
+			_ = c.network.Close()
+		}
 		panic(p)
 	}()
 	return exchange()

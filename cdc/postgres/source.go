@@ -14,6 +14,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // SQLSTATEs that mean something particular to us.
@@ -152,7 +153,11 @@ func (s *Source) askBy(ctx context.Context, turns chan struct{}, do func(context
 		if err != nil {
 			return s.wrap(err)
 		}
-		err = do(ctx, conn)
+		err = fault.Catch(func() error { return do(ctx, conn) })
+		if p := fault.Caught(err); p != nil {
+			hangUp(conn) // somewhere within an answer
+			panic(p)
+		}
 		broken := conn.IsClosed()
 		s.give(conn)
 		if err == nil || !used || !broken || ctx.Err() != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // buffered is how many events may wait for a slow receiver before the server has to. Each may be a large transaction, so
@@ -67,8 +68,8 @@ func (s *Source) stream(ctx context.Context, from cdc.Position, yield func(cdc.E
 	}
 	var group sync.WaitGroup
 	var received, acknowledged error
-	group.Go(func() { received = r.run(reading) })
-	group.Go(func() { acknowledged = acks.run(reading) })
+	group.Go(func() { received = fault.Catch(func() error { return r.run(reading) }) })
+	group.Go(func() { acknowledged = fault.Catch(func() error { return acks.run(reading) }) })
 	yielded := drain(ctx, r.events, yield)
 	stop()
 	group.Wait()
