@@ -127,7 +127,7 @@ func (s *Source) startReplication(ctx context.Context, before *overlap) (_ *pgx.
 	if err != nil {
 		return nil, 0, err
 	}
-	conn, err := s.options.open(ctx, true)
+	conn, err := s.login(ctx, true)
 	if err != nil {
 		return nil, 0, err
 	}
