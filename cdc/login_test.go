@@ -5,10 +5,11 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"testing/synctest"
+
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/internal/bubble"
 )
 
 var errDenied = &cdc.SetupError{Problem: "access denied", Denied: true}
@@ -35,7 +36,7 @@ func (s *loginServer) login(l *cdc.Logins, password string) error {
 
 // Whoever asks and however often, an account that is turned down is tried three times in the first minute, and ever more seldom.
 func TestWrongPasswordIsTriedEverMoreSeldom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s, l := &loginServer{password: "right"}, cdc.NewLogins()
 		ask := func(d time.Duration) int {
 			before := s.logins
@@ -69,7 +70,7 @@ func TestWrongPasswordIsTriedEverMoreSeldom(t *testing.T) {
 
 // A password that was not tried yet is tried at once, and one that was right is forgotten to have failed.
 func TestAnotherPasswordIsTriedAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s, l := &loginServer{password: "right"}, cdc.NewLogins()
 		if err := s.login(l, "wrong"); err == nil {
 			t.Fatal("a wrong password is taken")
@@ -90,7 +91,7 @@ func TestAnotherPasswordIsTriedAtOnce(t *testing.T) {
 
 // A server that was down is found soon after it is up.
 func TestServerThatIsDownIsTriedOften(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s, l := &loginServer{password: "right", down: true}, cdc.NewLogins()
 		for range 240 {
 			_ = s.login(l, "right") // it is down

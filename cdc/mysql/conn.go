@@ -80,7 +80,7 @@ func (d *dsn) connect(ctx context.Context, password string, config *tls.Config) 
 	c = &session{tls: config, opened: time.Now()}
 	interrupted := func() bool { return false }
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		conn, err := cdc.Dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}

@@ -85,7 +85,7 @@ func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, erro
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	config.AfterConnect = takeBytes
+	config.AfterConnect, config.DialFunc = takeBytes, cdc.Dial
 	for name, value := range pinned {
 		config.RuntimeParams[name] = value
 	}

@@ -93,7 +93,7 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 		errors: map[uint32]int64{},
 		patience: patience{
 			call: time.Minute, lock: 2 * time.Second, slot: 30 * time.Second, snapshot: time.Minute, visible: 30 * time.Second, poll: 20 * time.Millisecond, active: 10 * time.Second,
-			silence: time.Minute, status: 10 * time.Second, tick: 500 * time.Millisecond,
+			silence: 25 * time.Second, status: 10 * time.Second, tick: 500 * time.Millisecond,
 		},
 	}
 	s.open = func(ctx context.Context) (*pgx.Conn, error) { return s.login(ctx, false) }

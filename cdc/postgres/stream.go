@@ -180,8 +180,16 @@ func (s *Source) sameServer(ctx context.Context, conn *pgconn.PgConn, from cdc.L
 	return nil
 }
 
+// A server that decodes much and has nothing to send answers us after half of its wal_sender_timeout: with this at most its silence for
+// longer means that the connection is dead. It lets go of our slot that soon when it is, too.
+const limitSender = "SELECT pg_catalog.set_config(name, '20s', false) FROM pg_catalog.pg_settings" +
+	" WHERE name = 'wal_sender_timeout' AND setting::int NOT BETWEEN 1 AND 20000"
+
 // statusInterval asks the walsender itself how long it waits for us: the setting may differ by role and database.
 func (s *Source) statusInterval(ctx context.Context, conn *pgconn.PgConn) (time.Duration, error) {
+	if _, err := simpleQuery(ctx, conn, limitSender); err != nil {
+		return 0, fmt.Errorf("set wal_sender_timeout: %w", err)
+	}
 	rows, err := simpleQuery(ctx, conn, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")
 	if err != nil {
 		return 0, fmt.Errorf("read wal_sender_timeout: %w", err)
