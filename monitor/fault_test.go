@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -258,9 +259,9 @@ func TestTableFailsAlone(t *testing.T) {
 // goes on.
 func TestPanicOfADecoderIsDoubt(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		broken := false
+		var broken atomic.Bool
 		w := watch(t, cdctest.MySQL, func(doing, _ string) error {
-			if doing == "decode" && broken {
+			if doing == "decode" && broken.Load() {
 				panic("broken")
 			}
 			return nil
@@ -270,7 +271,7 @@ func TestPanicOfADecoderIsDoubt(t *testing.T) {
 		w.write(watchedTables[1], 1, 1)
 		rest(30 * time.Second)
 		w.is(t, "b", watchedTables[0], status.InStep, "")
-		broken = true
+		broken.Store(true)
 		w.write(watchedTables[0], 1, 2)
 		rest(500 * time.Millisecond)
 		w.is(t, "b", watchedTables[0], status.Unverified, "broken")
@@ -283,7 +284,7 @@ func TestPanicOfADecoderIsDoubt(t *testing.T) {
 		if n := w.log.count("table was read") - before; n > 9 {
 			t.Errorf("it was read %d times in five minutes", n)
 		}
-		broken = false
+		broken.Store(false)
 		rest(15 * time.Minute)
 		w.is(t, "b", watchedTables[0], status.InStep, "")
 		if n := w.log.count("stack="); n != 1 {
@@ -299,10 +300,10 @@ func TestPanicOfADecoderIsDoubt(t *testing.T) {
 // stays what it is.
 func TestPanicOfAStreamIsAHole(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		broken := false
+		var broken atomic.Bool
 		w := watch(t, cdctest.Postgres, func(doing, _ string) error {
-			if doing == "stream" && broken {
-				broken = false
+			if doing == "stream" && broken.Load() {
+				broken.Store(false)
 				panic("broken")
 			}
 			return nil
@@ -311,7 +312,7 @@ func TestPanicOfAStreamIsAHole(t *testing.T) {
 		w.write(watchedTables[0], 1, 1)
 		rest(30 * time.Second)
 		w.is(t, "b", watchedTables[0], status.InStep, "")
-		broken = true
+		broken.Store(true)
 		w.write(watchedTables[0], 1, 2)
 		rest(500 * time.Millisecond)
 		w.is(t, "b", watchedTables[0], status.Unverified, "broken")
@@ -352,9 +353,10 @@ func TestMemberFailsAlone(t *testing.T) {
 	for _, doing := range []string{"tables", "progress"} {
 		t.Run(doing, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				broken := true
+				var broken atomic.Bool
+				broken.Store(true)
 				w := watch(t, cdctest.MySQL, func(what, _ string) error {
-					if what == doing && broken {
+					if what == doing && broken.Load() {
 						panic("broken")
 					}
 					return nil
@@ -366,7 +368,7 @@ func TestMemberFailsAlone(t *testing.T) {
 					t.Errorf("b is %v", got)
 				}
 				w.is(t, "a", watchedTables[0], status.InStep, "")
-				broken = false
+				broken.Store(false)
 				rest(10 * time.Minute)
 				w.is(t, "b", watchedTables[0], status.InStep, "")
 			})
