@@ -33,6 +33,12 @@ type key struct {
 	public string // as verifiers want it
 }
 
+// NextKey reports whether there is a key in a log's folder that is to sign from the next start on.
+func NextKey(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, nextFile))
+	return err == nil
+}
+
 // loadKey reads the key of the log in dir, and makes one at the first start: Ed25519, as a note key
 // (https://pkg.go.dev/golang.org/x/mod/sumdb/note).
 func loadKey(dir, origin string) (*key, error) {

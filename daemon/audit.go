@@ -38,15 +38,16 @@ func (d *Daemon) keySpelling() func(string, json.RawMessage) string {
 	}
 }
 
-// startEvidence records by which configuration what is watched from now on. A log that has just begun is told of what is
-// open already.
-func (d *Daemon) startEvidence(version string) error {
+// startEvidence records by which configuration what is watched from now on, at a start or in the middle of a run. A log that
+// has just begun is told of what is open already.
+func (d *Daemon) startEvidence(starts bool) error {
 	if d.audit == nil {
 		return nil
 	}
-	data := evidence.StartData{Lockstep: version, Config: d.config.SHA256}
-	for i, g := range d.groups {
-		c := &d.config.Groups[i]
+	now := d.now.Load()
+	data := evidence.StartData{Lockstep: d.options.Version, Config: now.config.SHA256}
+	for _, g := range now.groups {
+		c := g.config
 		scope := evidence.GroupData{
 			Name: c.Name, Engine: c.Engine, Reference: g.Status().Reference, Include: c.Tables.Include, Exclude: c.Tables.Exclude,
 			LagBudget: c.Budget.Seconds(), Every: d.config.Audit.Every.Seconds(),
@@ -61,8 +62,10 @@ func (d *Daemon) startEvidence(version string) error {
 	if err != nil {
 		return err
 	}
-	events = append(events, evidence.Event{Type: evidence.Start, Time: time.Now(), Data: data})
-	if d.audit.Fresh() {
+	if starts {
+		events = append(events, evidence.Event{Type: evidence.Start, Time: time.Now(), Data: data})
+	}
+	if starts && d.audit.Fresh() {
 		kind := evidence.DivergenceOpen
 		if d.audit.Succeeds() { // what was kept for it may have the opening
 			kind = evidence.DivergenceUpdate
@@ -118,8 +121,8 @@ func (d *Daemon) changesSince(now *started) (events []evidence.Event, err error)
 // openDivergences are the events that tell of those which are open, as of now.
 func (d *Daemon) openDivergences(kind evidence.Type) (events []evidence.Event, err error) {
 	now := time.Now()
-	for _, g := range d.groups {
-		open, err := g.OpenEvents(kind, now)
+	for _, g := range d.Groups() {
+		open, err := g.openEvents(kind, now)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +133,7 @@ func (d *Daemon) openDivergences(kind evidence.Type) (events []evidence.Event, e
 }
 
 // openAudit opens the audit log if the configuration has one.
-func (d *Daemon) openAudit(ctx context.Context, o Options) (err error) {
+func (d *Daemon) openAudit(ctx context.Context) (err error) {
 	c := d.config.Audit
 	if !c.On {
 		return d.store.PauseEvidence()
@@ -147,7 +150,7 @@ func (d *Daemon) openAudit(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	options := audit.Options{Stamps: stamps, Copies: copies, Witnesses: witnesses, Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: o.Version, Logger: d.log}
+	options := audit.Options{Stamps: stamps, Copies: copies, Witnesses: witnesses, Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: d.options.Version, Logger: d.log}
 	d.audit, err = audit.Open(ctx, options, d.store)
 	return err
 }

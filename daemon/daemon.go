@@ -1,12 +1,13 @@
-// Package daemon is lockstep as it runs by one configuration: it opens the store, asks the members who they are, and runs
-// groups, receivers, audit log and API side by side. A Supervisor puts another one in its place when the configuration changes.
+// Package daemon is lockstep as it runs by one configuration: it opens the store, and runs groups, receivers, audit log and API
+// side by side. What is not touched by a change of the configuration goes on while the rest is changed.
 package daemon
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"reflect"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,24 +15,37 @@ import (
 	"github.com/lockstep-cdc/lockstep/alerts"
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/config"
-	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/store"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
-// Daemon is all of lockstep by one configuration: groups, their store, the API and the receivers.
+// Daemon is all of lockstep: groups, their store, the API and the receivers.
 type Daemon struct {
-	config     *config.Config
-	log        *slog.Logger
-	store      *store.Store
-	groups     []*monitor.Group
-	members    []monitor.Member // of all groups
-	api        *web.Server
-	notifier   *alerts.Notifier
-	audit      *audit.Log // nil: there is none
-	lastReload func() Reload
+	options Options
+	config  *config.Config // what of it a Daemon keeps to its end; the rest is in now
+	log     *slog.Logger
+	store   *store.Store
+	audit   *audit.Log // nil: there is none
+	now     atomic.Pointer[setup]
+	changes chan change
+}
+
+// setup is what a change of the configuration changes.
+type setup struct {
+	config   *config.Config
+	groups   []*Group // as configured
+	api      *web.Server
+	notifier *alerts.Notifier
+
+	stopNotifier func() // and waits until it has ended
+}
+
+// change is a wish to go by another configuration.
+type change struct {
+	next *config.Config
+	done chan error
 }
 
 // Options say how a Daemon is run.
@@ -41,73 +55,97 @@ type Options struct {
 	OnNotice func(finding.Divergence)
 	// LastReload is how it went when the configuration was last read; nil: it was, once, at the start.
 	LastReload func() Reload
+	// Strict has a start refuse members that do not answer, or cannot be watched as they are set up.
+	Strict bool
 
-	resume bool                   // a member that was watched is waited for, also where it is set up wrongly now
-	tune   func(*monitor.Options) // nil but in tests
+	tune func(*monitor.Options) // nil but in tests
 }
 
-// Start opens the store and asks every member who it is. A member that cannot be watched as it is set up is
-// an error here; one that was watched before and does not answer now is not.
+// Start opens the store and the groups. With [Options.Strict] the error is a [*StartError] if a member cannot be watched.
 func Start(ctx context.Context, c *config.Config, o Options) (*Daemon, error) {
-	d := &Daemon{config: c, log: o.Logger, lastReload: o.LastReload}
-	if d.lastReload == nil {
+	d := &Daemon{options: o, config: c, log: o.Logger, changes: make(chan change)}
+	if d.options.LastReload == nil {
 		started := time.Now()
-		d.lastReload = func() Reload { return Reload{started, true} }
+		d.options.LastReload = func() Reload { return Reload{started, true} }
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
+	d.now.Store(&setup{config: c})
 	var err error
 	if d.store, err = store.Open(c.DataDir, store.Options{}); err != nil {
 		return nil, err
 	}
-	if err = d.open(ctx, o); err != nil {
+	if err = d.open(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
 }
 
-func (d *Daemon) open(ctx context.Context, o Options) error {
-	if err := d.openAudit(ctx, o); err != nil {
+func (d *Daemon) open(ctx context.Context) error {
+	if err := d.openAudit(ctx); err != nil {
 		return err
 	}
-	var apis []web.Group
+	s := &setup{config: d.config}
 	for i := range d.config.Groups {
-		g, err := d.openGroup(ctx, &d.config.Groups[i], o)
-		if err != nil {
-			return err
-		}
-		d.groups, apis = append(d.groups, g), append(apis, g)
+		s.groups = append(s.groups, d.group(&d.config.Groups[i]))
 	}
-	d.notifier = d.tell()
-	d.api = web.New(apis, d, d.roles(), o.Version, d.log)
-	return d.startEvidence(o.Version)
+	d.now.Store(s)
+	if err := d.openGroups(ctx, s.groups, d.options.Strict); err != nil {
+		return err
+	}
+	s.notifier = d.tell(&d.config.Alerts)
+	s.api = d.serve(s)
+	return d.startEvidence(true)
 }
 
-func (d *Daemon) roles() web.Roles {
-	if d.config.Roles == nil {
+// openGroups opens groups, all at once. One that cannot be opened yet is waited for, unless strict.
+func (d *Daemon) openGroups(ctx context.Context, groups []*Group, strict bool) error {
+	var opening errgroup.Group
+	for _, g := range groups {
+		opening.Go(func() error {
+			err := g.open(ctx, strict)
+			var start *StartError
+			if !errors.As(err, &start) || strict {
+				return err
+			}
+			g.wait(start.Error())
+			d.log.Warn("group cannot be watched yet; lockstep tries again", "group", g.config.Name, "err", start.Error())
+			return nil
+		})
+	}
+	return opening.Wait()
+}
+
+func (d *Daemon) serve(s *setup) *web.Server {
+	var groups []web.Group
+	for _, g := range s.groups {
+		groups = append(groups, g)
+	}
+	return web.New(groups, d, roles(s.config), d.options.Version, d.log)
+}
+
+func roles(c *config.Config) web.Roles {
+	if c.Roles == nil {
 		return nil
 	}
 	roles := make(web.Roles)
-	for user, role := range d.config.Roles {
+	for user, role := range c.Roles {
 		roles[user] = web.Role(role)
 	}
 	return roles
 }
 
-// API answers HTTP requests; once Run has ended, that there is nobody to ask.
-func (d *Daemon) API() *web.Server { return d.api }
+// API answers HTTP requests; once Run has ended, that there is nobody to ask. After a change it is another one.
+func (d *Daemon) API() *web.Server { return d.now.Load().api }
 
 // Groups returns the groups, as configured.
-func (d *Daemon) Groups() []*monitor.Group { return d.groups }
+func (d *Daemon) Groups() []*Group { return d.now.Load().groups }
 
 // Run watches until ctx ends or something of lockstep's own fails. It closes what Start opened.
 func (d *Daemon) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
-	for _, g := range d.groups {
-		work.Go(func() error { return g.Run(ctx) })
-	}
-	work.Go(func() error { return d.notifier.Run(ctx) })
+	work.Go(func() error { return d.direct(ctx, work) })
 	if d.audit != nil {
 		work.Go(func() error { return d.audit.Run(ctx) })
 		work.Go(func() error { return d.audit.Stamp(ctx) })
@@ -121,81 +159,155 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return errors.Join(err, d.close())
 }
 
+// direct starts what a change may stop, and makes changes.
+func (d *Daemon) direct(ctx context.Context, work *errgroup.Group) error {
+	s := d.now.Load()
+	for _, g := range s.groups {
+		g.start(ctx, work)
+	}
+	s.startNotifier(ctx, work)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case c := <-d.changes:
+			c.done <- d.change(ctx, work, c.next)
+		}
+	}
+}
+
+// start has the group run among other work until it is stopped.
+func (g *Group) start(ctx context.Context, work *errgroup.Group) {
+	ctx, g.stop = context.WithCancel(ctx)
+	g.ended = make(chan struct{})
+	work.Go(func() error {
+		defer close(g.ended)
+		return unlessStopped(g.run(ctx))
+	})
+}
+
+func (s *setup) startNotifier(ctx context.Context, work *errgroup.Group) {
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	s.stopNotifier = func() { stop(); <-ended }
+	work.Go(func() error {
+		defer close(ended)
+		return unlessStopped(s.notifier.Run(ctx))
+	})
+}
+
+func unlessStopped(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Changes reports whether a Daemon can go by another configuration without being started anew: only what groups, receivers,
+// roles and the watchdog are differs, and the audit log has no files to read anew, such as its next key.
+func (d *Daemon) Changes(next *config.Config) bool {
+	if a := next.Audit; a.On && (audit.NextKey(AuditDir(next)) || a.Copy.SecretKeyFile+a.Copy.CAFile+a.Timestamps.CAFile != "") {
+		return false
+	}
+	now, then := *d.now.Load().config, *next
+	for _, c := range []*config.Config{&now, &then} {
+		c.Groups, c.Alerts, c.Roles, c.LagBudget, c.SHA256 = nil, config.Alerts{}, nil, 0, ""
+	}
+	return reflect.DeepEqual(now, then)
+}
+
+// Change has the Daemon go by another configuration, see [Daemon.Changes]. Groups that are the same in both are not touched.
+func (d *Daemon) Change(ctx context.Context, next *config.Config) error {
+	c := change{next, make(chan error, 1)}
+	select {
+	case d.changes <- c:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *Daemon) change(ctx context.Context, work *errgroup.Group, next *config.Config) error {
+	before := d.now.Load()
+	s := &setup{config: next, notifier: before.notifier, stopNotifier: before.stopNotifier}
+	stays := make(map[*Group]bool)
+	var fresh []*Group
+	for i := range next.Groups {
+		c := &next.Groups[i]
+		g := before.group(c)
+		if g == nil {
+			g = d.group(c)
+			fresh = append(fresh, g)
+		}
+		stays[g] = true
+		s.groups = append(s.groups, g)
+	}
+	for _, g := range fresh { // what cannot be made of the configuration is refused before anything is stopped
+		members, err := d.sources(g.config)
+		if err != nil {
+			return err
+		}
+		closeAll(members)
+	}
+	for _, g := range before.groups {
+		if !stays[g] {
+			g.stop()
+			<-g.ended
+		}
+	}
+	renews := !reflect.DeepEqual(before.config.Alerts, next.Alerts)
+	if renews {
+		before.stopNotifier()
+		s.notifier = d.tell(&next.Alerts)
+	}
+	s.api = d.serve(s)
+	d.now.Store(s)
+	err := d.openGroups(ctx, fresh, false)
+	for _, g := range fresh {
+		g.start(ctx, work)
+	}
+	if renews {
+		s.startNotifier(ctx, work)
+	}
+	before.api.Close()
+	return errors.Join(err, d.startEvidence(false))
+}
+
+// group returns the group that is as another configuration has it; nil: there is none.
+func (s *setup) group(c *config.Group) *Group {
+	for _, g := range s.groups {
+		if reflect.DeepEqual(*g.config, *c) {
+			return g
+		}
+	}
+	return nil
+}
+
 func (d *Daemon) close() error {
-	if d.api != nil {
-		d.api.Close()
+	s := d.now.Load()
+	if s.api != nil {
+		s.api.Close()
 	}
 	var errs []error
-	for _, g := range d.groups {
-		errs = append(errs, g.Close())
+	for _, g := range s.groups {
+		if opened := g.watched.Swap(nil); opened != nil { // it never ran
+			errs = append(errs, g.close(opened))
+		}
 	}
-	closeAll(d.members)
 	return errors.Join(append(errs, d.closeAudit(), d.store.Close())...)
 }
 
-func (d *Daemon) openGroup(ctx context.Context, c *config.Group, o Options) (*monitor.Group, error) {
-	members, err := d.sources(c)
-	if err != nil {
-		return nil, err
-	}
-	opt := monitor.Options{
-		Name:        c.Name,
-		Members:     members,
-		Match:       c.Tables.Match,
-		Exclude:     c.ExcludeColumns,
-		Budget:      c.LagBudget,
-		MaxInFlight: int(d.config.MaxInFlightRows),
-		RowIndex:    c.RowIndex,
-		Scrub:       monitor.ScrubPlan{Every: c.ScrubEvery, ChunkTime: c.Scrub.ChunkTime, Settings: c.Scrub.Settings()},
-		Expected:    d.expected(c),
-		Evidence:    monitor.EvidencePlan{Every: d.coverageEvery(), Key: d.keySpelling(), NoTrees: d.config.Audit.ProvableFor == 0},
-		Canary: monitor.CanaryPlan{
-			Table: c.Canary.Table, Every: c.Canary.Every, Into: func(member string) bool { return c.Canary.Into(*c.Member(member)) },
-		},
-		Logger:   d.log,
-		OnNotice: func(v finding.Divergence) { d.notice(v, o) },
-	}
-	if opt.Reference, err = d.preflight(ctx, c, members, o.resume); err != nil {
-		closeAll(members)
-		return nil, fmt.Errorf("group %s: %w", c.Name, err)
-	}
-	if o.tune != nil {
-		o.tune(&opt)
-	}
-	g, err := monitor.Open(opt, d.store)
-	if err != nil {
-		closeAll(members)
-		return nil, err
-	}
-	d.members = append(d.members, members...)
-	return g, nil
-}
-
 // notice tells of a divergence that was raised or resolved.
-func (d *Daemon) notice(v finding.Divergence, o Options) {
-	d.api.Observe(&v)
-	if o.OnNotice != nil {
-		o.OnNotice(v)
+func (d *Daemon) notice(v finding.Divergence) {
+	if api := d.API(); api != nil {
+		api.Observe(&v)
 	}
-}
-
-func closeAll(members []monitor.Member) {
-	for _, m := range members {
-		m.Source.Close()
+	if d.options.OnNotice != nil {
+		d.options.OnNotice(v)
 	}
-}
-
-func (d *Daemon) sources(c *config.Group) ([]monitor.Member, error) {
-	hasher := digest.NewHasher(d.store.Secret())
-	var members []monitor.Member
-	for i := range c.Members {
-		m := &c.Members[i]
-		source, err := newSource(c, m, hasher, d.log)
-		if err != nil {
-			closeAll(members)
-			return nil, fmt.Errorf("group %s: member %s: %w", c.Name, m.Name, err)
-		}
-		members = append(members, monitor.Member{Name: m.Name, Source: source, ScanOnly: m.ScanOnly})
-	}
-	return members, nil
 }

@@ -35,13 +35,13 @@ type Digests struct {
 // Digests returns the range digests of all tables of all members of the first group, by member and table.
 func (d *Daemon) Digests(ctx context.Context) (map[[2]string]Digests, error) {
 	all := make(map[[2]string]Digests)
-	g := d.groups[0]
+	g := d.Groups()[0]
 	ids := make(map[string]cdc.MemberID)
 	for _, m := range g.Status().Members {
 		ids[m.Name] = m.ID
 	}
-	for _, m := range d.members {
-		tables, err := m.Source.Tables(ctx, d.config.Groups[0].Tables.Match)
+	for _, m := range g.members {
+		tables, err := m.Source.Tables(ctx, g.config.Tables.Match)
 		if err != nil {
 			return nil, err
 		}
@@ -49,7 +49,7 @@ func (d *Daemon) Digests(ctx context.Context) (map[[2]string]Digests, error) {
 		for _, t := range tables {
 			defined[t.Name] = t
 		}
-		err = g.Inspect(ctx, func(l *align.Ledger) error {
+		err = g.watched.Load().Inspect(ctx, func(l *align.Ledger) error {
 			for id, epoch := range l.Epochs() {
 				ranges, sums := l.RangeDigests(id, ids[m.Name])
 				name := epoch.Shape.Table

@@ -10,8 +10,7 @@ import (
 )
 
 // tell makes what keeps the configured receivers informed.
-func (d *Daemon) tell() *alerts.Notifier {
-	c := &d.config.Alerts
+func (d *Daemon) tell(c *config.Alerts) *alerts.Notifier {
 	n := &alerts.Notifier{Divergences: d.unexpected, News: d.store.News, ExternalURL: c.ExternalURL, Watchdog: c.Watchdog}
 	for i := range c.Alertmanager {
 		at := &c.Alertmanager[i]
@@ -57,7 +56,7 @@ func channel(r *config.Receiver, external string) alerts.Channel {
 // unexpected yields the divergences of all groups but those of writes that are expected.
 func (d *Daemon) unexpected(yield func(*finding.Divergence) bool) error {
 	more := true
-	for _, g := range d.groups {
+	for _, g := range d.Groups() {
 		err := g.Divergences(func(v *finding.Divergence) bool {
 			more = v.Expected || yield(v)
 			return more
@@ -114,7 +113,7 @@ func among(s digest.Shape, e config.Expected, ranges []finding.Range) (bool, err
 // Receivers says how it goes with the receivers. It may be called from any goroutine.
 func (d *Daemon) Receivers() []alerts.Status {
 	list := []alerts.Status{}
-	for _, sink := range d.notifier.Sinks {
+	for _, sink := range d.now.Load().notifier.Sinks {
 		list = append(list, sink.Status())
 	}
 	return list
@@ -125,6 +124,6 @@ func (d *Daemon) DiskBytes() uint64 { return d.store.DiskBytes() }
 
 // LastReload says when the configuration was last read and whether it could be used. It may be called from any goroutine.
 func (d *Daemon) LastReload() (at time.Time, ok bool) {
-	r := d.lastReload()
+	r := d.options.LastReload()
 	return r.At, r.OK
 }

@@ -75,7 +75,7 @@ func (s *Supervisor) Run(ctx context.Context, c *config.Config, d *Daemon) error
 		go func() { ended <- d.Run(running) }()
 		s.Serve(d)
 		asked.answer(outcome)
-		next, r, err := s.await(c, ended)
+		next, r, err := s.await(running, &c, d, ended)
 		stop()
 		if next == nil {
 			return err
@@ -95,13 +95,13 @@ func (s *Supervisor) Run(ctx context.Context, c *config.Config, d *Daemon) error
 
 // replace starts a Daemon by the next configuration or, if it cannot, by the one before; then refused says why.
 func (s *Supervisor) replace(ctx context.Context, before, next *config.Config) (c *config.Config, d *Daemon, refused, err error) {
-	if d, refused = Start(ctx, next, s.Options); refused == nil {
+	o := s.Options
+	o.Strict = false // what cannot be watched any more is no reason to watch less than before
+	if d, refused = Start(ctx, next, o); refused == nil {
 		return next, d, nil, nil
 	}
 	s.Options.Logger.Error(goesOn, "err", refused.Error())
-	resumed := s.Options
-	resumed.resume = true // what it was started by may be what has changed: a password, a right
-	if d, err = Start(ctx, before, resumed); err != nil {
+	if d, err = Start(ctx, before, o); err != nil {
 		return nil, nil, nil, errors.Join(refused, err)
 	}
 	return before, d, refused, nil
@@ -109,8 +109,8 @@ func (s *Supervisor) replace(ctx context.Context, before, next *config.Config) (
 
 const goesOn = "the new configuration cannot be used; lockstep goes on by the one before"
 
-// await waits until a configuration is to take the place of c, and returns it, or until the Daemon ends by itself.
-func (s *Supervisor) await(c *config.Config, ended <-chan error) (*config.Config, reload, error) {
+// await makes changes of the configuration c until there is one for which d must make way, which it returns, or d ends by itself.
+func (s *Supervisor) await(ctx context.Context, c **config.Config, d *Daemon, ended <-chan error) (*config.Config, reload, error) {
 	for {
 		select {
 		case err := <-ended:
@@ -118,12 +118,20 @@ func (s *Supervisor) await(c *config.Config, ended <-chan error) (*config.Config
 		case r := <-s.reloads:
 			next, err := s.Load()
 			if err == nil {
-				err = replaces(c, next)
+				err = replaces(*c, next)
 			}
-			if err == nil {
+			if err == nil && !d.Changes(next) {
 				return next, r, nil
 			}
-			s.Options.Logger.Error(goesOn, "err", err.Error())
+			if err == nil {
+				err = d.Change(ctx, next)
+			}
+			if err == nil {
+				*c = next
+				s.Serve(d)
+			} else {
+				s.Options.Logger.Error(goesOn, "err", err.Error())
+			}
 			s.note(err)
 			r.answer(err)
 		}

@@ -3,11 +3,13 @@ package daemon_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -24,6 +26,25 @@ type supervised struct {
 	unreadable atomic.Pointer[error]
 	now        atomic.Pointer[daemon.Daemon]
 	supervisor *daemon.Supervisor
+	logged     safeLog
+}
+
+// safeLog is a log that may be read while it is written.
+type safeLog struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *safeLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *safeLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func supervise(t *testing.T, c *cluster.Cluster) *supervised {
@@ -34,7 +55,7 @@ func supervise(t *testing.T, c *cluster.Cluster) *supervised {
 		}
 		return s.next.Load(), nil
 	}
-	options := daemon.Options{Version: "test", Logger: slog.New(slog.NewTextHandler(testLog{s.watch}, nil))}
+	options := daemon.Options{Version: "test", Logger: slog.New(slog.NewTextHandler(io.MultiWriter(testLog{s.watch}, &s.logged), nil))}
 	s.supervisor = daemon.NewSupervisor(load, options, func(d *daemon.Daemon) { s.now.Store(d) })
 	d, err := daemon.Start(t.Context(), c.Config, s.supervisor.Options)
 	if err != nil {
@@ -69,6 +90,25 @@ func (s *supervised) reload(c *config.Config) error {
 	return err
 }
 
+// member is what is said of a member.
+func (s *supervised) member(group, name string) status.Member {
+	s.t.Helper()
+	for _, g := range s.daemon.Groups() {
+		if now := g.Status(); now.Name == group {
+			for _, m := range now.Members {
+				if m.Name == name {
+					return m
+				}
+			}
+		}
+	}
+	s.t.Fatalf("group %s has no member %s", group, name)
+	return status.Member{}
+}
+
+// count is how often a message was logged.
+func (s *supervised) count(message string) int { return strings.Count(s.logged.String(), message) }
+
 func readAnewAndNothingLost(t *testing.T, c *cluster.Cluster) {
 	s := supervise(t, c)
 	s.exec("eu-1", items(1, 10))
@@ -88,12 +128,7 @@ func readAnewAndNothingLost(t *testing.T, c *cluster.Cluster) {
 	s.unreadable.Store(nil)
 	for want, change := range map[string]func(*config.Config){
 		"data_dir was changed": func(c *config.Config) { c.DataDir = t.TempDir() },
-		"are the same server": func(c *config.Config) {
-			members := slices.Clone(c.Groups[0].Members)
-			members[1].DSN = members[0].DSN
-			c.Groups[0].Members = members
-		},
-		"listen was changed": func(c *config.Config) { c.Listen = "127.0.0.1:1" },
+		"listen was changed":   func(c *config.Config) { c.Listen = "127.0.0.1:1" },
 	} {
 		if err := s.reload(s.changed(change)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the answer is %v, want: %s", err, want)
@@ -104,7 +139,57 @@ func readAnewAndNothingLost(t *testing.T, c *cluster.Cluster) {
 		s.until("the one before to go on", func() bool { return len(s.open()) == 1 && s.open()[0].ID == id })
 	}
 
-	// Nor does it where the configuration before cannot be used any more.
+	// A member that cannot be watched is that member's trouble, a group that cannot, that group's.
+	twice := s.changed(func(c *config.Config) {
+		members := slices.Clone(c.Groups[0].Members)
+		c.Groups[0].Members = append(members, config.Member{Name: "twin", DSN: members[0].DSN})
+	})
+	if err := s.reload(twice); err != nil {
+		t.Fatal(err)
+	}
+	s.until("one of two members that are the same server to be in trouble", func() bool {
+		m := s.member("shop", "twin")
+		return strings.Contains(m.Trouble, "are the same server") && m.State == status.Unverified
+	})
+	s.finds(found)
+	if err := s.reload(s.changed(func(*config.Config) {})); err != nil {
+		t.Fatal(err)
+	}
+	s.until("its streams to be open", func() bool {
+		return s.member("shop", "eu-1").State == status.InStep && s.member("shop", "us-1").State == status.Diverged
+	})
+
+	opened := s.count("change stream opened")
+	spare := func(password string) *config.Config {
+		return s.changed(func(c *config.Config) {
+			g := c.Groups[0]
+			g.Name, g.Members = "spare", nil
+			for _, name := range []string{"a", "b"} {
+				g.Members = append(g.Members, config.Member{Name: name, DSN: "postgres://lockstep@127.0.0.1:1/app?sslmode=disable", PasswordFile: password})
+			}
+			c.Groups = append(c.Groups, g)
+		})
+	}
+	for _, password := range []string{"", "/nonexistent/password"} {
+		if err := s.reload(spare(password)); err != nil {
+			t.Fatal(err)
+		}
+		if m := s.member("spare", "b"); m.State != status.Unverified || m.Trouble == "" {
+			t.Errorf("of a member that cannot be reached it says %s, %q", m.State, m.Trouble)
+		}
+		s.exec("us-1", "UPDATE items SET price = 98 WHERE id = 4")
+		s.finds(found, `us-1 public.items changed errant_transaction {"id":4}..{"id":4}`)
+		s.exec("us-1", "UPDATE items SET price = 4 WHERE id = 4")
+		s.finds(found)
+	}
+	if err := s.reload(s.changed(func(*config.Config) {})); err != nil {
+		t.Fatal(err)
+	}
+	if now := s.count("change stream opened"); now != opened {
+		t.Errorf("changes of another group had %d streams opened anew", now-opened)
+	}
+
+	// Nor is a member that cannot be watched any more a reason to watch less.
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
@@ -120,9 +205,13 @@ func readAnewAndNothingLost(t *testing.T, c *cluster.Cluster) {
 	if err := os.Remove(password); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.reload(withPassword); err == nil || !strings.Contains(err.Error(), "password_file") {
-		t.Errorf("the answer is %v, want that the password_file cannot be read", err)
+	if err := s.reload(s.changed(func(*config.Config) {})); err != nil {
+		t.Fatal(err)
 	}
+	if err := s.reload(withPassword); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the member to be in trouble", func() bool { return strings.Contains(s.member("shop", "us-1").Trouble, "password of member us-1") })
 	s.until("the one before to go on without that member", func() bool { return len(s.open()) == 1 && s.open()[0].ID == id })
 
 	// A table less, and the divergence is the same one.

@@ -19,9 +19,7 @@ func (g *Group) readCatalog(ctx context.Context, f *feed) (next time.Duration, e
 	tables, err := f.Source.Tables(ctx, g.opt.Match)
 	f.asked.Store(true)
 	if err != nil {
-		select {
-		case <-f.decodable:
-		default:
+		if !f.isDecodable() {
 			next = catalogRetry
 		}
 		return next, err

@@ -39,7 +39,7 @@ func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 		{
 			Name: "catalog", Every: catalogEvery, Asked: f.redefine, Pause: catalogPause,
 			Do:     func(ctx context.Context) (time.Duration, error) { return g.readCatalog(ctx, f) },
-			Failed: g.whispers(f, "its tables' definitions could not be read"),
+			Failed: g.undefined(f),
 		},
 		{
 			Name: "progress", First: progressEvery, Every: progressEvery,
@@ -60,6 +60,9 @@ func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 	}
 	if f.ScanOnly {
 		list = append(list, &duty.Duty{
+			Name: "greet", Every: catalogEvery, Retry: firstRetry, Longest: lastRetry,
+			Do: of(f, g.greet), Failed: func(err error, retry time.Duration) { g.report(f, err, retry) },
+		}, &duty.Duty{
 			Name: "recheck", First: recheckEvery, Every: recheckEvery,
 			Do: of(f, g.recheck), Failed: g.whispers(f, "rows that differ could not be read again"),
 		})

@@ -79,7 +79,10 @@ func dutiesAsDocumented(t *testing.T) []string {
 			case d.Every == canaryEvery:
 				every, retry = "`canary.every`", "`canary.every`"
 			case d.Longest > 0:
-				every, retry = "–", retry+" to "+d.Longest.String() // it lasts until it fails
+				if d.Every == d.Retry { // it lasts until it fails
+					every = "–"
+				}
+				retry += " to " + d.Longest.String()
 			}
 			list = append(list, fmt.Sprintf("%s %s: %s; %s", d.Name, member, every, retry))
 		}

@@ -17,6 +17,11 @@ const (
 
 // follow reads a member's stream, from when it can be decoded until it breaks.
 func (g *Group) follow(ctx context.Context, f *feed) (next time.Duration, err error) {
+	if !f.isDecodable() {
+		if _, err := g.meet(ctx, f); err != nil {
+			return 0, err // why it has not said what its tables are
+		}
+	}
 	select {
 	case <-f.decodable:
 	case <-ctx.Done():
@@ -32,20 +37,85 @@ func (g *Group) follow(ctx context.Context, f *feed) (next time.Duration, err er
 	return next, err
 }
 
+// isDecodable reports whether the member's tables are known, without which its stream says nothing.
+func (f *feed) isDecodable() bool {
+	select {
+	case <-f.decodable:
+		return true
+	default:
+		return false
+	}
+}
+
+// undefined is for a member that could not be asked for its tables: it is its trouble as long as nothing is known of them.
+func (g *Group) undefined(f *feed) func(error, time.Duration) {
+	return func(err error, _ time.Duration) {
+		const message = "its tables' definitions could not be read"
+		text := message + ": " + err.Error()
+		if before := f.trouble.Load(); f.isDecodable() || before != nil {
+			g.log.Debug(message, "member", f.Name, "err", err.Error())
+			return
+		}
+		f.trouble.Store(&text)
+		g.log.Warn(message, "member", f.Name, "err", err.Error())
+	}
+}
+
+// meet asks a member who it is.
+func (g *Group) meet(ctx context.Context, f *feed) (cdc.Server, error) {
+	server, err := f.Source.Server(ctx)
+	if err == nil && g.opt.Admit != nil {
+		err = g.opt.Admit(f.Name, server)
+	}
+	return server, err
+}
+
+// greet asks a member that is only scanned who it is. What is known of another server says nothing of it.
+func (g *Group) greet(ctx context.Context, f *feed) error {
+	server, err := g.meet(ctx, f)
+	if err != nil {
+		return err
+	}
+	f.trouble.Store(nil)
+	return g.do(ctx, func() error {
+		known := g.ledger.Server(f.id)
+		if other := otherServer(known, server); known != (cdc.Server{}) && other != "" {
+			g.log.Warn("the member is read anew", "member", f.Name, "reason", other)
+			return g.ledger.Unverify(f.id, cdc.Position{}, server, other)
+		}
+		g.ledger.Opened(f.id, server)
+		return nil
+	})
+}
+
+// otherServer says what tells two servers apart, of which one is to be the other, or nothing.
+func otherServer(known, server cdc.Server) string {
+	switch {
+	case known.SystemID != server.SystemID || known.Database != server.Database:
+		return "it is another server than before (system identifier " + server.SystemID + ", was " + known.SystemID + ")"
+	case known.Timeline != server.Timeline:
+		return "the server is on another timeline than before: it was promoted or restored"
+	}
+	return ""
+}
+
 // report logs why a member cannot be read: what only its operator can mend is an error, the rest mends itself.
 func (g *Group) report(f *feed, err error, wait time.Duration) {
 	text := err.Error()
 	f.trouble.Store(&text)
-	if cdc.IsSetup(err) {
+	switch {
+	case cdc.IsSetup(err):
 		g.log.Error("member cannot be watched", "member", f.Name, "err", text, "retry_in", wait.String())
-		return
+	case f.ScanOnly:
+		g.log.Warn("member cannot be reached; lockstep tries again", "member", f.Name, "err", text, "retry_in", wait.String())
+	default:
+		g.log.Warn("change stream was interrupted; lockstep reconnects", "member", f.Name, "err", text, "retry_in", wait.String())
 	}
-	g.log.Warn("change stream was interrupted; lockstep reconnects", "member", f.Name, "err", text, "retry_in", wait.String())
 }
 
 // readStream opens the stream where the ledger is and yields its events until it breaks.
 func (g *Group) readStream(ctx context.Context, f *feed) error {
-	server, err := f.Source.Server(ctx)
+	server, err := g.meet(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -94,14 +164,12 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 
 // prepare finds where to start. The second result says why there is a hole before it; empty if there is none.
 func prepare(ctx context.Context, src cdc.Source, from cdc.Position, known, server cdc.Server) (cdc.Position, string, error) {
-	gap := ""
-	switch {
-	case known == (cdc.Server{}) || from.LSN == 0:
-		from, gap = cdc.Position{}, "not read yet"
-	case known.SystemID != server.SystemID || known.Database != server.Database:
-		from, gap = cdc.Position{}, "it is another server than before (system identifier "+server.SystemID+", was "+known.SystemID+")"
-	case known.Timeline != server.Timeline:
-		from, gap = cdc.Position{}, "the server is on another timeline than before: it was promoted or restored"
+	gap := otherServer(known, server)
+	if known == (cdc.Server{}) || from.LSN == 0 {
+		gap = "not read yet"
+	}
+	if gap != "" {
+		from = cdc.Position{}
 	}
 	start, err := src.Prepare(ctx, from)
 	var hole *cdc.GapError

@@ -41,6 +41,9 @@ type Options struct {
 	Evidence EvidencePlan
 	// Expected reports whether a divergence is one that nobody is to be alerted of. nil: none is.
 	Expected func(*finding.Divergence, digest.Shape) bool
+	// Admit, if set, is asked whether a member may be watched as the server that it says to be, each time that it was reached
+	// anew. It may be called from any goroutine.
+	Admit func(member string, server cdc.Server) error
 	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
 	OnNotice func(finding.Divergence)
 }
@@ -72,6 +75,7 @@ type Group struct {
 	ref      cdc.MemberID
 	events   chan arrival
 	commands chan command
+	ended    chan struct{} // is closed when Run ends
 
 	status   atomic.Pointer[status.Group]
 	scans    scans

@@ -51,6 +51,7 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		surplus:   make(map[string]bool),
 		events:    make(chan arrival),
 		commands:  make(chan command),
+		ended:     make(chan struct{}),
 		rows:      make(map[cdc.MemberID]*atomic.Int64),
 		scanned:   make(map[cdc.MemberID]*atomic.Int64),
 		broken:    make(chan error, 1),

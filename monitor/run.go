@@ -29,6 +29,7 @@ func (g *Group) Run(ctx context.Context) error {
 func (g *Group) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer close(g.ended)
 	var workers errgroup.Group
 	for _, id := range g.order {
 		for _, d := range g.feeds[id].duties {
@@ -254,8 +255,13 @@ func (g *Group) do(ctx context.Context, f func() error) error {
 		return g.faults.overFor
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-g.ended:
+		return errEnded
 	}
 }
+
+// errEnded is for what cannot be asked any more.
+var errEnded = errors.New("the group is not watched any more")
 
 // Inspect runs f on the goroutine that owns the ledger, which must not be kept. It may be called from any goroutine while
 // Run runs.

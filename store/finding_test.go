@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/store"
 )
@@ -140,9 +141,12 @@ func TestWatchedNamesMembersThatWereRead(t *testing.T) {
 		_, err = g.MemberID("us")
 		must(t, err)
 		must(t, g.SetMember(id, memberAt(5)))
+		id, err = g.MemberID("standby")
+		must(t, err)
+		must(t, g.SetMember(id, &align.MemberRecord{ScanOnly: true}))
 	}, func(g *store.Group) {
 		got, err := g.Watched()
-		if err != nil || !cmp.Equal(got, map[string]bool{"eu": true}) {
+		if err != nil || !cmp.Equal(got, map[string]bool{"eu": false, "standby": true}) {
 			t.Errorf("watched are %v, %v", got, err)
 		}
 	})

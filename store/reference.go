@@ -10,20 +10,24 @@ import (
 	"github.com/lockstep-cdc/lockstep/finding"
 )
 
-// Watched tells, by name, which members of the group have been read before.
+// Watched tells, by name, which members of the group have been read before, and of each whether it was only scanned.
 func (g *Group) Watched() (map[string]bool, error) {
 	watched := make(map[string]bool)
 	prefix := groupKey([]byte{kindName}, nameOfMember, g.id)
 	err := g.store.each(prefix, func(name, number []byte) error {
 		id := cdc.MemberID(uint16(number[2])<<8 | uint16(number[3]))
-		_, closer, err := g.store.db.Get(memberKey(nil, kindMember, g.id, id))
+		v, closer, err := g.store.db.Get(memberKey(nil, kindMember, g.id, id))
 		if errors.Is(err, pebble.ErrNotFound) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		watched[string(name)] = true
+		var r align.MemberRecord
+		if err := parseJSON("member "+string(name), v, &r); err != nil {
+			return errors.Join(damaged(g.store.dir, err), closer.Close())
+		}
+		watched[string(name)] = r.ScanOnly
 		return closer.Close()
 	})
 	return watched, err

@@ -9,7 +9,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
@@ -28,7 +28,7 @@ func showScans(ctx context.Context, w io.Writer, scans func() []status.ScanProgr
 }
 
 // scansOf lists the tables of groups that are being read.
-func scansOf(groups []*monitor.Group) (scans []status.ScanProgress) {
+func scansOf(groups []*daemon.Group) (scans []status.ScanProgress) {
 	for _, g := range groups {
 		scans = append(scans, g.Scans()...)
 	}

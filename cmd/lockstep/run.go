@@ -23,7 +23,10 @@ import (
 )
 
 // runFlags are those of lockstep run.
-type runFlags struct{ file, level, format, webConfig, debug string }
+type runFlags struct {
+	file, level, format, webConfig, debug string
+	strict                                bool
+}
 
 func newRunCommand() *cobra.Command {
 	f := &runFlags{}
@@ -35,13 +38,19 @@ func newRunCommand() *cobra.Command {
 Reads every member's change stream, reads the tables once, and from then on says which
 keys differ: in the log, at /api/v1/divergences, in /metrics and to the receivers of alerts.
 
-SIGHUP, or POST /-/reload, has the configuration read anew. One that cannot be used changes nothing.
+A group, a table or a member that cannot be watched is unverified, with the reason, and the rest is watched:
+a server that is down, or set up wrongly, holds back nothing but itself. With --strict it is an error at the
+start (exit code 4: it does not answer; 3: it cannot be watched as it is set up).
+
+SIGHUP, or POST /-/reload, has the configuration read anew. One that cannot be used changes nothing. Groups
+that are the same as before are not touched.
 --web.config.file is a file of Prometheus' exporter-toolkit, for TLS and passwords of the API:
 https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	configFlag(c, &f.file)
+	c.Flags().BoolVar(&f.strict, "strict", false, "refuse to start when a member does not answer, or cannot be watched as it is set up")
 	c.Flags().StringVar(&f.level, "log.level", "info", "debug, info, warn or error")
 	c.Flags().StringVar(&f.format, "log.format", "logfmt", "logfmt or json")
 	c.Flags().StringVar(&f.webConfig, "web.config.file", "", "`FILE` with TLS and passwords of the API (default: plain HTTP, open to all who reach it)")
@@ -95,7 +104,7 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 		return errors.Join(usageError(err), front.Close())
 	}
 	var current atomic.Pointer[daemon.Daemon]
-	supervisor := daemon.NewSupervisor(load, daemon.Options{Version: version, Logger: log}, func(d *daemon.Daemon) {
+	supervisor := daemon.NewSupervisor(load, daemon.Options{Version: version, Logger: log, Strict: f.strict}, func(d *daemon.Daemon) {
 		current.Store(d)
 		front.Use(d.API())
 		log.Info("lockstep watches", "listen", front.Addr(), "groups", len(d.Groups()), "version", version)

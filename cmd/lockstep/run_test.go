@@ -24,7 +24,7 @@ func runOnce(t *testing.T, yaml string) (int, string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var out, err strings.Builder
-	code := execute(ctx, []string{"run", "-c", writeFile(t, "lockstep.yaml", yaml), "--log.level", "error"}, &out, &err)
+	code := execute(ctx, []string{"run", "--strict", "-c", writeFile(t, "lockstep.yaml", yaml), "--log.level", "error"}, &out, &err)
 	return code, err.String()
 }
 

@@ -44,7 +44,7 @@ var allowed = map[string]string{
 	"alerts":           "evidence finding",
 	"web":              "evidence audit duty finding status align alerts",
 	"monitor":          "digest merkle fault cdc evidence duty scan finding status align store",
-	"daemon":           "digest cdc evidence audit/tsa audit/mirror audit/witness audit preflight cdc/postgres cdc/mysql config finding store alerts web monitor",
+	"daemon":           "digest cdc evidence align status audit/tsa audit/mirror audit/witness audit preflight cdc/postgres cdc/mysql config finding store alerts web monitor",
 	"internal/cluster": "preflight config internal/dbtest daemon",
 	"internal/demo":    "config internal/dbtest internal/load finding web daemon internal/cluster",
 	"cmd/lockstep":     "evidence audit/report audit/tsa audit/witness audit/verify audit preflight config internal/dbtest finding status align diff web monitor daemon internal/demo",
