@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/duty"
-	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 const (
@@ -53,11 +52,9 @@ func (l *Log) beside(d *duty.Duty, do func(context.Context) (done bool, err erro
 		l.options.Logger.Warn(complaint, "err", err.Error(), "retry_in", retry.String())
 	}
 	d.Do = func(ctx context.Context) (next time.Duration, err error) {
-		done, err := func() (bool, error) {
-			l.turn.RLock()
-			defer l.turn.RUnlock()
-			return do(ctx)
-		}()
+		l.turn.RLock()
+		done, err := do(ctx)
+		l.turn.RUnlock()
 		if ctx.Err() == nil {
 			l.note(outcome, done, err)
 		}
@@ -79,12 +76,11 @@ func (l *Log) note(outcome *Outcome, done bool, err error) {
 }
 
 // run does a duty until ctx ends; none, if it is not one of this log's.
-func (l *Log) run(ctx context.Context, d *duty.Duty) error {
+func run(ctx context.Context, d *duty.Duty) error {
 	if d == nil {
 		<-ctx.Done()
 		return nil
 	}
-	d.Panicked = func(e *fault.Error) { l.options.Logger.Error(e.Error(), "duty", d.Name, "stack", string(e.Stack)) }
 	_ = d.Run(ctx) // the end of ctx, which is no error here
 	return nil
 }

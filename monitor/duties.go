@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/duty"
-	"github.com/lockstep-cdc/lockstep/fault"
 	"github.com/lockstep-cdc/lockstep/scan"
 )
 
@@ -20,16 +19,8 @@ func (g *Group) setDuties() {
 			},
 		},
 	}
-	g.hearPanics("", g.duties)
 	for _, f := range g.feeds {
 		f.duties = g.dutiesOf(f)
-		g.hearPanics(f.Name, f.duties)
-	}
-}
-
-func (g *Group) hearPanics(member string, duties []*duty.Duty) {
-	for _, d := range duties {
-		d.Panicked = func(e *fault.Error) { g.saw(e, "member", member, "duty", d.Name) }
 	}
 }
 
@@ -69,8 +60,7 @@ func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 	} else {
 		list = append(list, &duty.Duty{
 			Name: "follow", Every: firstRetry, Retry: firstRetry, Longest: lastRetry,
-			Do:     func(ctx context.Context) (time.Duration, error) { return g.follow(ctx, f) },
-			Failed: func(err error, retry time.Duration) { g.report(f, err, retry) },
+			Do: of(f, g.follow), Failed: func(err error, retry time.Duration) { g.report(f, err, retry) },
 		}, &duty.Duty{
 			Name: "drill", First: drillEvery, Every: drillEvery, Retry: troubleWait,
 			Do:     func(ctx context.Context) (time.Duration, error) { return g.drill(ctx, f) },

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
-	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 const (
@@ -16,25 +15,18 @@ const (
 )
 
 // follow reads a member's stream, from when it can be decoded until it breaks.
-func (g *Group) follow(ctx context.Context, f *feed) (next time.Duration, err error) {
+func (g *Group) follow(ctx context.Context, f *feed) error {
 	if !f.isDecodable() {
 		if _, err := g.meet(ctx, f); err != nil {
-			return 0, err // why it has not said what its tables are
+			return err // why it has not said what its tables are
 		}
 	}
 	select {
 	case <-f.decodable:
+		return g.readStream(ctx, f)
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return ctx.Err()
 	}
-	err = g.readStream(ctx, f)
-	if e := fault.Of(err); e != nil {
-		f.faults.Add(1)
-		g.saw(e, "member", f.Name)
-		f.broken = f.broken.next(time.Now(), e)
-		next = f.broken.wait
-	}
-	return next, err
 }
 
 // isDecodable reports whether the member's tables are known, without which its stream says nothing.
@@ -128,13 +120,8 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	if err != nil {
 		return err
 	}
-	var start cdc.Position
-	var gap string
-	err = fault.Catch(func() (err error) {
-		start, gap, err = prepare(ctx, f.Source, from, known, server)
-		return err
-	})
-	if from.LSN != 0 && (cdc.IsUnlogged(err) || fault.Of(err) != nil) {
+	start, gap, err := prepare(ctx, f.Source, from, known, server)
+	if from.LSN != 0 && cdc.IsUnlogged(err) {
 		return errors.Join(err, g.openGap(ctx, f, err.Error()))
 	}
 	if err != nil {
@@ -150,13 +137,11 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	if err := g.do(ctx, func() error { f.end = end; return nil }); err != nil {
 		return err
 	}
-	err = fault.Catch(func() error {
-		return f.Source.Stream(open, start, func(e cdc.Event) error { return g.send(open, f, e) })
-	})
+	err = f.Source.Stream(open, start, func(e cdc.Event) error { return g.send(open, f, e) })
 	if cause := context.Cause(open); cdc.IsGap(cause) {
 		err = cause
 	}
-	if cdc.IsGap(err) || fault.Of(err) != nil { // read on from there, it would panic again
+	if cdc.IsGap(err) {
 		return errors.Join(err, g.openGap(ctx, f, err.Error()))
 	}
 	return errors.Join(err, g.do(ctx, func() error { f.shut(); return nil }))

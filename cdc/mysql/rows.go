@@ -10,7 +10,6 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
-	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // mostMaps is how many descriptions of tables are kept. A server gives a table a new id whenever it opens it again.
@@ -25,8 +24,8 @@ type mapped struct {
 	name    string        // qualified
 	table   *watchedTable // nil: not one of ours
 	encoder *digest.Encoder
-	plan    *plan // nil: its rows cannot be decoded
-	why     error // nil if the table has no shape yet
+	plan    *plan  // nil: its rows cannot be decoded
+	reason  string // why; empty if the table has no shape yet
 }
 
 // mapTable takes a description of a table.
@@ -61,23 +60,20 @@ func (m *mapped) bind(list *watched, idSize int, fold bool, h *digest.Hasher) er
 	if m.table == nil || !m.table.known() {
 		return nil
 	}
-	m.why = fault.Catch(func() error { return m.fit(idSize, h) })
-	return nil
-}
-
-// fit finds out how the table's rows are decoded.
-func (m *mapped) fit(idSize int, h *digest.Hasher) error {
 	description, err := parseTableMap(m.body, idSize)
 	if err != nil {
-		return err
+		m.reason = err.Error()
+		return nil
 	}
 	shape := m.table.epoch.Shape
 	plan, reason := newPlan(m.table.definition, description, shape)
 	if reason != "" {
-		return errors.New(reason)
+		m.reason = reason
+		return nil
 	}
 	if m.encoder, err = digest.NewEncoder(h, shape); err != nil {
-		return err
+		m.reason = err.Error()
+		return nil
 	}
 	m.plan = plan
 	return nil
@@ -120,13 +116,13 @@ func (a *assembler) rows(h *header, body []byte, op cdc.Op) error {
 		}
 		return nil
 	case m.plan == nil:
-		g.touchFor(m.table.epoch.Table, m.why)
+		g.touch(m.table.epoch.Table, m.reason)
 		return nil
 	}
 	kept := len(g.changes)
-	if err := fault.Catch(func() error { return a.decode(m, h, body, op) }); err != nil {
+	if err := a.decode(m, h, body, op); err != nil {
 		g.changes = g.changes[:kept]
-		g.touchFor(m.table.epoch.Table, err)
+		g.touch(m.table.epoch.Table, err.Error())
 	}
 	return nil
 }
