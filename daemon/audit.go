@@ -26,7 +26,7 @@ import (
 // keySpelling returns how keys are spelled in evidence: as they are, or by a keyed hash, under which the same key is the
 // same, and which nobody can turn back without the store.
 func (d *Daemon) keySpelling() func(string, json.RawMessage) string {
-	if d.config.Audit.IncludeKeys {
+	if d.config().Audit.IncludeKeys {
 		return func(_ string, key json.RawMessage) string { return string(key) }
 	}
 	secret := d.store.Secret()
@@ -50,7 +50,7 @@ func (d *Daemon) startEvidence(starts bool) error {
 		c := g.config
 		scope := evidence.GroupData{
 			Name: c.Name, Engine: c.Engine, Reference: g.Status().Reference, Include: c.Tables.Include, Exclude: c.Tables.Exclude,
-			LagBudget: c.Budget.Seconds(), Every: d.config.Audit.Every.Seconds(),
+			LagBudget: c.Budget.Seconds(), Every: now.config.Audit.Every.Seconds(),
 		}
 		for _, m := range c.Members {
 			scope.Members = append(scope.Members, evidence.MemberData{Name: m.Name, ScanOnly: m.ScanOnly})
@@ -58,14 +58,15 @@ func (d *Daemon) startEvidence(starts bool) error {
 		data.Groups = append(data.Groups, scope)
 	}
 	remembered := started{data, d.settings()}
-	events, err := d.changesSince(&remembered)
+	begins := starts && d.audit.Fresh()
+	events, err := d.changesSince(&remembered, begins)
 	if err != nil {
 		return err
 	}
 	if starts {
 		events = append(events, evidence.Event{Type: evidence.Start, Time: time.Now(), Data: data})
 	}
-	if starts && d.audit.Fresh() {
+	if begins {
 		kind := evidence.DivergenceOpen
 		if d.audit.Succeeds() { // what was kept for it may have the opening
 			kind = evidence.DivergenceUpdate
@@ -89,8 +90,8 @@ type started struct {
 	Settings []evidence.Setting `json:"settings"`
 }
 
-// changesSince are the events that tell what is not as it was at the start before.
-func (d *Daemon) changesSince(now *started) (events []evidence.Event, err error) {
+// changesSince are the events that tell what is not as it was at the start before; of a log that begins, what there is.
+func (d *Daemon) changesSince(now *started, begins bool) (events []evidence.Event, err error) {
 	last, err := d.store.LastStart()
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (d *Daemon) changesSince(now *started) (events []evidence.Event, err error)
 			return nil, fmt.Errorf("what the last start recorded: %w", err)
 		}
 	}
-	if before.Settings == nil || d.audit.Fresh() { // the log has none of them yet
+	if before.Settings == nil || begins { // the log has none of them yet
 		events = evidence.SilenceChanges(nil, now.Settings, true, time.Now())
 	} else {
 		events = evidence.SilenceChanges(before.Settings, now.Settings, false, time.Now())
@@ -134,7 +135,7 @@ func (d *Daemon) openDivergences(kind evidence.Type) (events []evidence.Event, e
 
 // openAudit opens the audit log if the configuration has one.
 func (d *Daemon) openAudit(ctx context.Context) (err error) {
-	c := d.config.Audit
+	c := d.config().Audit
 	if !c.On {
 		return d.store.PauseEvidence()
 	}
@@ -150,7 +151,7 @@ func (d *Daemon) openAudit(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	options := audit.Options{Stamps: stamps, Copies: copies, Witnesses: witnesses, Dir: AuditDir(d.config), Origin: c.Origin, Trees: c.ProvableFor, Version: d.options.Version, Logger: d.log}
+	options := audit.Options{Stamps: stamps, Copies: copies, Witnesses: witnesses, Dir: AuditDir(d.config()), Origin: c.Origin, Trees: c.ProvableFor, Version: d.options.Version, Logger: d.log}
 	d.audit, err = audit.Open(ctx, options, d.store)
 	return err
 }
@@ -212,10 +213,10 @@ func rootsOf(key, file string) (*x509.CertPool, error) {
 
 // coverageEvery is the time between two records of coverage; 0: there are none.
 func (d *Daemon) coverageEvery() time.Duration {
-	if !d.config.Audit.On {
+	if !d.config().Audit.On {
 		return 0
 	}
-	return d.config.Audit.Every
+	return d.config().Audit.Every
 }
 
 // Audit says how it goes with the audit log; nil: there is none. It may be called from any goroutine.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/audit/verify"
+	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
@@ -20,7 +21,7 @@ import (
 const audited = "audit: {every: 1m, origin: example.org/lockstep}\n"
 
 // verifyLog has the audit log pass, which nobody writes any more, and returns the result and all entries.
-func verifyLog(t *testing.T, c servers) (*verify.Result, []*evidence.Entry) {
+func verifyLog(t *testing.T, c interface{ Configuration() *config.Config }) (*verify.Result, []*evidence.Entry) {
 	t.Helper()
 	dir := daemon.AuditDir(c.Configuration())
 	public, err := audit.PublicKey(dir)

@@ -24,7 +24,6 @@ import (
 // Daemon is all of lockstep: groups, their store, the API and the receivers.
 type Daemon struct {
 	options Options
-	config  *config.Config // what of it a Daemon keeps to its end; the rest is in now
 	log     *slog.Logger
 	store   *store.Store
 	audit   *audit.Log // nil: there is none
@@ -63,7 +62,7 @@ type Options struct {
 
 // Start opens the store and the groups. With [Options.Strict] the error is a [*StartError] if a member cannot be watched.
 func Start(ctx context.Context, c *config.Config, o Options) (*Daemon, error) {
-	d := &Daemon{options: o, config: c, log: o.Logger, changes: make(chan change)}
+	d := &Daemon{options: o, log: o.Logger, changes: make(chan change)}
 	if d.options.LastReload == nil {
 		started := time.Now()
 		d.options.LastReload = func() Reload { return Reload{started, true} }
@@ -86,15 +85,14 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err := d.openAudit(ctx); err != nil {
 		return err
 	}
-	s := &setup{config: d.config}
-	for i := range d.config.Groups {
-		s.groups = append(s.groups, d.group(&d.config.Groups[i]))
+	s := d.now.Load()
+	for i := range s.config.Groups {
+		s.groups = append(s.groups, d.group(&s.config.Groups[i]))
 	}
-	d.now.Store(s)
 	if err := d.openGroups(ctx, s.groups, d.options.Strict); err != nil {
 		return err
 	}
-	s.notifier = d.tell(&d.config.Alerts)
+	s.notifier = d.tell(&s.config.Alerts)
 	s.api = d.serve(s)
 	return d.startEvidence(true)
 }
@@ -135,6 +133,9 @@ func roles(c *config.Config) web.Roles {
 	}
 	return roles
 }
+
+// config is what the Daemon goes by now.
+func (d *Daemon) config() *config.Config { return d.now.Load().config }
 
 // API answers HTTP requests; once Run has ended, that there is nobody to ask. After a change it is another one.
 func (d *Daemon) API() *web.Server { return d.now.Load().api }
@@ -209,7 +210,7 @@ func (d *Daemon) Changes(next *config.Config) bool {
 	if a := next.Audit; a.On && (audit.NextKey(AuditDir(next)) || a.Copy.SecretKeyFile+a.Copy.CAFile+a.Timestamps.CAFile != "") {
 		return false
 	}
-	now, then := *d.now.Load().config, *next
+	now, then := *d.config(), *next
 	for _, c := range []*config.Config{&now, &then} {
 		c.Groups, c.Alerts, c.Roles, c.LagBudget, c.SHA256 = nil, config.Alerts{}, nil, 0, ""
 	}

@@ -20,7 +20,9 @@ func (o Options) Tuned(tune func(*monitor.Options)) Options {
 
 // Settings are the settings of a configuration that are recorded.
 func Settings(c *config.Config, s *store.Store) []evidence.Setting {
-	return (&Daemon{config: c, store: s}).settings()
+	d := &Daemon{store: s}
+	d.now.Store(&setup{config: c})
+	return d.settings()
 }
 
 // Digests are the range digests of one table on one member, as the ledger has them.

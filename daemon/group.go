@@ -300,11 +300,11 @@ func (d *Daemon) watch(g *Group, members []monitor.Member, reference string) (*m
 		Match:       c.Tables.Match,
 		Exclude:     c.ExcludeColumns,
 		Budget:      c.LagBudget,
-		MaxInFlight: int(d.config.MaxInFlightRows),
+		MaxInFlight: int(d.config().MaxInFlightRows),
 		RowIndex:    c.RowIndex,
 		Scrub:       monitor.ScrubPlan{Every: c.ScrubEvery, ChunkTime: c.Scrub.ChunkTime, Settings: c.Scrub.Settings()},
 		Expected:    d.expected(c),
-		Evidence:    monitor.EvidencePlan{Every: d.coverageEvery(), Key: d.keySpelling(), NoTrees: d.config.Audit.ProvableFor == 0},
+		Evidence:    monitor.EvidencePlan{Every: d.coverageEvery(), Key: d.keySpelling(), NoTrees: d.config().Audit.ProvableFor == 0},
 		Canary: monitor.CanaryPlan{
 			Table: c.Canary.Table, Every: c.Canary.Every, Into: func(member string) bool { return c.Canary.Into(*c.Member(member)) },
 		},

@@ -21,8 +21,9 @@ func (d *Daemon) settings() (list []evidence.Setting) {
 			list = append(list, evidence.Setting{Group: group, What: what, Values: values})
 		}
 	}
-	for i := range d.config.Groups {
-		g := &d.config.Groups[i]
+	c := d.config()
+	for i := range c.Groups {
+		g := &c.Groups[i]
 		add(g.Name, "lag_budget", g.Budget.String())
 		add(g.Name, "tables", tablesOf(g)...)
 		add(g.Name, "overrides", overridesOf(g)...)
@@ -32,7 +33,7 @@ func (d *Daemon) settings() (list []evidence.Setting) {
 			add(g.Name, "canary", fmt.Sprintf("%s every %v%s", c.Table, c.Every, named(" into ", c.Members)))
 		}
 	}
-	a := &d.config.Alerts
+	a := &c.Alerts
 	var receivers []string
 	for _, r := range a.Receivers {
 		m := r.Match

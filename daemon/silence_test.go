@@ -1,7 +1,10 @@
 package daemon_test
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +12,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -109,6 +113,53 @@ func TestWhoSilencedWhatIsAnEntryOfItsOwn(t *testing.T) {
 		t.Errorf("at the first start is told of %s", got)
 	}
 	holdsNoSecret(t, all)
+}
+
+// A change of the configuration in the middle of a run is told of as one at a start is. Nobody of the group answers.
+func TestWhoIsSilencedByAReloadIsRecorded(t *testing.T) {
+	const text = `
+data_dir: %s
+listen: 127.0.0.1:0
+audit: {every: 1m, origin: example.org/lockstep}
+groups:
+  - name: shop
+    engine: postgres
+    members:
+      - {name: eu, dsn: "postgres://u@127.0.0.1:1/a?sslmode=disable"}
+      - {name: us, dsn: "postgres://u@127.0.0.1:1/b?sslmode=disable"}
+    tables: {include: ["public.*"]}
+`
+	before := parsed(t, fmt.Sprintf(text, t.TempDir()))
+	next := parsed(t, fmt.Sprintf(text, before.DataDir)+"    expected_writes: [{tables: [\"public.local\"]}]\n")
+	d, err := daemon.Start(t.Context(), before, daemon.Options{Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	if !d.Changes(next) {
+		t.Error("what is expected cannot be changed in place")
+	}
+	if err := d.Change(t.Context(), next); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	_, entries := verifyLog(t, &cluster.Watched{Config: next})
+	var told []string
+	for _, e := range entries {
+		if e.Type == evidence.SilenceChange {
+			var c evidence.SilenceChangeData
+			decode(t, e, &c)
+			told = append(told, c.String())
+		}
+	}
+	if want := []string{"scrub: was none; is every 24h0m0s", "expected_writes: was none; is public.local"}; !slices.Equal(told, want) {
+		t.Errorf("told is %q, want %q", told, want)
+	}
 }
 
 func holdsNoSecret(t *testing.T, events []evidence.Event) {
