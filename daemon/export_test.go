@@ -65,3 +65,12 @@ func (d *Daemon) Digests(ctx context.Context) (map[[2]string]Digests, error) {
 	}
 	return all, nil
 }
+
+// Entering is a group of which no member was asked yet.
+func Entering(c *config.Group) *Group { return (&Daemon{}).group(c) }
+
+// Enter is what is done once a member has said who it is, and Orphan once all have.
+func (g *Group) Enter(member string, s cdc.Server) error { return g.enter(member, s) }
+
+// Orphan refuses a standby of no member.
+func (g *Group) Orphan(member string) error { return g.orphan(member) }

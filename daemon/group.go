@@ -178,11 +178,18 @@ func unreachable(err error) bool {
 	return errors.As(err, &start) && start.Unreachable
 }
 
-// meetAll asks members who they are, all at once. Of one that does not answer it is known from before whether it was only
-// scanned. With strict, each has to answer and its tables have to be fit.
+// introduction is who a member says that it is, or why it does not.
+type introduction struct {
+	asked  bool
+	server cdc.Server
+	err    error
+}
+
+// meetAll asks members who they are, all at once; a physical standby is only scanned. Of one that does not answer it is known from
+// before whether it was only scanned. With strict, each has to answer and to be fit.
 func (g *Group) meetAll(ctx context.Context, members []monitor.Member, scanned map[string]bool, strict bool) error {
 	var asking errgroup.Group
-	errs := make([]error, len(members))
+	met := make([]introduction, len(members))
 	for i := range members {
 		m := &members[i]
 		only, known := scanned[m.Name]
@@ -190,42 +197,59 @@ func (g *Group) meetAll(ctx context.Context, members []monitor.Member, scanned m
 			only, known = server.Standby, true
 		}
 		m.ScanOnly = m.ScanOnly || known && only
-		if known && !strict {
-			continue
+		if !known || strict {
+			asking.Go(func() error { met[i] = meet(ctx, m); return nil })
 		}
-		asking.Go(func() error { errs[i] = g.meet(ctx, m, strict); return nil })
 	}
 	_ = asking.Wait()
-	for i, err := range errs {
-		if err != nil && strict {
-			return err
-		}
-		if err != nil {
-			g.daemon.log.Warn("member does not answer; lockstep waits for it", "group", g.config.Name, "member", members[i].Name, "err", err.Error())
+	for i, who := range met {
+		m := &members[i]
+		switch {
+		case !who.asked:
+		case who.err == nil:
+			m.ScanOnly = m.ScanOnly || who.server.Standby
+		case strict:
+			return who.err
+		default:
+			g.daemon.log.Warn("member does not answer; lockstep waits for it", "group", g.config.Name, "member", m.Name, "err", who.err.Error())
 		}
 	}
-	return nil
+	if !strict {
+		return nil
+	}
+	return g.fit(ctx, members, met)
 }
 
-// meet asks a member who it is; a physical standby is only scanned. With strict its tables are looked at, too.
-func (g *Group) meet(ctx context.Context, m *monitor.Member, strict bool) error {
+func meet(ctx context.Context, m *monitor.Member) introduction {
 	within, cancel := context.WithTimeout(ctx, meetWithin)
 	defer cancel()
 	server, err := m.Source.Server(within)
 	switch {
 	case cdc.IsSetup(err):
-		return &StartError{Err: err}
+		err = &StartError{Err: err}
 	case err != nil:
-		return &StartError{Err: fmt.Errorf("%w: start that server, or correct its dsn", err), Unreachable: true}
+		err = &StartError{Err: fmt.Errorf("%w: start that server, or correct its dsn", err), Unreachable: true}
 	}
-	m.ScanOnly = m.ScanOnly || server.Standby
-	if !strict {
-		return nil
+	return introduction{true, server, err}
+}
+
+// fit refuses members of which one cannot be watched as it is set up. They are entered in their order, so that it is the same
+// one each time.
+func (g *Group) fit(ctx context.Context, members []monitor.Member, met []introduction) error {
+	for i, m := range members {
+		if err := g.enter(m.Name, met[i].server); err != nil {
+			return &StartError{Err: err}
+		}
+		if err := fitTables(ctx, g.config, m); err != nil {
+			return err
+		}
 	}
-	if err := g.enter(m.Name, server); err != nil {
-		return &StartError{Err: err}
+	for _, m := range members {
+		if err := g.orphan(m.Name); err != nil {
+			return &StartError{Err: err}
+		}
 	}
-	return fitTables(ctx, g.config, *m)
+	return nil
 }
 
 // server is who a member has said that it is, if it has.
@@ -236,8 +260,7 @@ func (g *Group) server(member string) (s cdc.Server, met bool) {
 	return s, met
 }
 
-// enter notes who a member says that it is. It refuses one that is the same server as another before it in the configuration, or a
-// physical standby of none of them.
+// enter notes who a member says that it is. It refuses one that is the same server as another before it in the configuration.
 func (g *Group) enter(member string, s cdc.Server) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -258,11 +281,27 @@ func (g *Group) enter(member string, s cdc.Server) error {
 			g.reopen()
 		}
 	}
-	if len(g.servers)+1 == len(g.config.Members) && roll.Orphan() == member {
-		return fmt.Errorf("member %s is a physical standby of a server that is no member of the group: add its primary, or remove it", member)
-	}
 	g.servers[member] = s
 	return nil
+}
+
+// orphan refuses a member that is a physical standby of a server that is no member, which is known once all were entered.
+func (g *Group) orphan(member string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.servers) < len(g.config.Members) {
+		return nil
+	}
+	var roll preflight.Roll
+	for name, s := range g.servers {
+		if name == member || !s.Standby {
+			_ = roll.Add(name, s) // see enter
+		}
+	}
+	if roll.Orphan() == "" {
+		return nil
+	}
+	return fmt.Errorf("member %s is a physical standby of a server that is no member of the group: add its primary, or remove it", member)
 }
 
 // reopen has the group opened anew.
@@ -276,7 +315,11 @@ func (g *Group) reopen() {
 // admit says whether a member may be watched as who it says that it is, in the way in which it is. One that has become a physical
 // standby, or is none any more, is watched in another way: the group is opened anew.
 func (g *Group) admit(member string, s cdc.Server) error {
-	if err := g.enter(member, s); err != nil {
+	err := g.enter(member, s)
+	if err == nil {
+		err = g.orphan(member)
+	}
+	if err != nil {
 		return &cdc.SetupError{Problem: err.Error()}
 	}
 	g.mu.Lock()
