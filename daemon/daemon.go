@@ -102,14 +102,10 @@ func (d *Daemon) openGroups(ctx context.Context, groups []*Group, strict bool) e
 	var opening errgroup.Group
 	for _, g := range groups {
 		opening.Go(func() error {
-			err := g.open(ctx, strict)
-			var start *StartError
-			if !errors.As(err, &start) || strict {
-				return err
+			if strict {
+				return g.open(ctx, true)
 			}
-			g.wait(start.Error())
-			d.log.Warn("group cannot be watched yet; lockstep tries again", "group", g.config.Name, "err", start.Error())
-			return nil
+			return g.try(ctx)
 		})
 	}
 	return opening.Wait()
@@ -220,13 +216,18 @@ func (d *Daemon) Changes(next *config.Config) bool {
 // Change has the Daemon go by another configuration, see [Daemon.Changes]. Groups that are the same in both are not touched.
 func (d *Daemon) Change(ctx context.Context, next *config.Config) error {
 	c := change{next, make(chan error, 1)}
+	return ask(ctx, d.changes, c, c.done)
+}
+
+// ask hands a wish over and returns how it went; the answer must wait for nobody.
+func ask[W any](ctx context.Context, to chan<- W, wish W, answer <-chan error) error {
 	select {
-	case d.changes <- c:
+	case to <- wish:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
-	case err := <-c.done:
+	case err := <-answer:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,6 +79,18 @@ func (g *Group) open(ctx context.Context, strict bool) error {
 	return fmt.Errorf("group %s: %w", g.config.Name, err)
 }
 
+// try opens the group, unless that cannot be yet: then it waits.
+func (g *Group) try(ctx context.Context) error {
+	err := g.open(ctx, false)
+	var start *StartError
+	if !errors.As(err, &start) {
+		return err
+	}
+	g.wait(start.Error())
+	g.daemon.log.Warn("group cannot be watched yet; lockstep tries again", "group", g.config.Name, "err", start.Error())
+	return nil
+}
+
 // run watches the group until ctx ends. It ends before only if something of lockstep's own fails.
 func (g *Group) run(ctx context.Context) error {
 	for retry := openRetry; ; {
@@ -94,16 +107,8 @@ func (g *Group) run(ctx context.Context) error {
 		case <-time.After(retry):
 		}
 		retry = min(max(openRetry, 2*retry), openLongest)
-		err := g.open(ctx, false)
-		var start *StartError
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.As(err, &start):
-			g.wait(err.Error())
-			g.daemon.log.Warn("group cannot be watched yet; lockstep tries again", "group", g.config.Name, "err", err.Error(), "retry_in", retry.String())
-		case err != nil:
-			return err
+		if err := g.try(ctx); err != nil || ctx.Err() != nil {
+			return cmp.Or(ctx.Err(), err)
 		}
 	}
 }

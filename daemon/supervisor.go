@@ -10,8 +10,9 @@ import (
 	"github.com/lockstep-cdc/lockstep/config"
 )
 
-// Supervisor runs a [Daemon] and, when it is told to read the configuration anew, another one in its place. Nothing is lost
-// in between: all state is in the store. If the new one cannot start, the one before does again.
+// Supervisor runs a [Daemon] and, when it is told to read the configuration anew, has it go by that or, where that cannot be done
+// in place, runs another one. Nothing is lost in between: all state is in the store. If the new one cannot start, the one
+// before does again.
 type Supervisor struct {
 	Load    func() (*config.Config, error)
 	Options Options
@@ -51,18 +52,8 @@ func (s *Supervisor) note(err error) { s.last.Store(&Reload{At: time.Now(), OK: 
 
 // Reload has the configuration read anew and returns once it is in force, or why it is not.
 func (s *Supervisor) Reload(ctx context.Context) error {
-	r := reload{make(chan error, 1)} // the answer waits for nobody
-	select {
-	case s.reloads <- r:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	r := reload{make(chan error, 1)}
+	return ask(ctx, s.reloads, r, r.done)
 }
 
 // Run runs d, which goes by c, and what comes after it, until ctx ends or something of lockstep's own fails.
@@ -72,7 +63,10 @@ func (s *Supervisor) Run(ctx context.Context, c *config.Config, d *Daemon) error
 	for {
 		running, stop := context.WithCancel(ctx)
 		ended := make(chan error, 1)
-		go func() { ended <- d.Run(running) }()
+		go func() {
+			ended <- d.Run(running)
+			stop() // nobody is there who makes changes
+		}()
 		s.Serve(d)
 		asked.answer(outcome)
 		next, r, err := s.await(running, &c, d, ended)
