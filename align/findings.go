@@ -87,10 +87,12 @@ func (l *Ledger) Tick() error {
 func (l *Ledger) step(f *finding.Finding) error {
 	switch {
 	case f.Live == 0:
-		if l.goesOn(f) {
-			return nil
+		if f.Divergence.Outcome == "" { // what is forgotten waits for nobody, and has no heirs
+			if l.goesOn(f) {
+				return nil
+			}
+			l.nameHeirs(f)
 		}
-		l.nameHeirs(f)
 		return l.close(f)
 	case !f.Confirmed:
 		return l.suspect(f)
@@ -158,14 +160,11 @@ func (l *Ledger) become(m *member, t *table, before, d *DivergentKey, why blame)
 // goesOn reports whether rows of a divergence that has no key left differ in another way, which people are yet to be told of:
 // that the old one is over would be taken for all being well.
 func (l *Ledger) goesOn(f *finding.Finding) bool {
-	return f.Confirmed && f.Divergence.Outcome == "" && slices.ContainsFunc(f.Into, func(n uint64) bool { return !l.decided(n) })
+	return f.Confirmed && slices.ContainsFunc(f.Into, func(n uint64) bool { return !l.decided(n) })
 }
 
 // nameHeirs has a divergence say in which ones its rows are that differ in another way now.
 func (l *Ledger) nameHeirs(f *finding.Finding) {
-	if f.Divergence.Outcome == finding.Forgotten {
-		return
-	}
 	var ids []string
 	for _, n := range f.Into {
 		if heir := l.findings.Number(n); f.Confirmed && heir != nil && heir.Confirmed {

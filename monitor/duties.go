@@ -52,7 +52,7 @@ func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 	if f.ScanOnly {
 		list = append(list, &duty.Duty{
 			Name: "greet", Every: catalogEvery, Retry: firstRetry, Longest: lastRetry,
-			Do: of(f, g.greet), Failed: func(err error, retry time.Duration) { g.report(f, err, retry) },
+			Do: of(f, g.greet), Failed: g.troubles(f, "member cannot be reached; lockstep tries again"),
 		}, &duty.Duty{
 			Name: "recheck", First: recheckEvery, Every: recheckEvery,
 			Do: of(f, g.recheck), Failed: g.whispers(f, "rows that differ could not be read again"),
@@ -60,7 +60,7 @@ func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 	} else {
 		list = append(list, &duty.Duty{
 			Name: "follow", Every: firstRetry, Retry: firstRetry, Longest: lastRetry,
-			Do: of(f, g.follow), Failed: func(err error, retry time.Duration) { g.report(f, err, retry) },
+			Do: of(f, g.follow), Failed: g.troubles(f, "change stream was interrupted; lockstep reconnects"),
 		}, &duty.Duty{
 			Name: "drill", First: drillEvery, Every: drillEvery, Retry: troubleWait,
 			Do:     func(ctx context.Context) (time.Duration, error) { return g.drill(ctx, f) },

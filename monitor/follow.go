@@ -16,11 +16,6 @@ const (
 
 // follow reads a member's stream, from when it can be decoded until it breaks.
 func (g *Group) follow(ctx context.Context, f *feed) error {
-	if !f.isDecodable() {
-		if _, err := g.meet(ctx, f); err != nil {
-			return err // why it has not said what its tables are
-		}
-	}
 	select {
 	case <-f.decodable:
 		return g.readStream(ctx, f)
@@ -39,17 +34,17 @@ func (f *feed) isDecodable() bool {
 	}
 }
 
-// undefined is for a member that could not be asked for its tables: it is its trouble as long as nothing is known of them.
+// undefined is for a member that could not be asked for its tables: as long as nothing is known of them, and nothing else is
+// the matter, that is its trouble.
 func (g *Group) undefined(f *feed) func(error, time.Duration) {
-	return func(err error, _ time.Duration) {
-		const message = "its tables' definitions could not be read"
-		text := message + ": " + err.Error()
-		if before := f.trouble.Load(); f.isDecodable() || before != nil {
-			g.log.Debug(message, "member", f.Name, "err", err.Error())
+	const message = "its tables' definitions could not be read"
+	whispers, troubles := g.whispers(f, message), g.troubles(f, message+"; lockstep tries again")
+	return func(err error, wait time.Duration) {
+		if f.isDecodable() || f.trouble.Load() != nil {
+			whispers(err, wait)
 			return
 		}
-		f.trouble.Store(&text)
-		g.log.Warn(message, "member", f.Name, "err", err.Error())
+		troubles(err, wait)
 	}
 }
 
@@ -91,17 +86,16 @@ func otherServer(known, server cdc.Server) string {
 	return ""
 }
 
-// report logs why a member cannot be read: what only its operator can mend is an error, the rest mends itself.
-func (g *Group) report(f *feed, err error, wait time.Duration) {
-	text := err.Error()
-	f.trouble.Store(&text)
-	switch {
-	case cdc.IsSetup(err):
-		g.log.Error("member cannot be watched", "member", f.Name, "err", text, "retry_in", wait.String())
-	case f.ScanOnly:
-		g.log.Warn("member cannot be reached; lockstep tries again", "member", f.Name, "err", text, "retry_in", wait.String())
-	default:
-		g.log.Warn("change stream was interrupted; lockstep reconnects", "member", f.Name, "err", text, "retry_in", wait.String())
+// troubles has a failure be why a member cannot be read: what only its operator can mend is an error, the rest mends itself.
+func (g *Group) troubles(f *feed, message string) func(error, time.Duration) {
+	return func(err error, wait time.Duration) {
+		text := err.Error()
+		f.trouble.Store(&text)
+		if cdc.IsSetup(err) {
+			g.log.Error("member cannot be watched", "member", f.Name, "err", text, "retry_in", wait.String())
+			return
+		}
+		g.log.Warn(message, "member", f.Name, "err", text, "retry_in", wait.String())
 	}
 }
 
