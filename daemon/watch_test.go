@@ -38,6 +38,7 @@ type watch struct {
 	// inParts has all tables read in parts, and resumed counts the scans that went on after an interruption.
 	inParts bool
 	resumed atomic.Int64
+	opened  atomic.Int64           // streams
 	tune    func(*monitor.Options) // if set, changes how the group is run
 	found   map[string]bool        // ids of the divergences that finds has found
 }
@@ -120,8 +121,11 @@ func (w *watch) start() {
 type testLog struct{ *watch }
 
 func (l testLog) Write(b []byte) (int, error) {
-	if line := string(b); strings.Contains(line, "in parts") && !strings.Contains(line, "after_rows=0") {
+	switch line := string(b); {
+	case strings.Contains(line, "in parts") && !strings.Contains(line, "after_rows=0"):
 		l.resumed.Add(1)
+	case strings.Contains(line, "change stream opened"):
+		l.opened.Add(1)
 	}
 	if l.t.Context().Err() == nil {
 		l.t.Log(strings.TrimSpace(string(b)))
