@@ -34,6 +34,7 @@ type assembler struct {
 	from    cdc.Position // where the stream begins
 	at      cdc.Position // how far it is shown
 	reread  cdc.Position // the same, but while what was shown before comes again, how far that is
+	mark    logMark      // of what is shown
 	waiting waiting
 
 	maps  map[uint64]*mapped // by the table's id
@@ -43,7 +44,7 @@ type assembler struct {
 func newAssembler(from cdc.Position, h *digest.Hasher) *assembler {
 	a := &assembler{
 		hasher: h, names: names{}, maps: map[uint64]*mapped{},
-		from: from.Clone(), at: from.Clone(), reread: from.Clone(),
+		from: from.Clone(), at: from.Clone(), reread: from.Clone(), mark: parseMark(from.Mark),
 	}
 	if from.Resume == nil {
 		a.cursor.floor = from.LSN
@@ -69,6 +70,9 @@ func (a *assembler) feed(event []byte) (cdc.Event, bool, error) {
 		}
 		if at, err := a.cursor.place(); err == nil && at >= a.at.LSN && a.mariadb && atStart(body) {
 			a.started = true
+		}
+		if err == nil {
+			a.mark.enter(a.cursor.file, h.seconds)
 		}
 		return a.besides(&h, err)
 	case replication.ROTATE_EVENT, replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2:
@@ -99,6 +103,9 @@ func (a *assembler) feed(event []byte) (cdc.Event, bool, error) {
 	}
 	if err == nil && begins {
 		err = a.open(&h, opens)
+	}
+	if begins != a.mariadb {
+		a.group.telling = telling{a.cursor.offset - uint64(h.size), sumOf(event, a.summed)}
 	}
 	if err != nil || a.group.end == running {
 		return cdc.Event{}, false, err
@@ -150,6 +157,7 @@ func (a *assembler) show(e cdc.Event) cdc.Event {
 	a.at.Pass(e)
 	e.Resume = a.waiting.resume(a.mariadb, a.at.Shown)
 	e.Started, a.started = a.started, false
+	e.Mark = a.mark.String()
 	a.at.Resume = e.Resume
 	a.passed(e)
 	return e

@@ -35,6 +35,22 @@ type dump struct {
 
 // dump asks the server for its log after from.
 func (s *Source) dump(ctx context.Context, from cdc.Position) (*dump, error) {
+	d, err := s.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.continues(ctx, d.session, from); err == nil {
+		err = d.follow(ctx, from)
+	}
+	if err != nil {
+		d.hangUp()
+		return nil, d.judge(err)
+	}
+	return d, nil
+}
+
+// dial connects for a log that is to be asked for.
+func (s *Source) dial(ctx context.Context) (*dump, error) {
 	c, err := s.open(ctx)
 	if err != nil {
 		return nil, err
@@ -45,29 +61,27 @@ func (s *Source) dump(ctx context.Context, from cdc.Position) (*dump, error) {
 		_ = c.network.Close()
 	})
 	d.watch.Stop()
-	if err = c.continues(ctx, from); err == nil {
-		err = d.request(ctx, from)
-	}
-	if err != nil {
-		c.hangUp()
-		return nil, c.judge(err)
-	}
 	return d, nil
 }
 
-// request sends the command after which the server sends nothing but its log. Checksums are left as they are in the log,
-// so that we can verify them.
-func (d *dump) request(ctx context.Context, from cdc.Position) error {
-	err := d.exec(ctx, fmt.Sprintf(
-		"SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32', @master_heartbeat_period = %d, @source_heartbeat_period = %d",
-		beat.Nanoseconds(), beat.Nanoseconds()))
+// follow asks for what follows a position.
+func (d *dump) follow(ctx context.Context, from cdc.Position) error {
+	if d.version.mariadb {
+		return d.request(ctx, fileDump("", startOfFile, replication.BINLOG_SEND_ANNOTATE_ROWS_EVENT), mariadbStart(from)...)
+	}
+	command, err := mysqlDump(from)
 	if err != nil {
 		return err
 	}
-	command, err := mysqlDump(from)
-	if d.version.mariadb {
-		command, err = mariadbDump(), d.exec(ctx, mariadbStart(from)...)
-	}
+	return d.request(ctx, command)
+}
+
+// request sends the command after which the server sends nothing but its log, and before it what is to be set. Checksums are
+// left as they are in the log, so that we can verify them.
+func (d *dump) request(ctx context.Context, command []byte, set ...string) error {
+	err := d.exec(ctx, append(set, fmt.Sprintf(
+		"SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32', @master_heartbeat_period = %d, @source_heartbeat_period = %d",
+		beat.Nanoseconds(), beat.Nanoseconds()))...)
 	if err != nil {
 		return err
 	}
@@ -85,23 +99,27 @@ func afterWhat(from cdc.Position) cdc.TxSet {
 	return from.Tip()
 }
 
+// knowsGTIDs has MariaDB send events of GTIDs as they are in its log.
+const knowsGTIDs = "SET @mariadb_slave_capability = 4"
+
 // mariadbStart asks for what follows the last transaction of each domain. In strict mode a place that the log does not
 // have is an error, where else the server would begin at the next one.
 func mariadbStart(from cdc.Position) []string {
 	return []string{
-		"SET @mariadb_slave_capability = 4", // GTIDs
+		knowsGTIDs,
 		"SET @slave_connect_state = " + quoteText(afterWhat(from).String()),
 		"SET @slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0",
 	}
 }
 
-// mariadbDump is COM_BINLOG_DUMP: offset 4 | flags 2 | server id 4 | name of a file. Events that only explain others are
-// asked for too: from MariaDB 11.4 on, places in the log are found by adding up the sizes of all.
-func mariadbDump() []byte {
+// fileDump is COM_BINLOG_DUMP: offset 4 | flags 2 | server id 4 | name of a file. Of MariaDB events that only explain others
+// are asked for too: from 11.4 on, places in the log are found by adding up the sizes of all.
+func fileDump(file string, offset uint32, flags uint16) []byte {
 	b := append(make([]byte, 4), wire.COM_BINLOG_DUMP)
-	b = binary.LittleEndian.AppendUint32(b, startOfFile)
-	b = binary.LittleEndian.AppendUint16(b, replication.BINLOG_SEND_ANNOTATE_ROWS_EVENT)
-	return binary.LittleEndian.AppendUint32(b, ownServerID())
+	b = binary.LittleEndian.AppendUint32(b, offset)
+	b = binary.LittleEndian.AppendUint16(b, flags)
+	b = binary.LittleEndian.AppendUint32(b, ownServerID())
+	return append(b, file...)
 }
 
 // mysqlDump is COM_BINLOG_DUMP_GTID: flags 2 | server id 4 | length 4, name of a file | offset 8 | length 4, set.
@@ -124,7 +142,10 @@ func mysqlDump(from cdc.Position) ([]byte, error) {
 // a range that people who number their servers do not get to.
 func ownServerID() uint32 { return 3<<30 + rand.Uint32N(1<<30-1) }
 
-// next returns the next event, which is valid until the next call.
+// errEnded is said by a server that has no more of its log to send, where it was asked not to wait.
+var errEnded = errors.New("the server ended the stream")
+
+// next returns the next event, which is valid until the next call. What an error of the server means, judge says.
 func (d *dump) next(ctx context.Context) ([]byte, error) {
 	const keep = 1 << 20 // of a larger packet the memory is not kept
 	if cap(d.packet) > keep {
@@ -154,9 +175,9 @@ func (d *dump) next(ctx context.Context) ([]byte, error) {
 	case wire.OK_HEADER:
 		return packet[1:], nil
 	case wire.ERR_HEADER:
-		return nil, d.judge(d.conn.HandleErrorPacket(packet))
+		return nil, d.conn.HandleErrorPacket(packet)
 	case wire.EOF_HEADER:
-		return nil, errors.New("the server ended the stream")
+		return nil, errEnded
 	default:
 		return nil, fmt.Errorf("the server sent a packet of unknown type 0x%02x in the stream", packet[0])
 	}
@@ -164,6 +185,11 @@ func (d *dump) next(ctx context.Context) ([]byte, error) {
 
 // errFatalReading is what a server says when it cannot send its log.
 const errFatalReading = 1236
+
+// isGone reports whether an error says that the log does not have the file that was asked for.
+func isGone(err error) bool {
+	return errorCode(err) == errFatalReading && strings.Contains(serverAnswer(err).Message, "first log file")
+}
 
 // judge finds out what an error means for the one who wants to go on.
 func (c *session) judge(err error) error {
@@ -188,7 +214,7 @@ func (c *session) judge(err error) error {
 		return &cdc.SetupError{Problem: said, Hint: "set log_bin and server_id in the server's configuration and restart it"}
 	case has("max_allowed_packet"):
 		return &cdc.SetupError{Problem: said, Hint: "SET GLOBAL max_allowed_packet = 1073741824;"}
-	case has("purged", "first log file", "too old", "find next log", "missing"):
+	case isGone(err), has("purged", "too old", "find next log", "missing"):
 		return &cdc.GapError{Reason: said, Hint: "raise binlog_expire_logs_seconds above the longest time that lockstep may be away"}
 	}
 	return &cdc.GapError{Reason: said, Hint: "keep the log of a server that is watched"}

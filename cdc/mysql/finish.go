@@ -28,6 +28,7 @@ func (a *assembler) finish() (cdc.Event, bool, error) {
 	if shown {
 		return cdc.Event{}, false, nil
 	}
+	a.mark.note(g.telling)
 	event = a.show(event)
 	if how != preparedXA {
 		a.recheck()

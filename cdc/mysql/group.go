@@ -17,6 +17,7 @@ type group struct {
 	rolling    bool   // BEGIN or XA START was seen: a commit ends it
 	end        ending
 	xid        string // of a prepared transaction
+	telling    telling
 	savepoints []savedAt
 
 	list    *watched

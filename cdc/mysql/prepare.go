@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -21,11 +20,14 @@ func (s *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 		case err != nil:
 			return err
 		case from.LSN != 0:
-			return c.continues(ctx, from)
+			return s.continues(ctx, c, from)
 		case c.version.mariadb:
 			start, err = c.mariadbNow(ctx)
 		default:
 			start, err = c.mysqlNow(ctx)
+		}
+		if err == nil {
+			start.Mark, err = s.firstMark(ctx, c, start.LSN)
 		}
 		return err
 	})
@@ -170,7 +172,7 @@ func (c *session) readSet(ctx context.Context, query string) (cdc.TxSet, error) 
 const keepHistory = "keep the log of a server that is watched: no RESET BINARY LOGS AND GTIDS, RESET MASTER, or restoring in place"
 
 // continues checks that the server still has the log that was read up to from.
-func (c *session) continues(ctx context.Context, from cdc.Position) error {
+func (s *Source) continues(ctx context.Context, c *session, from cdc.Position) error {
 	status, err := readLogStatus(ctx, c)
 	if err != nil {
 		return err
@@ -195,7 +197,7 @@ func (c *session) continues(ctx context.Context, from cdc.Position) error {
 			Reason: fmt.Sprintf("the server has lost transactions that it had shown (%v)", from.Shown.Without(has)), Hint: keepHistory,
 		}
 	}
-	if err := c.sameFile(ctx, status.text("File"), from); err != nil || c.version.mariadb {
+	if err := s.unchanged(ctx, status.text("File"), parseMark(from.Mark)); err != nil || c.version.mariadb {
 		return err
 	}
 	purged, err := c.readSet(ctx, "SELECT @@GLOBAL.gtid_purged")
@@ -206,66 +208,4 @@ func (c *session) continues(ctx context.Context, from cdc.Position) error {
 		}
 	}
 	return err
-}
-
-// sameFile looks at the place where we left off, if the file is still there: transactions with the same ids may have been
-// written again, after the server was restored.
-func (c *session) sameFile(ctx context.Context, current string, from cdc.Position) error {
-	number, offset := fileAndOffset(from.LSN)
-	file := fileName(current, number)
-	rows, err := c.query(ctx, "SHOW BINARY LOGS")
-	if err != nil {
-		return c.missingRight(err, c.version.seeLog(), "*.*")
-	}
-	here := false
-	for _, r := range rows {
-		size, err := strconv.ParseUint(r.at(1), 10, 64)
-		if r.at(0) == file && err == nil {
-			if here = true; size < offset {
-				return otherFile(file, fmt.Sprintf("has %d bytes, lockstep has read %d", size, offset))
-			}
-		}
-	}
-	if !here {
-		return nil // whether what follows is there, the server says when it is asked for it
-	}
-	if c.version.mariadb {
-		last, known, err := c.lastAt(ctx, file, from.LSN)
-		if err != nil {
-			return err
-		}
-		if known && !last.Equal(from.Last) {
-			return otherFile(file, fmt.Sprintf("has %v at %v, lockstep has read %v there", last, from.LSN, from.Last))
-		}
-	}
-	return c.sameEvent(ctx, file, offset, from)
-}
-
-func otherFile(file, how string) error {
-	return &cdc.GapError{Reason: fmt.Sprintf("log file %s is not the one that lockstep has read: it %s", file, how), Hint: keepHistory}
-}
-
-// errCommandFailed is said of an offset at which no event begins.
-const errCommandFailed = 1220
-
-// sameEvent looks at what follows the place where we left off: it must be an event, and none that we have read.
-func (c *session) sameEvent(ctx context.Context, file string, offset uint64, from cdc.Position) error {
-	rows, err := c.query(ctx, fmt.Sprintf("SHOW BINLOG EVENTS IN %s FROM %d LIMIT 1", quoteText(file), offset))
-	switch {
-	case errorCode(err) == errCommandFailed && !strings.Contains(serverAnswer(err).Message, "target log"):
-		return otherFile(file, fmt.Sprintf("has no event at %v", from.LSN))
-	case errorCode(err) == errCommandFailed: // it was purged just now
-		return nil
-	case err != nil:
-		return c.missingRight(err, "REPLICATION SLAVE", "*.*")
-	case len(rows) == 0 || c.version.mariadb || !strings.Contains(rows[0].text("Event_type"), "Gtid"):
-		return nil
-	}
-	_, id, _ := strings.Cut(rows[0].text("Info"), "'") // SET @@SESSION.GTID_NEXT= 'uuid:7'
-	id, _, _ = strings.Cut(id, "'")
-	next, err := cdc.ParseTxSet(id)
-	if err == nil && !next.IsZero() && from.Shown.Covers(next) {
-		return otherFile(file, fmt.Sprintf("has %v at %v, which lockstep has read before", next, from.LSN))
-	}
-	return nil
 }

@@ -31,7 +31,7 @@ func (s *Source) stream(ctx context.Context, from cdc.Position, yield func(cdc.E
 	for {
 		event, err := d.next(ctx)
 		if err != nil {
-			return err
+			return d.judge(err)
 		}
 		e, something, err := a.feed(event)
 		if err != nil {

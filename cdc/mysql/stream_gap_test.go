@@ -131,6 +131,48 @@ func rewrittenLog(t *testing.T, server *dbtest.MySQLServer) {
 	m.gap("is not the one", "is not the log")
 }
 
+// sameAgain is a log that was begun anew, and then got the same transactions again, at the same places.
+func sameAgain(t *testing.T, server *dbtest.MySQLServer) {
+	m := tailOf(t, server)
+	again := []string{resetStatement(server), "SET TIMESTAMP = 1700000000; INSERT INTO a VALUES (1, 1, 'x')", "DELETE FROM a"}
+	m.do(again...)
+	m.restart()
+	m.do(again[1:]...)
+	m.want("insert a 1", "delete a 1")
+	m.do(again[:1]...)
+	m.do(again[1:]...)
+	m.do(again[1:]...)
+	m.gap("is not the one")
+}
+
+// putBack is a server whose disk is put back to an older state, on which it writes the same transactions again.
+func putBack(t *testing.T, server *dbtest.MySQLServer) {
+	m := tailOf(t, server)
+	m.do("INSERT INTO a VALUES (1, 1, 'x')")
+	m.want("insert a 1")
+	m.Close()
+	if err := server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	back, err := server.Keep()
+	if err == nil {
+		err = server.Restart(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := "SET TIMESTAMP = 1700000000; INSERT INTO a VALUES (2, 1, 'x')"
+	m.do(lost)
+	m.want("insert a 2")
+	m.Close()
+	time.Sleep(time.Second) // a file says in whole seconds when it was begun, and a real server takes longer to be put back
+	if err := back(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.do(lost)
+	m.gap("was begun at")
+}
+
 // bounce restarts the server, with settings, once nobody reads its log: MySQL waits for those who do, for ten seconds.
 func (m *tail) bounce(conf map[string]string) {
 	m.t.Helper()

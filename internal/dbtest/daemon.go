@@ -96,6 +96,24 @@ func (d *daemon) Kill() error {
 	return d.process.kill(ctx)
 }
 
+// keep copies the data folder of a server that was stopped, and returns what puts the copy in its place.
+func (d *daemon) keep() (restore func() error, err error) {
+	if d.Running() {
+		return nil, fmt.Errorf("the server in %s runs: stop it first", d.dir)
+	}
+	kept, err := newDir(d.dir, d.who)
+	if err != nil {
+		return nil, err
+	}
+	kept = filepath.Join(kept, "data")
+	return func() error {
+		if err := os.RemoveAll(d.data()); err != nil {
+			return err
+		}
+		return copyTree(kept, d.data(), d.who, nil, copyFile)
+	}, copyTree(d.data(), kept, d.who, nil, copyFile)
+}
+
 // Pause stops every process of the server with SIGSTOP: connections stay open and nobody answers.
 func (d *daemon) Pause() error {
 	_, err := d.process.freeze()

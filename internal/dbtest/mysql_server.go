@@ -158,6 +158,17 @@ func (s *MySQLServer) RestartWith(ctx context.Context, conf map[string]string) e
 	return s.launch(ctx)
 }
 
+// Keep is [Server.Keep].
+func (s *MySQLServer) Keep() (putBack func(context.Context) error, err error) {
+	restore, err := s.keep()
+	return func(ctx context.Context) error {
+		if err := errors.Join(s.Kill(), restore()); err != nil {
+			return err
+		}
+		return s.launch(ctx)
+	}, err
+}
+
 // Close kills the server and removes its folder if StartMySQL made it. It may be called twice.
 func (s *MySQLServer) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -190,28 +190,16 @@ func (s *Server) Restart(ctx context.Context) error {
 // Keep copies the data folder of a server that was stopped, as a snapshot of its disk would, and returns how to put the
 // server back to it: that one stops the server if it runs, and starts it on the older state.
 func (s *Server) Keep() (putBack func(context.Context) error, err error) {
-	if s.Running() {
-		return nil, fmt.Errorf("%v on port %d runs: stop it first", s.Install.Version, s.Port)
-	}
-	kept, err := newDir(s.dir, s.who)
-	if err != nil {
-		return nil, err
-	}
-	if err := copyTree(s.data(), filepath.Join(kept, "data"), s.who, nil, copyFile); err != nil {
-		return nil, err
-	}
+	restore, err := s.keep()
 	return func(ctx context.Context) error {
 		if err := s.StopImmediate(ctx); err != nil {
 			return err
 		}
-		if err := errors.Join(s.sweep(), os.RemoveAll(s.data())); err != nil {
-			return err
-		}
-		if err := copyTree(filepath.Join(kept, "data"), s.data(), s.who, nil, copyFile); err != nil {
+		if err := errors.Join(s.sweep(), restore()); err != nil {
 			return err
 		}
 		return s.launch(ctx)
-	}, nil
+	}, err
 }
 
 // Close ends the server, at once, and removes its folder if Start made it. It may be called twice.
