@@ -39,11 +39,23 @@ func (l *Ledger) Advance(id cdc.MemberID, e cdc.Event) {
 	}
 	if e.Started {
 		m.record.Started, m.dirty = &cdc.TxSet{}, true
+		l.restarted(m, e.Position)
 	}
 	if first := m.record.Started; first != nil && first.LastOf(e.Through.Domain()) == 0 {
 		first.Add(e.Through)
 	}
 	m.record.Position.Pass(e)
+}
+
+// restarted notes that a member was started, which its log shows at a position, since its rows were read.
+func (l *Ledger) restarted(m *member, at cdc.LSN) {
+	for _, t := range l.tables {
+		c := t.coverage[m.id]
+		if c.Phase == Waiting || c.Scan != nil && c.Scan.Cut >= at {
+			continue
+		}
+		c.Restarted, t.dirty = true, true
+	}
 }
 
 // mayHaveHad reports whether a transaction that a member has passed over may have been replayed while the member did not log

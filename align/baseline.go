@@ -72,7 +72,7 @@ func (l *Ledger) Scanning(at Space) {
 		return
 	}
 	c.space, c.Generation, c.Phase, c.tree, t.dirty = at, at.Generation, Scanning, nil, true
-	c.Scan = &ScanRecord{Began: l.now, Whole: c.whole}
+	c.Scan, c.Restarted = &ScanRecord{Began: l.now, Whole: c.whole}, false
 }
 
 // current reports whether a scan is still wanted: nothing has put its table back to Waiting since it began.

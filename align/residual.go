@@ -90,8 +90,13 @@ func (l *Ledger) ahead(m *member, c *coverage, ln *lane) bool {
 	return !l.ref.shown().Covers(seen) && !l.ref.provenAt.After(c.liveAt)
 }
 
-// begin compares all ranges of a table once; from then on they are followed.
+// begin compares all ranges of a table once; from then on they are followed. What a server replayed without logging it is
+// known by the reference's transactions that it passes over. Those that the reference has shown before now need not be
+// journaled, so rows that were read before the server was started are read anew.
 func (l *Ledger) begin(t *table, m *member, c *coverage) error {
+	if c.Restarted {
+		return l.unverify(t, m, m.name+" was started since its rows were read, and may have replayed some transactions without logging them")
+	}
 	why := blame{cause: finding.CausePreexisting}
 	if !c.ComparedAt.IsZero() {
 		why = blame{cause: finding.CauseUnknown, detail: "it came about while the table was not compared"}

@@ -150,6 +150,8 @@ type CoverageRecord struct {
 	Scan *ScanRecord `json:"scan,omitempty"`
 	// Suspects are keys of rows that were read and are not what the stream says, ascending; not settled yet.
 	Suspects []digest.Key `json:"suspects,omitempty"`
+	// Restarted says that MariaDB was started since the rows were read: of what it replayed before, its log may lack some.
+	Restarted bool `json:"restarted,omitempty"`
 	// Silent counts the rows that were found to have been changed without a trace in the log.
 	Silent int64 `json:"silent,omitempty"`
 }

@@ -130,8 +130,7 @@ type disk struct {
 	purged        cdc.LSN   // what ends at or before it is not in the log any more
 	seq           uint64    // of the server's own GTIDs
 	executed      cdc.TxSet
-	last          cdc.TxSet
-	base          cdc.TxSet                // last, where the log begins
+	logged        cdc.Position             // MariaDB: what its log says that it has had
 	newest        cdc.TxID                 // of MariaDB's domain, replayed or written here
 	slavePosition cdc.TxID                 // MariaDB: the last that was replayed (gtid_slave_pos)
 	subscriptions map[string]*Subscription // by lane
@@ -214,7 +213,7 @@ func (d disk) clone() disk {
 		c.tables[name] = t.clone()
 	}
 	c.log = append([]*entry(nil), d.log...)
-	c.executed, c.last = d.executed.Clone(), d.last.Clone()
+	c.executed, c.logged = d.executed.Clone(), d.logged.Clone()
 	c.subscriptions = make(map[string]*Subscription)
 	for name, sub := range d.subscriptions {
 		copied := *sub

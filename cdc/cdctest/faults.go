@@ -103,7 +103,7 @@ func (s *Server) Promote() {
 func (s *Server) Reset() {
 	s.do(func() {
 		s.log, s.end, s.purged, s.purgedSeq, s.seq = nil, firstLSN, 0, 0, 0
-		s.executed, s.last, s.newest, s.slavePosition = cdc.TxSet{}, cdc.TxSet{}, cdc.TxID{}, cdc.TxID{}
+		s.executed, s.logged, s.newest, s.slavePosition = cdc.TxSet{}, cdc.Position{}, cdc.TxID{}, cdc.TxID{}
 		for at, steps := range s.history {
 			for i := range steps {
 				steps[i].id = cdc.TxID{}
@@ -133,8 +133,7 @@ func (s *Server) Seed(from *Server) {
 				s.note(name, key, step{after: row})
 			}
 		}
-		s.executed, s.last, s.newest, s.slavePosition = from.executed.Clone(), from.last.Clone(), from.newest, from.newest
-		s.base = s.last.Clone()
+		s.executed, s.newest, s.slavePosition = from.executed.Clone(), from.newest, from.newest
 	})
 }
 

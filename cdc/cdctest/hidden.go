@@ -96,12 +96,9 @@ func (s *Server) visibleRows(t *table) map[int]Row {
 	return rows
 }
 
-// visible is all transactions that readers see.
+// visible is all transactions that readers see, or that the server has passed over.
 func (s *Server) visible() cdc.TxSet {
-	if len(s.hidden) == 0 {
-		return s.everything()
-	}
-	if !s.cluster.gtids() {
+	if len(s.hidden) > 0 && !s.cluster.gtids() {
 		return cdc.Everything(s.hidden[0].entry.commit - 1)
 	}
 	var unseen cdc.TxSet
@@ -109,7 +106,7 @@ func (s *Server) visible() cdc.TxSet {
 		// A number of MariaDB's says all before it: one that is hidden hides no number before its own.
 		unseen.AddRange(h.entry.id.Source, h.entry.id.Seq, h.entry.id.Seq)
 	}
-	return s.executed.Without(unseen)
+	return s.passedOver(s.everything().Without(unseen))
 }
 
 // counted is what the server says that it has, or has passed over. MySQL counts a transaction once it is visible.
@@ -120,11 +117,10 @@ func (s *Server) counted() cdc.TxSet {
 	return s.passedOver(s.everything())
 }
 
-// passedOver adds to a set what the position of MariaDB's replication names: also what came from the server itself, which it
-// does not replay.
+// passedOver adds to a set what the position of MariaDB's replication names: also what the server skipped, and what came from
+// the server itself, which it does not replay.
 func (s *Server) passedOver(set cdc.TxSet) cdc.TxSet {
 	if s.slavePosition.Seq > 0 {
-		set = set.Clone()
 		set.Add(s.slavePosition)
 	}
 	return set

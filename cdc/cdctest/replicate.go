@@ -423,6 +423,18 @@ func (s *Server) Carries(lane, table string) bool {
 	return carries
 }
 
+// Disabled reports whether somebody has stopped a lane of the server.
+func (s *Server) Disabled() bool {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	for _, sub := range s.subscriptions {
+		if !sub.enabled {
+			return true
+		}
+	}
+	return s.stopped
+}
+
 // Stuck says what keeps replication from going on, now or once it has come to it, until somebody seeds or connects the server
 // anew; empty: nothing does.
 func (s *Server) Stuck() string {

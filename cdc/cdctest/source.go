@@ -125,7 +125,7 @@ func (x *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	if s.cluster.gtids() {
 		p.Applied[cdc.GTIDLane] = s.counted()
 		if x.ScanOnly {
-			p.Applied[cdc.GTIDLane] = s.passedOver(s.visible())
+			p.Applied[cdc.GTIDLane] = s.visible()
 		}
 		if s.follows != nil {
 			ln := cdc.Lane{
@@ -185,10 +185,13 @@ func (x *Source) Visible(ctx context.Context) (cdc.TxSet, error) {
 	return x.server.visible(), nil
 }
 
-// everything is all transactions of the log.
+// everything is all transactions that the log has had. MySQL's counts those that it does not have, too.
 func (s *Server) everything() cdc.TxSet {
-	if s.cluster.gtids() {
+	switch s.cluster.Engine {
+	case MySQL:
 		return s.executed.Clone()
+	case MariaDB:
+		return s.logged.Shown.Clone()
 	}
 	return cdc.Everything(s.end)
 }
@@ -208,10 +211,7 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	if from.LSN == 0 {
 		s.slots[lockstepSlot] = &slot{start: s.end}
 		s.shown = max(s.shown, s.end)
-		start := cdc.Position{LSN: s.end, Shown: s.everything()}
-		if s.cluster.Engine == MariaDB {
-			start.Last = s.last.Clone()
-		}
+		start := cdc.Position{LSN: s.end, Shown: s.everything(), Last: s.logged.Last.Clone()}
 		x.history, x.shown, x.open = s.history0, s.end, true
 		return start, nil
 	}
@@ -242,7 +242,7 @@ func (s *Server) begunAnew(from cdc.Position) bool {
 	case s.cluster.Engine == MySQL:
 		return !s.beforeLog().Without(from.Shown).IsZero()
 	case s.cluster.Engine == MariaDB && s.purged == 0 && (len(s.log) == 0 || s.log[0].end > from.LSN):
-		return !from.Last.Equal(s.base)
+		return !from.Last.IsZero()
 	}
 	return false
 }

@@ -105,13 +105,13 @@ func (s *Server) write(id cdc.TxID, lane string, at time.Time, changes []Change)
 	}
 	if s.unlogged {
 		s.unshown = s.unshown || !own
-		if len(s.log) == 0 {
-			s.base = s.last.Clone()
-		}
 		return e.id
 	}
 	s.end = e.end
 	s.log = append(s.log, e)
+	if s.cluster.Engine == MariaDB {
+		s.logged.Pass(cdc.Event{Through: e.id})
+	}
 	if s.cluster.gtids() && len(s.hidden) > 0 {
 		s.hide(e)
 	}
@@ -160,9 +160,6 @@ func (s *Server) execute(id cdc.TxID) {
 	s.executed.Add(id)
 	if s.cluster.Engine == MariaDB {
 		s.newest = id
-		p := cdc.Position{Last: s.last}
-		p.Pass(cdc.Event{Through: id})
-		s.last = p.Last
 	}
 	s.seq = max(s.seq, ownSeq(s, id))
 }

@@ -290,6 +290,11 @@ func pause(w *world, r *rand.Rand) bool {
 	return true
 }
 
+// pauses reports whether a lane of a server does.
+func (w *world) pauses(s *cdctest.Server) bool {
+	return slices.ContainsFunc(s.Lanes(), func(lane string) bool { return w.paused[s.Name+lane] })
+}
+
 func resume(w *world, _ *rand.Rand) bool { clear(w.paused); return true }
 
 func silently(w *world, r *rand.Rand) bool { return w.silent(w.follower(r), r) }

@@ -65,6 +65,7 @@ type oracle struct {
 	doubtful  map[tableAt]time.Time   // since when lockstep has said so all the time
 	begun     map[tableAt][]time.Time // comparisons, of the reference that is now
 	referred  time.Time               // since when there is that reference
+	halted    map[string]time.Time    // when replication of a server last stood still
 	mute      map[string]time.Time    // since when a server does not say how far it is
 	scrubs    time.Time               // since when rows are read again, if they are
 	scanned   map[string]bool         // members that were only scanned once
@@ -86,7 +87,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), sparse: make(map[string]bool), mute: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), sparse: make(map[string]bool), mute: make(map[string]time.Time), halted: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -138,6 +139,9 @@ func (o *oracle) see(now time.Time) {
 	for _, s := range o.w.servers {
 		if s.Broken() || s.Logless() {
 			o.ill[s.Name] = now
+		}
+		if s.Disabled() || s.Stuck() != "" || o.w.pauses(s) {
+			o.halted[s.Name] = now
 		}
 		o.listen(now, s)
 		if s == ref || !slices.Contains(o.w.plan.members, s.Name) {

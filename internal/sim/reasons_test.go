@@ -144,7 +144,7 @@ func (o *oracle) judgeDoubt(now time.Time, at tableAt, t status.Table) {
 // quiet reports whether nothing has been amiss with a table on a member since a time: lag is not.
 func (o *oracle) quiet(at tableAt, since time.Time) bool {
 	w := o.w
-	if w.plan.inFlight > 0 || slices.Contains(w.plan.scanOnly, at.member) || w.server(at.member).Stuck() != "" {
+	if w.plan.inFlight > 0 || slices.Contains(w.plan.scanOnly, at.member) {
 		return false
 	}
 	if known := o.knownAt[at]; known.IsZero() || known.After(since) {
@@ -161,7 +161,7 @@ func (o *oracle) quiet(at tableAt, since time.Time) bool {
 		}
 	}
 	return latest(
-		o.ill[w.plan.reference], o.ill[""], o.obscured[at], o.obscured[tableAt{w.plan.reference, at.table}],
+		o.halted[at.member], o.ill[w.plan.reference], o.ill[""], o.obscured[at], o.obscured[tableAt{w.plan.reference, at.table}],
 		o.out[at.member], o.out[at.table],
 	).Before(since)
 }
