@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -212,6 +213,7 @@ func (w *world) calm() {
 			}
 		}
 	}
+	w.catchUp()
 	w.settle(15 * time.Second)
 	// What left no trace is found by the scrub that goes on all the time; it is asked for now.
 	w.scrubAll()
@@ -231,6 +233,24 @@ func (w *world) calm() {
 	for at := range w.oracle.differ {
 		w.fail("row %v cannot be healed: that is a fault of the simulation", at)
 	}
+}
+
+// catchUp waits for servers that have much to replay, as long as they come on.
+func (w *world) catchUp() {
+	for before, now := math.MaxInt, w.behind(); now > 0 && now < before; before, now = now, w.behind() {
+		w.run(5 * time.Second)
+	}
+}
+
+// behind counts what is in flight to all servers.
+func (w *world) behind() (n int) {
+	for _, s := range w.servers {
+		for _, t := range tableNames {
+			inFlight, _ := s.InFlight(w.ref(), t)
+			n += inFlight
+		}
+	}
+	return n
 }
 
 // sameDefinitions gives all servers the columns of the reference. What is so already is left alone: a table that is defined
