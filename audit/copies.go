@@ -20,7 +20,7 @@ type Copies struct {
 
 // Copy has the log copied to a bucket until ctx ends. Each log has a folder there by the time at which it began.
 func (l *Log) Copy(ctx context.Context) error {
-	return run(ctx, l.copying)
+	return l.run(ctx, l.copying)
 }
 
 func (l *Log) copier() func(context.Context) (bool, error) {

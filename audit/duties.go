@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/duty"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 const (
@@ -52,9 +53,11 @@ func (l *Log) beside(d *duty.Duty, do func(context.Context) (done bool, err erro
 		l.options.Logger.Warn(complaint, "err", err.Error(), "retry_in", retry.String())
 	}
 	d.Do = func(ctx context.Context) (next time.Duration, err error) {
-		l.turn.RLock()
-		done, err := do(ctx)
-		l.turn.RUnlock()
+		done, err := func() (bool, error) {
+			l.turn.RLock()
+			defer l.turn.RUnlock()
+			return do(ctx)
+		}()
 		if ctx.Err() == nil {
 			l.note(outcome, done, err)
 		}
@@ -76,11 +79,12 @@ func (l *Log) note(outcome *Outcome, done bool, err error) {
 }
 
 // run does a duty until ctx ends; none, if it is not one of this log's.
-func run(ctx context.Context, d *duty.Duty) error {
+func (l *Log) run(ctx context.Context, d *duty.Duty) error {
 	if d == nil {
 		<-ctx.Done()
 		return nil
 	}
+	d.Panicked = func(e *fault.Error) { l.options.Logger.Error(e.Error(), "duty", d.Name, "stack", string(e.Stack)) }
 	_ = d.Run(ctx) // the end of ctx, which is no error here
 	return nil
 }

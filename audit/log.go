@@ -188,7 +188,7 @@ func (l *Log) close() error {
 }
 
 // Run brings kept entries into the log until ctx ends; Close those that are left.
-func (l *Log) Run(ctx context.Context) error { return run(ctx, l.writing) }
+func (l *Log) Run(ctx context.Context) error { return l.run(ctx, l.writing) }
 
 // write brings those that are kept now into the log.
 func (l *Log) write(ctx context.Context) error {

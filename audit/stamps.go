@@ -22,7 +22,7 @@ type Stamps struct {
 
 // Stamp has the log's checkpoints time-stamped until ctx ends: one at a time, if there is something new.
 func (l *Log) Stamp(ctx context.Context) error {
-	return run(ctx, l.stamping)
+	return l.run(ctx, l.stamping)
 }
 
 func (l *Log) stampsDir() string { return filepath.Join(l.folder(), verify.StampsDir) }

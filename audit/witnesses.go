@@ -25,7 +25,7 @@ type Witnesses struct {
 // Witness has the log's checkpoints cosigned until ctx ends, by all witnesses. The log does not wait for them: one that is
 // away must not keep it from being signed.
 func (l *Log) Witness(ctx context.Context) error {
-	return run(ctx, l.cosigning)
+	return l.run(ctx, l.cosigning)
 }
 
 // cosign has the checkpoint of now cosigned by those who have not yet.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // TxID names one transaction on every member: the author's end LSN (PostgreSQL), or a GTID.
@@ -132,6 +133,16 @@ type Touched struct {
 	Table TableID // 0: of a relation that the source was not told of
 	// Reason says why, for people: `column "note" was added`. Empty: the source was not given a shape yet.
 	Reason string
+	// Fault is the mistake of lockstep's own that Reason tells of; nil: it is none.
+	Fault *fault.Error
+}
+
+// Doubt is what is said of a table whose changes could not be decoded, because of err; nil: it was not given a shape yet.
+func Doubt(table TableID, err error) Touched {
+	if err == nil {
+		return Touched{Table: table}
+	}
+	return Touched{table, err.Error(), fault.Of(err)}
 }
 
 // GTIDLane is the lane of members whose transactions carry the same id wherever they are.

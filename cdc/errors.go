@@ -18,6 +18,8 @@ type SetupError struct {
 	// Unlogged says that rows may change meanwhile without a trace in the member's log: there is a hole in it, however it goes
 	// on later.
 	Unlogged bool
+	// Denied says that the server turned down the account or its password: a few more attempts may lock it.
+	Denied bool
 }
 
 func (e *SetupError) Error() string {
@@ -37,6 +39,12 @@ func IsGap(err error) bool {
 func IsUnlogged(err error) bool {
 	var setup *SetupError
 	return errors.As(err, &setup) && setup.Unlogged
+}
+
+// IsDenied reports whether a server turned down an account or its password.
+func IsDenied(err error) bool {
+	var setup *SetupError
+	return errors.As(err, &setup) && setup.Denied
 }
 
 // IsSetup reports whether err is one that only the operator of the member can mend.

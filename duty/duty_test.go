@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lockstep-cdc/lockstep/duty"
+	"github.com/lockstep-cdc/lockstep/fault"
 	"github.com/lockstep-cdc/lockstep/internal/bubble"
 )
 
@@ -181,5 +182,28 @@ func TestDutyEndsWithItsContext(t *testing.T) {
 				t.Errorf("it counts %d failures", n)
 			}
 		})
+	}
+}
+
+// What panics would do so again: the process goes on, and it is tried ever less often. Other failures have pauses of their own.
+func TestPanicIsAFailureThatIsTriedEverLessOften(t *testing.T) {
+	var said []string
+	d := &duty.Duty{Every: 250 * time.Millisecond, Panicked: func(e *fault.Error) { said = append(said, e.Value) }}
+	at := record(t, d, 20*time.Second, func(n int) (time.Duration, error) {
+		switch n {
+		case 1, 2, 3, 4, 7:
+			panic("broken")
+		case 6:
+			return 0, errBusy
+		}
+		return 0, nil
+	})
+	const ms = time.Millisecond
+	want := []time.Duration{0, 1000 * ms, 3000 * ms, 7000 * ms, 15000 * ms, 15250 * ms, 15500 * ms, 16500 * ms, 16750 * ms}
+	if diff := cmp.Diff(want, at[:min(len(at), len(want))]); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if r := d.Runs(); r.Panicked != 5 || r.Failed != 6 || len(said) != 5 || said[0] != "broken" {
+		t.Errorf("it counts %+v, and tells of %q", r, said)
 	}
 }

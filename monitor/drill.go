@@ -2,7 +2,7 @@ package monitor
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
@@ -25,17 +25,22 @@ func (g *Group) drill(ctx context.Context, f *feed) (next time.Duration, err err
 	}
 	defer f.give()
 	g.log.Info("reading rows to find which differ", "member", f.Name, "table", p.epoch.Shape.Table)
-	if _, err = g.readRange(ctx, f, p, d); err != nil {
-		return 0, err
+	err = g.alone(f, p.table.Name, func() error { _, err := g.readRange(ctx, f, p, d); return err })
+	if err == nil {
+		return duty.AtOnce, nil
 	}
-	return duty.AtOnce, nil
+	leave := func() error { f.undrilled[d.Table] = f.undrilled[d.Table].next(time.Now(), err); return nil }
+	return 0, errors.Join(&tableError{p.table.Name, err}, g.do(ctx, leave))
 }
 
 func (g *Group) nextDrill(ctx context.Context, f *feed) (p part, d align.Drill, wanted bool, err error) {
 	err = g.do(ctx, func() error {
+		now := time.Now()
 		for _, d = range g.ledger.Drills(f.id) {
 			epoch := g.ledger.Epochs()[d.Table]
-			if p.table, wanted = f.defined[epoch.Shape.Table]; wanted {
+			if p.table, wanted = f.defined[epoch.Shape.Table]; !f.undrilled[d.Table].over(now) {
+				wanted = false
+			} else if wanted {
 				p.epoch = epoch
 				return nil
 			}
@@ -118,7 +123,7 @@ func readBetween(ctx context.Context, f *feed, p part, d align.Drill) (rows []al
 		w := &watched{}
 		p.Part = over
 		if err := w.readRows(ctx, f, p); err != nil {
-			return rows, 0, fmt.Errorf("table %s: %w", p.epoch.Shape.Table, err)
+			return rows, 0, err
 		}
 		rows, settled = append(rows, w.scan.Rows...), max(settled, w.scan.View.Settled)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/duty"
+	"github.com/lockstep-cdc/lockstep/fault"
 	"github.com/lockstep-cdc/lockstep/scan"
 )
 
@@ -19,8 +20,16 @@ func (g *Group) setDuties() {
 			},
 		},
 	}
+	g.hearPanics("", g.duties)
 	for _, f := range g.feeds {
 		f.duties = g.dutiesOf(f)
+		g.hearPanics(f.Name, f.duties)
+	}
+}
+
+func (g *Group) hearPanics(member string, duties []*duty.Duty) {
+	for _, d := range duties {
+		d.Panicked = func(e *fault.Error) { g.saw(e, "member", member, "duty", d.Name) }
 	}
 }
 
@@ -60,7 +69,8 @@ func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 	} else {
 		list = append(list, &duty.Duty{
 			Name: "follow", Every: firstRetry, Retry: firstRetry, Longest: lastRetry,
-			Do: of(f, g.follow), Failed: g.troubles(f, "change stream was interrupted; lockstep reconnects"),
+			Do:     func(ctx context.Context) (time.Duration, error) { return g.follow(ctx, f) },
+			Failed: g.troubles(f, "change stream was interrupted; lockstep reconnects"),
 		}, &duty.Duty{
 			Name: "drill", First: drillEvery, Every: drillEvery, Retry: troubleWait,
 			Do:     func(ctx context.Context) (time.Duration, error) { return g.drill(ctx, f) },

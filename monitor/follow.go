@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 const (
@@ -15,13 +16,20 @@ const (
 )
 
 // follow reads a member's stream, from when it can be decoded until it breaks.
-func (g *Group) follow(ctx context.Context, f *feed) error {
+func (g *Group) follow(ctx context.Context, f *feed) (next time.Duration, err error) {
 	select {
 	case <-f.decodable:
-		return g.readStream(ctx, f)
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
+	err = g.readStream(ctx, f)
+	if e := fault.Of(err); e != nil {
+		f.faults.Add(1)
+		g.saw(e, "member", f.Name)
+		f.broken = f.broken.next(time.Now(), e)
+		next = f.broken.wait
+	}
+	return next, err
 }
 
 // isDecodable reports whether the member's tables are known, without which its stream says nothing.
@@ -114,8 +122,13 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	if err != nil {
 		return err
 	}
-	start, gap, err := prepare(ctx, f.Source, from, known, server)
-	if from.LSN != 0 && cdc.IsUnlogged(err) {
+	var start cdc.Position
+	var gap string
+	err = fault.Catch(func() (err error) {
+		start, gap, err = prepare(ctx, f.Source, from, known, server)
+		return err
+	})
+	if from.LSN != 0 && (cdc.IsUnlogged(err) || fault.Of(err) != nil) {
 		return errors.Join(err, g.openGap(ctx, f, err.Error()))
 	}
 	if err != nil {
@@ -131,11 +144,13 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	if err := g.do(ctx, func() error { f.end = end; return nil }); err != nil {
 		return err
 	}
-	err = f.Source.Stream(open, start, func(e cdc.Event) error { return g.send(open, f, e) })
+	err = fault.Catch(func() error {
+		return f.Source.Stream(open, start, func(e cdc.Event) error { return g.send(open, f, e) })
+	})
 	if cause := context.Cause(open); cdc.IsGap(cause) {
 		err = cause
 	}
-	if cdc.IsGap(err) {
+	if cdc.IsGap(err) || fault.Of(err) != nil { // read on from there, it would panic again
 		return errors.Join(err, g.openGap(ctx, f, err.Error()))
 	}
 	return errors.Join(err, g.do(ctx, func() error { f.shut(); return nil }))

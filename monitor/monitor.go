@@ -87,6 +87,7 @@ type Group struct {
 	requests requests
 	duties   []*duty.Duty // beside those of the members
 	broken   chan error   // what ends Run, from other goroutines; holds one
+	faults   faults
 }
 
 // feed is one member on its way into the ledger.
@@ -118,6 +119,13 @@ type feed struct {
 	trouble atomic.Pointer[string]
 	canary  *canary // nil: none is written into the member
 	duties  []*duty.Duty
+	// later are tables that could not be read and are left alone for a while, undrilled those of which ranges could not; owned
+	// by the goroutine of Run.
+	later, undrilled map[cdc.TableID]pause
+	// faults counts the panics of its tables and its stream; may be reached from any goroutine. broken is how long the stream is
+	// left alone after the last, owned by the duty that reads it.
+	faults atomic.Int64
+	broken pause
 }
 
 // arrival is one event of a member's stream.

@@ -55,6 +55,7 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		rows:      make(map[cdc.MemberID]*atomic.Int64),
 		scanned:   make(map[cdc.MemberID]*atomic.Int64),
 		broken:    make(chan error, 1),
+		faults:    newFaults(),
 
 		opened:   time.Now(),
 		recorder: recorder{plan: opt.Evidence, gaps: make(map[[2]string]*gap), told: make(map[string]telling)},
@@ -70,7 +71,7 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		g.rows[id], g.scanned[id] = new(atomic.Int64), new(atomic.Int64)
 		g.feeds[id] = &feed{
 			Member: m, id: id, credit: make(chan struct{}, inCredit), decodable: make(chan struct{}), redefine: make(chan struct{}, 1),
-			reading: make(chan struct{}, 1), pacer: scan.NewPacer(opt.Scrub.Settings),
+			reading: make(chan struct{}, 1), pacer: scan.NewPacer(opt.Scrub.Settings), later: make(map[cdc.TableID]pause), undrilled: make(map[cdc.TableID]pause),
 		}
 		if m.Name == opt.Reference {
 			g.ref = id

@@ -2,11 +2,11 @@ package monitor
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 	"github.com/lockstep-cdc/lockstep/scan"
 	"github.com/lockstep-cdc/lockstep/store"
 )
@@ -24,13 +24,16 @@ func (g *Group) scanInParts(ctx context.Context, f *feed, j job) error {
 		defer g.scans.end(progress)
 		progress.done.Store(j.scan.Rows)
 		g.log.Info("reading table in parts", "member", f.Name, "table", name, "after_rows", j.scan.Rows)
-		if err = g.readParts(ctx, f, j, progress); err == nil {
+		if err = g.alone(f, name, func() error { return g.readParts(ctx, f, j, progress) }); err == nil {
 			g.log.Info("table was read", "member", f.Name, "table", name, "rows", progress.done.Load(), "took", time.Since(began).Round(time.Millisecond).String())
 			return nil
 		}
-		err = fmt.Errorf("table %s: %w", name, err)
+		err = &tableError{name, err}
 	}
-	putBack := g.do(ctx, func() error { return g.ledger.Failed(j.at, "its scan is interrupted: "+err.Error()) })
+	putBack := g.do(ctx, func() error {
+		f.later[j.at.Table] = f.later[j.at.Table].next(time.Now(), err)
+		return g.ledger.Failed(j.at, "its scan is interrupted: "+err.Error())
+	})
 	if putBack != nil && ctx.Err() == nil {
 		return putBack
 	}
@@ -45,7 +48,10 @@ func (g *Group) readParts(ctx context.Context, f *feed, j job, progress *scannin
 	wanted := true
 	run := scan.NewWalk(j.table.Order, cdc.Part{After: j.scan.Through}, partTime)
 	for wanted && !run.Done() && err == nil {
-		wanted, err = g.readPart(ctx, f, j, run, loader, progress)
+		err = fault.Catch(func() (err error) {
+			wanted, err = g.readPart(ctx, f, j, run, loader, progress)
+			return err
+		})
 	}
 	if closeErr := loader.Close(); err == nil {
 		err = closeErr

@@ -28,7 +28,7 @@ type scrubber struct {
 	feed    *feed
 	urgency scan.Urgency
 	walks   map[cdc.TableID]*walk
-	trouble map[cdc.TableID]time.Time // when a table could last not be read
+	trouble map[cdc.TableID]pause // of tables that could not be read
 }
 
 // walk goes over one table.
@@ -49,7 +49,7 @@ const (
 )
 
 func (g *Group) scrubber(f *feed, u scan.Urgency) *scrubber {
-	return &scrubber{group: g, feed: f, urgency: u, walks: make(map[cdc.TableID]*walk), trouble: make(map[cdc.TableID]time.Time)}
+	return &scrubber{group: g, feed: f, urgency: u, walks: make(map[cdc.TableID]*walk), trouble: make(map[cdc.TableID]pause)}
 }
 
 // step reads one part, if one is due.
@@ -69,13 +69,18 @@ func (s *scrubber) step(ctx context.Context) (next time.Duration, err error) {
 		return 0, err
 	}
 	defer s.feed.give()
-	rows, took, err := s.readPart(ctx, *p)
+	var rows int
+	var took time.Duration
+	err = s.group.alone(s.feed, p.table.Name, func() (err error) {
+		rows, took, err = s.readPart(ctx, *p)
+		return err
+	})
 	s.feed.pacer.Read(s.urgency, rows, took)
 	switch {
 	case errors.Is(err, errSuspects):
 		return 0, nil // they are looked after first
 	case err != nil:
-		s.trouble[p.epoch.Table] = time.Now()
+		s.trouble[p.epoch.Table] = s.trouble[p.epoch.Table].next(time.Now(), err)
 		return 0, fmt.Errorf("table %s: %w", p.epoch.Shape.Table, err)
 	}
 	return duty.AtOnce, nil
@@ -155,7 +160,7 @@ func (s *scrubber) candidate(id cdc.TableID, epoch cdc.Epoch, now time.Time) (*p
 	g, f := s.group, s.feed
 	table, defined := f.defined[epoch.Shape.Table]
 	switch {
-	case !defined || table.Problem != "" || len(g.ledger.Suspects(id)) > 0 || now.Sub(s.trouble[id]) < troubleWait:
+	case !defined || table.Problem != "" || len(g.ledger.Suspects(id)) > 0 || !s.trouble[id].over(now):
 		return nil, time.Time{}
 	case f.ScanOnly && !g.ledger.Scannable(id, f.id), !f.ScanOnly && !g.ledger.Live(id, f.id):
 		delete(s.walks, id)
@@ -254,15 +259,20 @@ func (s *scrubber) walkOver(p part) (*walk, error) {
 func (g *Group) recheck(ctx context.Context, f *feed) error {
 	work, err := g.differing(ctx, f)
 	for _, p := range work {
-		if err != nil {
-			break
-		}
-		began := time.Now()
-		if err = g.confirmScanned(ctx, f, p, p.Keys); err == nil {
-			err = g.do(ctx, func() error { g.ledger.Rechecked(p.epoch.Table, f.id, began); return nil })
+		failed := g.alone(f, p.table.Name, func() error { return g.recheckPart(ctx, f, p) })
+		if failed != nil {
+			err = errors.Join(err, &tableError{p.table.Name, failed})
 		}
 	}
 	return err
+}
+
+func (g *Group) recheckPart(ctx context.Context, f *feed, p part) error {
+	began := time.Now()
+	if err := g.confirmScanned(ctx, f, p, p.Keys); err != nil {
+		return err
+	}
+	return g.do(ctx, func() error { g.ledger.Rechecked(p.epoch.Table, f.id, began); return nil })
 }
 
 // differing lists the rows of a member that is only scanned which are held to differ.

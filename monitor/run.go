@@ -10,12 +10,23 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/fault"
 	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Run watches the group until ctx ends. Nothing that it started is alive when it returns: a goroutine for each duty
-// (duties.go). It owns ledger, feeds and state, and ends before ctx only if the state fails.
+// (duties.go). It owns ledger, feeds and state, and ends before ctx only if the state fails. After a panic of the ledger
+// nothing is watched any more, which it says until ctx ends.
 func (g *Group) Run(ctx context.Context) error {
+	err := g.run(ctx)
+	if fault.Of(err) == nil {
+		return err
+	}
+	<-ctx.Done() // other groups go on
+	return nil
+}
+
+func (g *Group) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer close(g.ended)
@@ -28,7 +39,7 @@ func (g *Group) Run(ctx context.Context) error {
 	for _, d := range g.duties {
 		workers.Go(func() error { return d.Run(ctx) })
 	}
-	err := g.loop(ctx)
+	err := g.guard(ctx)
 	cancel()
 	if workerErr := workers.Wait(); err == nil && !errors.Is(workerErr, context.Canceled) {
 		err = workerErr
@@ -51,7 +62,7 @@ func (g *Group) loop(ctx context.Context) error {
 			err = g.arrive(a)
 		case c := <-g.commands:
 			g.ledger.At(time.Now())
-			c.done <- c.run()
+			err = c.carryOut()
 		case err = <-g.broken:
 		case <-tick.C:
 			err = g.tick()
@@ -121,6 +132,9 @@ func (g *Group) applyReady(f *feed) (int, error) {
 // heed asks for the catalogs to be read when a stream shows a table otherwise than it was defined.
 func (g *Group) heed(f *feed, tx *cdc.Transaction) {
 	for _, t := range tx.Touched {
+		if t.Fault != nil {
+			g.heedFault(f, t)
+		}
 		switch {
 		case t.Table == 0:
 			g.askCatalogs()
@@ -237,6 +251,8 @@ func (g *Group) do(ctx context.Context, f func() error) error {
 	select {
 	case g.commands <- c:
 		return <-c.done
+	case <-g.faults.over:
+		return g.faults.overFor
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-g.ended:

@@ -2,12 +2,13 @@ package monitor
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
@@ -54,7 +55,11 @@ func (j *job) inParts(from int64) bool {
 func (g *Group) wanted(ctx context.Context, f *feed) ([]job, error) {
 	var jobs []job
 	err := g.do(ctx, func() error {
+		now := time.Now()
 		for _, due := range g.ledger.Wanted(f.id) {
+			if !f.later[due.At.Table].over(now) {
+				continue
+			}
 			epoch := g.ledger.Epochs()[due.At.Table]
 			table, ok := f.defined[epoch.Shape.Table]
 			j := job{due.At, epoch, table, due.Scan}
@@ -77,20 +82,7 @@ func (g *Group) scanJobs(ctx context.Context, f *feed, jobs []job) (err error) {
 	began := time.Now()
 	done := 0
 	defer func() {
-		reason := "waits for its next scan"
-		if err != nil {
-			reason = "its last scan failed: " + err.Error()
-		}
-		left := jobs[done:]
-		putBack := g.do(ctx, func() error {
-			for _, j := range left {
-				if err := g.ledger.Failed(j.at, reason); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err == nil && ctx.Err() == nil {
+		if putBack := g.putBack(ctx, f, jobs[done:], err); err == nil && ctx.Err() == nil {
 			err = putBack
 		}
 	}()
@@ -113,11 +105,44 @@ func (g *Group) scanJobs(ctx context.Context, f *feed, jobs []job) (err error) {
 		if err != nil || time.Since(began) > scanAge {
 			return err
 		}
-		if err = g.scanTable(ctx, f, snapshot, j); err == nil {
-			done++
+		name := j.epoch.Shape.Table
+		if err := g.alone(f, name, func() error { return g.scanTable(ctx, f, snapshot, j) }); err != nil {
+			return &tableError{name, err}
 		}
+		done++
 	}
 	return err
+}
+
+// tableError is about one table, by which nothing is said of others.
+type tableError struct {
+	table string
+	err   error
+}
+
+func (e *tableError) Error() string { return "table " + e.table + ": " + e.err.Error() }
+func (e *tableError) Unwrap() error { return e.err }
+
+// putBack has tables wait for another scan. One that could not be read is left alone for a while: the next scan begins with others.
+func (g *Group) putBack(ctx context.Context, f *feed, left []job, why error) error {
+	var of *tableError
+	errors.As(why, &of)
+	return g.do(ctx, func() error {
+		for _, j := range left {
+			reason := "waits for its next scan"
+			switch name := j.epoch.Shape.Table; {
+			case of != nil && of.table == name:
+				reason = "its last scan failed: " + of.err.Error()
+				f.later[j.at.Table] = f.later[j.at.Table].next(time.Now(), why)
+			case of == nil && why != nil:
+				reason = "its last scan failed: " + why.Error()
+			}
+			if err := g.ledger.Failed(j.at, reason); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // scanTable reads one table into its space and hands it to the ledger.
@@ -132,23 +157,25 @@ func (g *Group) scanTable(ctx context.Context, f *feed, snapshot cdc.Snapshot, j
 		return err
 	}
 	var row []byte
-	err = snapshot.Rows(ctx, j.table, j.epoch, func(k digest.Key, r *digest.Row) error {
-		progress.row(g.log)
-		row = digest.AppendRow(row[:0], r)
-		return loader.Add(k, row)
+	err = fault.Catch(func() error {
+		return snapshot.Rows(ctx, j.table, j.epoch, func(k digest.Key, r *digest.Row) error {
+			progress.row(g.log)
+			row = digest.AppendRow(row[:0], r)
+			return loader.Add(k, row)
+		})
 	})
 	if closeErr := loader.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return fmt.Errorf("table %s: %w", name, err)
+		return err
 	}
 	settled, err := snapshot.Settled(ctx)
 	if err != nil {
-		return fmt.Errorf("table %s: %w", name, err)
+		return err
 	}
 	if err := g.sumUp(ctx, j, settled, loader); err != nil {
-		return fmt.Errorf("table %s: %w", name, err)
+		return err
 	}
 	g.log.Info("table was read", "member", f.Name, "table", name, "rows", progress.done.Load(), "took", time.Since(began).Round(time.Millisecond).String())
 	return nil

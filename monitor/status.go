@@ -32,7 +32,7 @@ func (g *Group) publish() {
 		}
 		m.ScrubWaited, m.ScrubWaits = g.feeds[m.ID].scrubWaits()
 		m.Canary = g.feeds[m.ID].canary.Status()
-		m.Duties = runsOf(g.feeds[m.ID].duties)
+		m.Duties, m.Panics = runsOf(g.feeds[m.ID].duties), g.feeds[m.ID].faults.Load()
 		m.Applied, m.Scanned = g.rows[m.ID].Load(), g.scanned[m.ID].Load()
 		if text := g.feeds[m.ID].trouble.Load(); text != nil {
 			m.Trouble = *text

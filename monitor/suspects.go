@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // suspectsEvery is how often it is looked whether rows are under suspicion, and suspectsRetry how long after a failure.
@@ -24,7 +25,7 @@ const (
 func (g *Group) resolveSuspects(ctx context.Context) error {
 	work, err := g.underSuspicion(ctx)
 	for _, s := range work {
-		if failed := g.resolveRows(ctx, s); failed != nil {
+		if failed := fault.Catch(func() error { return g.resolveRows(ctx, s) }); failed != nil {
 			err = errors.Join(err, fmt.Errorf("table %s: %d rows: %w", s.epoch.Shape.Table, len(s.keys), failed))
 		}
 	}

@@ -20,6 +20,7 @@ type Group struct {
 	Scans     []ScanProgress `json:"scans"` // tables that are being read now
 
 	Duties []duty.Runs `json:"-"` // of the group as a whole
+	Panics int64       `json:"-"` // that were caught beside those of duties
 }
 
 // ScanProgress is how far the reading of one table is.
@@ -61,6 +62,7 @@ type Member struct {
 	Expected    int                  `json:"-"` // open divergences that were expected
 	Canary      *Canary              `json:"-"` // nil: no canary is written into the member
 	Duties      []duty.Runs          `json:"-"`
+	Panics      int64                `json:"-"` // that were caught in its tables, beside those of duties
 }
 
 // Table is what can be said of one table on one member.

@@ -22,7 +22,7 @@ type collector struct {
 	keys, ranges, rows, open, expected, disk                                                     *prometheus.Desc
 	waiting, told, refused, lastTold, reload, reloaded                                           *prometheus.Desc
 	verified, fresh, silent, scanned, waited                                                     *prometheus.Desc
-	duties                                                                                       *prometheus.Desc
+	duties, panics                                                                               *prometheus.Desc
 	canaries, canaryTook, canaryFound, canaryEvery                                               *prometheus.Desc
 	copyUp, copyTime, stampUp, stampTime, witnessUp, witnessTime, logBytes, logExpected, logFree *prometheus.Desc
 	logSize, logTime, logUp, logAside                                                            *prometheus.Desc
@@ -69,6 +69,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		logExpected: desc("audit_log_expected_bytes", "Disk space that the audit log will take when it holds 13 months, at its rate until now; 0 while it is younger than a day."),
 		logFree:     desc("audit_log_free_bytes", "Space left on the file system of the audit log."),
 		duties:      desc("duty_runs_total", "How often something that is done again and again was done since the start, by how it ended; of the audit log, without group and member.", "group", "member", "duty", "outcome"),
+		panics:      desc("panics_total", "Mistakes of lockstep's own that were caught since the start: what they were about is unverified, and the log has the stack of the first of each kind. Those of the group as a whole are without member, those of the audit log without group.", "group", "member"),
 		canaries:    desc("canaries_total", "Rows that lockstep wrote into the member to see how fast they are found, by what became of them.", "group", "member", "result"),
 		canaryTook:  desc("canary_detection_seconds", "How long after its commit the last canary was raised, which includes the lag budget; 0 if none was yet.", "group", "member"),
 		canaryFound: desc("canary_last_found_timestamp_seconds", "When the last canary was found; 0 if none was yet.", "group", "member"),
@@ -81,7 +82,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.duties, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.duties, c.panics, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -114,6 +115,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		outcome(s.Copies, c.copyUp, c.copyTime)
 		outcome(s.Witnesses, c.witnessUp, c.witnessTime)
 		c.runs(out, "", "", s.Duties)
+		c.panicked(out, "", "", s.Duties, 0)
 	}
 	for _, r := range c.health.Receivers() {
 		gauge(c.waiting, float64(r.Waiting), r.Name, r.Kind)
@@ -124,8 +126,10 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, g := range c.groups {
 		now := g.Status()
 		c.runs(out, now.Name, "", now.Duties)
+		c.panicked(out, now.Name, "", now.Duties, now.Panics)
 		for _, m := range now.Members {
 			c.runs(out, now.Name, m.Name, m.Duties)
+			c.panicked(out, now.Name, m.Name, m.Duties, m.Panics)
 			c.member(gauge, now.Name, m)
 			out <- prometheus.MustNewConstMetric(c.changes, prometheus.CounterValue, float64(m.Applied), now.Name, m.Name)
 			out <- prometheus.MustNewConstMetric(c.scanned, prometheus.CounterValue, float64(m.Scanned), now.Name, m.Name)
@@ -146,6 +150,14 @@ func (c *collector) runs(out chan<- prometheus.Metric, group, member string, dut
 			out <- prometheus.MustNewConstMetric(c.duties, prometheus.CounterValue, float64(n), group, member, d.Name, outcome)
 		}
 	}
+}
+
+// panicked tells of the panics of duties, and of those that were caught beside them.
+func (c *collector) panicked(out chan<- prometheus.Metric, group, member string, duties []duty.Runs, beside int64) {
+	for _, d := range duties {
+		beside += d.Panicked
+	}
+	out <- prometheus.MustNewConstMetric(c.panics, prometheus.CounterValue, float64(beside), group, member)
 }
 
 func (c *collector) canary(out chan<- prometheus.Metric, gauge gaugeFunc, group string, m status.Member) {

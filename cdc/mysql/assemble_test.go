@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
 )
 
 func TestNothingButItsCommitEndsATransaction(t *testing.T) {
@@ -453,10 +454,36 @@ func FuzzFeed(f *testing.F) {
 			if tx := e.Transaction; tx != nil && (tx.ID.IsZero() || tx.Commit >= tx.End) {
 				t.Errorf("%+v", tx)
 			}
+			for _, touched := range a.group.touched {
+				if touched.Fault != nil {
+					t.Fatal(touched.Reason)
+				}
+			}
 		}
 	})
 }
 
 func refusalOf(code uint16, message string) error {
 	return &wire.MyError{Code: code, Message: message}
+}
+
+// A decoder that panics for a table puts that one in doubt, and says so; the transaction is read on.
+func TestPanicOfADecoderTouchesItsTableOnly(t *testing.T) {
+	w := &logWriter{summed: true}
+	a := reader(cdc.Position{}, false)
+	feedAll(t, a, append(w.begin("binlog.000003"), w.gtid(5), w.query("BEGIN"), w.table(9, "orders"), w.insert(9, 1))...)
+	for _, m := range a.maps {
+		m.plan.columns[0].read = func(*planColumn, *digest.Encoder, []byte) error { var none []int; none[3]++; return nil }
+	}
+	list := transactions(feedAll(t, a, w.insert(9, 2), w.xid()))
+	if len(list) != 1 || len(list[0].Changes) != 0 || len(list[0].Touched) != 1 {
+		t.Fatalf("%+v", list)
+	}
+	if touched := list[0].Touched[0]; touched.Fault == nil || !strings.Contains(touched.Reason, "index out of range [3]") {
+		t.Errorf("touched is %+v", touched)
+	}
+	list = transactions(feedAll(t, a, w.gtid(6), w.query("BEGIN"), w.table(10, "orders"), w.insert(10, 3), w.xid()))
+	if len(list) != 1 || len(list[0].Changes) != 1 {
+		t.Errorf("what follows is %+v", list)
+	}
 }

@@ -45,7 +45,7 @@ func newPlan(d *definition, m *tableMap, shape digest.Shape) (p *plan, reason st
 	if reason := compareNames(d, m); reason != "" {
 		return nil, reason
 	}
-	if reason := compareKeys(d, m); reason != "" { // goes by numbers of columns, so not before these are known to be the same
+	if reason := compareKeys(d, m); reason != "" {
 		return nil, reason
 	}
 	p = &plan{table: d.name, columns: make([]planColumn, len(m.columns))}
@@ -104,12 +104,16 @@ func compareNames(d *definition, m *tableMap) string {
 	return ""
 }
 
-// compareKeys finds out whether the log and the catalog have the same primary key. Both must have as many columns.
+// compareKeys finds out whether the log and the catalog have the same primary key. The log has numbers of columns, which may be of
+// another definition than the catalog's.
 func compareKeys(d *definition, m *tableMap) string {
 	same := len(m.key) == len(d.key)
 	var told []string
 	for i, k := range m.key {
-		name := d.columns[k.column].name
+		name := fmt.Sprintf("column %d", k.column+1)
+		if k.column < len(d.columns) {
+			name = d.columns[k.column].name
+		}
 		same = same && d.key[i].column == name && d.key[i].prefix == k.prefix
 		told = append(told, name)
 	}

@@ -221,3 +221,12 @@ func TestLatin1IsWindows1252WithoutHoles(t *testing.T) {
 		t.Errorf("80 to 9f are %q", text)
 	}
 }
+
+// The log's numbers are of the log's columns, of which the catalog may have fewer by now.
+func TestKeyOfColumnsThatTheCatalogLacks(t *testing.T) {
+	d := definedAs(catalogType("int", ""))
+	m := &tableMap{columns: make([]mappedColumn, 9), key: []mappedKey{{column: 8}}}
+	if reason := compareKeys(d, m); reason != "its primary key is (column 9) in the log, not what it was" {
+		t.Errorf("reason is %q", reason)
+	}
+}

@@ -27,9 +27,10 @@ type session struct {
 	network net.Conn // beneath conn
 	version version
 	tls     *tls.Config // nil: not encrypted
-	account string      // who we are to the server, as GRANT wants it: `lockstep`@`%`
-	broken  bool        // of no use any more
-	inOurs  bool        // a function of ours runs, called by the driver
+	opened  time.Time
+	account string // who we are to the server, as GRANT wants it: `lockstep`@`%`
+	broken  bool   // of no use any more
+	inOurs  bool   // a function of ours runs, called by the driver
 }
 
 // open connects, and tells a server that will say no until somebody does something, a *cdc.SetupError, from one that may
@@ -49,6 +50,15 @@ func (s *Source) open(ctx context.Context) (*session, error) {
 	if s.plain.Load() {
 		config = nil
 	}
+	var c *session
+	err = s.logins.Attempt(ctx, password, func() (err error) {
+		c, err = s.login(ctx, password, config)
+		return err
+	})
+	return c, err
+}
+
+func (s *Source) login(ctx context.Context, password string, config *tls.Config) (*session, error) {
 	c, err := s.address.connect(ctx, password, config)
 	if s.address.tls == tlsPreferred && config != nil && lacksTLS(err) {
 		s.plain.Store(true) // not to be tried again: the server logs each attempt
@@ -67,10 +77,10 @@ func (s *Source) open(ctx context.Context) (*session, error) {
 func (d *dsn) connect(ctx context.Context, password string, config *tls.Config) (c *session, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	c = &session{tls: config}
+	c = &session{tls: config, opened: time.Now()}
 	interrupted := func() bool { return false }
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		conn, err := cdc.Dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -149,6 +159,10 @@ func (c *session) guarded(exchange func() error) (err error) {
 		if broken, ok := p.(runtime.Error); ok && !c.inOurs {
 			err = fmt.Errorf("the server sent what is no packet of its protocol: %w", broken)
 			return
+		}
+		c.broken = true // somewhere within an answer
+		if c.network != nil {
+			_ = c.network.Close()
 		}
 		panic(p)
 	}()

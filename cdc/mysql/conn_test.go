@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,6 +64,8 @@ func TestConnections(t *testing.T) {
 	onServers(t, map[string]func(*testing.T, *dbtest.MySQLServer){
 		"wrong password is for the operator":            wrongPassword,
 		"password is read anew":                         rotatedPassword,
+		"wrong password is not tried over and over":     fewLogins,
+		"missing privilege is not asked for in haste":   fewSessions,
 		"certificates are judged as the DSN says":       certificates,
 		"hostile defaults do not reach our sessions":    hostileDefaults,
 		"our sessions cannot write":                     readOnly,
@@ -87,6 +91,77 @@ func wrongPassword(t *testing.T, server *dbtest.MySQLServer) {
 	}
 	if strings.Contains(err.Error(), "hush") {
 		t.Errorf("the error holds the password: %v", err)
+	}
+}
+
+// statusOf is what the server counts of something.
+func statusOf(t *testing.T, server *dbtest.MySQLServer, what string) int {
+	t.Helper()
+	rows, err := server.Show(t.Context(), "SHOW GLOBAL STATUS LIKE '"+what+"'")
+	if err != nil || len(rows) != 1 {
+		t.Fatalf("%v, %v", rows, err)
+	}
+	n, err := strconv.Atoi(rows[0]["Value"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// fewLogins has all that lockstep asks of a member, in parallel and again and again, be one wrong password.
+func fewLogins(t *testing.T, server *dbtest.MySQLServer) {
+	s := probe(t, server, "")
+	secret := "hush"
+	s.options.Password = func() (string, error) { return secret, nil }
+	denied := "Aborted_connects"
+	if strings.Contains(server.Install.Flavour.String(), "MariaDB") { // which counts an offer of TLS that it has not taken, too
+		denied = "Access_denied_errors"
+	}
+	before, began := statusOf(t, server, denied), time.Now()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 5 {
+				_, identity := s.Server(t.Context())
+				_, tables := s.Tables(t.Context(), func(string) bool { return true })
+				_, progress := s.Progress(t.Context())
+				_, snapshot := s.Snapshot(t.Context())
+				stream := s.Stream(t.Context(), cdc.Position{}, func(cdc.Event) error { return nil })
+				for what, err := range map[string]error{"identity": identity, "tables": tables, "progress": progress, "stream": stream} {
+					if !cdc.IsDenied(err) {
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+				if snapshot == nil {
+					t.Error("a snapshot is opened")
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n, most := statusOf(t, server, denied)-before, 1+int(time.Since(began)/(5*time.Second)); n < 1 || n > most {
+		t.Errorf("%d logins, want 1 to %d", n, most)
+	}
+	secret = "pw"
+	if _, err := s.Server(t.Context()); err != nil {
+		t.Errorf("another password is not tried at once: %v", err)
+	}
+}
+
+// fewSessions asks again and again for what the account may not see.
+func fewSessions(t *testing.T, server *dbtest.MySQLServer) {
+	run(t, server, "SET sql_log_bin = 0; CREATE USER poor@'%' IDENTIFIED BY 'pw'; GRANT SELECT ON app.* TO poor@'%'")
+	s := probe(t, server, "")
+	s.address.user = "poor"
+	before, began := statusOf(t, server, "Connections"), time.Now()
+	for range 50 {
+		if _, err := s.Progress(t.Context()); !cdc.IsSetup(err) {
+			t.Fatalf("%v", err)
+		}
+	}
+	// Each count opens a session of its own.
+	if n, most := statusOf(t, server, "Connections")-before, 3+int(time.Since(began)/s.renew); n > most {
+		t.Errorf("%d sessions, want at most %d", n, most)
 	}
 }
 

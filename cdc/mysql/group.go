@@ -89,8 +89,15 @@ func (g *group) doubt(from int, reason string) {
 
 // touch notes a table once, with the first reason. None of its changes in this transaction is given.
 func (g *group) touch(table cdc.TableID, reason string) {
-	if !slices.ContainsFunc(g.touched, func(t cdc.Touched) bool { return t.Table == table }) {
-		g.touched = append(g.touched, cdc.Touched{Table: table, Reason: reason})
+	g.put(cdc.Touched{Table: table, Reason: reason})
+}
+
+// touchFor is touch because of an error; nil: the table has no shape yet.
+func (g *group) touchFor(table cdc.TableID, err error) { g.put(cdc.Doubt(table, err)) }
+
+func (g *group) put(t cdc.Touched) {
+	if !slices.ContainsFunc(g.touched, func(have cdc.Touched) bool { return have.Table == t.Table }) {
+		g.touched = append(g.touched, t)
 	}
 }
 

@@ -199,25 +199,19 @@ func readUUID(c *planColumn, e *digest.Encoder, v []byte) error {
 	return nil
 }
 
-// readEnum reads the number of a label, counted from 1. The number 0 is of an empty text, which the server puts where a
-// label was asked for that does not exist.
+// readEnum reads the number of a label.
 func readEnum(c *planColumn, e *digest.Encoder, v []byte) error {
-	n := int(littleEndian(v))
-	switch {
-	case n == 0:
-		e.Text(c.target, nil)
-	case n > len(c.labels.text):
-		return errNoLabel
-	default:
-		e.Text(c.target, c.labels.text[n-1])
+	text, err := c.labels.enum(littleEndian(v))
+	if err == nil {
+		e.Text(c.target, text)
 	}
-	return nil
+	return err
 }
 
 // readSet reads a bit for each label, the lowest for the first.
 func readSet(c *planColumn, e *digest.Encoder, v []byte) error {
 	bits := littleEndian(v)
-	if n := len(c.labels.text); n < 64 && bits>>n != 0 {
+	if !c.labels.has(bits) {
 		return errNoLabel
 	}
 	e.TextFrom(c.target, func(dst []byte) []byte { return c.labels.appendSet(dst, bits) })

@@ -23,10 +23,31 @@ func newLabels(text [][]byte) labels {
 	return l
 }
 
+// Values that a server prints alike are not one value: an empty text may be an enum's empty label or its number 0, which stands where
+// a label was asked for that does not exist; and of a set it may be none of its labels or an empty one, which is printed beside
+// others, too, as nothing. So a number 0 is noLabel here, and an empty label of a set is what stands before a comma.
+
+// noLabel is no text, and so no label.
+var noLabel = []byte{0xff}
+
+// enum is the text of an enum's number, counted from 1.
+func (l *labels) enum(n uint64) ([]byte, error) {
+	switch {
+	case n == 0:
+		return noLabel, nil
+	case n > uint64(len(l.text)):
+		return nil, errNoLabel
+	}
+	return l.text[n-1], nil
+}
+
+// has reports whether a set can have the value.
+func (l *labels) has(bits uint64) bool { return len(l.text) >= 64 || bits>>len(l.text) == 0 }
+
 // appendSet appends the labels of a set's value, in the order of their texts: members that define them in another order
 // have the same value then.
 func (l *labels) appendSet(dst []byte, bits uint64) []byte {
-	first := true
+	first, start := true, len(dst)
 	for _, i := range l.sorted {
 		if bits>>i&1 == 0 {
 			continue
@@ -35,6 +56,9 @@ func (l *labels) appendSet(dst []byte, bits uint64) []byte {
 			dst = append(dst, ',')
 		}
 		dst, first = append(dst, l.text[i]...), false
+	}
+	if !first && len(dst) == start {
+		dst = append(dst, ',')
 	}
 	return dst
 }

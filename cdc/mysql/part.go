@@ -32,7 +32,7 @@ func (s *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part,
 	view, err := read(ctx, c, d, r, p)
 	err = s.readingFailed(c, d, err)
 	if cdc.IsSetup(err) {
-		c.hangUp() // a session knows only the privileges that it began with
+		s.outdate(c)
 	}
 	s.readers.give(c)
 	if err != nil {

@@ -25,6 +25,8 @@ const (
 	errMustChange       = 1820
 	errAccountLocked    = 3118
 	errMariaDBLocked    = 4151
+	errTooManyFailures  = 3955 // FAILED_LOGIN_ATTEMPTS
+	errMariaDBFailures  = 4150 // max_password_errors
 
 	errNoSuchTable  = 1146
 	errTableChanged = 1412 // ER_TABLE_DEF_CHANGED: to a view that is older
@@ -59,15 +61,17 @@ func (s *Source) refused(err error) error {
 		hint = "mysqladmin flush-hosts"
 	case errPasswordExpired, errMustChange:
 		hint = fmt.Sprintf("ALTER USER %s IDENTIFIED BY '...';", quoteAccount(s.address.user+"@%"))
-	case errAccountLocked, errMariaDBLocked:
+	case errAccountLocked, errMariaDBLocked, errTooManyFailures:
 		hint = fmt.Sprintf("ALTER USER %s ACCOUNT UNLOCK;", quoteAccount(s.address.user+"@%"))
+	case errMariaDBFailures:
+		hint = "FLUSH PRIVILEGES;"
 	default:
 		if !lacksTLS(err) {
 			return err
 		}
 		return &cdc.SetupError{Problem: "the server has no TLS", Hint: "set it up on the server, or tls=preferred in the dsn"}
 	}
-	return &cdc.SetupError{Problem: serverAnswer(err).Message, Hint: hint}
+	return &cdc.SetupError{Problem: serverAnswer(err).Message, Hint: hint, Denied: true}
 }
 
 // lacksTLS knows the driver's error for a server that offers no TLS.

@@ -34,7 +34,7 @@ func (s *Source) rowReader(d *definition, e cdc.Epoch, yield func(digest.Key, *d
 		if column == nil {
 			return nil, fmt.Errorf("column %q does not exist", c.Name)
 		}
-		names = append(names, quoteName(column.as))
+		names = append(names, column.selected())
 		r.columns = append(r.columns, column)
 	}
 	r.pager = newPager(d, strings.Join(names, ", "), e.Shape)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // mostMaps is how many descriptions of tables are kept. A server gives a table a new id whenever it opens it again.
@@ -24,8 +25,8 @@ type mapped struct {
 	name    string        // qualified
 	table   *watchedTable // nil: not one of ours
 	encoder *digest.Encoder
-	plan    *plan  // nil: its rows cannot be decoded
-	reason  string // why; empty if the table has no shape yet
+	plan    *plan // nil: its rows cannot be decoded
+	why     error // nil if the table has no shape yet
 }
 
 // mapTable takes a description of a table.
@@ -60,20 +61,23 @@ func (m *mapped) bind(list *watched, idSize int, fold bool, h *digest.Hasher) er
 	if m.table == nil || !m.table.known() {
 		return nil
 	}
+	m.why = fault.Catch(func() error { return m.fit(idSize, h) })
+	return nil
+}
+
+// fit finds out how the table's rows are decoded.
+func (m *mapped) fit(idSize int, h *digest.Hasher) error {
 	description, err := parseTableMap(m.body, idSize)
 	if err != nil {
-		m.reason = err.Error()
-		return nil
+		return err
 	}
 	shape := m.table.epoch.Shape
 	plan, reason := newPlan(m.table.definition, description, shape)
 	if reason != "" {
-		m.reason = reason
-		return nil
+		return errors.New(reason)
 	}
 	if m.encoder, err = digest.NewEncoder(h, shape); err != nil {
-		m.reason = err.Error()
-		return nil
+		return err
 	}
 	m.plan = plan
 	return nil
@@ -116,13 +120,13 @@ func (a *assembler) rows(h *header, body []byte, op cdc.Op) error {
 		}
 		return nil
 	case m.plan == nil:
-		g.touch(m.table.epoch.Table, m.reason)
+		g.touchFor(m.table.epoch.Table, m.why)
 		return nil
 	}
 	kept := len(g.changes)
-	if err := a.decode(m, h, body, op); err != nil {
+	if err := fault.Catch(func() error { return a.decode(m, h, body, op) }); err != nil {
 		g.changes = g.changes[:kept]
-		g.touch(m.table.epoch.Table, err.Error())
+		g.touchFor(m.table.epoch.Table, err)
 	}
 	return nil
 }

@@ -56,6 +56,10 @@ func (e *scanError) Unwrap() error { return e.err }
 
 func (d *columnDefinition) scanNumber(e *digest.Encoder, target int, v *wire.FieldValue) error {
 	switch d.kind.DataType {
+	case "enum", "set":
+		if v.Type == wire.FieldValueTypeUnsigned {
+			return d.scanLabels(e, target, v.AsUint64())
+		}
 	case "tinyint", "smallint", "mediumint", "int", "bigint", "year":
 		switch v.Type {
 		case wire.FieldValueTypeSigned:
@@ -147,10 +151,48 @@ func (d *columnDefinition) scanOther(e *digest.Encoder, target int, v []byte) er
 	return errScanned
 }
 
+// selected is what a SELECT asks for to have the column's values: of an enum or a set that has an empty label the number, for what
+// the server prints tells nothing apart there.
+func (d *columnDefinition) selected() string {
+	name := quoteName(d.as)
+	if d.kind.DataType != "enum" && d.kind.DataType != "set" {
+		return name
+	}
+	if labels, err := parseLabels(d.kind.ColumnType); err != nil || !slices.Contains(labels, "") {
+		return name
+	}
+	return "CAST(" + name + " AS UNSIGNED)"
+}
+
+// scanLabels is for a number in place of a text.
+func (d *columnDefinition) scanLabels(e *digest.Encoder, target int, n uint64) error {
+	text, err := d.labelTexts(&mappedColumn{})
+	if err != nil {
+		return err
+	}
+	l := newLabels(text)
+	if d.kind.DataType == "set" {
+		if !l.has(n) {
+			return errNoLabel
+		}
+		e.TextFrom(target, func(dst []byte) []byte { return l.appendSet(dst, n) })
+		return nil
+	}
+	label, err := l.enum(n)
+	if err == nil {
+		e.Text(target, label)
+	}
+	return err
+}
+
+// scanEnum is for an enum without an empty label.
 func (d *columnDefinition) scanEnum(e *digest.Encoder, target int, v []byte) error {
 	text, err := labelText(d.kind.Charset, v)
 	if err != nil {
 		return err
+	}
+	if len(text) == 0 {
+		text = noLabel
 	}
 	e.Text(target, text)
 	return nil

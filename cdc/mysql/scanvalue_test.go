@@ -7,6 +7,7 @@ import (
 
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
+	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
 )
 
@@ -60,4 +61,23 @@ func scanOne(kind, text string, how wire.FieldValueType) error {
 		return err
 	}
 	return e.Row(new(digest.Row))
+}
+
+// What a server prints of an empty label is nothing, so that columns with one are read by their numbers, wherever rows are read.
+func TestColumnsWithAnEmptyLabelAreReadByNumber(t *testing.T) {
+	for kind, want := range map[string]string{
+		"enum('a','b')": "`v`", "set('a','b')": "`v`", "varchar(10)": "`v`",
+		"enum('a','')": "CAST(`v` AS UNSIGNED)", "set('','a')": "CAST(`v` AS UNSIGNED)",
+	} {
+		d := definedAs(catalogType(kind, "utf8mb4"))
+		d.columns[1].as = "v"
+		s := &Source{hasher: scanHasher}
+		r, err := s.rowReader(d, cdc.Epoch{Shape: shapeOf(d)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(r.pager.from, want) || strings.Contains(r.pager.from, "CAST") != strings.Contains(want, "CAST") {
+			t.Errorf("%s is read by %s", kind, r.pager.from)
+		}
+	}
 }

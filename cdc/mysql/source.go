@@ -35,6 +35,7 @@ type Source struct {
 	// catalog is the session for everything but streams and rows; a token in it lets one call use it.
 	catalog chan *session
 	readers pool // the sessions for Read
+	logins  *cdc.Logins
 
 	list watchlist
 
@@ -67,6 +68,7 @@ type patience struct {
 	visible time.Duration // transactions that the stream has shown to become visible to a snapshot
 	poll    time.Duration // between two looks at whether they are
 	chunk   time.Duration // what the reading of one chunk aims at
+	renew   time.Duration // for somebody to grant a privilege that a session lacks
 
 	firstChunk int // rows
 }
@@ -87,10 +89,12 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 		hasher:      h,
 		log:         log.With("group", o.Group, "member", o.Member),
 		catalog:     make(chan *session, 1),
+		logins:      cdc.NewLogins(),
 		definitions: map[string][]*definition{},
 		ended:       map[string]uint64{},
 		patience: patience{
-			call: time.Minute, visible: time.Minute, poll: 20 * time.Millisecond, chunk: 500 * time.Millisecond, firstChunk: firstChunk,
+			call: time.Minute, visible: time.Minute, poll: 20 * time.Millisecond, chunk: 500 * time.Millisecond, renew: 2 * time.Second,
+			firstChunk: firstChunk,
 		},
 	}
 	s.catalog <- nil
@@ -134,13 +138,21 @@ func (s *Source) ask(ctx context.Context, do func(context.Context, *session) err
 		}
 		err = do(ctx, conn)
 		if cdc.IsSetup(err) {
-			conn.hangUp() // a session knows only the privileges that it began with
+			s.outdate(conn)
 			return s.wrap(err)
 		}
 		if err == nil || !used || !conn.broken || ctx.Err() != nil {
 			return s.wrap(err)
 		}
 		used = false
+	}
+}
+
+// outdate ends a session that lacks a privilege, for it knows only those that it began with. What is asked again and again would have
+// one opened each time, so a new one is given up only after a while.
+func (s *Source) outdate(c *session) {
+	if time.Since(c.opened) >= s.renew {
+		c.hangUp()
 	}
 }
 

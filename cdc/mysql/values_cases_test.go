@@ -201,17 +201,24 @@ func manyLabels(n int) string {
 // odd are labels with all that is special in the text of a type.
 const odd = `'a,b', 'it''s', 'back\\slash', 'new\nline', '', '(', ')', '"', 'tab\t', '\0zero', 'é', ' unsigned'`
 
+// noLabelShown is an enum's number 0 in a key.
+const noLabelShown = `{"bytes":"\\xff"}`
+
 var labelTables = []valueTable{
 	quotedAlike("enum('b', 'a')", "a", "b"),
-	cases("enum('x')", "'nothing of it'", `""`, "'x'", `"x"`),
+	cases("enum('x')", "'nothing of it'", noLabelShown, "'x'", `"x"`),
+	cases("enum('x', '', 'y')", "'nothing of it'", noLabelShown, "''", `""`, "2", `""`, "'y'", `"y"`),
 	cases("enum("+odd+") CHARACTER SET utf8mb4", "1", `"a,b"`, "2", `"it's"`, "3", `"back\\slash"`, "4", `"new\nline"`, "5", `""`, "6", `"("`, "7", `")"`, "8", `"\""`, "9", `"tab\t"`,
-		"10", `"\u0000zero"`, "11", `"é"`, "12", `" unsigned"`, "0", `""`),
+		"10", `"\u0000zero"`, "11", `"é"`, "12", `" unsigned"`, "0", noLabelShown),
 	cases("enum('é', '€', 'a''b') CHARACTER SET latin1", "'é'", `"é"`, "2", `"€"`, "3", `"a'b"`),
 	cases("enum("+manyLabels(300)+")", "'l01'", `"l01"`, "255", `"l255"`, "256", `"l256"`, "300", `"l300"`),
 	cases("enum("+manyLabels(255)+")", "255", `"l255"`),
 	cases("enum('plain', 'also plain') CHARACTER SET gbk", "'plain'", `"plain"`),
 	withLabels(cases("enum('😀', 'why?') CHARACTER SET utf8mb4", "1", `"😀"`, "2", `"why?"`)),
 	cases("set('b', 'a', 'c')", "''", `""`, "'b'", `"b"`, "'b,a'", `"a,b"`, "'c,b'", `"b,c"`, "7", `"a,b,c"`),
+	cases("set('', 'q', 'w')", "0", `""`, "1", `","`, "2", `"q"`, "3", `",q"`, "6", `"q,w"`, "7", `",q,w"`),
+	cases("set('w', '', 'é') CHARACTER SET latin1", "0", `""`, "2", `","`, "7", `",w,é"`),
+	cases("set('',"+manyLabels(63)+")", "18446744073709551615", `",`+strings.ReplaceAll(manyLabels(63), "'", "")+`"`, "18446744073709551614", `"`+strings.ReplaceAll(manyLabels(63), "'", "")+`"`),
 	cases("set('é', 'a''b', 'c\\\\d') CHARACTER SET latin1", "1", `"é"`, "7", `"a'b,c\\d,é"`),
 	cases("set("+manyLabels(9)+")", "'l01,l09'", `"l01,l09"`),
 	cases("set("+manyLabels(17)+")", "'l17'", `"l17"`),

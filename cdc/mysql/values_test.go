@@ -308,7 +308,7 @@ func scanTable(t *testing.T, s *Source, d *definition, shape digest.Shape) map[s
 	rows, e := map[string]digest.Digest{}, testEncoder(t, shape)
 	var list []string
 	for _, column := range shape.Columns {
-		list = append(list, quoteName(d.column(column.Name).as))
+		list = append(list, d.column(column.Name).selected())
 	}
 	err = c.stream(t.Context(), "SELECT "+strings.Join(list, ", ")+" FROM "+quoteName(d.schema, d.table), func(values []wire.FieldValue) error {
 		e.Reset()

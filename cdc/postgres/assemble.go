@@ -7,6 +7,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // assembler turns the pgoutput messages of one connection into transactions. It belongs to one goroutine.
@@ -124,25 +125,33 @@ func (a *assembler) row(kind byte, m *rowMessage) error {
 		a.touch(0, r.qualified()+" was not known when it changed")
 		return nil
 	case b.encoder == nil:
-		a.touch(b.epoch.Table, b.reason)
+		a.put(cdc.Doubt(b.epoch.Table, b.why))
 		return nil
 	}
-	a.changes = append(a.changes, cdc.Change{})
-	if reason := b.change(kind, m, &a.changes[len(a.changes)-1], &a.arena); reason != "" {
-		a.changes = a.changes[:len(a.changes)-1]
-		a.touch(b.epoch.Table, reason)
+	kept := len(a.changes)
+	err = fault.Catch(func() error {
+		a.changes = append(a.changes, cdc.Change{})
+		if reason := b.change(kind, m, &a.changes[kept], &a.arena); reason != "" {
+			return errors.New(reason)
+		}
+		return nil
+	})
+	if err != nil {
+		a.changes = a.changes[:kept]
+		a.put(cdc.Doubt(b.epoch.Table, err))
 	}
 	return nil
 }
 
 // touch notes a table once, with the first reason.
 func (a *assembler) touch(table cdc.TableID, reason string) {
-	for _, t := range a.touched {
-		if t.Table == table {
-			return
-		}
+	a.put(cdc.Touched{Table: table, Reason: reason})
+}
+
+func (a *assembler) put(t cdc.Touched) {
+	if !slices.ContainsFunc(a.touched, func(have cdc.Touched) bool { return have.Table == t.Table }) {
+		a.touched = append(a.touched, t)
 	}
-	a.touched = append(a.touched, cdc.Touched{Table: table, Reason: reason})
 }
 
 // truncate takes a Truncate message. It lists what is published of the tables that were truncated: of one with partitions

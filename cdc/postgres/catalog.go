@@ -21,7 +21,7 @@ import (
 func (s *Source) Server(ctx context.Context) (cdc.Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.call)
 	defer cancel()
-	conn, err := s.options.open(ctx, true)
+	conn, err := s.login(ctx, true)
 	if err != nil {
 		return cdc.Server{}, s.wrap(err)
 	}

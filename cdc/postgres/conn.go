@@ -85,7 +85,7 @@ func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, erro
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	config.AfterConnect = takeBytes
+	config.AfterConnect, config.DialFunc = takeBytes, cdc.Dial
 	for name, value := range pinned {
 		config.RuntimeParams[name] = value
 	}
@@ -158,6 +158,19 @@ func (o Options) open(ctx context.Context, replication bool) (*pgx.Conn, error) 
 	return conn, nil
 }
 
+// login is open, but for when the server has just refused a login.
+func (s *Source) login(ctx context.Context, replication bool) (conn *pgx.Conn, err error) {
+	password := ""
+	if s.options.Password != nil {
+		password, _ = s.options.Password() // open says why it cannot be read
+	}
+	err = s.logins.Attempt(ctx, password, func() (err error) {
+		conn, err = s.options.open(ctx, replication)
+		return err
+	})
+	return conn, err
+}
+
 // refused tells a server that will say no until somebody does something from one that may say yes the next time.
 func (o Options) refused(err error) error {
 	var answer *pgconn.PgError
@@ -184,7 +197,8 @@ func (o Options) refused(err error) error {
 		return err
 	}
 	c, _ := o.judgeRefusal(err, config)
-	return &cdc.SetupError{Problem: c.Detail, Hint: c.Hint + c.SQL}
+	denied := answer.Code == invalidAuthorization || answer.Code == invalidPassword
+	return &cdc.SetupError{Problem: c.Detail, Hint: c.Hint + c.SQL, Denied: denied}
 }
 
 // hangUp closes a connection without waiting long for a server that may be gone.

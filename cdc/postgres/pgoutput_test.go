@@ -264,6 +264,39 @@ func TestUndecodableValueTouchesItsTableOnly(t *testing.T) {
 	}
 }
 
+// A decoder that panics for a table puts that one in doubt, and says so; others are decoded on.
+func TestPanicOfADecoderTouchesItsTableOnly(t *testing.T) {
+	list := capturedList()
+	a := newAssembler(testHasher, func() *watchlist { return list })
+	columns := "\x01id\x00\x00\x00\x00\x17\xff\xff\xff\xff\x00note\x00\x00\x00\x00\x19\xff\xff\xff\xff"
+	broken := append([]byte("R\x00\x00\x00\x07public\x00full_rows\x00d\x00\x02"), columns...)
+	other := append([]byte("R\x00\x00\x00\x08public\x00other\x00d\x00\x02"), columns...)
+	w := *list.tables["public.full_rows"]
+	w.epoch.Table = 77
+	list.tables["public.other"] = &w
+	begin := append([]byte("B"), make([]byte, 20)...)
+	row := []byte("I\x00\x00\x00\x07N\x00\x02t\x00\x00\x00\x016t\x00\x00\x00\x01x")
+	others := []byte("I\x00\x00\x00\x08N\x00\x02t\x00\x00\x00\x016t\x00\x00\x00\x01x")
+	commit := append([]byte("C"), make([]byte, 25)...)
+	var event cdc.Event
+	for i, m := range [][]byte{begin, broken, other, row, row, others, commit} {
+		var err error
+		if event, _, err = a.feed(m); err != nil {
+			t.Fatal(err)
+		}
+		if i == 3 {
+			a.relations[7].binding.columns = nil
+		}
+	}
+	got := event.Transaction
+	if len(got.Touched) != 1 || got.Touched[0].Fault == nil || !strings.Contains(got.Touched[0].Reason, "index out of range") {
+		t.Fatalf("touched are %+v", got.Touched)
+	}
+	if n := len(got.Changes); n != 2 || got.Changes[n-1].Table != 77 {
+		t.Errorf("%d changes, %+v", n, got.Changes)
+	}
+}
+
 // FuzzAssembler takes its input apart into messages, each after a byte for its length.
 func FuzzAssembler(f *testing.F) {
 	var whole []byte
@@ -279,7 +312,14 @@ func FuzzAssembler(f *testing.F) {
 		a := newAssembler(testHasher, func() *watchlist { return list })
 		for len(b) > 0 {
 			n := min(int(b[0]), len(b)-1)
-			_, _, _ = a.feed(b[1 : 1+n]) // an error or not, never a panic
+			e, _, _ := a.feed(b[1 : 1+n]) // an error or not, never a panic
+			if tx := e.Transaction; tx != nil {
+				for _, touched := range tx.Touched {
+					if touched.Fault != nil {
+						t.Fatal(touched.Reason)
+					}
+				}
+			}
 			b = b[1+n:]
 		}
 	})

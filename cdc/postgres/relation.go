@@ -1,12 +1,14 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // relation is a table or partition as the stream describes it. The description holds for one connection, and until the
@@ -24,7 +26,7 @@ func (r *relation) qualified() string { return r.Namespace + "." + r.Name }
 type binding struct {
 	*watched
 	encoder *digest.Encoder // nil: rows cannot be decoded
-	reason  string          // why; empty if the table has no shape yet
+	why     error           // nil if the table has no shape yet
 	columns []int           // per column of the relation its index in the shape, or -1
 	keys    []bool          // per column of the relation: part of the shape's key
 }
@@ -44,22 +46,20 @@ func (r *relation) bind(list *watchlist, types map[uint32]columnType, h *digest.
 	if len(w.epoch.Shape.Columns) == 0 {
 		return b
 	}
-	b.reason = b.fit(&r.relationMessage, func(oid uint32) (columnType, bool) {
-		if t, ok := list.types[oid]; ok {
-			return t, true
+	b.why = fault.Catch(func() (err error) {
+		reason := b.fit(&r.relationMessage, func(oid uint32) (columnType, bool) {
+			if t, ok := list.types[oid]; ok {
+				return t, true
+			}
+			t, ok := types[oid]
+			return t, ok
+		})
+		if reason != "" {
+			return errors.New(reason)
 		}
-		t, ok := types[oid]
-		return t, ok
+		b.encoder, err = digest.NewEncoder(h, w.epoch.Shape)
+		return err
 	})
-	if b.reason != "" {
-		return b
-	}
-	encoder, err := digest.NewEncoder(h, w.epoch.Shape)
-	if err != nil {
-		b.reason = err.Error()
-		return b
-	}
-	b.encoder = encoder
 	return b
 }
 

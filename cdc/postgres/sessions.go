@@ -40,10 +40,10 @@ func (s *sessions) alive(ctx context.Context) (*pgx.Conn, error) {
 	}
 }
 
-// give keeps a session for the next, unless it has broken, or was left in a transaction.
+// give keeps a session for the next, unless it has broken, or was left in a transaction or in the middle of an answer.
 func (s *sessions) give(conn *pgx.Conn) {
 	const outside = 'I' // https://www.postgresql.org/docs/current/protocol-message-formats.html, ReadyForQuery
-	if !conn.IsClosed() && conn.PgConn().TxStatus() == outside {
+	if !conn.IsClosed() && !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() == outside {
 		select {
 		case s.idle <- conn:
 			return

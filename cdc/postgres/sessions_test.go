@@ -3,7 +3,10 @@ package postgres
 import (
 	"context"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
@@ -62,5 +65,50 @@ func sessionsAsNew(t *testing.T, s servers) {
 	m.give(conn)
 	if !conn.IsClosed() {
 		t.Error("a session is kept whose timeout could not be put back")
+	}
+}
+
+// All that lockstep asks of a member, in parallel and again and again, is one wrong password.
+func TestWrongPasswordIsNotTriedOverAndOver(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartT(t, dbtest.Need(t, dbtest.PG15), dbtest.Options{Password: "right"})
+	secret := "wrong"
+	s, err := New(Options{
+		Member: "m", DSN: server.DSN("postgres"), Slot: "lockstep_g", Publication: "lockstep_g",
+		Password: func() (string, error) { return secret, nil },
+	}, testHasher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	began := time.Now()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 5 {
+				_, identity := s.Server(t.Context())
+				_, tables := s.Tables(t.Context(), func(string) bool { return true })
+				_, progress := s.Progress(t.Context())
+				_, confirmed := s.Confirmed(t.Context())
+				_, snapshot := s.Snapshot(t.Context())
+				_, prepared := s.Prepare(t.Context(), cdc.Position{})
+				for what, err := range map[string]error{
+					"identity": identity, "tables": tables, "progress": progress, "confirmed": confirmed, "snapshot": snapshot, "slot": prepared,
+				} {
+					if !cdc.IsDenied(err) {
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	n, most := strings.Count(server.Log(), "password authentication failed"), 1+int(time.Since(began)/(5*time.Second))
+	if n < 1 || n > most {
+		t.Errorf("%d logins, want 1 to %d", n, most)
+	}
+	secret = "right"
+	if _, err := s.Server(t.Context()); err != nil {
+		t.Errorf("another password is not tried at once: %v", err)
 	}
 }

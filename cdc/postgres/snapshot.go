@@ -35,7 +35,7 @@ func (s *Source) Snapshot(ctx context.Context) (cdc.Snapshot, error) {
 	if err != nil {
 		return nil, s.wrap(err)
 	}
-	conn, err := s.options.open(ctx, false)
+	conn, err := s.login(ctx, false)
 	if err != nil {
 		return nil, s.wrap(err)
 	}
@@ -57,7 +57,7 @@ func (s *Source) Snapshot(ctx context.Context) (cdc.Snapshot, error) {
 // while its connection does nothing else.
 func (s *Source) export(ctx context.Context) (*pgx.Conn, pglogrepl.CreateReplicationSlotResult, error) {
 	var slot pglogrepl.CreateReplicationSlotResult
-	conn, err := s.options.open(ctx, true)
+	conn, err := s.login(ctx, true)
 	if err != nil {
 		return nil, slot, err
 	}

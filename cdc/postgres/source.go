@@ -14,6 +14,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // SQLSTATEs that mean something particular to us.
@@ -41,6 +42,7 @@ type Source struct {
 	canaries    chan struct{}
 
 	sessions
+	logins  *cdc.Logins
 	shown   shown
 	standby atomic.Bool // the server was a physical standby when it was last asked
 
@@ -87,14 +89,14 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 		hasher:  h,
 		log:     log.With("group", o.Group, "member", o.Member),
 		catalog: make(chan struct{}, 1), definitions: make(chan struct{}, 1), canaries: make(chan struct{}, 1),
-		sessions: sessions{idle: make(chan *pgx.Conn, mostIdle)},
-		errors:   map[uint32]int64{},
+		sessions: sessions{idle: make(chan *pgx.Conn, mostIdle)}, logins: cdc.NewLogins(),
+		errors: map[uint32]int64{},
 		patience: patience{
 			call: time.Minute, lock: 2 * time.Second, slot: 30 * time.Second, snapshot: time.Minute, visible: 30 * time.Second, poll: 20 * time.Millisecond, active: 10 * time.Second,
-			silence: time.Minute, status: 10 * time.Second, tick: 500 * time.Millisecond,
+			silence: 25 * time.Second, status: 10 * time.Second, tick: 500 * time.Millisecond,
 		},
 	}
-	s.open = func(ctx context.Context) (*pgx.Conn, error) { return s.options.open(ctx, false) }
+	s.open = func(ctx context.Context) (*pgx.Conn, error) { return s.login(ctx, false) }
 	for _, turns := range s.turns() {
 		turns <- struct{}{}
 	}
@@ -152,7 +154,11 @@ func (s *Source) askBy(ctx context.Context, turns chan struct{}, do func(context
 		if err != nil {
 			return s.wrap(err)
 		}
-		err = do(ctx, conn)
+		err = fault.Catch(func() error { return do(ctx, conn) })
+		if p := fault.Caught(err); p != nil {
+			hangUp(conn) // somewhere within an answer
+			panic(p)
+		}
 		broken := conn.IsClosed()
 		s.give(conn)
 		if err == nil || !used || !broken || ctx.Err() != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/fault"
 )
 
 // buffered is how many events may wait for a slow receiver before the server has to. Each may be a large transaction, so
@@ -67,8 +68,8 @@ func (s *Source) stream(ctx context.Context, from cdc.Position, yield func(cdc.E
 	}
 	var group sync.WaitGroup
 	var received, acknowledged error
-	group.Go(func() { received = r.run(reading) })
-	group.Go(func() { acknowledged = acks.run(reading) })
+	group.Go(func() { received = fault.Catch(func() error { return r.run(reading) }) })
+	group.Go(func() { acknowledged = fault.Catch(func() error { return acks.run(reading) }) })
 	yielded := drain(ctx, r.events, yield)
 	stop()
 	group.Wait()
@@ -126,7 +127,7 @@ func (s *Source) startReplication(ctx context.Context, before *overlap) (_ *pgx.
 	if err != nil {
 		return nil, 0, err
 	}
-	conn, err := s.options.open(ctx, true)
+	conn, err := s.login(ctx, true)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -179,8 +180,16 @@ func (s *Source) sameServer(ctx context.Context, conn *pgconn.PgConn, from cdc.L
 	return nil
 }
 
+// A server that decodes much and has nothing to send answers us after half of its wal_sender_timeout: with this at most its silence for
+// longer means that the connection is dead. It lets go of our slot that soon when it is, too.
+const limitSender = "SELECT pg_catalog.set_config(name, '20s', false) FROM pg_catalog.pg_settings" +
+	" WHERE name = 'wal_sender_timeout' AND setting::int NOT BETWEEN 1 AND 20000"
+
 // statusInterval asks the walsender itself how long it waits for us: the setting may differ by role and database.
 func (s *Source) statusInterval(ctx context.Context, conn *pgconn.PgConn) (time.Duration, error) {
+	if _, err := simpleQuery(ctx, conn, limitSender); err != nil {
+		return 0, fmt.Errorf("set wal_sender_timeout: %w", err)
+	}
 	rows, err := simpleQuery(ctx, conn, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")
 	if err != nil {
 		return 0, fmt.Errorf("read wal_sender_timeout: %w", err)

@@ -30,6 +30,7 @@ func TestStream(t *testing.T) {
 			"table without a shape is touched":             tableWithoutShape,
 			"idle table advances while others are written": idleTable,
 			"slow receiver is not thrown out":              slowReceiver,
+			"busy server answers before it is given up":    busyServer,
 			"yield's error ends the stream":                yieldFails,
 			"dropped publication needs its operator":       droppedPublication,
 			"renewed publication is a gap":                 renewedPublication,
@@ -387,6 +388,23 @@ func slowReceiver(t *testing.T, s servers) {
 	})
 	if !errors.Is(err, context.Canceled) || rows != 4*buffered*300 {
 		t.Errorf("%d rows, %v", rows, err)
+	}
+}
+
+// busyServer wants walsenders to answer us well before we take their silence for a dead connection, whatever the role's settings.
+func busyServer(t *testing.T, s servers) {
+	m := watch(t, newDatabase(t, s.publisher, oneTable))
+	for _, role := range []string{"0", "1h", "30s"} {
+		m.exec("ALTER ROLE postgres IN DATABASE " + m.Database + " SET wal_sender_timeout = '" + role + "'")
+		conn, err := m.login(t.Context(), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		every, err := m.statusInterval(t.Context(), conn.PgConn())
+		if timeout := 4 * every; err != nil || timeout/2+every >= m.silence || timeout < time.Second {
+			t.Errorf("with %s: the server waits for %v, we for %v: %v", role, timeout, m.silence, err)
+		}
+		hangUp(conn)
 	}
 }
 

@@ -268,8 +268,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "that a server's log was off is forgotten once it is on", file: "monitor/follow.go",
-		old:    "if from.LSN != 0 && cdc.IsUnlogged(err) {",
-		text:   "if false {",
+		old:    "if from.LSN != 0 && (cdc.IsUnlogged(err) || fault.Of(err) != nil) {",
+		text:   "if fault.Of(err) != nil {",
 		effect: "what was written meanwhile is never seen",
 	},
 	{

@@ -258,6 +258,9 @@ func (w *world) end(killed bool) {
 		return
 	}
 	w.stop()
+	if n := panics(w.group.Status()); n > 0 && !killed {
+		w.fail("lockstep has panicked %d times", n)
+	}
 	for range 2 {
 		if err := <-w.done; err != nil && !errors.Is(err, context.Canceled) && !killed {
 			w.fail("lockstep ended with: %v", err)
@@ -267,6 +270,20 @@ func (w *world) end(killed bool) {
 		w.fail("lockstep could not be closed: %v", err)
 	}
 	w.store, w.group = nil, nil
+}
+
+// panics are those of a group, which it lives through.
+func panics(s *status.Group) int64 {
+	n := s.Panics
+	duties := slices.Clone(s.Duties)
+	for _, m := range s.Members {
+		n += m.Panics
+		duties = append(duties, m.Duties...)
+	}
+	for _, d := range duties {
+		n += d.Panicked
+	}
+	return n
 }
 
 // crash kills lockstep. Of what it did not sync, any share is lost.
