@@ -18,6 +18,7 @@ import (
 // (duties.go). It owns ledger, feeds and state, and ends before ctx only if the state fails. After a panic of the ledger
 // nothing is watched any more, which it says until ctx ends.
 func (g *Group) Run(ctx context.Context) error {
+	defer close(g.ended)
 	err := g.run(ctx)
 	if fault.Of(err) == nil {
 		return err
@@ -29,7 +30,6 @@ func (g *Group) Run(ctx context.Context) error {
 func (g *Group) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer close(g.ended)
 	var workers errgroup.Group
 	for _, id := range g.order {
 		for _, d := range g.feeds[id].duties {
