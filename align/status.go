@@ -147,6 +147,10 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage, suspicions string) stri
 		return unheard(l.ref, l.now)
 	case l.now.Sub(m.provenAt) > patience:
 		return unheard(m, l.now)
+	case l.ref.provenAt.Before(l.mistrusted):
+		return unheardSince(l.ref)
+	case m.provenAt.Before(l.mistrusted):
+		return unheardSince(m)
 	case l.undefined(m) != "":
 		return l.undefined(m)
 	case suspicions != "":
@@ -214,6 +218,10 @@ func unheard(m *member, now time.Time) string {
 		return fmt.Sprintf("%s has not been heard from yet", m.name)
 	}
 	return fmt.Sprintf("%s was last heard from %s ago", m.name, now.Sub(m.provenAt).Round(time.Second))
+}
+
+func unheardSince(m *member) string {
+	return m.name + " has not been heard from since the clock of lockstep's machine was set, or the machine slept"
 }
 
 // countRanges sorts the table's ranges by what can be said of each.

@@ -14,12 +14,17 @@ import (
 type Group struct {
 	Name      string         `json:"name"`
 	Reference string         `json:"reference"`
-	State     Verdict        `json:"state"` // the worst of its members'; see Complete
-	At        time.Time      `json:"at"`
+	State     Verdict        `json:"state"`           // the worst of its members'; see Complete
+	At        time.Time      `json:"at"`              // when its loop last came round, which made it so
+	Age       Seconds        `json:"age_seconds"`     // how long ago that was
+	Stale     string         `json:"stale,omitempty"` // why all of it may be too old to be true, see AsOf
 	Members   []Member       `json:"members"`
 	Scans     []ScanProgress `json:"scans"` // tables that are being read now
 
-	Duties []duty.Runs `json:"-"` // of the group as a whole
+	Said    Clocks        `json:"-"` // At, by both clocks
+	Looping bool          `json:"-"` // its loop is to come round
+	Still   time.Duration `json:"-"` // for how long it has not, though it is to
+	Duties  []duty.Runs   `json:"-"` // of the group as a whole
 }
 
 // ScanProgress is how far the reading of one table is.

@@ -15,8 +15,11 @@ func (s *Server) listGroups(w http.ResponseWriter, _ *http.Request) {
 	s.reply(w, list)
 }
 
+// staleStatus is the reason of an answer that nobody may go by, because what it is made of may be too old.
+const staleStatus = "stale_status"
+
 // trust answers 200 if reads may go to the member, 503 if not: for health checks of proxies. A member that lags within
-// its budget is trusted; one of which nothing can be said is not.
+// its budget is trusted; one of which nothing can be said is not, nor is any of a group whose loop stands still.
 func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
 	group, member := r.PathValue("group"), r.PathValue("member")
 	q, err := query(r, "table")
@@ -31,7 +34,7 @@ func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
 		}
 		for _, m := range now.Members {
 			if m.Name == member {
-				s.answerTrust(w, m, q.Get("table"))
+				s.answerTrust(w, now, m, q.Get("table"))
 				return
 			}
 		}
@@ -39,7 +42,7 @@ func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
 	s.fail(w, http.StatusNotFound, "there is no member %q in a group %q", member, group)
 }
 
-func (s *Server) answerTrust(w http.ResponseWriter, m status.Member, table string) {
+func (s *Server) answerTrust(w http.ResponseWriter, g *status.Group, m status.Member, table string) {
 	state := status.Worst(m.Tables)
 	if table != "" {
 		i := slices.IndexFunc(m.Tables, func(t status.Table) bool { return t.Table == table })
@@ -53,5 +56,9 @@ func (s *Server) answerTrust(w http.ResponseWriter, m status.Member, table strin
 	if !state.Trusted() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	s.reply(w, map[string]any{"member": m.Name, "table": table, "state": state, "trust": state.Trusted()})
+	answer := map[string]any{"member": m.Name, "table": table, "state": state, "trust": state.Trusted(), "age_seconds": g.Age}
+	if g.Stale != "" {
+		answer["reason"] = staleStatus
+	}
+	s.reply(w, answer)
 }

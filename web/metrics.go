@@ -22,7 +22,7 @@ type collector struct {
 	keys, ranges, rows, open, expected, disk                                                     *prometheus.Desc
 	waiting, told, refused, lastTold, reload, reloaded                                           *prometheus.Desc
 	verified, fresh, silent, scanned, waited                                                     *prometheus.Desc
-	duties                                                                                       *prometheus.Desc
+	duties, round                                                                                *prometheus.Desc
 	canaries, canaryTook, canaryFound, canaryEvery                                               *prometheus.Desc
 	copyUp, copyTime, stampUp, stampTime, witnessUp, witnessTime, logBytes, logExpected, logFree *prometheus.Desc
 	logSize, logTime, logUp, logAside                                                            *prometheus.Desc
@@ -68,6 +68,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		logBytes:    desc("audit_log_bytes", "Disk space of the audit log."),
 		logExpected: desc("audit_log_expected_bytes", "Disk space that the audit log will take when it holds 13 months, at its rate until now; 0 while it is younger than a day."),
 		logFree:     desc("audit_log_free_bytes", "Space left on the file system of the audit log."),
+		round:       desc("group_round_timestamp_seconds", "When the group's loop last came round; all that is said of the group is of then.", "group"),
 		duties:      desc("duty_runs_total", "How often something that is done again and again was done since the start, by how it ended; of the audit log, without group and member.", "group", "member", "duty", "outcome"),
 		canaries:    desc("canaries_total", "Rows that lockstep wrote into the member to see how fast they are found, by what became of them.", "group", "member", "result"),
 		canaryTook:  desc("canary_detection_seconds", "How long after its commit the last canary was raised, which includes the lag budget; 0 if none was yet.", "group", "member"),
@@ -81,7 +82,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.duties, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.round, c.duties, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -124,6 +125,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, g := range c.groups {
 		now := g.Status()
 		c.runs(out, now.Name, "", now.Duties)
+		if now.Looping {
+			gauge(c.round, seconds(now.At), now.Name)
+		}
 		for _, m := range now.Members {
 			c.runs(out, now.Name, m.Name, m.Duties)
 			c.member(gauge, now.Name, m)

@@ -79,6 +79,7 @@ func TestMetricsShowTheState(t *testing.T) {
 	for _, series := range []string{
 		`lockstep_member_up{group="shop",member="eu-1"} 0`,
 		`lockstep_member_lag_seconds{group="shop",member="us-1"} 1.5`,
+		`lockstep_group_round_timestamp_seconds{group="shop"} 1.7954352e+09`,
 		`lockstep_audit_log_entries 12`,
 		`lockstep_audit_log_up 0`,
 		`lockstep_duty_runs_total{duty="audit_log",group="",member="",outcome="ok"} 5`,

@@ -26,7 +26,8 @@ Exits 0 if all are in step or lag within their budget, 1 if one has diverged or 
 
 VERIFIED is how long ago those rows were read from the server that were read longest ago; what changed since
 then came through the log. With -o wide also: the whole POSITION, FRESH (the share of the rows that were read
-within scrub.every) and SILENT (rows that were found to have changed without a trace in the log).`,
+within scrub.every), SILENT (rows that were found to have changed without a trace in the log) and AGE (how old
+all of this is: lockstep looks anew twice a second; what is older than 5 seconds is unverified).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var raw []json.RawMessage
@@ -104,6 +105,9 @@ var wideColumns = slices.Concat(statusColumns[:9], []statusColumn{
 	}},
 	{"SILENT", func(_ status.Group, _ status.Member, t status.Table) string { return fmt.Sprint(t.Silent) }},
 	{"POSITION", func(_ status.Group, m status.Member, _ status.Table) string { return m.Position }},
+	{"AGE", func(g status.Group, _ status.Member, _ status.Table) string {
+		return fmt.Sprintf("%.1fs", g.Age.Seconds())
+	}},
 	statusColumns[10],
 })
 
