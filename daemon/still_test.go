@@ -3,8 +3,11 @@ package daemon_test
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/status"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 // hands are clocks that a test moves.
@@ -55,10 +59,47 @@ func TestTrustEndsWithTheLoop(t *testing.T) {
 	}
 	w.until("us-1 to be trusted", trusted)
 
+	front, err := web.Listen(t.Context(), "127.0.0.1:0", "", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	front.Use(w.daemon.API())
+	serving, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- front.Serve(serving) }()
+	healthy := func() (int, string) {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+front.Addr()+"/-/healthy", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, string(text)
+	}
 	goOn := w.hold()
 	clocks.forward(status.MaxAge)
 	w.untrusted("while the loop stands still")
+	if code, says := healthy(); code != http.StatusOK {
+		t.Errorf("a loop that is held up is no reason to start anew: %d %s", code, says)
+	}
+	clocks.forward(10 * time.Minute)
+	if code, says := healthy(); code != http.StatusServiceUnavailable || !strings.Contains(says, "the loop of group shop has not come round for 10m") {
+		t.Errorf("a loop that stands still: %d %s", code, says)
+	}
 	goOn()
+	w.until("the loop to come round", func() bool { code, _ := healthy(); return code == http.StatusOK })
+	end()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 	w.until("us-1 to be trusted again", trusted)
 
 	// What members said before the clock was set counts for nothing.

@@ -2,17 +2,13 @@ package web
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
-	"time"
 
 	"github.com/goccy/go-yaml"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 )
 
 // Front listens, and answers for one lockstep after another while its configuration is changed. Its methods may be called
@@ -33,36 +29,6 @@ func Listen(ctx context.Context, address, configFile string, log *slog.Logger) (
 	}
 	return &Front{Socket: s}, nil
 }
-
-// Socket is an address that is listened on.
-type Socket struct {
-	listener   net.Listener
-	configFile string
-	log        *slog.Logger
-}
-
-// Bind listens on an address. configFile is one of Prometheus' exporter-toolkit, for TLS and passwords
-// (https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md); it is read anew for each connection.
-// Empty: plain HTTP, open to all who reach the address.
-func Bind(ctx context.Context, address, configFile string, log *slog.Logger) (*Socket, error) {
-	if configFile != "" {
-		if err := toolkit.Validate(configFile); err != nil {
-			return nil, fmt.Errorf("--web.config.file %s: %w", configFile, err)
-		}
-	}
-	var listener net.ListenConfig
-	l, err := listener.Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w: choose another host:port", address, err)
-	}
-	return &Socket{l, configFile, log}, nil
-}
-
-// Addr is where it listens.
-func (s *Socket) Addr() string { return s.listener.Addr().String() }
-
-// Close ends a Socket that does not serve.
-func (s *Socket) Close() error { return s.listener.Close() }
 
 // Use has requests answered by an API from now on.
 func (f *Front) Use(api *Server) { f.api.Store(api) }
@@ -85,11 +51,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !f.Passwords() {
 		r.Header.Del("Authorization") // which nobody has checked
 	}
-	switch r.URL.Path {
-	case "/-/healthy", "/healthz":
-		fmt.Fprintln(w, "lockstep is healthy.")
-		return
-	case "/-/reload":
+	if r.URL.Path == "/-/reload" {
 		f.reload(w, r)
 		return
 	}
@@ -98,6 +60,26 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	notNow(w)
+}
+
+// isProbe reports whether a request asks whether lockstep is to be started anew. Whoever does that has no password.
+func isProbe(r *http.Request) bool { return r.URL.Path == "/-/healthy" || r.URL.Path == "/healthz" }
+
+// open answers what is open to all, and hands the rest on.
+func (f *Front) open(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !isProbe(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if api := f.api.Load(); api != nil {
+			if still := api.still(); still != "" {
+				http.Error(w, "not healthy: "+still, http.StatusServiceUnavailable)
+				return
+			}
+		}
+		fmt.Fprintln(w, "lockstep is healthy.")
+	})
 }
 
 // notNow answers while there is nobody to ask.
@@ -124,42 +106,4 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 }
 
 // Serve answers until ctx ends.
-func (f *Front) Serve(ctx context.Context) error { return f.Socket.Serve(ctx, f) }
-
-// Serve has requests answered by a handler until ctx ends; those that run then are given five seconds.
-func (s *Socket) Serve(ctx context.Context, h http.Handler) error {
-	server := &http.Server{
-		Handler: http.NewCrossOriginProtection().Handler(h), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	failed := make(chan error, 1)
-	go func() {
-		quiet := slog.New(atLeast{s.log.Handler(), slog.LevelWarn})
-		failed <- toolkit.Serve(s.listener, server, &toolkit.FlagConfig{WebConfigFile: &s.configFile}, quiet)
-	}()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err := server.Shutdown(grace)
-	if err != nil {
-		err = errors.Join(err, server.Close())
-	}
-	if serveErr := <-failed; !errors.Is(serveErr, http.ErrServerClosed) {
-		err = errors.Join(err, serveErr)
-	}
-	return err
-}
-
-// atLeast passes on what is important enough.
-type atLeast struct {
-	slog.Handler
-	level slog.Level
-}
-
-// Enabled implements [slog.Handler].
-func (h atLeast) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= h.level && h.Handler.Enabled(ctx, l)
-}
+func (f *Front) Serve(ctx context.Context) error { return f.serve(ctx, f, f.open) }

@@ -1,8 +1,10 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/lockstep-cdc/lockstep/status"
 )
@@ -13,6 +15,20 @@ func (s *Server) listGroups(w http.ResponseWriter, _ *http.Request) {
 		list = append(list, g.Status())
 	}
 	s.reply(w, list)
+}
+
+// stillFor is how long the loop of a group may not come round until lockstep is to be started anew. Trust ends, and an alert
+// fires, long before; to begin a large transaction again would take just as long.
+const stillFor = 5 * time.Minute
+
+// still says which loop stands still; nothing if none does.
+func (s *Server) still() string {
+	for _, g := range s.groups {
+		if now := g.Status(); now.Still > stillFor {
+			return fmt.Sprintf("the loop of group %s has not come round for %s", now.Name, now.Still.Round(time.Second))
+		}
+	}
+	return ""
 }
 
 // staleStatus is the reason of an answer that nobody may go by, because what it is made of may be too old.
