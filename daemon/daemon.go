@@ -276,7 +276,7 @@ func (d *Daemon) change(ctx context.Context, work *errgroup.Group, next *config.
 	if renews {
 		s.startNotifier(ctx, work)
 	}
-	before.api.Close()
+	before.api.Retire()
 	return errors.Join(err, d.startEvidence(false))
 }
 

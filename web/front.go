@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -97,12 +98,20 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "use POST or PUT", http.StatusMethodNotAllowed)
 	case f.api.Load() != nil && !f.api.Load().permits(w, r):
 	default:
+		unhurried(w)
 		if err := f.Reload(r.Context()); err != nil {
 			http.Error(w, "the configuration was not taken in, lockstep goes on by the one before: "+err.Error(), http.StatusInternalServerError)
 			return
 		}
 		fmt.Fprintln(w, "The configuration was taken in.")
 	}
+}
+
+// unhurried takes the bounds off a request that was read and takes its time: the one on reading would end its context.
+func unhurried(w http.ResponseWriter) {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Time{}) // which a server's connection can
+	_ = c.SetWriteDeadline(time.Time{})
 }
 
 // Serve answers until ctx ends.

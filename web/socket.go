@@ -14,7 +14,7 @@ import (
 
 // Socket is an address that is listened on.
 type Socket struct {
-	listener   net.Listener
+	listener   *crowd
 	configFile string
 	log        *slog.Logger
 }
@@ -33,7 +33,7 @@ func Bind(ctx context.Context, address, configFile string, log *slog.Logger) (*S
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w: choose another host:port", address, err)
 	}
-	return &Socket{l, configFile, log}, nil
+	return &Socket{&crowd{Listener: l}, configFile, log}, nil
 }
 
 // Addr is where it listens.
@@ -42,7 +42,17 @@ func (s *Socket) Addr() string { return s.listener.Addr().String() }
 // Close ends a Socket that does not serve.
 func (s *Socket) Close() error { return s.listener.Close() }
 
-// Serve has requests answered by a handler until ctx ends; those that run then are given five seconds.
+// How long clients may take. What is written at length, such as a profile, takes less than sendWithin.
+const (
+	askWithin    = 10 * time.Second // for the header of a request
+	readWithin   = 20 * time.Second // for all of it
+	sendWithin   = time.Minute      // for the answer, from then on
+	idleWithin   = 2 * time.Minute  // until the next request
+	largestAsked = 16 << 10         // bytes of a header
+	endsWithin   = 5 * time.Second  // at the end, for requests that run
+)
+
+// Serve has requests answered by a handler until ctx ends; those that run then are given five seconds, and cut off.
 func (s *Socket) Serve(ctx context.Context, h http.Handler) error {
 	return s.serve(ctx, h, func(h http.Handler) http.Handler { return h })
 }
@@ -51,6 +61,8 @@ func (s *Socket) Serve(ctx context.Context, h http.Handler) error {
 func (s *Socket) serve(ctx context.Context, h http.Handler, before func(http.Handler) http.Handler) error {
 	server := &http.Server{
 		Handler: http.NewCrossOriginProtection().Handler(h), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: askWithin, ReadTimeout: readWithin, WriteTimeout: sendWithin, IdleTimeout: idleWithin, MaxHeaderBytes: largestAsked,
+		ConnState: s.listener.moved,
 	}
 	server.BaseContext = func(net.Listener) context.Context {
 		server.Handler = before(server.Handler) // before which the toolkit has put its own by now
@@ -66,11 +78,11 @@ func (s *Socket) serve(ctx context.Context, h http.Handler, before func(http.Han
 		return err
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), endsWithin)
 	defer cancel()
 	err := server.Shutdown(grace)
-	if err != nil {
-		err = errors.Join(err, server.Close())
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close()
 	}
 	if serveErr := <-failed; !errors.Is(serveErr, http.ErrServerClosed) {
 		err = errors.Join(err, serveErr)

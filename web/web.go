@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,8 +61,9 @@ type Server struct {
 	log     *slog.Logger
 	history *history
 
-	answering sync.RWMutex // held for reading
-	closed    bool         // guarded by answering
+	retired   atomic.Bool
+	answering sync.RWMutex // held for reading while an answer is made; nobody waits for a client then
+	held      atomic.Int64 // bytes of large answers that are being sent
 }
 
 // New returns a server for the groups. Roles say which user may do what; nil: all may do all.
@@ -88,22 +90,36 @@ func New(groups []Group, health Health, roles Roles, version string, log *slog.L
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.answering.RLock()
-	defer s.answering.RUnlock()
-	if s.closed {
-		notNow(w)
+	if !s.permits(w, r) || !takeBody(w, r) {
 		return
 	}
-	if s.permits(w, r) {
-		s.mux.ServeHTTP(w, r)
+	if a := s.answer(r); a != nil {
+		a.send(w, &s.held)
+		return
 	}
+	notNow(w)
 }
 
-// Close waits for requests that are being answered. Later ones are told to come again.
+// answer answers a request; nil: not any more.
+func (s *Server) answer(r *http.Request) *answer {
+	s.answering.RLock()
+	defer s.answering.RUnlock()
+	if s.retired.Load() {
+		return nil
+	}
+	a := &answer{header: make(http.Header)}
+	s.mux.ServeHTTP(a, r)
+	return a
+}
+
+// Retire has later requests told to come again.
+func (s *Server) Retire() { s.retired.Store(true) }
+
+// Close is Retire, and waits until nobody reads what is served any more. It waits for no client.
 func (s *Server) Close() {
+	s.Retire()
 	s.answering.Lock()
 	defer s.answering.Unlock()
-	s.closed = true
 }
 
 func (s *Server) landing(w http.ResponseWriter, _ *http.Request) {
