@@ -66,8 +66,17 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // isProbe reports whether a request asks whether lockstep is to be started anew. Whoever does that has no password.
 func isProbe(r *http.Request) bool { return r.URL.Path == "/-/healthy" || r.URL.Path == "/healthz" }
 
+// hosts are the names that the configuration has.
+func (f *Front) hosts() []string {
+	if api := f.api.Load(); api != nil {
+		return api.rules.Hosts
+	}
+	return nil
+}
+
 // open answers what is open to all, and hands the rest on.
 func (f *Front) open(next http.Handler) http.Handler {
+	next = f.Guard(next, f.hosts)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isProbe(r) {
 			next.ServeHTTP(w, r)

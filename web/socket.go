@@ -15,6 +15,7 @@ import (
 // Socket is an address that is listened on.
 type Socket struct {
 	listener   *crowd
+	address    string // as it was given
 	configFile string
 	log        *slog.Logger
 }
@@ -33,7 +34,7 @@ func Bind(ctx context.Context, address, configFile string, log *slog.Logger) (*S
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w: choose another host:port", address, err)
 	}
-	return &Socket{&crowd{Listener: l}, configFile, log}, nil
+	return &Socket{&crowd{Listener: l}, address, configFile, log}, nil
 }
 
 // Addr is where it listens.

@@ -56,7 +56,7 @@ type Health interface {
 type Server struct {
 	groups  []Group
 	health  Health
-	roles   Roles
+	rules   Rules
 	mux     *http.ServeMux
 	log     *slog.Logger
 	history *history
@@ -66,9 +66,15 @@ type Server struct {
 	held      atomic.Int64 // bytes of large answers that are being sent
 }
 
-// New returns a server for the groups. Roles say which user may do what; nil: all may do all.
-func New(groups []Group, health Health, roles Roles, version string, log *slog.Logger) *Server {
-	s := &Server{groups: groups, health: health, roles: roles, mux: http.NewServeMux(), log: log, history: newHistory(groups)}
+// Rules say who may ask for what.
+type Rules struct {
+	Roles Roles    // nil: all may do all
+	Hosts []string // names under which lockstep is called, beside those that [Socket.Knows]
+}
+
+// New returns a server for the groups.
+func New(groups []Group, health Health, rules Rules, version string, log *slog.Logger) *Server {
+	s := &Server{groups: groups, health: health, rules: rules, mux: http.NewServeMux(), log: log, history: newHistory(groups)}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(newCollector(groups, health, version), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.history.register(registry)
@@ -156,11 +162,13 @@ func (s *Server) reply(w http.ResponseWriter, v any) {
 
 // fail replies with an error in JSON.
 func (s *Server) fail(w http.ResponseWriter, code int, format string, args ...any) {
+	failure(w, code, fmt.Sprintf(format, args...))
+}
+
+func failure(w http.ResponseWriter, code int, says string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	if err := json.NewEncoder(w).Encode(map[string]string{"error": fmt.Sprintf(format, args...)}); err != nil {
-		s.log.Debug("reply was not sent", "err", err.Error())
-	}
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": says}) // a client that is gone need not hear it
 }
 
 // defaultLimit is how many divergences a reply holds unless ?limit= says otherwise.

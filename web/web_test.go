@@ -145,7 +145,7 @@ func server(h web.Health, groups ...*watched) *web.Server {
 	for _, g := range groups {
 		list = append(list, g)
 	}
-	return web.New(list, h, nil, "v1.2.3", slog.New(slog.DiscardHandler))
+	return web.New(list, h, web.Rules{}, "v1.2.3", slog.New(slog.DiscardHandler))
 }
 
 func get(s *web.Server, target string) (int, string) {

@@ -53,5 +53,5 @@ func (p profiles) serve(ctx context.Context) error {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return p.Serve(ctx, mux)
+	return p.Serve(ctx, p.Guard(mux, func() []string { return nil }))
 }
