@@ -60,7 +60,7 @@ func TestSeriesBeginAtZero(t *testing.T) {
 	for _, kind := range []string{"stale", "changed", "missing", "extra"} {
 		want = append(want, `lockstep_divergences_open{group="shop",kind="`+kind+`",member="us-1"} 0`)
 	}
-	for _, state := range []string{"in_step", "lagging", "unverified", "stale", "diverged"} {
+	for _, state := range []string{"in_step", "lagging", "expected", "unverified", "stale", "diverged"} {
 		want = append(want, `lockstep_ranges{group="shop",member="us-1",state="`+state+`",table="public.orders"} 0`)
 	}
 	for _, series := range want {

@@ -307,7 +307,7 @@ func TestDamagedStoreIsNoEmptyList(t *testing.T) {
 
 func TestTrustFollowsTheState(t *testing.T) {
 	for state, want := range map[status.Verdict]int{
-		status.InStep: 200, status.Lagging: 200, status.Unverified: 503, status.Stale: 503, status.Diverged: 503,
+		status.InStep: 200, status.Lagging: 200, status.Expected: 200, status.Unverified: 503, status.Stale: 503, status.Diverged: 503,
 		"": 503, "of a later version": 503, // the zero verdict once was trusted
 	} {
 		g := shop()

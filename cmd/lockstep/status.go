@@ -21,7 +21,7 @@ func newStatusCommand() *cobra.Command {
 		Short: "Show the state of every table on every member, as a running lockstep knows it",
 		Long: `Show the state of every table on every member, as a running lockstep knows it.
 
-Exits 0 if all are in step or lag within their budget, 1 if one has diverged or is stale,
+Exits 0 if all are in step, lag within their budget or differ as expected_writes tells, 1 if one has diverged or is stale,
 3 if of one nothing can be said, 4 if no lockstep answers.
 
 VERIFIED is how long ago those rows were read from the server that were read longest ago; what changed since
@@ -157,7 +157,7 @@ func printStatus(cmd *cobra.Command, groups []status.Group, wide bool) error {
 		switch status.Verdict(cell) {
 		case status.InStep, status.Lagging:
 			return coloured(green, padded)
-		case status.Unverified:
+		case status.Unverified, status.Expected:
 			return coloured(yellow, padded)
 		}
 		return coloured(red, padded)
@@ -172,7 +172,7 @@ func worstCode(groups []status.Group) int {
 			for _, t := range m.Tables {
 				tables++
 				switch t.Verdict {
-				case status.InStep, status.Lagging:
+				case status.InStep, status.Lagging, status.Expected:
 				case status.Unverified:
 					if code == exitInStep {
 						code = exitUnknown
