@@ -1,8 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
+	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
@@ -25,5 +30,36 @@ func TestStatusExitsByTheWorst(t *testing.T) {
 		if code := worstCode([]status.Group{g}); code != c.code {
 			t.Errorf("with %v it exits %d, want %d", c.states, code, c.code)
 		}
+	}
+}
+
+func TestDivergencesExitsByWhatWasNotExpected(t *testing.T) {
+	known, other := finding.Divergence{ID: "1", State: finding.Open, Expected: true}, finding.Divergence{ID: "2", State: finding.Open}
+	for _, c := range []struct {
+		code int
+		args string
+		list []finding.Divergence
+	}{
+		{exitInStep, "", nil},
+		{exitInStep, "", []finding.Divergence{known}},
+		{exitDiverged, "", []finding.Divergence{known, other}},
+		{exitUnknown, "--limit=1", []finding.Divergence{known, other}},
+		{exitDiverged, "--limit=1", []finding.Divergence{other, known}},
+	} {
+		api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var answer any = c.list
+			if strings.HasSuffix(r.URL.Path, "/groups") {
+				answer = []status.Group{{Members: []status.Member{{Tables: []status.Table{{Verdict: status.Expected}}}}}}
+			}
+			if err := json.NewEncoder(w).Encode(answer); err != nil {
+				t.Error(err)
+			}
+		}))
+		var out, errs strings.Builder
+		args := append([]string{"divergences", "--url", api.URL}, strings.Fields(c.args)...)
+		if code := execute(t.Context(), args, &out, &errs); code != c.code {
+			t.Errorf("%s of %d: exit code %d, want %d: %s", c.args, len(c.list), code, c.code, errs.String())
+		}
+		api.Close()
 	}
 }
