@@ -109,6 +109,7 @@ func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) s
 	}
 	s.VerifiedAt, s.Silent = status.Time{Time: c.verified.oldest().At}, c.Silent
 	if every := l.scrubEvery(t); every > 0 {
+		s.Scrubbed = true
 		s.Fresh = t.freshShare(c.verified, nil, l.now.Add(-every))
 	}
 	doubt := l.doubt(t, m, c, stands.doubt)

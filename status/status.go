@@ -62,7 +62,7 @@ type Member struct {
 	ScrubWaited map[string]time.Duration `json:"-"`
 	// Replicating says that nothing is known to keep the member from replaying.
 	Replicating bool                 `json:"-"`
-	Open        map[finding.Kind]int `json:"-"` // open divergences, but for expected ones
+	Open        map[finding.Kind]int `json:"-"` // open divergences, but for expected ones; nil: it is not known
 	Expected    int                  `json:"-"` // open divergences that were expected
 	Canary      *Canary              `json:"-"` // nil: no canary is written into the member
 	Duties      []duty.Runs          `json:"-"`
@@ -83,7 +83,8 @@ type Table struct {
 	Fresh      float64 `json:"fresh"`          // share of the ranges, about, whose rows were read within scrub.every
 	Silent     int64   `json:"silent_changes"` // rows that were found to have changed without a trace in the log
 
-	Live bool `json:"-"` // all of its rows are kept, as the stream says they are
+	Scrubbed bool `json:"-"` // its rows are to be read again within scrub.every
+	Live     bool `json:"-"` // all of its rows are kept, as the stream says they are
 }
 
 // Canary is how it goes with rows that lockstep writes into a member to see how fast they are found.
