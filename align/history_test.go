@@ -157,6 +157,38 @@ func TestWhatWaitsForALaneThatStandsStillSaysSo(t *testing.T) {
 	})
 }
 
+// After the clock was set, or the machine slept, nobody knows how long ago a member was heard from.
+func TestWhatWasHeardBeforeTheClockJumpedCountsForNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, one := compared(t)
+		expect := func(when string, want map[cdc.MemberID]bool) {
+			for _, m := range w.ledger.Status(false) {
+				for _, table := range m.Tables {
+					if known, mute := want[m.ID]; known && mute != strings.Contains(table.Reason, "since the clock of lockstep's machine was set") {
+						t.Fatalf("%s %s is %s: %q", when, m.Name, table.Verdict, table.Reason)
+					}
+				}
+			}
+		}
+		expect("before,", map[cdc.MemberID]bool{refID: false, one.id: false})
+		w.now = w.now.Add(time.Millisecond)
+		w.ledger.At(w.now)
+		w.ledger.Mistrust()
+		expect("after it", map[cdc.MemberID]bool{refID: true, one.id: true})
+		w.now = w.now.Add(time.Millisecond)
+		heard := func(s *server) {
+			w.ask(s)
+			for w.deliver(s) {
+			}
+			w.claim(s)
+		}
+		heard(w.servers[refID])
+		expect("with the reference heard", map[cdc.MemberID]bool{refID: false, one.id: true})
+		heard(one)
+		expect("with both heard", map[cdc.MemberID]bool{refID: false, one.id: false})
+	})
+}
+
 // compared is a group that is compared and agrees, in the row 3 too, and its member of one lane.
 func compared(t *rapid.T) (*world, *server) {
 	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), false)

@@ -66,9 +66,12 @@ const (
 // Ledger holds one group's members against each other. It is a state machine: it has no clock, does no I/O but through
 // its State, and is owned by one goroutine.
 type Ledger struct {
-	opt     Options
-	state   State
-	now     time.Time // of the event that is being applied
+	opt   Options
+	state State
+	now   time.Time // of the event that is being applied
+	// What members said of themselves before mistrusted counts for nothing.
+	mistrusted time.Time
+
 	members map[cdc.MemberID]*member
 	tables  map[cdc.TableID]*table
 	ref     *member
@@ -466,6 +469,10 @@ func (l *Ledger) loadDivergentKeys() error {
 
 // At tells the ledger the time; what follows happens then.
 func (l *Ledger) At(now time.Time) { l.now = now }
+
+// Mistrust has what members said of themselves up to now count for nothing, until they say it anew: nobody knows how long ago
+// it was.
+func (l *Ledger) Mistrust() { l.mistrusted = l.now }
 
 // Position returns how far a member's stream was applied.
 func (l *Ledger) Position(id cdc.MemberID) cdc.LSN { return l.members[id].record.Position.LSN }

@@ -57,6 +57,7 @@ type place struct {
 // standing is what the findings of a table on a member come to.
 type standing struct {
 	rowsDiffer, stale bool   // divergences are open: of rows, of what has not arrived
+	expected          bool   // or of rows, as was expected; what has not arrived is not known, whoever expects it
 	doubt             string // why rows that are held to differ, for longer than their budget, do not become a divergence
 }
 
@@ -68,6 +69,8 @@ func (l *Ledger) standing(findings []*finding.Finding) map[place]standing {
 		switch {
 		case d.Kind == finding.Stale:
 			s.stale = s.stale || f.Confirmed
+		case f.Confirmed && d.Expected:
+			s.expected = true
 		case f.Confirmed:
 			s.rowsDiffer = true
 		case l.members[f.Member] != nil:
@@ -106,6 +109,7 @@ func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) s
 	}
 	s.VerifiedAt, s.Silent = status.Time{Time: c.verified.oldest().At}, c.Silent
 	if every := l.scrubEvery(t); every > 0 {
+		s.Scrubbed = true
 		s.Fresh = t.freshShare(c.verified, nil, l.now.Add(-every))
 	}
 	doubt := l.doubt(t, m, c, stands.doubt)
@@ -117,10 +121,12 @@ func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) s
 		s.Verdict = status.Stale
 	case doubt != "":
 		s.Verdict = status.Unverified
+	case stands.expected:
+		s.Verdict = status.Expected
 	case len(c.inFlight) > 0 || c.keys > 0:
 		s.Verdict = status.Lagging
 	}
-	l.countRanges(t, c, &s, doubt != "", stands.rowsDiffer, stands.stale)
+	l.countRanges(t, c, &s, doubt != "", stands)
 	return s
 }
 
@@ -147,6 +153,10 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage, suspicions string) stri
 		return unheard(l.ref, l.now)
 	case l.now.Sub(m.provenAt) > patience:
 		return unheard(m, l.now)
+	case l.ref.provenAt.Before(l.mistrusted):
+		return unheardSince(l.ref)
+	case m.provenAt.Before(l.mistrusted):
+		return unheardSince(m)
 	case l.undefined(m) != "":
 		return l.undefined(m)
 	case suspicions != "":
@@ -216,33 +226,32 @@ func unheard(m *member, now time.Time) string {
 	return fmt.Sprintf("%s was last heard from %s ago", m.name, now.Sub(m.provenAt).Round(time.Second))
 }
 
+func unheardSince(m *member) string {
+	return m.name + " has not been heard from since the clock of lockstep's machine was set, or the machine slept"
+}
+
 // countRanges sorts the table's ranges by what can be said of each.
-func (l *Ledger) countRanges(t *table, c *coverage, s *status.Table, doubt, rowsDiffer, isStale bool) {
+func (l *Ledger) countRanges(t *table, c *coverage, s *status.Table, doubt bool, stands standing) {
 	if t.ranges == nil {
 		return
 	}
 	total := int64(t.ranges.Len())
-	var lagging status.Verdict
-	switch {
-	case isStale:
-		lagging = status.Stale
-	case doubt:
-		lagging = status.Unverified
-	default:
-		lagging = status.Lagging
-	}
-	rest := status.InStep
+	lagging, rest := status.Lagging, status.InStep
 	if doubt {
-		rest = status.Unverified
+		lagging, rest = status.Unverified, status.Unverified
 	}
-	for range c.divergent {
-		if rowsDiffer {
-			s.Ranges[status.Diverged]++
-		} else {
-			s.Ranges[lagging]++
-		}
-		total--
+	if stands.stale {
+		lagging = status.Stale
 	}
+	differing := lagging
+	switch {
+	case stands.rowsDiffer:
+		differing = status.Diverged
+	case stands.expected:
+		differing = status.Worse(status.Expected, lagging)
+	}
+	s.Ranges[differing] += int64(len(c.divergent))
+	total -= int64(len(c.divergent))
 	for start := range c.inFlight {
 		if _, counted := c.divergent[start]; !counted {
 			s.Ranges[lagging]++

@@ -36,6 +36,7 @@ type Config struct {
 	Alerts          Alerts
 	Audit           Audit
 	Roles           map[string]string // viewer, operator or auditor, by user; nil: every one may do everything
+	AllowedHosts    []string          // names under which the API is called, beside addresses and those of Listen and ExternalURL
 	SHA256          string            // of the file
 }
 

@@ -91,6 +91,9 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 			`f:10: groups[0]: unknown key "audit": this version of lockstep does not have it; remove it`},
 		{"user with two roles", "data_dir: /tmp/x", "data_dir: /tmp/x\nroles:\n  viewer: [ann]\n  operator: [ann]",
 			`f:4: roles.operator[0]: "ann" is already on line 3: every one needs its own`},
+		{"host with a port", "data_dir: /tmp/x", "data_dir: /tmp/x\nweb: {allowed_hosts: [\"lockstep:9640\", \"*.example\", a.example]}",
+			`f:2: web.allowed_hosts[0]: "lockstep:9640" is not the name of a host: write one such as lockstep.example, without scheme, port and *` + "\n" +
+				`f:2: web.allowed_hosts[1]: "*.example" is not the name of a host: write one such as lockstep.example, without scheme, port and *`},
 		{"roles of nobody", "data_dir: /tmp/x", "data_dir: /tmp/x\nroles: {}",
 			`f:2: roles: names no user: list users under viewer, operator or auditor, or leave the key out`},
 		{"role that there is not", "data_dir: /tmp/x", "data_dir: /tmp/x\nroles: {admin: [ann]}",

@@ -31,7 +31,7 @@ func Parse(name string, data []byte) (*Config, error) {
 }
 
 func decodeConfig(root node) *Config {
-	f := root.fields("data_dir", "listen", "lag_budget", "groups", "max_in_flight_rows", "alerts", "audit", "roles")
+	f := root.fields("data_dir", "listen", "lag_budget", "groups", "max_in_flight_rows", "alerts", "audit", "roles", "web")
 	c := &Config{
 		DataDir:         f["data_dir"].expanded(),
 		Listen:          decodeListen(f["listen"]),
@@ -40,6 +40,7 @@ func decodeConfig(root node) *Config {
 		Alerts:          decodeAlerts(f["alerts"]),
 		Audit:           decodeAudit(f["audit"]),
 		Roles:           decodeRoles(f["roles"]),
+		AllowedHosts:    decodeHosts(f["web"]),
 	}
 	f["data_dir"].require("say where lockstep keeps its store, such as /var/lib/lockstep")
 	f["groups"].require("list at least one group of servers that must hold the same rows")

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,7 @@ func (w *watch) sings() {
 func TestConfigurations(t *testing.T) {
 	c := startCluster(t, cluster.Options{Schema: oneTable + canaryTable + "CREATE TABLE notes (id bigint PRIMARY KEY);", Subscribers: 1, LagBudget: 500 * time.Millisecond})
 	t.Run("canaries are found and alert nobody", func(t *testing.T) { canariesAreFound(t, c) })
+	t.Run("what is expected is not broken", func(t *testing.T) { expectedIsNotBroken(t, c) })
 	t.Run("canaries that fail are counted", func(t *testing.T) { failingCanariesAreCounted(t, c) })
 	t.Run("one that is read anew takes effect and loses nothing", func(t *testing.T) { readAnewAndNothingLost(t, c) })
 }
@@ -116,6 +118,45 @@ func canariesAreFound(t *testing.T, c *cluster.Cluster) {
 	w.sings()
 	w.stop()
 	w.exec("us-1", "DO $$ BEGIN IF (SELECT count(*) FROM lockstep_canary) <> 1 THEN RAISE 'canaries are left, or others are gone'; END IF; END $$")
+}
+
+// Writes that were expected took both replicas out of trust at once.
+func expectedIsNotBroken(t *testing.T, c *cluster.Cluster) {
+	w := &watch{t: t, c: configured{c, func(g *config.Group) {
+		g.Expected = []config.Expected{{Members: []string{"us-1"}, Tables: []string{"public.notes"}, Kinds: []string{"extra"}}}
+	}}}
+	w.exec("eu-1", "INSERT INTO notes VALUES (1), (2)")
+	w.replayed()
+	w.start()
+	w.inStep()
+	trusts := func(want bool) {
+		t.Helper()
+		code, answer := w.trust(w.daemon.API())
+		if (code == http.StatusOK) != want {
+			t.Errorf("trust answers %d %v", code, answer)
+		}
+	}
+	w.exec("us-1", "INSERT INTO notes VALUES (10)")
+	w.finds(`us-1 public.notes extra errant_transaction {"id":10}..{"id":10}`)
+	w.until("it to be said so", func() bool {
+		s := w.table("us-1", "public.notes")
+		return s.Verdict == status.Expected && s.Ranges[status.Expected] == 1 && s.Ranges[status.Diverged] == 0 && s.DivergentKeys == 1
+	})
+	trusts(true)
+	if body := scrape(t, w); !strings.Contains(body, `lockstep_ranges{group="shop",member="us-1",state="expected",table="public.notes"} 1`) || !strings.Contains(body, `lockstep_divergences_expected{group="shop",member="us-1"} 1`) {
+		t.Error(body)
+	}
+
+	// What nobody expects is what it was, in the same range too.
+	w.exec("us-1", "DELETE FROM notes WHERE id = 2")
+	w.until("it to be diverged", func() bool {
+		s := w.table("us-1", "public.notes")
+		return s.Verdict == status.Diverged && s.Ranges[status.Diverged] == 1 && s.Ranges[status.Expected] == 0
+	})
+	trusts(false)
+	w.exec("us-1", "INSERT INTO notes VALUES (2)", "DELETE FROM notes WHERE id = 10")
+	w.inStep()
+	trusts(true)
 }
 
 // A canary that cannot be written, or is not found, is counted as what it is.

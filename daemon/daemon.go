@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/url"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -116,7 +118,7 @@ func (d *Daemon) serve(s *setup) *web.Server {
 	for _, g := range s.groups {
 		groups = append(groups, g)
 	}
-	return web.New(groups, d, roles(s.config), d.options.Version, d.log)
+	return web.New(groups, d, web.Rules{Roles: roles(s.config), Hosts: hosts(s.config)}, d.options.Version, d.log)
 }
 
 func roles(c *config.Config) web.Roles {
@@ -128,6 +130,15 @@ func roles(c *config.Config) web.Roles {
 		roles[user] = web.Role(role)
 	}
 	return roles
+}
+
+// hosts are the names under which lockstep is called.
+func hosts(c *config.Config) []string {
+	names := slices.Clone(c.AllowedHosts)
+	if u, err := url.Parse(c.Alerts.ExternalURL); err == nil && u.Host != "" {
+		names = append(names, u.Host)
+	}
+	return names
 }
 
 // config is what the Daemon goes by now.
@@ -201,14 +212,14 @@ func unlessStopped(err error) error {
 }
 
 // Changes reports whether a Daemon can go by another configuration without being started anew: only what groups, receivers,
-// roles and the watchdog are differs, and the audit log has no files to read anew, such as its next key.
+// roles, names of hosts and the watchdog are differs, and the audit log has no files to read anew, such as its next key.
 func (d *Daemon) Changes(next *config.Config) bool {
 	if a := next.Audit; a.On && (audit.NextKey(AuditDir(next)) || a.Copy.SecretKeyFile+a.Copy.CAFile+a.Timestamps.CAFile != "") {
 		return false
 	}
 	now, then := *d.config(), *next
 	for _, c := range []*config.Config{&now, &then} {
-		c.Groups, c.Alerts, c.Roles, c.LagBudget, c.SHA256 = nil, config.Alerts{}, nil, 0, ""
+		c.Groups, c.Alerts, c.Roles, c.AllowedHosts, c.LagBudget, c.SHA256 = nil, config.Alerts{}, nil, nil, 0, ""
 	}
 	return reflect.DeepEqual(now, then)
 }
@@ -276,7 +287,7 @@ func (d *Daemon) change(ctx context.Context, work *errgroup.Group, next *config.
 	if renews {
 		s.startNotifier(ctx, work)
 	}
-	before.api.Close()
+	before.api.Retire()
 	return errors.Join(err, d.startEvidence(false))
 }
 

@@ -74,3 +74,8 @@ func (g *Group) Enter(member string, s cdc.Server) error { return g.enter(member
 
 // Orphan refuses a standby of no member.
 func (g *Group) Orphan(member string) error { return g.orphan(member) }
+
+// Inspect runs f on the goroutine that owns the ledger of the first group.
+func (d *Daemon) Inspect(ctx context.Context, f func(*align.Ledger) error) error {
+	return d.Groups()[0].watched.Load().Inspect(ctx, f)
+}

@@ -401,7 +401,7 @@ func (g *Group) Status() *status.Group {
 		if m.Name == g.config.Reference {
 			role = "reference"
 		}
-		s.Members = append(s.Members, status.Member{Name: m.Name, Role: role, ScanOnly: m.ScanOnly, Trouble: *g.waits.Load(), Open: map[finding.Kind]int{}})
+		s.Members = append(s.Members, status.Member{Name: m.Name, Role: role, ScanOnly: m.ScanOnly, Trouble: *g.waits.Load()})
 	}
 	s.Complete()
 	return s

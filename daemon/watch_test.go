@@ -39,6 +39,7 @@ type watch struct {
 	inParts bool
 	resumed atomic.Int64
 	opened  atomic.Int64           // streams
+	jumped  atomic.Int64           // how often the clock did
 	tune    func(*monitor.Options) // if set, changes how the group is run
 	found   map[string]bool        // ids of the divergences that finds has found
 }
@@ -126,6 +127,8 @@ func (l testLog) Write(b []byte) (int, error) {
 		l.resumed.Add(1)
 	case strings.Contains(line, "change stream opened"):
 		l.opened.Add(1)
+	case strings.Contains(line, "the clock was set"):
+		l.jumped.Add(1)
 	}
 	if l.t.Context().Err() == nil {
 		l.t.Log(strings.TrimSpace(string(b)))

@@ -110,6 +110,36 @@ func TestRulesAreSoundAndEachAlertIsTestedAndHasARunbook(t *testing.T) {
 	}
 }
 
+// A rule on a metric that may be absent never fires while it is: some rule looks at its absence.
+func TestWhatMayBeAbsentHasARuleForItsAbsence(t *testing.T) {
+	text, err := os.ReadFile("../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, g := range load[rules](t, "prometheus/lockstep.rules.yaml").Groups {
+		for _, r := range g.Rules {
+			if r.Alert != "" {
+				all = append(all, r.Expr)
+			}
+		}
+	}
+	exprs, twins := strings.Join(all, "\n"), 0
+	for _, row := range regexp.MustCompile("(?m)^\\| (`lockstep_.*?) \\|.*[aA]bsent .*$|^\\| (`lockstep_.*?) \\|.*Absent:.*$").FindAllStringSubmatch(string(text), -1) {
+		for _, name := range regexp.MustCompile("lockstep_[a-z_]+").FindAllString(row[1]+row[2], -1) {
+			if !regexp.MustCompile(name + `\b`).MatchString(exprs) {
+				continue
+			}
+			if twins++; !regexp.MustCompile(`unless (on \([a-z, ]+\) )?` + name + `\b`).MatchString(exprs) {
+				t.Errorf("%s may be absent, and no rule looks whether it is", name)
+			}
+		}
+	}
+	if twins < 8 {
+		t.Errorf("only %d metrics may be absent", twins)
+	}
+}
+
 // Links of runbooks lead somewhere.
 func TestLinksOfRunbooksLeadSomewhere(t *testing.T) {
 	files, err := filepath.Glob("../docs/runbooks/*.md")

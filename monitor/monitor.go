@@ -44,6 +44,8 @@ type Options struct {
 	// Admit, if set, is asked whether a member may be watched as the server that it says to be, each time that it was reached
 	// anew. It may be called from any goroutine.
 	Admit func(member string, server cdc.Server) error
+	// Clocks reads the clocks. nil: those of the machine.
+	Clocks func() status.Clocks
 	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
 	OnNotice func(finding.Divergence)
 }
@@ -70,6 +72,7 @@ type Group struct {
 	unwatched map[string]string
 	surplus   map[string]bool // member and table that only the member has, and that the log has told of
 	pruned    time.Time       // when old divergences were last dropped
+	looked    status.Clocks   // when it was last looked whether the clock jumped
 
 	order    []cdc.MemberID // as configured
 	ref      cdc.MemberID
@@ -78,6 +81,7 @@ type Group struct {
 	ended    chan struct{} // is closed when Run ends
 
 	status   atomic.Pointer[status.Group]
+	looping  atomic.Bool // Run's loop is to come round
 	scans    scans
 	rows     map[cdc.MemberID]*atomic.Int64 // changes applied
 	opened   time.Time

@@ -21,6 +21,9 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opt.Clocks == nil {
+		opt.Clocks = machineClocks()
+	}
 	opt.PartsFrom = cmp.Or(opt.PartsFrom, partsFrom)
 	opt.Canary.Patience = cmp.Or(opt.Canary.Patience, canaryPatience)
 	state, err := st.Group(opt.Name)
@@ -110,6 +113,7 @@ func (g *Group) load(names map[cdc.MemberID]string, hasher *digest.Hasher) error
 		return err
 	}
 	g.ledger.At(time.Now())
+	g.looked = g.opt.Clocks()
 	for d := range g.ledger.Open() {
 		g.recorder.told[d.ID] = telling{} // what of it was recorded is not known any more
 	}

@@ -49,6 +49,9 @@ func (g *Group) run(ctx context.Context) error {
 
 // loop applies what comes in, in order for each member, and commits it.
 func (g *Group) loop(ctx context.Context) error {
+	g.publish() // what was said at the opening may have been long ago
+	g.looping.Store(true)
+	defer g.looping.Store(false)
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	commit := time.NewTimer(commitEvery)
@@ -176,6 +179,7 @@ func (g *Group) takeClaim(f *feed) error {
 
 func (g *Group) tick() error {
 	g.ledger.At(time.Now())
+	g.checkClock()
 	if err := g.takeCatalogs(); err != nil {
 		return err
 	}

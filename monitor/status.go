@@ -12,14 +12,15 @@ import (
 
 // publish makes the state of now visible to other goroutines, not more often than they need it.
 func (g *Group) publish() {
-	now := time.Now()
-	if last := g.status.Load(); last != nil && now.Sub(last.At) < statusEvery {
+	now := g.opt.Clocks()
+	if last := g.status.Load(); last != nil && now.Running-last.Said.Running < statusEvery {
 		return
 	}
 	s := &status.Group{
 		Name:      g.opt.Name,
 		Reference: g.opt.Reference,
-		At:        now.UTC(),
+		At:        now.Wall.UTC(),
+		Said:      now,
 		Members:   g.ledger.Status(true),
 		Scans:     g.Scans(),
 		Duties:    runsOf(g.duties),
@@ -56,8 +57,31 @@ func (f *feed) scrubWaits() (waited map[string]time.Duration, now string) {
 	return waited, now
 }
 
-// Status returns the state as of at most half a second ago. It may be called from any goroutine.
-func (g *Group) Status() *status.Group { return g.status.Load() }
+// Status returns what can be said of the group now: what its loop said, at most half a second ago, or if the loop stands still,
+// that nothing is known. It may be called from any goroutine.
+func (g *Group) Status() *status.Group {
+	looping := g.looping.Load() // before: what was said when it began is there then
+	return g.status.Load().AsOf(g.opt.Clocks(), looping)
+}
+
+// machineClocks reads the clocks of the machine.
+func machineClocks() func() status.Clocks {
+	began := time.Now()
+	return func() status.Clocks {
+		now := time.Now()
+		return status.Clocks{Wall: now.Round(0), Running: now.Sub(began)}
+	}
+}
+
+// checkClock has what was heard before the clock jumped count for nothing: nobody knows how long ago it was.
+func (g *Group) checkClock() {
+	now := g.opt.Clocks()
+	if now.Jumped(g.looked) {
+		g.log.Warn("the clock was set, or the machine slept; members are unverified until they are heard from again", "by", (now.Wall.Sub(g.looked.Wall) - (now.Running - g.looked.Running)).String())
+		g.ledger.Mistrust()
+	}
+	g.looked = now
+}
 
 // Divergences yields the group's divergences, newest first. It may be called from any goroutine.
 func (g *Group) Divergences(yield func(*finding.Divergence) bool) error {

@@ -14,13 +14,18 @@ import (
 type Group struct {
 	Name      string         `json:"name"`
 	Reference string         `json:"reference"`
-	State     Verdict        `json:"state"` // the worst of its members'; see Complete
-	At        time.Time      `json:"at"`
+	State     Verdict        `json:"state"`           // the worst of its members'; see Complete
+	At        time.Time      `json:"at"`              // when its loop last came round, which made it so
+	Age       Seconds        `json:"age_seconds"`     // how long ago that was
+	Stale     string         `json:"stale,omitempty"` // why all of it may be too old to be true, see AsOf
 	Members   []Member       `json:"members"`
 	Scans     []ScanProgress `json:"scans"` // tables that are being read now
 
-	Duties []duty.Runs `json:"-"` // of the group as a whole
-	Panics int64       `json:"-"` // that were caught beside those of duties
+	Said    Clocks        `json:"-"` // At, by both clocks
+	Looping bool          `json:"-"` // its loop is to come round
+	Still   time.Duration `json:"-"` // for how long it has not, though it is to
+	Duties  []duty.Runs   `json:"-"` // of the group as a whole
+	Panics  int64         `json:"-"` // that were caught beside those of duties
 }
 
 // ScanProgress is how far the reading of one table is.
@@ -58,7 +63,7 @@ type Member struct {
 	ScrubWaited map[string]time.Duration `json:"-"`
 	// Replicating says that nothing is known to keep the member from replaying.
 	Replicating bool                 `json:"-"`
-	Open        map[finding.Kind]int `json:"-"` // open divergences, but for expected ones
+	Open        map[finding.Kind]int `json:"-"` // open divergences, but for expected ones; nil: it is not known
 	Expected    int                  `json:"-"` // open divergences that were expected
 	Canary      *Canary              `json:"-"` // nil: no canary is written into the member
 	Duties      []duty.Runs          `json:"-"`
@@ -80,7 +85,8 @@ type Table struct {
 	Fresh      float64 `json:"fresh"`          // share of the ranges, about, whose rows were read within scrub.every
 	Silent     int64   `json:"silent_changes"` // rows that were found to have changed without a trace in the log
 
-	Live bool `json:"-"` // all of its rows are kept, as the stream says they are
+	Scrubbed bool `json:"-"` // its rows are to be read again within scrub.every
+	Live     bool `json:"-"` // all of its rows are kept, as the stream says they are
 }
 
 // Canary is how it goes with rows that lockstep writes into a member to see how fast they are found.

@@ -7,13 +7,14 @@ type Verdict string
 const (
 	InStep     Verdict = "in_step"
 	Lagging    Verdict = "lagging"
+	Expected   Verdict = "expected" // rows differ, as expected_writes tells
 	Unverified Verdict = "unverified"
 	Stale      Verdict = "stale"
 	Diverged   Verdict = "diverged"
 )
 
 // Verdicts lists them in that order.
-var Verdicts = []Verdict{InStep, Lagging, Unverified, Stale, Diverged}
+var Verdicts = []Verdict{InStep, Lagging, Expected, Unverified, Stale, Diverged}
 
 // bad returns the badness of a verdict. One that this package does not know says nothing.
 func (v Verdict) bad() int {
@@ -30,7 +31,7 @@ func (v Verdict) bad() int {
 }
 
 // Trusted reports whether reads may go to a member with this state.
-func (v Verdict) Trusted() bool { return v.bad() <= Lagging.bad() }
+func (v Verdict) Trusted() bool { return v.bad() <= Expected.bad() }
 
 // Worse returns the worse of two verdicts.
 func Worse(a, b Verdict) Verdict {

@@ -2,17 +2,14 @@ package web
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/goccy/go-yaml"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 )
 
 // Front listens, and answers for one lockstep after another while its configuration is changed. Its methods may be called
@@ -33,36 +30,6 @@ func Listen(ctx context.Context, address, configFile string, log *slog.Logger) (
 	}
 	return &Front{Socket: s}, nil
 }
-
-// Socket is an address that is listened on.
-type Socket struct {
-	listener   net.Listener
-	configFile string
-	log        *slog.Logger
-}
-
-// Bind listens on an address. configFile is one of Prometheus' exporter-toolkit, for TLS and passwords
-// (https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md); it is read anew for each connection.
-// Empty: plain HTTP, open to all who reach the address.
-func Bind(ctx context.Context, address, configFile string, log *slog.Logger) (*Socket, error) {
-	if configFile != "" {
-		if err := toolkit.Validate(configFile); err != nil {
-			return nil, fmt.Errorf("--web.config.file %s: %w", configFile, err)
-		}
-	}
-	var listener net.ListenConfig
-	l, err := listener.Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w: choose another host:port", address, err)
-	}
-	return &Socket{l, configFile, log}, nil
-}
-
-// Addr is where it listens.
-func (s *Socket) Addr() string { return s.listener.Addr().String() }
-
-// Close ends a Socket that does not serve.
-func (s *Socket) Close() error { return s.listener.Close() }
 
 // Use has requests answered by an API from now on.
 func (f *Front) Use(api *Server) { f.api.Store(api) }
@@ -85,11 +52,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !f.Passwords() {
 		r.Header.Del("Authorization") // which nobody has checked
 	}
-	switch r.URL.Path {
-	case "/-/healthy", "/healthz":
-		fmt.Fprintln(w, "lockstep is healthy.")
-		return
-	case "/-/reload":
+	if r.URL.Path == "/-/reload" {
 		f.reload(w, r)
 		return
 	}
@@ -98,6 +61,35 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	notNow(w)
+}
+
+// isProbe reports whether a request asks whether lockstep is to be started anew. Whoever does that has no password.
+func isProbe(r *http.Request) bool { return r.URL.Path == "/-/healthy" || r.URL.Path == "/healthz" }
+
+// hosts are the names that the configuration has.
+func (f *Front) hosts() []string {
+	if api := f.api.Load(); api != nil {
+		return api.rules.Hosts
+	}
+	return nil
+}
+
+// open answers what is open to all, and hands the rest on.
+func (f *Front) open(next http.Handler) http.Handler {
+	next = f.Guard(next, f.hosts)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !isProbe(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if api := f.api.Load(); api != nil {
+			if still := api.still(); still != "" {
+				http.Error(w, "not healthy: "+still, http.StatusServiceUnavailable)
+				return
+			}
+		}
+		fmt.Fprintln(w, "lockstep is healthy.")
+	})
 }
 
 // notNow answers while there is nobody to ask.
@@ -115,6 +107,7 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "use POST or PUT", http.StatusMethodNotAllowed)
 	case f.api.Load() != nil && !f.api.Load().permits(w, r):
 	default:
+		unhurried(w)
 		if err := f.Reload(r.Context()); err != nil {
 			http.Error(w, "the configuration was not taken in, lockstep goes on by the one before: "+err.Error(), http.StatusInternalServerError)
 			return
@@ -123,43 +116,12 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// unhurried takes the bounds off a request that was read and takes its time: the one on reading would end its context.
+func unhurried(w http.ResponseWriter) {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Time{}) // which a server's connection can
+	_ = c.SetWriteDeadline(time.Time{})
+}
+
 // Serve answers until ctx ends.
-func (f *Front) Serve(ctx context.Context) error { return f.Socket.Serve(ctx, f) }
-
-// Serve has requests answered by a handler until ctx ends; those that run then are given five seconds.
-func (s *Socket) Serve(ctx context.Context, h http.Handler) error {
-	server := &http.Server{
-		Handler: http.NewCrossOriginProtection().Handler(h), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	failed := make(chan error, 1)
-	go func() {
-		quiet := slog.New(atLeast{s.log.Handler(), slog.LevelWarn})
-		failed <- toolkit.Serve(s.listener, server, &toolkit.FlagConfig{WebConfigFile: &s.configFile}, quiet)
-	}()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err := server.Shutdown(grace)
-	if err != nil {
-		err = errors.Join(err, server.Close())
-	}
-	if serveErr := <-failed; !errors.Is(serveErr, http.ErrServerClosed) {
-		err = errors.Join(err, serveErr)
-	}
-	return err
-}
-
-// atLeast passes on what is important enough.
-type atLeast struct {
-	slog.Handler
-	level slog.Level
-}
-
-// Enabled implements [slog.Handler].
-func (h atLeast) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= h.level && h.Handler.Enabled(ctx, l)
-}
+func (f *Front) Serve(ctx context.Context) error { return f.serve(ctx, f, f.open) }

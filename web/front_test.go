@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/lockstep-cdc/lockstep/status"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
@@ -103,6 +104,32 @@ func TestAFrontAnswersForOneAPIAfterAnother(t *testing.T) {
 	}
 }
 
+// A process whose loop stands still answered that it is healthy for as long as it stood.
+func TestAProcessWhoseLoopStandsStillIsNotHealthy(t *testing.T) {
+	f, stop := serve(t, "", nil)
+	defer stop()
+	c := newClient(t, nil)
+	for _, test := range []struct {
+		name    string
+		looping bool
+		still   time.Duration
+		code    int
+		says    string
+	}{
+		{"it comes round", true, time.Second, 200, "lockstep is healthy."},
+		{"a large transaction", true, time.Minute, 200, "lockstep is healthy."},
+		{"it stands still", true, 10 * time.Minute, 503, "not healthy: the loop of group shop has not come round for 10m0s"},
+		{"it has yet to begin", false, 10 * time.Minute, 200, "lockstep is healthy."},
+	} {
+		g := shop()
+		g.status = *g.status.AsOf(status.Clocks{Wall: noon.Add(test.still), Running: test.still}, test.looping)
+		f.Use(server(health{}, &watched{status: status.Group{Name: "crm"}}, g))
+		if code, body := ask(t, c, http.MethodGet, "http://"+f.Addr()+"/-/healthy", nil); code != test.code || !strings.Contains(body, test.says) {
+			t.Errorf("%s: %d %s", test.name, code, body)
+		}
+	}
+}
+
 func TestTheConfigurationIsReadAnewOnRequest(t *testing.T) {
 	var answer error
 	f, stop := serve(t, "", func(context.Context) error { return answer })
@@ -180,6 +207,16 @@ func TestTheAPIIsServedByTLSToThoseWithAPassword(t *testing.T) {
 	}
 	if code, _ := ask(t, c, http.MethodGet, url, map[string]string{"Login": "sre:guess"}); code != http.StatusUnauthorized {
 		t.Errorf("with a wrong password the answer is %d", code)
+	}
+	for _, probe := range []string{"/-/healthy", "/healthz"} {
+		if code, body := ask(t, c, http.MethodGet, "https://"+f.Addr()+probe, nil); code != 200 || !strings.Contains(body, "healthy") {
+			t.Errorf("%s without a password answers %d %s", probe, code, body)
+		}
+	}
+	for _, other := range []string{"/-/healthy/../../api/v1/groups", "//-/healthy", "/-/ready", "/metrics"} {
+		if code, _ := ask(t, c, http.MethodGet, "https://"+f.Addr()+other, nil); code != http.StatusUnauthorized {
+			t.Errorf("%s without a password answers %d", other, code)
+		}
 	}
 	if code, body := ask(t, c, http.MethodGet, url, map[string]string{"Login": "sre:s3cret"}); code != 200 || !strings.Contains(body, `"shop"`) {
 		t.Errorf("with the password the answer is %d %s", code, body)

@@ -1,8 +1,10 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/lockstep-cdc/lockstep/status"
 )
@@ -15,8 +17,25 @@ func (s *Server) listGroups(w http.ResponseWriter, _ *http.Request) {
 	s.reply(w, list)
 }
 
+// stillFor is how long the loop of a group may not come round until lockstep is to be started anew. Trust ends, and an alert
+// fires, long before; to begin a large transaction again would take just as long.
+const stillFor = 5 * time.Minute
+
+// still says which loop stands still; nothing if none does.
+func (s *Server) still() string {
+	for _, g := range s.groups {
+		if now := g.Status(); now.Still > stillFor {
+			return fmt.Sprintf("the loop of group %s has not come round for %s", now.Name, now.Still.Round(time.Second))
+		}
+	}
+	return ""
+}
+
+// staleStatus is the reason of an answer that nobody may go by, because what it is made of may be too old.
+const staleStatus = "stale_status"
+
 // trust answers 200 if reads may go to the member, 503 if not: for health checks of proxies. A member that lags within
-// its budget is trusted; one of which nothing can be said is not.
+// its budget is trusted; one of which nothing can be said is not, nor is any of a group whose loop stands still.
 func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
 	group, member := r.PathValue("group"), r.PathValue("member")
 	q, err := query(r, "table")
@@ -31,7 +50,7 @@ func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
 		}
 		for _, m := range now.Members {
 			if m.Name == member {
-				s.answerTrust(w, m, q.Get("table"))
+				s.answerTrust(w, now, m, q.Get("table"))
 				return
 			}
 		}
@@ -39,7 +58,7 @@ func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
 	s.fail(w, http.StatusNotFound, "there is no member %q in a group %q", member, group)
 }
 
-func (s *Server) answerTrust(w http.ResponseWriter, m status.Member, table string) {
+func (s *Server) answerTrust(w http.ResponseWriter, g *status.Group, m status.Member, table string) {
 	state := status.Worst(m.Tables)
 	if table != "" {
 		i := slices.IndexFunc(m.Tables, func(t status.Table) bool { return t.Table == table })
@@ -53,5 +72,9 @@ func (s *Server) answerTrust(w http.ResponseWriter, m status.Member, table strin
 	if !state.Trusted() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	s.reply(w, map[string]any{"member": m.Name, "table": table, "state": state, "trust": state.Trusted()})
+	answer := map[string]any{"member": m.Name, "table": table, "state": state, "trust": state.Trusted(), "age_seconds": g.Age}
+	if g.Stale != "" {
+		answer["reason"] = staleStatus
+	}
+	s.reply(w, answer)
 }

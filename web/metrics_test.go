@@ -32,40 +32,67 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	}
 }
 
-// An alert on a series that is not there never fires: every series is there, at zero, before anything goes wrong.
-func TestSeriesBeginAtZero(t *testing.T) {
+// What is counted is there, at zero, before anything goes wrong, and so is whether anybody is trusted. Of the rest nothing is known
+// yet, and 0 would say that it is: no lag, no row that differs.
+func TestSeriesBeginAtZeroOrAreNotThere(t *testing.T) {
 	fresh := &watched{status: status.Group{Name: "shop", Duties: []duty.Runs{{Name: "resolve_suspects"}}, Members: []status.Member{
-		{Name: "us-1", Duties: []duty.Runs{{Name: "scan"}}, Tables: []status.Table{{Table: "public.orders"}}},
+		{Name: "us-1", Canary: &status.Canary{Every: time.Hour}, Duties: []duty.Runs{{Name: "scan"}}, Tables: []status.Table{{Table: "public.orders"}}},
 	}}}
 	body := scrape(t, health{{Name: "ops", Kind: "webhook"}}, fresh)
 	table := `group="shop",member="us-1",table="public.orders"`
-	want := []string{
+	begin := []string{
 		`lockstep_build_info{goversion="`,
 		`lockstep_notifications_waiting{kind="webhook",receiver="ops"} 0`,
+		`lockstep_notifications_total{kind="webhook",receiver="ops"} 0`,
 		`lockstep_notifications_failed_total{kind="webhook",receiver="ops"} 0`,
-		`lockstep_notifications_last_success_timestamp_seconds{kind="webhook",receiver="ops"} 0`,
 		`lockstep_store_disk_bytes 4096`,
-		`lockstep_member_up{group="shop",member="us-1"} 1`,
-		`lockstep_member_position_bytes{group="shop",member="us-1"} 0`,
-		`lockstep_member_proven_timestamp_seconds{group="shop",member="us-1"} 0`,
-		`lockstep_member_lag_seconds{group="shop",member="us-1"} 0`,
-		`lockstep_member_in_flight_rows{group="shop",member="us-1"} 0`,
+		`lockstep_member_trusted{group="shop",member="us-1"} 0`,
+		`lockstep_table_trusted{` + table + `} 0`,
 		`lockstep_member_row_changes_total{group="shop",member="us-1"} 0`,
-		`lockstep_divergent_keys{` + table + `} 0`,
+		`lockstep_scrub_rows_total{group="shop",member="us-1"} 0`,
+		`lockstep_silent_changes_total{` + table + `} 0`,
+		`lockstep_canaries_total{group="shop",member="us-1",result="found"} 0`,
 		`lockstep_duty_runs_total{duty="resolve_suspects",group="shop",member="",outcome="ok"} 0`,
 		`lockstep_duty_runs_total{duty="resolve_suspects",group="shop",member="",outcome="failed"} 0`,
 		`lockstep_duty_runs_total{duty="scan",group="shop",member="us-1",outcome="failed"} 0`,
-		`lockstep_rows{` + table + `} 0`,
 	}
-	for _, kind := range []string{"stale", "changed", "missing", "extra"} {
-		want = append(want, `lockstep_divergences_open{group="shop",kind="`+kind+`",member="us-1"} 0`)
-	}
-	for _, state := range []string{"in_step", "lagging", "unverified", "stale", "diverged"} {
-		want = append(want, `lockstep_ranges{group="shop",member="us-1",state="`+state+`",table="public.orders"} 0`)
-	}
-	for _, series := range want {
+	for _, series := range begin {
 		if !strings.Contains(body, "\n"+series) {
 			t.Errorf("there is no %s", series)
+		}
+	}
+	counted := regexp.MustCompile(`_total|_count|_sum|_bucket|_trusted|lockstep_notifications_waiting|lockstep_audit_log_(entries|up|timestamp_up)`)
+	for _, zero := range regexp.MustCompile(`(?m)^lockstep_.* 0$`).FindAllString(body, -1) {
+		if !counted.MatchString(zero) {
+			t.Errorf("of a group of which nothing is known it says %s", zero)
+		}
+	}
+	if strings.Contains(body, "lockstep_member_up") || strings.Contains(body, "lockstep_canary_last_found") {
+		t.Error("it says what nobody knows")
+	}
+}
+
+// What a loop said before it stood still stays where it is bad; that all is well is not known any more.
+func TestOldWordsSayNothingGood(t *testing.T) {
+	g := shop()
+	g.status = *g.status.AsOf(status.Clocks{Wall: noon.Add(time.Hour), Running: time.Hour}, true)
+	body := scrape(t, health{}, g)
+	for series, there := range map[string]bool{
+		`lockstep_member_up{`: false,
+		`lockstep_member_trusted{group="shop",member="eu-1"} 0`:                              true,
+		`lockstep_divergences_open{group="shop",kind="stale",member="us-1"} 2`:               true,
+		`lockstep_divergences_open{group="shop",kind="extra",member="us-1"}`:                 false,
+		`lockstep_divergences_expected{`:                                                     false,
+		`lockstep_divergent_keys{`:                                                           false,
+		`lockstep_member_lag_seconds{group="shop",member="us-1"} 1.5`:                        true,
+		`lockstep_member_lag_seconds{group="shop",member="eu-1"}`:                            false,
+		`state="in_step",table="public.users"} 0`:                                            true,
+		`lockstep_group_round_timestamp_seconds{group="shop"} 1.7954352e+09`:                 true,
+		`lockstep_member_row_changes_total{group="shop",member="us-1"} 7`:                    true,
+		`lockstep_member_proven_timestamp_seconds{group="shop",member="us-1"} 1.7954352e+09`: true,
+	} {
+		if strings.Contains(body, series) != there {
+			t.Errorf("%s is there: %v", series, !there)
 		}
 	}
 }
@@ -79,6 +106,7 @@ func TestMetricsShowTheState(t *testing.T) {
 	for _, series := range []string{
 		`lockstep_member_up{group="shop",member="eu-1"} 0`,
 		`lockstep_member_lag_seconds{group="shop",member="us-1"} 1.5`,
+		`lockstep_group_round_timestamp_seconds{group="shop"} 1.7954352e+09`,
 		`lockstep_audit_log_entries 12`,
 		`lockstep_audit_log_up 0`,
 		`lockstep_duty_runs_total{duty="audit_log",group="",member="",outcome="ok"} 5`,
@@ -93,7 +121,11 @@ func TestMetricsShowTheState(t *testing.T) {
 		`lockstep_audit_log_timestamp_up 0`,
 		`lockstep_audit_log_copy_up 1`,
 		`lockstep_audit_log_witness_up 1`,
-		`lockstep_audit_log_last_timestamp_timestamp_seconds 0`,
+		`lockstep_divergent_keys{group="shop",member="us-1",table="public.orders"} 0`,
+		`lockstep_member_up{group="shop",member="us-1"} 1`,
+		`lockstep_table_trusted{group="shop",member="us-1",table="public.orders"} 0`,
+		`lockstep_table_trusted{group="shop",member="us-1",table="public.users"} 1`,
+		`lockstep_member_trusted{group="shop",member="eu-1"} 1`,
 		`lockstep_member_row_changes_total{group="shop",member="us-1"} 7`,
 		`lockstep_ranges{group="shop",member="us-1",state="diverged",table="public.orders"} 1`,
 		`lockstep_divergences_open{group="shop",kind="changed",member="us-1"} 1`,

@@ -31,11 +31,11 @@ func needed(r *http.Request) Role {
 
 // permits reports whether who asks has the role that it takes, and answers if not. Whether he is who he says was asked before.
 func (s *Server) permits(w http.ResponseWriter, r *http.Request) bool {
-	if s.roles == nil {
+	if s.rules.Roles == nil {
 		return true
 	}
 	user, _, _ := r.BasicAuth()
-	role, known := s.roles[user]
+	role, known := s.rules.Roles[user]
 	want := needed(r)
 	switch {
 	case !known:

@@ -26,7 +26,7 @@ func post(h http.Handler, path, user, body string) *httptest.ResponseRecorder {
 
 func TestUsersDoWhatTheirRolePermits(t *testing.T) {
 	roles := web.Roles{"grafana": web.Viewer, "ann": web.Operator, "carol": web.Auditor}
-	api := web.New([]web.Group{shop()}, health{}, roles, "test", slog.New(slog.DiscardHandler))
+	api := web.New([]web.Group{shop()}, health{}, web.Rules{Roles: roles}, "test", slog.New(slog.DiscardHandler))
 	const acknowledge, export, scrub = "/api/v1/divergences/01J3/acknowledge", "/api/v1/audit/exports", "/api/v1/scrubs"
 	for _, c := range []struct {
 		user, path, body string
@@ -84,7 +84,7 @@ func TestANameWithoutACheckedPasswordIsNotBelieved(t *testing.T) {
 	reloads := 0
 	f, stop := serve(t, "", func(context.Context) error { reloads++; return nil })
 	defer stop()
-	f.Use(web.New([]web.Group{shop()}, health{}, web.Roles{"ann": web.Operator}, "test", slog.New(slog.DiscardHandler)))
+	f.Use(web.New([]web.Group{shop()}, health{}, web.Rules{Roles: web.Roles{"ann": web.Operator}}, "test", slog.New(slog.DiscardHandler)))
 	c := newClient(t, nil)
 	for path, method := range map[string]string{"/api/v1/groups": http.MethodGet, "/api/v1/divergences/01J3/acknowledge": http.MethodPost, "/-/reload": http.MethodPost} {
 		if code, body := ask(t, c, method, "http://"+f.Addr()+path, map[string]string{"Login": "ann:secret"}); code != 403 {

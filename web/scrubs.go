@@ -20,9 +20,6 @@ type scrubJSON struct {
 	LastKey  json.RawMessage `json:"last_key"`
 }
 
-// maxRequest bounds the body of a request.
-const maxRequest = 1 << 20
-
 func (s *Server) listScrubs(w http.ResponseWriter, _ *http.Request) {
 	list := []align.ScrubRequest{}
 	for _, g := range s.groups {
@@ -37,7 +34,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, into any) bool {
 		s.fail(w, http.StatusUnsupportedMediaType, "send application/json")
 		return false
 	}
-	in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	in := json.NewDecoder(r.Body)
 	in.DisallowUnknownFields()
 	if err := in.Decode(into); err != nil && !errors.Is(err, io.EOF) {
 		s.fail(w, http.StatusBadRequest, "the body cannot be read: %v", err)

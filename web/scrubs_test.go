@@ -15,7 +15,7 @@ import (
 
 func TestScrubsAreAskedForAndListed(t *testing.T) {
 	g := shop()
-	server := web.New([]web.Group{g}, health{}, nil, "test", slog.New(slog.DiscardHandler))
+	server := web.New([]web.Group{g}, health{}, web.Rules{}, "test", slog.New(slog.DiscardHandler))
 	post := func(kind, body string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodPost, "/api/v1/scrubs", strings.NewReader(body))
 		r.Header.Set("Content-Type", kind)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,18 +56,25 @@ type Health interface {
 type Server struct {
 	groups  []Group
 	health  Health
-	roles   Roles
+	rules   Rules
 	mux     *http.ServeMux
 	log     *slog.Logger
 	history *history
 
-	answering sync.RWMutex // held for reading
-	closed    bool         // guarded by answering
+	retired   atomic.Bool
+	answering sync.RWMutex // held for reading while an answer is made; nobody waits for a client then
+	held      atomic.Int64 // bytes of large answers that are being sent
 }
 
-// New returns a server for the groups. Roles say which user may do what; nil: all may do all.
-func New(groups []Group, health Health, roles Roles, version string, log *slog.Logger) *Server {
-	s := &Server{groups: groups, health: health, roles: roles, mux: http.NewServeMux(), log: log, history: newHistory(groups)}
+// Rules say who may ask for what.
+type Rules struct {
+	Roles Roles    // nil: all may do all
+	Hosts []string // names under which lockstep is called, beside those that [Socket.Knows]
+}
+
+// New returns a server for the groups.
+func New(groups []Group, health Health, rules Rules, version string, log *slog.Logger) *Server {
+	s := &Server{groups: groups, health: health, rules: rules, mux: http.NewServeMux(), log: log, history: newHistory(groups)}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(newCollector(groups, health, version), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.history.register(registry)
@@ -88,22 +96,36 @@ func New(groups []Group, health Health, roles Roles, version string, log *slog.L
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.answering.RLock()
-	defer s.answering.RUnlock()
-	if s.closed {
-		notNow(w)
+	if !s.permits(w, r) || !takeBody(w, r) {
 		return
 	}
-	if s.permits(w, r) {
-		s.mux.ServeHTTP(w, r)
+	if a := s.answer(r); a != nil {
+		a.send(w, &s.held)
+		return
 	}
+	notNow(w)
 }
 
-// Close waits for requests that are being answered. Later ones are told to come again.
+// answer answers a request; nil: not any more.
+func (s *Server) answer(r *http.Request) *answer {
+	s.answering.RLock()
+	defer s.answering.RUnlock()
+	if s.retired.Load() {
+		return nil
+	}
+	a := &answer{header: make(http.Header)}
+	s.mux.ServeHTTP(a, r)
+	return a
+}
+
+// Retire has later requests told to come again.
+func (s *Server) Retire() { s.retired.Store(true) }
+
+// Close is Retire, and waits until nobody reads what is served any more. It waits for no client.
 func (s *Server) Close() {
+	s.Retire()
 	s.answering.Lock()
 	defer s.answering.Unlock()
-	s.closed = true
 }
 
 func (s *Server) landing(w http.ResponseWriter, _ *http.Request) {
@@ -140,11 +162,13 @@ func (s *Server) reply(w http.ResponseWriter, v any) {
 
 // fail replies with an error in JSON.
 func (s *Server) fail(w http.ResponseWriter, code int, format string, args ...any) {
+	failure(w, code, fmt.Sprintf(format, args...))
+}
+
+func failure(w http.ResponseWriter, code int, says string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	if err := json.NewEncoder(w).Encode(map[string]string{"error": fmt.Sprintf(format, args...)}); err != nil {
-		s.log.Debug("reply was not sent", "err", err.Error())
-	}
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": says}) // a client that is gone need not hear it
 }
 
 // defaultLimit is how many divergences a reply holds unless ?limit= says otherwise.

@@ -124,7 +124,7 @@ func shop() *watched {
 		}
 	}
 	return &watched{
-		status: status.Group{Name: "shop", Reference: "eu-1", At: noon, Members: []status.Member{
+		status: status.Group{Name: "shop", Reference: "eu-1", At: noon, Said: status.Clocks{Wall: noon}, Looping: true, Members: []status.Member{
 			{ID: 1, Name: "eu-1", Role: "reference", Position: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}.String(), Exact: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}, ProvenAt: status.Time{Time: noon}, Version: "17.1", Tables: tables(status.InStep)},
 			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}.String(), Exact: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: status.Time{Time: noon}, Errant: cdc.Everything(0x99).String(), Behind: status.Seconds(1500 * time.Millisecond), InFlight: 4, Applied: 7, Open: map[finding.Kind]int{finding.Changed: 1, finding.Stale: 2}, Tables: tables(status.Diverged)},
 		}},
@@ -145,7 +145,7 @@ func server(h web.Health, groups ...*watched) *web.Server {
 	for _, g := range groups {
 		list = append(list, g)
 	}
-	return web.New(list, h, nil, "v1.2.3", slog.New(slog.DiscardHandler))
+	return web.New(list, h, web.Rules{}, "v1.2.3", slog.New(slog.DiscardHandler))
 }
 
 func get(s *web.Server, target string) (int, string) {
@@ -307,7 +307,7 @@ func TestDamagedStoreIsNoEmptyList(t *testing.T) {
 
 func TestTrustFollowsTheState(t *testing.T) {
 	for state, want := range map[status.Verdict]int{
-		status.InStep: 200, status.Lagging: 200, status.Unverified: 503, status.Stale: 503, status.Diverged: 503,
+		status.InStep: 200, status.Lagging: 200, status.Expected: 200, status.Unverified: 503, status.Stale: 503, status.Diverged: 503,
 		"": 503, "of a later version": 503, // the zero verdict once was trusted
 	} {
 		g := shop()
@@ -322,6 +322,29 @@ func TestTrustFollowsTheState(t *testing.T) {
 		if code, body := get(s, "/api/v1/trust/shop/us-1?table=public.users"); code != 200 {
 			t.Errorf("the other table of a member in state %q answers %d %s", state, code, body)
 		}
+	}
+}
+
+// A loop that stands still had its last words served as true for 83 seconds.
+func TestNobodyIsTrustedByOldWords(t *testing.T) {
+	g := shop()
+	g.status.Members[1].Tables[0].Verdict = status.Lagging
+	g.status.Age = status.Seconds(250 * time.Millisecond)
+	s := server(health{}, g)
+	if code, body := get(s, "/api/v1/trust/shop/us-1"); code != 200 || !strings.Contains(body, `"age_seconds":0.25`) || strings.Contains(body, "reason") {
+		t.Errorf("in time it answers %d %s", code, body)
+	}
+	g.status = *g.status.AsOf(status.Clocks{Wall: noon.Add(83 * time.Second), Running: 83 * time.Second}, true)
+	for _, target := range []string{"eu-1", "us-1", "us-1?table=public.users"} {
+		code, body := get(s, "/api/v1/trust/shop/"+target)
+		for _, part := range []string{`"trust":false`, `"state":"unverified"`, `"reason":"stale_status"`, `"age_seconds":83`} {
+			if code != 503 || !strings.Contains(body, part) {
+				t.Errorf("%s answers %d %s, want 503 and %s", target, code, body, part)
+			}
+		}
+	}
+	if _, body := get(s, "/api/v1/groups"); !strings.Contains(body, `"age_seconds":83,"stale":"this was said 1m23s ago; lockstep's loop for the group has not come round since"`) {
+		t.Error(body)
 	}
 }
 

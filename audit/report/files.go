@@ -176,11 +176,11 @@ func show[T any](list []T, most int) ([]T, int) {
 
 // tableRow is a table on all replicas.
 type tableRow struct {
-	Group, Member, Table string
-	Share                float64 // of the period, for which it was known whether it is the same
-	InStep, Seen         int
-	Last                 string
-	Rows                 int64
+	Group, Member, Table   string
+	Share                  float64 // of the period, for which it was known whether it is the same
+	InStep, Expected, Seen int
+	Last                   string
+	Rows                   int64
 }
 
 type typeCount struct {
@@ -215,7 +215,7 @@ func (r *Report) html() ([]byte, error) {
 			continue
 		}
 		for name, t := range m.Tables {
-			p.Rows = append(p.Rows, tableRow{m.Group, m.Name, name, r.share(t.Known), t.InStep, t.Seen, t.Last, t.Rows})
+			p.Rows = append(p.Rows, tableRow{m.Group, m.Name, name, r.share(t.Known), t.InStep, t.AsExpected, t.Seen, t.Last, t.Rows})
 		}
 		if len(m.Tables) == 0 {
 			p.Rows = append(p.Rows, tableRow{Group: m.Group, Member: m.Name})

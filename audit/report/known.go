@@ -146,7 +146,7 @@ func (m *Member) without(now time.Time) {
 func (r *Report) covered(m *Member, t *Table, key [3]string, data *evidence.TableData) {
 	k := &t.known
 	k.reference = m.Role == "reference"
-	known := slices.Contains([]string{"in_step", "lagging", "diverged", "stale"}, data.Verdict)
+	known := slices.Contains([]string{"in_step", "lagging", "expected", "diverged", "stale"}, data.Verdict)
 	switch {
 	case !known:
 		k.lost(r.now, m.due())

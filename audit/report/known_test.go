@@ -80,6 +80,7 @@ func TestWhatIsNotRecordedAsKnownIsUnknown(t *testing.T) {
 	}{
 		"all is well":                           {hour(all("in_step", "in_step")), 60},
 		"lagging is known":                      {hour(all("in_step", "lagging")), 60},
+		"what differs as expected is known":     {hour(all("in_step", "expected")), 60},
 		"what differs is known":                 {hour(all("in_step", "diverged")), 60},
 		"the reference could not be watched":    {hour(all("unverified", "in_step")), 0},
 		"neither could":                         {hour(all("unverified", "unverified")), 0},

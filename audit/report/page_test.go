@@ -41,6 +41,14 @@ func TestWhatWasExpectedIsInTheAppendix(t *testing.T) {
 	}
 }
 
+// A table that differs as was expected is neither in step nor broken.
+func TestRecordsOfWhatDiffersAsExpectedAreCounted(t *testing.T) {
+	page := string(filesOf(t, derived(t, report.Period{}, hour(all("in_step", "expected"))...))["report.html"])
+	if row := regexp.MustCompile(`>0 of \d+<br>(\d+) as expected<td>expected<`).FindString(page); row == "" {
+		t.Error(page)
+	}
+}
+
 // Columns were cut off on A4 and on narrow screens. A table of fixed layout is as wide as the page, if every column says which part
 // of it that is, and words that are too long for theirs are broken.
 func TestTablesFitThePage(t *testing.T) {

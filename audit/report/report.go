@@ -68,12 +68,13 @@ type Member struct {
 
 // Table is what was known of one table on one member.
 type Table struct {
-	Seen    int           `json:"seen"`       // in records of coverage
-	InStep  int           `json:"in_step"`    // or lagging within the budget
-	Known   time.Duration `json:"known_ns"`   // for how long it was known whether it is the same as the reference's
-	Unknown time.Duration `json:"unknown_ns"` // and for how long not, while lockstep ran
-	Last    string        `json:"last_verdict"`
-	Rows    int64         `json:"rows"`
+	Seen       int           `json:"seen"`       // in records of coverage
+	InStep     int           `json:"in_step"`    // or lagging within the budget
+	AsExpected int           `json:"expected"`   // different as was expected
+	Known      time.Duration `json:"known_ns"`   // for how long it was known whether it is the same as the reference's
+	Unknown    time.Duration `json:"unknown_ns"` // and for how long not, while lockstep ran
+	Last       string        `json:"last_verdict"`
+	Rows       int64         `json:"rows"`
 
 	known stretches
 }
@@ -342,6 +343,8 @@ func (r *Report) cover(e *evidence.Entry) error {
 		t.Seen++
 		if data.Verdict == "in_step" || data.Verdict == "lagging" {
 			t.InStep++
+		} else if data.Verdict == "expected" {
+			t.AsExpected++
 		}
 		t.Last, t.Rows = data.Verdict, data.Rows
 		r.covered(m, t, [3]string{e.Group, d.Member, data.Table}, &data)

@@ -27,7 +27,7 @@ func newDivergencesCommand() *cobra.Command {
 		Short: "List what a running lockstep has found to differ",
 		Long: `List what a running lockstep has found to differ, newest first, or show all that is known of one.
 
-Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say that there is none
+Exits 1 if an open divergence is listed that was not expected, 3 if none is but lockstep cannot say that there is none
 (lockstep status tells why), 4 if no lockstep answers, else 0.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,7 +47,8 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 			if err := api.get(cmd.Context(), "api/v1/divergences", query, &raw); err != nil {
 				return err
 			}
-			if len(raw) > limit {
+			cut := len(raw) > limit
+			if cut {
 				raw = raw[:limit]
 				fmt.Fprintf(cmd.ErrOrStderr(), "There are more than these %d: raise --limit, or name a group, member or table.\n", limit)
 			}
@@ -65,9 +66,12 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 				return err
 			}
 			for _, d := range list {
-				if d.State == finding.Open {
+				if broken(&d) {
 					return exit(exitDiverged, nil)
 				}
+			}
+			if cut && state != finding.Resolved {
+				return undeterminedError(errors.New("those that are listed were expected; ones that are left out need not be: raise --limit"))
 			}
 			var groups []status.Group
 			if err := api.get(cmd.Context(), "api/v1/groups", nil, &groups); err != nil {
@@ -104,7 +108,7 @@ func showDivergence(cmd *cobra.Command, api *apiFlags, output *format, id string
 	} else {
 		err = describeDivergence(cmd.OutOrStdout(), list[0])
 	}
-	if err == nil && list[0].State == finding.Open {
+	if err == nil && broken(&list[0]) {
 		err = exit(exitDiverged, nil)
 	}
 	return err
@@ -167,6 +171,9 @@ func printDivergences(cmd *cobra.Command, list []finding.Divergence) error {
 	header := []string{"ID", "STATE", "MEMBER", "TABLE", "KIND", "CAUSE", "KEYS", "TRANSACTION", "AGE", "RANGES"}
 	return printTable(cmd.OutOrStdout(), header, rows, nil)
 }
+
+// broken reports whether a divergence is one that somebody is to do something about.
+func broken(d *finding.Divergence) bool { return d.State == finding.Open && !d.Expected }
 
 func stateText(d finding.Divergence) string {
 	if d.Expected {

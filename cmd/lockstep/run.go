@@ -99,7 +99,7 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if _, err := load(); err != nil {
 		return errors.Join(err, front.Close())
 	}
-	debug, err := listenForProfiles(ctx, f.debug)
+	debug, err := listenForProfiles(ctx, f.debug, log)
 	if err != nil {
 		return errors.Join(usageError(err), front.Close())
 	}

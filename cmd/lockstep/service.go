@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/pprof"
-	"time"
 
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
+
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 // tellSystemd tells the service manager how lockstep is, if it runs under one (sd_notify(3)).
@@ -30,24 +29,23 @@ func reloading() string {
 	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sdnotify.SdNotifyReloading, now.Nano()/1000)
 }
 
-// profiles serves Go's profiles on an address of its own. An empty one: it does nothing.
-type profiles struct{ listener net.Listener }
+// profiles serves Go's profiles on an address of its own. With none it does nothing.
+type profiles struct{ *web.Socket }
 
-func listenForProfiles(ctx context.Context, address string) (profiles, error) {
+func listenForProfiles(ctx context.Context, address string, log *slog.Logger) (profiles, error) {
 	if address == "" {
 		return profiles{}, nil
 	}
-	var listener net.ListenConfig
-	l, err := listener.Listen(ctx, "tcp", address)
+	socket, err := web.Bind(ctx, address, "", log)
 	if err != nil {
-		return profiles{}, fmt.Errorf("--debug.listen-address %s: %w: name another, or leave it out", address, err)
+		return profiles{}, fmt.Errorf("--debug.listen-address: %w, or leave it out", err)
 	}
-	return profiles{l}, nil
+	return profiles{socket}, nil
 }
 
 // serve answers until ctx ends.
 func (p profiles) serve(ctx context.Context) error {
-	if p.listener == nil {
+	if p.Socket == nil {
 		return nil
 	}
 	mux := http.NewServeMux()
@@ -55,11 +53,5 @@ func (p profiles) serve(ctx context.Context) error {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
-	if err := server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return p.Serve(ctx, p.Guard(mux, func() []string { return nil }))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -106,6 +107,37 @@ func TestRunReadsItsConfigurationOnHangupAndTellsSystemd(t *testing.T) {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("the log does not say %q: %s", want, errs.String())
 		}
+	}
+}
+
+// Clients that say half of what they want, or do not read, kept lockstep from ending well.
+func TestRunEndsWithSlowClients(t *testing.T) {
+	states, address := systemd(t), freeAddress(t)
+	file := writeFile(t, "lockstep.yaml", "data_dir: "+t.TempDir()+"\nlisten: "+address+"\ngroups:\n  - name: shop\n    engine: postgres\n    members:\n"+
+		"      - {name: a, dsn: \"postgres://x@127.0.0.1:1/app\"}\n      - {name: b, dsn: \"postgres://x@127.0.0.1:1/app2\"}\n    tables: {include: [\"public.*\"]}\n")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	var out, errs strings.Builder
+	go func() { ended <- execute(ctx, []string{"run", "-c", file}, &out, &errs) }()
+	if got := <-states; got != "READY=1" {
+		t.Fatalf("systemd was told %q", got)
+	}
+	for _, says := range []string{"", "GET / HTTP/1.1\r\nX: ", "POST /api/v1/scrubs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"} {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, says); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := statusCode(t, "http://"+address+"/-/healthy"); code != http.StatusOK { // the others are connected by now
+		t.Errorf("healthy answers %d", code)
+	}
+	stop()
+	if code := <-ended; code != exitInStep {
+		t.Errorf("exit code %d, %s", code, errs.String())
 	}
 }
 

@@ -21,12 +21,13 @@ func newStatusCommand() *cobra.Command {
 		Short: "Show the state of every table on every member, as a running lockstep knows it",
 		Long: `Show the state of every table on every member, as a running lockstep knows it.
 
-Exits 0 if all are in step or lag within their budget, 1 if one has diverged or is stale,
+Exits 0 if all are in step, lag within their budget or differ as expected_writes tells, 1 if one has diverged or is stale,
 3 if of one nothing can be said, 4 if no lockstep answers.
 
 VERIFIED is how long ago those rows were read from the server that were read longest ago; what changed since
 then came through the log. With -o wide also: the whole POSITION, FRESH (the share of the rows that were read
-within scrub.every) and SILENT (rows that were found to have changed without a trace in the log).`,
+within scrub.every), SILENT (rows that were found to have changed without a trace in the log) and AGE (how old
+all of this is: lockstep looks anew twice a second; what is older than 5 seconds is unverified).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var raw []json.RawMessage
@@ -104,6 +105,9 @@ var wideColumns = slices.Concat(statusColumns[:9], []statusColumn{
 	}},
 	{"SILENT", func(_ status.Group, _ status.Member, t status.Table) string { return fmt.Sprint(t.Silent) }},
 	{"POSITION", func(_ status.Group, m status.Member, _ status.Table) string { return m.Position }},
+	{"AGE", func(g status.Group, _ status.Member, _ status.Table) string {
+		return fmt.Sprintf("%.1fs", g.Age.Seconds())
+	}},
 	statusColumns[10],
 })
 
@@ -153,7 +157,7 @@ func printStatus(cmd *cobra.Command, groups []status.Group, wide bool) error {
 		switch status.Verdict(cell) {
 		case status.InStep, status.Lagging:
 			return coloured(green, padded)
-		case status.Unverified:
+		case status.Unverified, status.Expected:
 			return coloured(yellow, padded)
 		}
 		return coloured(red, padded)
@@ -168,7 +172,7 @@ func worstCode(groups []status.Group) int {
 			for _, t := range m.Tables {
 				tables++
 				switch t.Verdict {
-				case status.InStep, status.Lagging:
+				case status.InStep, status.Lagging, status.Expected:
 				case status.Unverified:
 					if code == exitInStep {
 						code = exitUnknown
