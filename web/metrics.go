@@ -22,7 +22,7 @@ type collector struct {
 	keys, ranges, rows, open, expected, disk                                                     *prometheus.Desc
 	waiting, told, refused, lastTold, reload, reloaded                                           *prometheus.Desc
 	verified, fresh, silent, scanned, waited                                                     *prometheus.Desc
-	duties, panics, round                                                                                *prometheus.Desc
+	duties, panics, round                                                                        *prometheus.Desc
 	canaries, canaryTook, canaryFound, canaryEvery                                               *prometheus.Desc
 	copyUp, copyTime, stampUp, stampTime, witnessUp, witnessTime, logBytes, logExpected, logFree *prometheus.Desc
 	logSize, logTime, logUp, logAside                                                            *prometheus.Desc
