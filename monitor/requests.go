@@ -10,7 +10,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
-	"github.com/lockstep-cdc/lockstep/status"
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 // requests are scrubs that somebody has asked for. They may be reached from any goroutine.
@@ -26,16 +26,12 @@ const keptRequests = 100
 // of all, on the members that are named, or on all; of a single table perhaps only those from one key to another. It may be
 // called from any goroutine.
 func (g *Group) RequestScrub(ctx context.Context, want align.ScrubRequest) (align.ScrubRequest, error) {
-	known := g.status.Load()
-	for _, name := range want.Members {
-		if !slices.ContainsFunc(known.Members, func(m status.Member) bool { return m.Name == name }) {
-			return align.ScrubRequest{}, fmt.Errorf("group %s has no member %q", g.opt.Name, name)
-		}
+	known := g.status.Load().Names()
+	if known.Tables == nil && len(want.Tables) > 0 {
+		return align.ScrubRequest{}, fmt.Errorf("group %s does not know its tables yet: ask again once its members have been heard from", g.opt.Name)
 	}
-	for _, name := range want.Tables {
-		if !slices.ContainsFunc(known.Members[0].Tables, func(t status.Table) bool { return t.Table == name }) {
-			return align.ScrubRequest{}, fmt.Errorf("group %s watches no table %q", g.opt.Name, name)
-		}
+	if err := (names.Groups{known}).Check(names.Wanted{Group: g.opt.Name, Members: want.Members, Tables: want.Tables}); err != nil {
+		return align.ScrubRequest{}, err
 	}
 	now := time.Now()
 	r := &align.ScrubRequest{

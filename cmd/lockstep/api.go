@@ -65,7 +65,10 @@ func (f *apiFlags) authenticate(req *http.Request) error {
 }
 
 func (f *apiFlags) base() (string, error) {
-	if f.url != "" {
+	switch {
+	case f.url != "" && !strings.Contains(f.url, "://"):
+		return "http://" + f.url, nil
+	case f.url != "":
 		return f.url, nil
 	}
 	listen := config.DefaultListen

@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/diff"
 	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/names"
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
@@ -74,9 +75,9 @@ func (o diffOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	groups, err := o.choose(c)
+	groups, err := o.choose(ctx, c)
 	if err != nil {
-		return usageError(err)
+		return err
 	}
 	var codes []int
 	var errs []error
@@ -100,32 +101,50 @@ func worstDiff(codes []int) int {
 	return exitInStep
 }
 
-// choose takes the groups that --group leaves, and checks what the other flags name.
-func (o diffOptions) choose(c *config.Config) ([]config.Group, error) {
-	groups := c.Groups
-	if o.group != "" {
-		g := c.Group(o.group)
-		if g == nil {
-			return nil, fmt.Errorf("%s has no group %q", o.path, o.group)
-		}
-		groups = []config.Group{*g}
+// choose takes the groups that the flags leave. A table that is named has to be on some server of them.
+func (o diffOptions) choose(ctx context.Context, c *config.Config) ([]config.Group, error) {
+	if err := c.Names().Check(names.Wanted{Group: o.group, Members: o.members}); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.path, err)
 	}
-	for _, name := range o.members {
-		if !slices.ContainsFunc(groups, func(g config.Group) bool { return g.Member(name) != nil }) {
-			return nil, fmt.Errorf("%s has no member %q", o.path, name)
-		}
+	groups := slices.DeleteFunc(slices.Clone(c.Groups), func(g config.Group) bool {
+		named := func(name string) bool { return g.Member(name) != nil }
+		return o.group != "" && g.Name != o.group || len(o.members) > 0 && !slices.ContainsFunc(o.members, named)
+	})
+	if len(o.tables) == 0 {
+		return groups, nil
 	}
-	for _, name := range o.tables {
-		if !slices.ContainsFunc(groups, func(g config.Group) bool { return g.Tables.Match(name) }) {
-			return nil, fmt.Errorf("table %q is not among those that %s includes", name, o.path)
-		}
+	var known names.Groups
+	for i := range groups {
+		known = append(known, names.Group{Name: groups[i].Name, Tables: o.tablesOf(ctx, &groups[i])})
 	}
-	if len(o.members) > 0 {
-		groups = slices.DeleteFunc(slices.Clone(groups), func(g config.Group) bool {
-			return !slices.ContainsFunc(o.members, func(name string) bool { return g.Member(name) != nil })
-		})
+	if err := known.Check(names.Wanted{Tables: o.tables}); err != nil {
+		return nil, fmt.Errorf("%w (of those that tables.include of %s has compared)", err, o.path)
 	}
-	return groups, nil
+	i := -1
+	return slices.DeleteFunc(groups, func(config.Group) bool {
+		i++
+		there := known[i].Tables
+		return there != nil && !slices.ContainsFunc(o.tables, func(name string) bool { return slices.Contains(there, name) })
+	}), nil
+}
+
+// tablesOf returns the tables on the servers of a group; nil: they do not say, and comparing them will tell why.
+func (o diffOptions) tablesOf(ctx context.Context, g *config.Group) []string {
+	readers, err := daemon.OpenReaders(ctx, g, o.members, nil)
+	if err != nil {
+		return nil
+	}
+	defer readers.Close()
+	options, err := o.options(g, readers)
+	if err != nil {
+		return nil
+	}
+	options.Match = g.Tables.Match
+	tables, err := diff.New(options).Tables(ctx)
+	if err != nil {
+		return nil
+	}
+	return append([]string{}, tables...)
 }
 
 // compare compares one group and prints what it finds.
@@ -147,8 +166,8 @@ func (o diffOptions) compare(ctx context.Context, g *config.Group, stdout, stder
 	if err := o.print(stdout, stderr, report); err != nil {
 		return exitUnknown, err
 	}
-	if err := o.missing(g, report); err != nil {
-		return worstDiff([]int{diffCode(report), exitUnknown}), err
+	if len(report.Results) == 0 {
+		return exitUnknown, fmt.Errorf("group %s: no member has a table that matches tables.include", g.Name)
 	}
 	return diffCode(report), nil
 }
@@ -217,14 +236,6 @@ func diffError(err error) error {
 	return undeterminedError(err)
 }
 
-func codeOf(err error) int {
-	var e *exitError
-	if errors.As(err, &e) {
-		return e.code
-	}
-	return exitUnknown
-}
-
 // diffCode is the exit code for what was found. A comparison of nothing says nothing.
 func diffCode(r *diff.Report) int {
 	codes := []int{exitInStep}
@@ -244,18 +255,4 @@ func diffCode(r *diff.Report) int {
 		}
 	}
 	return worstDiff(codes)
-}
-
-// missing says which tables were asked for and are nowhere.
-func (o diffOptions) missing(g *config.Group, r *diff.Report) error {
-	var errs []error
-	for _, name := range o.tables {
-		if g.Tables.Match(name) && !slices.ContainsFunc(r.Results, func(x diff.Result) bool { return x.Table == name }) {
-			errs = append(errs, fmt.Errorf("group %s: no member has a table %s", g.Name, name))
-		}
-	}
-	if len(errs) == 0 && len(r.Results) == 0 {
-		errs = append(errs, fmt.Errorf("group %s: no member has a table that matches tables.include", g.Name))
-	}
-	return errors.Join(errs...)
 }

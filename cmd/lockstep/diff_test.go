@@ -298,11 +298,11 @@ func (d *diffed) refusals() {
 		code int
 		want string
 	}{
-		{[]string{"--table", "nosuch.table"}, exitUsage, "is not among those"},
-		{[]string{"--table", d.schema + ".nosuch"}, exitUnknown, "no member has a table " + d.schema + ".nosuch"},
-		{[]string{"--member", "eu-9"}, exitUsage, `no member "eu-9"`},
+		{[]string{"--table", "nosuch.table"}, exitUsage, "no table nosuch.table in group shop; there are "},
+		{[]string{"--table", d.schema + ".ordrs"}, exitUsage, "no table " + d.schema + ".ordrs in group shop; nearest: " + d.schema + ".orders"},
+		{[]string{"--member", "eu-9"}, exitUsage, "no member eu-9 in group shop; nearest: eu-1"},
 		{[]string{"--member", "eu-1"}, exitUsage, "is the reference"},
-		{[]string{"--group", "nosuch"}, exitUsage, `no group "nosuch"`},
+		{[]string{"--group", "nosuch"}, exitUsage, "no group nosuch; there is only shop"},
 		{[]string{"--wait", "-1s"}, exitUsage, "cannot be negative"},
 		{[]string{"--nosuch"}, exitUsage, "unknown flag"},
 	} {

@@ -25,7 +25,8 @@ func newDivergencesCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "divergences [ID]",
 		Short: "List what a running lockstep has found to differ",
-		Long: `List what a running lockstep has found to differ, newest first, or show all that is known of one.
+		Long: `List what a running lockstep has found to differ, newest first, or show all that is known of one. An ID may be cut, as long
+as no other one begins so.
 
 Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say that there is none
 (lockstep status tells why), 4 if no lockstep answers, else 0.`,

@@ -64,7 +64,7 @@ func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
 	if out := waitCode(exitInStep, "scrub", "--url", url, "--wait=false", "public.items", "--member", "us-1"); !strings.Contains(out, "was asked for") {
 		t.Errorf("scrub says %q", out)
 	}
-	if code, _, stderr := lockstep(t, "scrub", "--url", url, "public.nosuch"); code != exitUsage || !strings.Contains(stderr, `watches no table "public.nosuch"`) {
+	if code, _, stderr := lockstep(t, "scrub", "--url", url, "public.nosuch"); code != exitUsage || !strings.Contains(stderr, "no table public.nosuch in group shop; there is only public.items") {
 		t.Errorf("of an unknown table: exit code %d, %q", code, stderr)
 	}
 	if out := waitCode(exitInStep, "scrub", "--url", url, "public.items:100..{\"id\":200}"); !strings.Contains(out, "All rows were read again in") {
@@ -104,16 +104,16 @@ func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
 			t.Errorf("exit code %d, %s does not say %s", code, out, want)
 		}
 	}
-	if code, out, stderr := lockstep(t, "acknowledge", "--url", url, id, "--by", "ann", "--ticket", "OPS-1"); code != exitInStep || out != "Divergence "+id+" of public.items on us-1 is acknowledged by ann.\n" {
+	if code, out, stderr := lockstep(t, "acknowledge", "--url", url, strings.ToLower(id[:len(id)-3]), "--by", "ann", "--ticket", "OPS-1"); code != exitInStep || out != "Divergence "+id+" of public.items on us-1 is acknowledged by ann.\n" {
 		t.Errorf("exit code %d, %q, %q", code, out, stderr)
 	}
 	if _, out, _ := lockstep(t, "divergences", "--url", url, id); !strings.Contains(out, "open (acknowledged)") || !strings.Contains(out, " by ann OPS-1\n") {
 		t.Errorf("%s does not say who has taken it on", out)
 	}
-	if code, _, stderr := lockstep(t, "acknowledge", "--url", url, "01NOSUCH", "--by", "ann"); code != exitUsage || !strings.Contains(stderr, "there is no divergence") {
+	if code, _, stderr := lockstep(t, "acknowledge", "--url", url, "01NOSUCH", "--by", "ann"); code != exitUsage || !strings.Contains(stderr, "no divergence 01NOSUCH") {
 		t.Errorf("of an unknown divergence: exit code %d, %q", code, stderr)
 	}
-	if code, _, stderr := lockstep(t, "divergences", "--url", url, "01NOSUCH"); code != exitUsage || !strings.Contains(stderr, "there is no divergence") {
+	if code, _, stderr := lockstep(t, "divergences", "--url", url, "01NOSUCH"); code != exitUsage || !strings.Contains(stderr, "no divergence 01NOSUCH") {
 		t.Errorf("of an unknown divergence: exit code %d, %q", code, stderr)
 	}
 }
