@@ -88,11 +88,7 @@ func (o checkOptions) run(ctx context.Context, w io.Writer) error {
 
 // choose takes the groups, and in them the members, that --group and --member leave.
 func (o checkOptions) choose(c *config.Config) ([]config.Group, error) {
-	wanted := names.Wanted{Group: o.group}
-	if o.member != "" {
-		wanted.Members = []string{o.member}
-	}
-	if err := c.Names().Check(wanted); err != nil {
+	if err := c.Names().Check(names.Wanted{Group: o.group, Members: given(o.member)}); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.path, err)
 	}
 	var groups []config.Group

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-cdc/lockstep/finding"
-	"github.com/lockstep-cdc/lockstep/status"
 )
 
 func newDivergencesCommand() *cobra.Command {
@@ -70,11 +69,13 @@ Exits 1 if an open divergence is listed, 3 if none is but lockstep cannot say th
 					return exit(exitDiverged, nil)
 				}
 			}
-			var groups []status.Group
-			if err := api.get(cmd.Context(), "api/v1/groups", nil, &groups); err != nil {
+			groups, err := askGroups(cmd.Context(), api)
+			if err != nil {
 				return err
 			}
-			if worstCode(groups) == exitUnknown {
+			// What is not watched any more can be asked for too: then nothing is left, of which nothing can be said.
+			about := selection{group, given(member), given(table)}
+			if worstCode(about.of(groups)) == exitUnknown {
 				return undeterminedError(errors.New("not everything can be compared now, so there may be more: see lockstep status"))
 			}
 			return nil
@@ -190,4 +191,12 @@ func rangesText(d finding.Divergence) string {
 		parts = append(parts, bounds(r))
 	}
 	return strings.Join(parts, " ")
+}
+
+// given is a list of the value of a flag, if it has one.
+func given(value string) []string {
+	if value == "" {
+		return nil
+	}
+	return []string{value}
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,7 +20,6 @@ import (
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/names"
 	"github.com/lockstep-cdc/lockstep/status"
-	"github.com/lockstep-cdc/lockstep/web"
 )
 
 // mistyped are the flags and arguments that name something that is watched or known, with a typing error and what is said of it.
@@ -43,7 +40,7 @@ var nameless = map[string][]string{
 	},
 	"people, and what they say":     {"--by", "--ticket", "--note", "--username", "--name"},
 	"one of a few words":            {"--state", "--log.level", "--log.format", "--engine", "--postgres"},
-	"numbers, times, keys and more": {"--limit", "--timeout", "--wait", "--max-rows-per-second", "--max-ranges", "--once", "--lag-budget", "--warmup", "--strict", "--from", "--to", "--at", "--range", "--key", "--help"},
+	"numbers, times, keys and more": {"--limit", "--timeout", "--wait", "--max-rows-per-second", "--max-ranges", "--once", "--lag-budget", "--warmup", "--watch", "--strict", "--from", "--to", "--at", "--range", "--key", "--help"},
 }
 
 // whole are the other arguments that a command needs to get as far as to its names. FILE is a configuration, URL where lockstep answers.
@@ -61,7 +58,7 @@ func TestAMistypedNameIsAnErrorInEveryCommand(t *testing.T) {
 			said[name] = true
 		}
 	}
-	address := strings.TrimPrefix(serveShop(t), "http://") // which --url takes too
+	address := strings.TrimPrefix(serveGroups(t, shop{}), "http://") // which --url takes too
 	reader := strings.NewReplacer("URL", address, "FILE", shopFile(t))
 	tried := 0
 	try := func(c *cobra.Command, name string, args ...string) {
@@ -131,15 +128,7 @@ groups:
 `, dir, server.DSN("names_eu"), server.DSN("names_us")))
 }
 
-// serveShop serves the API of a group in which a row of the orders differs, and returns its address.
-func serveShop(t *testing.T) string {
-	t.Helper()
-	api := httptest.NewServer(web.New([]web.Group{shop{}}, nil, nil, "test", slog.New(slog.DiscardHandler)))
-	t.Cleanup(api.Close)
-	return api.URL
-}
-
-// shop is that group.
+// shop is a group in which a row of the orders differs.
 type shop struct{}
 
 func (shop) Status() *status.Group {

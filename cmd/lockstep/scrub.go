@@ -17,7 +17,6 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/lockstep-cdc/lockstep/align"
-	"github.com/lockstep-cdc/lockstep/status"
 )
 
 func newScrubCommand() *cobra.Command {
@@ -59,14 +58,11 @@ Waits for the end and then exits as lockstep status does: 0 in step, 1 diverged,
 			if err := followScrub(cmd, api, request); err != nil {
 				return err
 			}
-			var groups []status.Group
-			if err := api.get(cmd.Context(), "api/v1/groups", nil, &groups); err != nil {
+			groups, err := selection{group: request.Group, members: members}.ask(cmd.Context(), api)
+			if err != nil {
 				return err
 			}
-			if code := worstCode(groups); code != exitInStep {
-				return exit(code, nil)
-			}
-			return nil
+			return verdictOf(groups)
 		},
 	}
 	api = addAPIFlags(c)
