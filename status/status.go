@@ -79,7 +79,8 @@ type Table struct {
 	Fresh      float64 `json:"fresh"`          // share of the ranges, about, whose rows were read within scrub.every
 	Silent     int64   `json:"silent_changes"` // rows that were found to have changed without a trace in the log
 
-	Live bool `json:"-"` // all of its rows are kept, as the stream says they are
+	Live     bool `json:"-"` // all of its rows are kept, as the stream says they are
+	Suspects int  `json:"-"` // rows that were read and are not what the log says, which are read again on all members
 }
 
 // Canary is how it goes with rows that lockstep writes into a member to see how fast they are found.

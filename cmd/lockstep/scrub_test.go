@@ -116,4 +116,20 @@ func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
 	if code, _, stderr := lockstep(t, "divergences", "--url", url, "01NOSUCH"); code != exitUsage || !strings.Contains(stderr, "no divergence 01NOSUCH") {
 		t.Errorf("of an unknown divergence: exit code %d, %q", code, stderr)
 	}
+	// Of a table that cannot be watched it was said at once that all rows were read again.
+	dbtest.ExecT(t, c.Member("eu-1"), "CREATE TABLE keyless (id int)")
+	waitCode(exitUnknown, "status", "--url", url, "--table", "public.keyless")
+	if code, out, stderr := lockstep(t, "scrub", "--url", url, "public.keyless"); code != exitUsage || !strings.Contains(stderr, "table public.keyless cannot be watched: ") {
+		t.Errorf("of a table that is not watched: exit code %d, %q, %q", code, out, stderr)
+	}
+	c.Member("us-1").Spoil()
+	if err := c.Member("us-1").Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	code, out, stderr := lockstep(t, "scrub", "--url", url, "--timeout", "20s", "public.items")
+	for _, want := range []string{"us-1 waits: ", "the scrub cannot end while us-1 waits", "the scrub has not ended within --timeout: ", "; us-1 waits: "} {
+		if code != exitUnknown || out != "" || !strings.Contains(stderr, want) {
+			t.Errorf("with a member that is away: exit code %d, %q, %q does not say %s", code, out, stderr, want)
+		}
+	}
 }
