@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +19,11 @@ type pair struct {
 	ref, member      *side
 	refTable, table  cdc.Table
 	epoch            cdc.Epoch
-	note             string // columns that are not compared, for people
-	reason           string // why nothing, or not all, can be said; empty: all can
-	failed           error  // why it was given up
-	unreachable      bool   // one of the two does not answer any more
+	lacks, surplus   []string // columns that are not compared: that the member lacks, that the reference lacks
+	class            string   // those that are compared with the same columns of the reference have the same
+	reason           string   // why nothing, or not all, can be said; empty: all can
+	failed           error    // why it was given up
+	unreachable      bool     // one of the two does not answer any more
 	parts            int
 	refRows, memRows int64
 	from, to         map[string]string // positions by member
@@ -52,52 +54,89 @@ type suspect struct {
 // siftFirst is how many suspects make it worth to look at them before more are collected.
 const siftFirst = 50_000
 
-// define makes the pairs of a table, with what keeps them from being compared.
+// define makes the pairs of a table, with what keeps them from being compared. Columns that one side lacks are left out of the
+// comparison of these two, and not of others.
 func (c *Comparison) define(name string) []*pair {
 	ref := cdc.Definition{Member: c.ref.name, Table: c.ref.tables[name]}
-	var others []cdc.Definition
-	for _, m := range c.members {
-		others = append(others, cdc.Definition{Member: m.name, Table: m.tables[name]})
-	}
 	excluded := c.opt.Exclude(name)
-	shape, problem, problems := cdc.SharedShape(name, ref, others, excluded)
-	pairs := make([]*pair, len(c.members))
+	pairs, alike := make([]*pair, len(c.members)), make(map[string][]*pair)
 	for i, m := range c.members {
 		p := &pair{
-			c: c, ref: c.ref, member: m, refTable: ref.Table, table: others[i].Table,
-			epoch:  cdc.Epoch{Table: 1, Number: 1, Shape: shape},
-			reason: problems[i], suspects: map[string]*suspect{}, siftAt: siftFirst,
+			c: c, ref: c.ref, member: m, refTable: ref.Table, table: m.tables[name],
+			suspects: map[string]*suspect{}, siftAt: siftFirst,
 			began: time.Now().UTC(), from: map[string]string{}, to: map[string]string{},
 		}
-		if problem != "" {
-			p.reason = problem
-		}
-		if p.table.Name == "" {
-			p.table.Name = name
-		}
-		if p.reason == "" {
-			p.note = leftOut(shape, []cdc.Definition{ref, others[i]}, excluded)
-		}
-		pairs[i] = p
+		p.lacks = lacking(m.tables[name], ref.Table, excluded)
+		p.surplus = lacking(ref.Table, m.tables[name], excluded)
+		p.class = strings.Join(p.lacks, "\x00")
+		pairs[i], alike[p.class] = p, append(alike[p.class], p)
+	}
+	for _, of := range alike {
+		c.shape(name, ref, of, slices.Concat(excluded, of[0].lacks))
 	}
 	return pairs
 }
 
-// leftOut names the columns that are not compared because not all members have them.
-func leftOut(shape digest.Shape, sides []cdc.Definition, excluded []string) string {
-	var names []string
-	for _, d := range sides {
-		for _, c := range d.Table.Columns {
-			compared := slices.ContainsFunc(shape.Columns, func(s digest.Column) bool { return s.Name == c.Name })
-			if !compared && !slices.Contains(excluded, c.Name) && !slices.Contains(names, c.Name) {
-				names = append(names, c.Name)
-			}
+// shape sets the columns in which pairs of a table are compared, or why they cannot be.
+func (c *Comparison) shape(name string, ref cdc.Definition, pairs []*pair, excluded []string) {
+	var others []cdc.Definition
+	for _, p := range pairs {
+		others = append(others, cdc.Definition{Member: p.member.name, Table: p.table})
+	}
+	shape, problem, problems := cdc.SharedShape(name, ref, others, excluded)
+	for i, p := range pairs {
+		p.epoch, p.reason = cdc.Epoch{Table: 1, Number: 1, Shape: shape}, cmp.Or(problem, problems[i])
+		if p.table.Name == "" {
+			p.table.Name = name
+		}
+		if p.reason != "" {
+			p.lacks, p.surplus = nil, nil // nothing of it is compared
 		}
 	}
-	if len(names) == 0 {
+}
+
+// lacking lists the columns of one table that another of that name, if it exists, has not got, in the order that they have there.
+// Key columns are no part of it: without them nothing can be compared.
+func lacking(table, other cdc.Table, excluded []string) (names []string) {
+	if table.Name == "" || table.Problem != "" || other.Problem != "" {
+		return nil
+	}
+	for _, c := range other.Columns {
+		there := slices.ContainsFunc(table.Columns, func(own digest.Column) bool { return own.Name == c.Name })
+		if !there && !slices.Contains(excluded, c.Name) && !slices.Contains(other.Key, c.Name) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// byClass sorts pairs that are compared in the same columns together.
+func byClass(pairs []*pair) (classes [][]*pair) {
+	for _, p := range pairs {
+		i := slices.IndexFunc(classes, func(of []*pair) bool { return of[0].class == p.class })
+		if i < 0 {
+			i, classes = len(classes), append(classes, nil)
+		}
+		classes[i] = append(classes[i], p)
+	}
+	return classes
+}
+
+// notCompared names the columns that only one of the two has, for people.
+func (p *pair) notCompared() string {
+	var list []string
+	for _, x := range []struct {
+		names []string
+		on    string
+	}{{p.lacks, p.ref.name}, {p.surplus, p.member.name}} {
+		for _, name := range x.names {
+			list = append(list, fmt.Sprintf("column %q, only on %s", name, x.on))
+		}
+	}
+	if len(list) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("not compared, because not on every member: column %s", strings.Join(names, ", "))
+	return "not compared: " + strings.Join(list, "; ")
 }
 
 // fail gives the pair up. A nil error changes nothing.

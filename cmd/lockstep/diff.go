@@ -25,6 +25,7 @@ type diffOptions struct {
 	waitSet         bool
 	rowsPerSecond   int
 	ranges          int
+	missingColumns  bool
 	output          *format
 }
 
@@ -42,10 +43,15 @@ certain, so lag is no difference. A member that has not replayed after its lag b
 reference had before is stale.
 
 Prints a line for each table on each member, the exact ranges of keys that differ, and what was read
-at which positions; with -o json one object a line for each divergence, and the rest on stderr.
+at which positions; with -o json one object a line for each divergence and for each table of which
+not all can be said, and the rest on stderr.
+
+Columns that only one side has are not compared, and the table is unverified: --allow-missing-columns
+takes that for well.
 
 Exit codes: 0 in step, 1 diverged or stale, 2 wrong command line or configuration, 3 not all could
-be determined, 4 a member could not be reached. 1 comes before 4, and 4 before 3.`,
+be determined, 4 a member could not be reached, 5 all is in step but for columns that were not compared.
+1 comes before 4, 4 before 3, and 3 before 5.`,
 		Example: `  lockstep diff -c lockstep.yaml
   lockstep diff -c lockstep.yaml --table public.orders --member us-1
   lockstep diff -c lockstep.yaml --max-rows-per-second 20000 -o json > differences.json`,
@@ -59,6 +65,7 @@ be determined, 4 a member could not be reached. 1 comes before 4, and 4 before 3
 	f.StringSliceVar(&o.members, "member", nil, "this `MEMBER` only, against the reference; may be given several times")
 	f.DurationVar(&o.wait, "wait", 0, "how long a member may take to replay what the reference had (default: its lag budget)")
 	f.IntVar(&o.rowsPerSecond, "max-rows-per-second", 0, "read no more `ROWS` a second of each server (default: as many as it gives)")
+	f.BoolVar(&o.missingColumns, "allow-missing-columns", false, "take a table for in step although one side has columns that the other lacks")
 	f.IntVar(&o.ranges, "max-ranges", 1000, "list no more `RANGES` of one table; further keys are counted")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.waitSet = f.Changed("wait")
@@ -93,7 +100,7 @@ func (o diffOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 
 // worstDiff is the code that comes first: a wrong configuration, then a difference, then who could not be reached.
 func worstDiff(codes []int) int {
-	for _, code := range []int{exitUsage, exitDiverged, exitUnreachable, exitUnknown} {
+	for _, code := range []int{exitUsage, exitDiverged, exitUnreachable, exitUnknown, exitColumns} {
 		if slices.Contains(codes, code) {
 			return code
 		}
@@ -184,7 +191,9 @@ func (o diffOptions) options(g *config.Group, readers *daemon.Readers) (diff.Opt
 		Budget:           g.LagBudget,
 		MaxRowsPerSecond: o.rowsPerSecond,
 		MaxRanges:        o.ranges,
-		NewID:            monitor.NewID,
+
+		AllowMissingColumns: o.missingColumns,
+		NewID:               monitor.NewID,
 	}
 	if o.waitSet {
 		options.Wait = &o.wait
@@ -243,10 +252,12 @@ func diffCode(r *diff.Report) int {
 		codes = append(codes, exitUnknown)
 	}
 	for _, x := range r.Results {
-		switch x.Verdict {
-		case status.InStep:
-		case status.Diverged, status.Stale:
+		switch {
+		case x.Verdict == status.InStep:
+		case x.Verdict == status.Diverged || x.Verdict == status.Stale:
 			codes = append(codes, exitDiverged)
+		case x.Reason == "" && len(x.NotCompared) > 0:
+			codes = append(codes, exitColumns)
 		default:
 			codes = append(codes, exitUnknown)
 		}

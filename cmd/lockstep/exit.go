@@ -16,6 +16,7 @@ const (
 	exitUsage       = 2 // wrong command line or configuration
 	exitUnknown     = 3 // could not determine
 	exitUnreachable = 4
+	exitColumns     = 5 // of diff: all is in step, but for columns that were not compared
 )
 
 // exitError carries the exit code. A nil err says that all was said already.
