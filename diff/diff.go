@@ -48,7 +48,7 @@ type Options struct {
 
 	PartRows    int // rows of the reference that are read at once; 0: 20,000
 	MaxWhole    int // rows of a table that can only be read whole; 0: 1,000,000
-	MaxSuspects int // keys of one table that may wait to be judged; 0: 500,000
+	MaxSuspects int // keys of one table that may wait to be judged; 0: 1,000,000
 	MaxRanges   int // ranges that one divergence lists; 0: 1,000
 }
 
@@ -62,7 +62,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		value *int
 		or    int
-	}{{&o.PartRows, 20_000}, {&o.MaxWhole, 1_000_000}, {&o.MaxSuspects, 500_000}, {&o.MaxRanges, finding.MaxRanges}} {
+	}{{&o.PartRows, 20_000}, {&o.MaxWhole, 1_000_000}, {&o.MaxSuspects, 1_000_000}, {&o.MaxRanges, finding.MaxRanges}} {
 		if *d.value <= 0 {
 			*d.value = d.or
 		}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -182,17 +184,59 @@ func (p *pair) reread(ctx context.Context, s *side, t cdc.Table) (map[string]dig
 	if t.Order == cdc.Unordered {
 		return rows, s.read(ctx, t, p.epoch, cdc.Part{}, take)
 	}
-	keys := make([]digest.Key, 0, len(p.suspects))
-	for _, x := range p.suspects {
-		keys = append(keys, x.key)
-	}
-	slices.SortFunc(keys, digest.Key.Compare)
-	for batch := range slices.Chunk(keys, keysAtOnce) {
-		if err := s.read(ctx, t, p.epoch, cdc.Part{Keys: batch}, take); err != nil {
+	for _, part := range p.again(s == p.ref, t) {
+		if err := s.read(ctx, t, p.epoch, part, take); err != nil {
 			return nil, err
 		}
 	}
 	return rows, nil
+}
+
+// dense is of how many rows in a row one must be a suspect for all of them to be read: to ask for a row by its key costs about as
+// much as to read several in their order.
+const dense = 4
+
+// again is how the suspects' rows are read again on one side: by their keys, or, where enough of the rows between them are suspects
+// too, all from one key to another. So a table that differs in every row is read as it was at first.
+func (p *pair) again(onRef bool, t cdc.Table) (parts []cdc.Part) {
+	list := slices.SortedFunc(maps.Values(p.suspects), func(a, b *suspect) int { return a.key.Compare(b.key) })
+	var after digest.Key
+	rank := int64(0) // how many rows the side has up to after, about
+	for len(list) > 0 {
+		n, last := 0, rank
+		for n < len(list) && n < p.c.opt.PartRows {
+			batch := list[n:min(n+keysAtOnce, len(list))]
+			end := last
+			for _, x := range batch {
+				end = max(end, x.rank(onRef))
+			}
+			if t.Order != cdc.KeyOrder || end-last > int64(dense*len(batch)) {
+				break
+			}
+			n, last = n+len(batch), end
+		}
+		if n > 0 {
+			// The limit is none, but keeps a whole table from being read in any order.
+			parts = append(parts, cdc.Part{After: after, Through: list[n-1].key, Limit: math.MaxInt32})
+		} else {
+			n = min(keysAtOnce, len(list))
+			var keys []digest.Key
+			for _, x := range list[:n] {
+				keys, last = append(keys, x.key), max(last, x.rank(onRef))
+			}
+			parts = append(parts, cdc.Part{Keys: keys})
+		}
+		after, rank, list = list[n-1].key, last, list[n:]
+	}
+	return parts
+}
+
+// rank is how many rows one side has up to the suspect's, about; 0 if it is not known.
+func (s *suspect) rank(onRef bool) int64 {
+	if onRef {
+		return s.refAt
+	}
+	return s.memAt
 }
 
 // sift drops suspects that are equal now: most are rows that were on their way when they were first read.
@@ -225,6 +269,6 @@ func (p *pair) bound(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	p.siftAt = max(siftFirst, 2*len(p.suspects))
-	p.stopped = 2*len(p.suspects) > p.c.opt.MaxSuspects
+	p.stopped = 4*len(p.suspects) > 3*p.c.opt.MaxSuspects
 	return !p.stopped, nil
 }
