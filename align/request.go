@@ -51,10 +51,10 @@ func (l *Ledger) ScrubDone(r *ScrubRequest) float64 {
 		}
 	}
 	switch {
+	case shares == 0: // no such table is kept, of which nothing was read
+		return 0
 	case all:
 		return 1
-	case shares == 0:
-		return 0
 	}
 	return min(sum/float64(shares), 0.999)
 }

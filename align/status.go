@@ -107,6 +107,7 @@ func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) s
 			s.Root = c.tree.Root().String()
 		}
 	}
+	s.Suspects = len(c.Suspects) + len(t.coverage[l.ref.id].Suspects)
 	s.VerifiedAt, s.Silent = status.Time{Time: c.verified.oldest().At}, c.Silent
 	if every := l.scrubEvery(t); every > 0 {
 		s.Scrubbed = true
@@ -183,7 +184,7 @@ func (l *Ledger) unread(t *table, c *coverage) string {
 	if l.drilling(t, c) {
 		return "some of its rows differ; which ones is being read from the servers"
 	}
-	if n := len(c.Suspects) + len(t.coverage[l.ref.id].Suspects); n > 0 {
+	if len(c.Suspects)+len(t.coverage[l.ref.id].Suspects) > 0 {
 		return "rows were read that are not what the log says; they are being read again"
 	}
 	every := l.scrubEvery(t)

@@ -9,11 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/lockstep-cdc/lockstep/audit/verify"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/merkle"
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 // Covered is a table as an entry of coverage records it, with the ranges that can be proven of it.
@@ -52,11 +52,15 @@ func ReadCovered(ctx context.Context, dir string, at uint64, table string) (*Cov
 	if err := json.Unmarshal(c.Entry.Data, &c.Coverage); err != nil {
 		return nil, fmt.Errorf("entry %d: %w", at, err)
 	}
-	i := slices.IndexFunc(c.Coverage.Tables, func(t evidence.TableData) bool { return t.Table == table })
-	if i < 0 {
-		return nil, fmt.Errorf("entry %d, of %s, does not cover a table %s", at, c.Coverage.Member, table)
+	var covered []string
+	for _, t := range c.Coverage.Tables {
+		if covered = append(covered, t.Table); t.Table == table {
+			c.Table = t
+		}
 	}
-	c.Table = c.Coverage.Tables[i]
+	if err := names.Check("table", table, fmt.Sprintf("entry %d, of %s", at, c.Coverage.Member), covered); err != nil {
+		return nil, err
+	}
 	return c, c.readTree(dir)
 }
 

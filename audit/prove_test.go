@@ -199,7 +199,7 @@ func TestWhatCannotBeProvenIsSaid(t *testing.T) {
 	}{
 		{303, "public.orders", nil, "the audit log has no entry 303; the last is 302"},
 		{1, "public.orders", nil, "entry 1 is start: name one of coverage"},
-		{2, "public.items", nil, "entry 2, of us-1, does not cover a table public.items"},
+		{2, "public.items", nil, "no table public.items in entry 2, of us-1; there is only public.orders"},
 		{2, "public.orders", func() { write(t, tree, append(good[:len(good)-1:len(good)-1], good[len(good)-1]^1)) }, "is damaged"},
 		{2, "public.orders", func() { write(t, tree, good[:50]) }, "parse tree"},
 		{2, "public.orders", func() {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 // What a file that leaves the key out gets.
@@ -87,6 +89,19 @@ func (c *Config) Group(name string) *Group {
 		}
 	}
 	return nil
+}
+
+// Names are those of the groups and members. Which tables there are the servers know.
+func (c *Config) Names() names.Groups {
+	var all names.Groups
+	for _, g := range c.Groups {
+		one := names.Group{Name: g.Name}
+		for _, m := range g.Members {
+			one.Members = append(one.Members, m.Name)
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 // Member returns the member of that name, or nil.

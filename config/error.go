@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 // Error is one problem of a configuration file.
@@ -58,36 +60,8 @@ func unknownKeyRemedy(key string, known []string) string {
 	if slices.Contains(later, key) {
 		return "this version of lockstep does not have it; remove it"
 	}
-	best, distance := "", 3 // further away than two letters is no typing error
-	for _, k := range known {
-		if d := editDistance(key, k); d < distance && d < len(k) {
-			best, distance = k, d
-		}
-	}
-	if best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
+	if nearest := names.Nearest(key, known); nearest != "" {
+		return fmt.Sprintf("did you mean %q?", nearest)
 	}
 	return "known here are " + strings.Join(known, ", ")
-}
-
-// editDistance is Levenshtein's. Long keys are cut: they are nobody's typing error.
-func editDistance(a, b string) int {
-	a = a[:min(len(a), 40)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			substituted := diagonal
-			if a[i-1] != b[j-1] {
-				substituted++
-			}
-			diagonal = row[j]
-			row[j] = min(substituted, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -43,9 +43,12 @@ type Options struct {
 	MaxRowsPerSecond int
 	NewID            func(time.Time) string
 
+	// AllowMissingColumns has a table be in step although one side has columns that the other lacks, which cannot be compared.
+	AllowMissingColumns bool
+
 	PartRows    int // rows of the reference that are read at once; 0: 20,000
 	MaxWhole    int // rows of a table that can only be read whole; 0: 1,000,000
-	MaxSuspects int // keys of one table that may wait to be judged; 0: 500,000
+	MaxSuspects int // keys of one table that may wait to be judged; 0: 1,000,000
 	MaxRanges   int // ranges that one divergence lists; 0: 1,000
 }
 
@@ -59,7 +62,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		value *int
 		or    int
-	}{{&o.PartRows, 20_000}, {&o.MaxWhole, 1_000_000}, {&o.MaxSuspects, 500_000}, {&o.MaxRanges, finding.MaxRanges}} {
+	}{{&o.PartRows, 20_000}, {&o.MaxWhole, 1_000_000}, {&o.MaxSuspects, 1_000_000}, {&o.MaxRanges, finding.MaxRanges}} {
 		if *d.value <= 0 {
 			*d.value = d.or
 		}
@@ -130,8 +133,8 @@ func (c *Comparison) compareTable(ctx context.Context, name string) []Result {
 	}
 	fit := append(ordered[:len(ordered):len(ordered)], whole...)
 	each(fit, func(p *pair) { p.locate(ctx, p.from) })
-	if len(ordered) > 0 {
-		c.walk(ctx, ordered)
+	for _, alike := range byClass(ordered) {
+		c.walk(ctx, alike)
 	}
 	for _, p := range whole {
 		p.compareWhole(ctx)

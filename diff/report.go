@@ -37,9 +37,12 @@ type Result struct {
 	Member, Table string
 	Verdict       status.Verdict // in_step, unverified, stale or diverged
 	// Reason says why not everything can be said, which a table that has diverged may have too.
-	Reason      string
-	Note        string // what was left out on purpose
-	Unreachable bool   // a member stopped to answer
+	Reason string
+	// NotCompared lists the columns that only one side has, Note says which side. Without AllowMissingColumns a table that has
+	// some is unverified at best.
+	NotCompared []string
+	Note        string
+	Unreachable bool // a member stopped to answer
 	Parts       int
 	// ReferenceRows and MemberRows is how many rows were read to compare all of the table, Suspects how many keys were
 	// read again, and Rounds how often.
@@ -53,7 +56,7 @@ type Result struct {
 // result sums the pair up.
 func (p *pair) result() Result {
 	r := Result{
-		Member: p.member.name, Table: p.table.Name, Reason: p.reason, Note: p.note, Unreachable: p.unreachable, Parts: p.parts,
+		Member: p.member.name, Table: p.table.Name, Reason: p.reason, NotCompared: slices.Concat(p.lacks, p.surplus), Note: p.notCompared(), Unreachable: p.unreachable, Parts: p.parts,
 		ReferenceRows: p.refRows, MemberRows: p.memRows, Suspects: p.judged, Rounds: p.rounds, From: p.from, To: p.to,
 		Keys: int64(len(p.confirmed) + len(p.late)),
 	}
@@ -72,7 +75,7 @@ func (p *pair) result() Result {
 		r.Verdict = status.Diverged
 	case len(p.late) > 0:
 		r.Verdict = status.Stale
-	case r.Reason != "":
+	case r.Reason != "" || len(r.NotCompared) > 0 && !p.c.opt.AllowMissingColumns:
 		r.Verdict = status.Unverified
 	default:
 		r.Verdict = status.InStep

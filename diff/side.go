@@ -94,6 +94,14 @@ func (s *side) meet(ctx context.Context, match func(string) bool) error {
 	return err
 }
 
+// Tables asks all members which tables they have, of those that would be compared.
+func (c *Comparison) Tables(ctx context.Context) ([]string, error) {
+	if err := c.meet(ctx); err != nil {
+		return nil, err
+	}
+	return c.tableNames(), nil
+}
+
 // tableNames are the tables that any side has.
 func (c *Comparison) tableNames() []string {
 	names := maps.Clone(c.ref.tables)

@@ -121,8 +121,10 @@ type feed struct {
 	pacer   *scan.Pacer
 	// trouble is why the member cannot be read now; empty while it can.
 	trouble atomic.Pointer[string]
-	canary  *canary // nil: none is written into the member
-	duties  []*duty.Duty
+	// scrubFailed is why rows that somebody asked for could not be read when that was last tried; nil: they could.
+	scrubFailed atomic.Pointer[string]
+	canary      *canary // nil: none is written into the member
+	duties      []*duty.Duty
 	// later are tables that could not be read and are left alone for a while, undrilled those of which ranges could not; owned
 	// by the goroutine of Run.
 	later, undrilled map[cdc.TableID]pause

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/names"
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
@@ -26,16 +28,12 @@ const keptRequests = 100
 // of all, on the members that are named, or on all; of a single table perhaps only those from one key to another. It may be
 // called from any goroutine.
 func (g *Group) RequestScrub(ctx context.Context, want align.ScrubRequest) (align.ScrubRequest, error) {
-	known := g.status.Load()
-	for _, name := range want.Members {
-		if !slices.ContainsFunc(known.Members, func(m status.Member) bool { return m.Name == name }) {
-			return align.ScrubRequest{}, fmt.Errorf("group %s has no member %q", g.opt.Name, name)
-		}
+	known := g.status.Load().Names()
+	if known.Tables == nil && len(want.Tables) > 0 {
+		return align.ScrubRequest{}, fmt.Errorf("group %s does not know its tables yet: ask again once its members have been heard from", g.opt.Name)
 	}
-	for _, name := range want.Tables {
-		if !slices.ContainsFunc(known.Members[0].Tables, func(t status.Table) bool { return t.Table == name }) {
-			return align.ScrubRequest{}, fmt.Errorf("group %s watches no table %q", g.opt.Name, name)
-		}
+	if err := (names.Groups{known}).Check(names.Wanted{Group: g.opt.Name, Members: want.Members, Tables: want.Tables}); err != nil {
+		return align.ScrubRequest{}, err
 	}
 	now := time.Now()
 	r := &align.ScrubRequest{
@@ -43,6 +41,11 @@ func (g *Group) RequestScrub(ctx context.Context, want align.ScrubRequest) (alig
 		FirstKey: want.FirstKey, LastKey: want.LastKey, Requested: now,
 	}
 	err := g.do(ctx, func() error {
+		for _, name := range r.Tables {
+			if why := g.unwatched[name]; why != "" {
+				return fmt.Errorf("table %s cannot be watched: %s", name, why)
+			}
+		}
 		g.ledger.Asked(now)
 		return g.bound(r)
 	})
@@ -110,41 +113,94 @@ func (g *Group) ScrubRequests() []align.ScrubRequest {
 	list := make([]align.ScrubRequest, len(g.requests.list))
 	for i, r := range g.requests.list {
 		list[i] = *r
-		if r.Finished == nil {
-			list[i].Waits = g.waits(r)
-		}
 	}
 	return list
 }
 
-// waits says what keeps a scrub from going on, by member.
-func (g *Group) waits(r *align.ScrubRequest) map[string]string {
-	waits := make(map[string]string)
-	for _, f := range g.feeds {
-		if len(r.Members) > 0 && !slices.Contains(r.Members, f.Name) {
-			continue
-		}
-		if trouble := f.trouble.Load(); trouble != nil {
-			waits[f.Name] = *trouble
-		} else if _, why := f.scrubWaits(); why != "" {
-			waits[f.Name] = why
-		}
-	}
-	return waits
-}
-
-// followRequests brings the progress of the scrubs that were asked for up to date. It runs on the ledger's goroutine.
-func (g *Group) followRequests() {
+// followRequests brings the progress of the scrubs that were asked for up to date, and what they wait for. It runs on the ledger's
+// goroutine.
+func (g *Group) followRequests(s *status.Group) {
 	g.requests.mu.Lock()
 	defer g.requests.mu.Unlock()
+	unfinished := false
 	for _, r := range g.requests.list {
 		if r.Finished != nil {
 			continue
 		}
-		r.Done = g.ledger.ScrubDone(r)
+		unfinished = true
+		r.Done, r.Waits = g.ledger.ScrubDone(r), waits(r, s)
 		if r.Done == 1 {
 			now := time.Now()
-			r.Finished = &now
+			r.Finished, r.Waits = &now, nil
 		}
 	}
+	for _, f := range g.feeds {
+		if !unfinished {
+			f.scrubFailed.Store(nil)
+		}
+	}
+}
+
+// waits says what keeps a scrub from going on, by member.
+func waits(r *align.ScrubRequest, s *status.Group) map[string]string {
+	all := make(map[string]string)
+	for _, m := range s.Members {
+		if len(r.Members) > 0 && !slices.Contains(r.Members, m.Name) {
+			continue
+		}
+		if why := waitsOn(r, s, m); why != "" {
+			all[m.Name] = why
+		}
+	}
+	return all
+}
+
+// waitsOn says what keeps a scrub from going on on one member, or nothing.
+func waitsOn(r *align.ScrubRequest, s *status.Group, m status.Member) string {
+	if m.Trouble != "" {
+		return m.Trouble
+	}
+	covered, unkept := false, ""
+	for _, t := range m.Tables {
+		if !r.Covers(t.Table, m.Name) {
+			continue
+		}
+		covered = true
+		switch kept := against(s, m, t); {
+		case t.Suspects > 0:
+			return settling(s, t)
+		case !kept.Live && unkept == "":
+			unkept = fmt.Sprintf("table %s: %s", t.Table, cmp.Or(kept.Reason, t.Reason, "its rows are not known yet"))
+		}
+	}
+	if !covered {
+		return "none of the tables is watched on it now"
+	}
+	return cmp.Or(m.ScrubWaits, unkept)
+}
+
+// against is what the rows of a member's table are held against when they are read: what is kept of them, or of the reference's.
+func against(s *status.Group, m status.Member, t status.Table) status.Table {
+	if !m.ScanOnly {
+		return t
+	}
+	for _, other := range s.Members {
+		for _, kept := range other.Tables {
+			if other.Name == s.Reference && kept.Table == t.Table {
+				return kept
+			}
+		}
+	}
+	return status.Table{}
+}
+
+// settling says that rows of a table are read again on all members, and which of these that waits for.
+func settling(s *status.Group, t status.Table) string {
+	text := fmt.Sprintf("table %s: %d rows are not what the log says; they are read again on all members", t.Table, t.Suspects)
+	for _, m := range s.Members {
+		if m.Trouble != "" {
+			text += fmt.Sprintf("; %s: %s", m.Name, m.Trouble)
+		}
+	}
+	return text
 }

@@ -78,12 +78,28 @@ func (s *scrubber) step(ctx context.Context) (next time.Duration, err error) {
 	s.feed.pacer.Read(s.urgency, rows, took)
 	switch {
 	case errors.Is(err, errSuspects):
+		s.fails(nil)
 		return 0, nil // they are looked after first
 	case err != nil:
 		s.trouble[p.epoch.Table] = s.trouble[p.epoch.Table].next(time.Now(), err)
-		return 0, fmt.Errorf("table %s: %w", p.epoch.Shape.Table, err)
+		err = fmt.Errorf("table %s: %w", p.epoch.Shape.Table, err)
+		s.fails(err)
+		return 0, err
 	}
+	s.fails(nil)
 	return duty.AtOnce, nil
+}
+
+// fails notes how it went with rows that somebody has asked for, who is told.
+func (s *scrubber) fails(err error) {
+	switch {
+	case s.urgency != scan.Urgent:
+	case err == nil:
+		s.feed.scrubFailed.Store(nil)
+	default:
+		text := err.Error()
+		s.feed.scrubFailed.Store(&text)
+	}
 }
 
 // take waits until nobody else reads rows of the member.

@@ -25,7 +25,6 @@ func (g *Group) publish() {
 		Scans:     g.Scans(),
 		Duties:    runsOf(g.duties),
 	}
-	g.followRequests()
 	for i := range s.Members {
 		m := &s.Members[i]
 		for _, name := range slices.Sorted(maps.Keys(g.unwatched)) {
@@ -40,6 +39,7 @@ func (g *Group) publish() {
 		}
 	}
 	s.Complete()
+	g.followRequests(s)
 	g.status.Store(s)
 	g.observe(s)
 }
@@ -50,6 +50,9 @@ func (f *feed) scrubWaits() (waited map[string]time.Duration, now string) {
 	waited = make(map[string]time.Duration)
 	for _, r := range scan.Reasons() {
 		waited[r.String()] = s.Waited[r]
+	}
+	if failed := f.scrubFailed.Load(); failed != nil {
+		now = *failed
 	}
 	if s.Pause.Reason > scan.Rate {
 		now = s.Pause.Detail

@@ -7,6 +7,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 // Group is what can be said of a group at one moment. What has a name in JSON, here and below, is part of the product's
@@ -87,6 +88,7 @@ type Table struct {
 
 	Scrubbed bool `json:"-"` // its rows are to be read again within scrub.every
 	Live     bool `json:"-"` // all of its rows are kept, as the stream says they are
+	Suspects int  `json:"-"` // rows that were read and are not what the log says, which are read again on all members
 }
 
 // Canary is how it goes with rows that lockstep writes into a member to see how fast they are found.
@@ -95,6 +97,18 @@ type Canary struct {
 	Found, Missed, Failed int64 // since the start; failed: could not be written
 	Last                  time.Duration
 	LastFound             time.Time // zero: none was yet
+}
+
+// Names are those in the group. While no member has said which tables it has, they are not known.
+func (g *Group) Names() names.Group {
+	all := names.Group{Name: g.Name}
+	for _, m := range g.Members {
+		all.Members = append(all.Members, m.Name)
+		for _, t := range m.Tables {
+			all.Tables = append(all.Tables, t.Table)
+		}
+	}
+	return all
 }
 
 // Complete sets the states of the group and its members, the worst of what they are made of, and makes lists of what has none.

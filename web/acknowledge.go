@@ -14,16 +14,15 @@ const (
 	maxNote = 2000
 )
 
+// acknowledgeJSON is what an acknowledgement says.
+type acknowledgeJSON struct {
+	By     string `json:"by"`
+	Ticket string `json:"ticket"`
+	Note   string `json:"note"`
+}
+
 // acknowledge takes note of who has taken a divergence on. Who asks with a password is who it is.
-func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
-	var a struct {
-		By     string `json:"by"`
-		Ticket string `json:"ticket"`
-		Note   string `json:"note"`
-	}
-	if !s.read(w, r, &a) {
-		return
-	}
+func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request, a acknowledgeJSON) {
 	if a.By = s.who(w, r, a.By); a.By == "" {
 		return
 	}
@@ -31,19 +30,19 @@ func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusBadRequest, "that is too long: ticket may have %d characters, note %d", maxName, maxNote)
 		return
 	}
-	id := r.PathValue("id")
-	for _, g := range s.groups {
-		d, err := g.Acknowledge(r.Context(), id, finding.Acknowledgement{By: a.By, Ticket: a.Ticket, Note: a.Note, At: time.Now().UTC()})
-		if err != nil {
-			s.fail(w, http.StatusInternalServerError, "acknowledge: %v", err)
-			return
-		}
-		if d != nil {
-			s.reply(w, presentable(d))
-			return
-		}
+	g, meant := s.divergence(w, r)
+	if meant == nil {
+		return
 	}
-	s.fail(w, http.StatusNotFound, "there is no divergence %q", id)
+	d, err := g.Acknowledge(r.Context(), meant.ID, finding.Acknowledgement{By: a.By, Ticket: a.Ticket, Note: a.Note, At: time.Now().UTC()})
+	switch {
+	case err != nil:
+		s.fail(w, http.StatusInternalServerError, "acknowledge: %v", err)
+	case d == nil:
+		s.fail(w, http.StatusNotFound, "divergence %s is not kept any more", meant.ID)
+	default:
+		s.reply(w, presentable(d))
+	}
 }
 
 // who is who asks: the user, where there are passwords, or else whom the request names. Empty: it was answered.

@@ -20,7 +20,7 @@ func TestADivergenceIsAcknowledgedByWhoAsks(t *testing.T) {
 		{"01J3", "", `{"ticket":"OPS-1"}`, http.StatusBadRequest, "by is missing: say who you are"},
 		{"01J3", "", `{"by":"ann","note":"` + long + `"}`, http.StatusBadRequest, "that is too long"},
 		{"01J3", "", `{"by":"ann","who":"me"}`, http.StatusBadRequest, "the body cannot be read"},
-		{"01J8", "", `{"by":"ann"}`, http.StatusNotFound, `there is no divergence \"01J8\"`},
+		{"01J8", "", `{"by":"ann"}`, http.StatusNotFound, `no divergence 01J8; nearest: 01J3`},
 	} {
 		r := httptest.NewRequest(http.MethodPost, "/api/v1/divergences/"+c.id+"/acknowledge", strings.NewReader(c.body))
 		r.Header.Set("Content-Type", "application/json")

@@ -5,14 +5,15 @@ import (
 	"regexp"
 
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 var digestHex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // recordExport takes note of who has taken a report out of the audit log.
-func (s *Server) recordExport(w http.ResponseWriter, r *http.Request) {
-	var e evidence.ExportData
-	if !s.read(w, r, &e) {
+func (s *Server) recordExport(w http.ResponseWriter, r *http.Request, e evidence.ExportData) {
+	if err := s.names().Check(names.Wanted{Group: e.Group}); err != nil {
+		s.refuse(w, err)
 		return
 	}
 	if e.By = s.who(w, r, e.By); e.By == "" {

@@ -3,13 +3,15 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
+	"github.com/lockstep-cdc/lockstep/names"
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
-func (s *Server) listGroups(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) listGroups(w http.ResponseWriter, _ *http.Request, _ url.Values) {
 	list := []*status.Group{}
 	for _, g := range s.groups {
 		list = append(list, g.Status())
@@ -36,37 +38,29 @@ const staleStatus = "stale_status"
 
 // trust answers 200 if reads may go to the member, 503 if not: for health checks of proxies. A member that lags within
 // its budget is trusted; one of which nothing can be said is not, nor is any of a group whose loop stands still.
-func (s *Server) trust(w http.ResponseWriter, r *http.Request) {
+func (s *Server) trust(w http.ResponseWriter, r *http.Request, q url.Values) {
 	group, member := r.PathValue("group"), r.PathValue("member")
-	q, err := query(r, "table")
+	g, err := s.group(group)
 	if err != nil {
-		s.fail(w, http.StatusBadRequest, "%v", err)
+		s.refuse(w, err)
 		return
 	}
-	for _, g := range s.groups {
-		now := g.Status()
-		if now.Name != group {
-			continue
-		}
-		for _, m := range now.Members {
-			if m.Name == member {
-				s.answerTrust(w, now, m, q.Get("table"))
-				return
-			}
-		}
+	now := g.Status()
+	if err := (names.Groups{now.Names()}).Check(names.Wanted{Members: []string{member}, Tables: given(q, "table")}); err != nil {
+		s.refuse(w, err)
+		return
 	}
-	s.fail(w, http.StatusNotFound, "there is no member %q in a group %q", member, group)
+	i := slices.IndexFunc(now.Members, func(m status.Member) bool { return m.Name == member })
+	s.answerTrust(w, now, now.Members[i], q.Get("table"))
 }
 
 func (s *Server) answerTrust(w http.ResponseWriter, g *status.Group, m status.Member, table string) {
 	state := status.Worst(m.Tables)
 	if table != "" {
-		i := slices.IndexFunc(m.Tables, func(t status.Table) bool { return t.Table == table })
-		if i < 0 {
-			s.fail(w, http.StatusNotFound, "table %q is not watched on %s", table, m.Name)
-			return
+		state = status.Unverified // while the group's tables are not known
+		if i := slices.IndexFunc(m.Tables, func(t status.Table) bool { return t.Table == table }); i >= 0 {
+			state = status.Worse(status.InStep, m.Tables[i].Verdict)
 		}
-		state = status.Worse(status.InStep, m.Tables[i].Verdict)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if !state.Trusted() {

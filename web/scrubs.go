@@ -3,11 +3,16 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 // scrubJSON is what POST /api/v1/scrubs takes.
@@ -20,7 +25,7 @@ type scrubJSON struct {
 	LastKey  json.RawMessage `json:"last_key"`
 }
 
-func (s *Server) listScrubs(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) listScrubs(w http.ResponseWriter, _ *http.Request, _ url.Values) {
 	list := []align.ScrubRequest{}
 	for _, g := range s.groups {
 		list = append(list, g.ScrubRequests()...)
@@ -44,21 +49,17 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, into any) bool {
 }
 
 // requestScrub has rows read again.
-func (s *Server) requestScrub(w http.ResponseWriter, r *http.Request) {
-	var want scrubJSON
-	if !s.read(w, r, &want) {
-		return
-	}
-	g := s.only(want.Group)
-	if g == nil {
-		s.fail(w, http.StatusNotFound, "there is no group %q: name one", want.Group)
+func (s *Server) requestScrub(w http.ResponseWriter, r *http.Request, want scrubJSON) {
+	g, err := s.group(want.Group)
+	if err != nil {
+		s.refuse(w, err)
 		return
 	}
 	request, err := g.RequestScrub(r.Context(), align.ScrubRequest{
-		Tables: want.Tables, Members: want.Members, FirstKey: given(want.FirstKey), LastKey: given(want.LastKey),
+		Tables: want.Tables, Members: want.Members, FirstKey: unlessNull(want.FirstKey), LastKey: unlessNull(want.LastKey),
 	})
 	if err != nil {
-		s.fail(w, http.StatusBadRequest, "%v", err)
+		s.refuse(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -66,23 +67,27 @@ func (s *Server) requestScrub(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, request)
 }
 
-// given returns nothing for null.
-func given(key json.RawMessage) json.RawMessage {
+func unlessNull(key json.RawMessage) json.RawMessage {
 	if string(key) == "null" {
 		return nil
 	}
 	return key
 }
 
-// only returns the group of that name, or for an empty name the only one.
-func (s *Server) only(name string) Group {
+// group returns the group of that name, or for an empty name the only one.
+func (s *Server) group(name string) (Group, error) {
 	if name == "" && len(s.groups) == 1 {
-		return s.groups[0]
+		return s.groups[0], nil
 	}
-	for _, g := range s.groups {
-		if g.Status().Name == name {
-			return g
-		}
+	var known []string
+	for _, g := range s.names() {
+		known = append(known, g.Name)
 	}
-	return nil
+	if name == "" {
+		return nil, fmt.Errorf("several groups are watched: name one of %s", strings.Join(known, ", "))
+	}
+	if err := names.Check("group", name, "", known); err != nil {
+		return nil, err
+	}
+	return s.groups[slices.Index(known, name)], nil
 }

@@ -32,8 +32,8 @@ func TestScrubsAreAskedForAndListed(t *testing.T) {
 		{"one table on one member", "application/json; charset=utf-8", `{"group":"shop","tables":["public.orders"],"members":["us-1"]}`, 202, `"tables":["public.orders"]`},
 		{"a range of a table", "application/json", `{"tables":["public.orders"],"first_key":{"id":7},"last_key":null}`, 202, `"first_key":{"id":7}`},
 		{"a form of another site", "text/plain", `{}`, 415, "application/json"},
-		{"an unknown group", "application/json", `{"group":"ship"}`, 404, `no group \"ship\"`},
-		{"an unknown table", "application/json", `{"tables":["public.unknown"]}`, 400, "watches no table"},
+		{"an unknown group", "application/json", `{"group":"ship"}`, 404, "no group ship; nearest: shop"},
+		{"an unknown table", "application/json", `{"tables":["public.unknown"]}`, 404, "no table public.unknown in group shop"},
 		{"a misspelt field", "application/json", `{"table":"public.orders"}`, 400, "unknown field"},
 		{"no JSON", "application/json", `scrub`, 400, "cannot be read"},
 	} {

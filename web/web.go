@@ -4,13 +4,14 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/audit"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/names"
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
@@ -82,15 +84,9 @@ func New(groups []Group, health Health, rules Rules, version string, log *slog.L
 	s.mux.HandleFunc("GET /{$}", s.landing)
 	s.mux.HandleFunc("GET /-/ready", s.ready)
 	s.mux.HandleFunc("GET /readyz", s.ready)
-	s.mux.HandleFunc("GET /api/v1/groups", s.listGroups)
-	s.mux.HandleFunc("GET /api/v1/divergences", s.listDivergences)
-	s.mux.HandleFunc("GET /api/v1/divergences/{id}", s.oneDivergence)
-	s.mux.HandleFunc("POST /api/v1/divergences/{id}/acknowledge", s.acknowledge)
-	s.mux.HandleFunc("POST /api/v1/audit/exports", s.recordExport)
-	s.mux.HandleFunc("GET /api/v1/scrubs", s.listScrubs)
-	s.mux.HandleFunc("POST /api/v1/scrubs", s.requestScrub)
-	s.mux.HandleFunc("GET /api/v1/receivers", func(w http.ResponseWriter, _ *http.Request) { s.reply(w, health.Receivers()) })
-	s.mux.HandleFunc("GET /api/v1/trust/{group}/{member}", s.trust)
+	for _, route := range routes {
+		s.mux.HandleFunc(route.pattern, func(w http.ResponseWriter, r *http.Request) { route.serve(s, w, r) })
+	}
 	return s
 }
 
@@ -174,12 +170,8 @@ func failure(w http.ResponseWriter, code int, says string) {
 // defaultLimit is how many divergences a reply holds unless ?limit= says otherwise.
 const defaultLimit = 1000
 
-func (s *Server) listDivergences(w http.ResponseWriter, r *http.Request) {
-	q, err := query(r, "state", "group", "member", "table", "kind", "limit")
-	limit := defaultLimit
-	if err == nil {
-		limit, err = checkValues(q)
-	}
+func (s *Server) listDivergences(w http.ResponseWriter, _ *http.Request, q url.Values) {
+	limit, err := checkValues(q)
 	if err != nil {
 		s.fail(w, http.StatusBadRequest, "%v", err)
 		return
@@ -200,26 +192,60 @@ func (s *Server) listDivergences(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if total == 0 {
+		if err := s.checkFilter(q); err != nil {
+			s.refuse(w, err)
+			return
+		}
+	}
 	w.Header().Set("X-Total-Count", strconv.Itoa(total))
 	s.reply(w, found)
 }
 
-// query returns a request's parameters and refuses what would be overlooked: a filter with a typing mistake must not
-// look like an answer.
-func query(r *http.Request, known ...string) (url.Values, error) {
-	q, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, fmt.Errorf("parameters cannot be read: %w", err)
-	}
-	for name, values := range q {
-		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("unknown parameter %q: want %s", name, strings.Join(known, ", "))
+// checkFilter returns an error for a name in a filter that nothing has, and nothing had that a divergence is still known of.
+func (s *Server) checkFilter(q url.Values) error {
+	known := s.names()
+	for i, g := range s.groups {
+		members, tables := make(map[string]bool), make(map[string]bool)
+		err := g.Divergences(func(d *finding.Divergence) bool {
+			members[d.Member], tables[d.Table] = true, true
+			return true
+		})
+		if err != nil {
+			return err
 		}
-		if len(values) > 1 {
-			return nil, fmt.Errorf("parameter %q is given %d times: want one", name, len(values))
+		known[i].Members = slices.AppendSeq(known[i].Members, maps.Keys(members))
+		if known[i].Tables != nil {
+			known[i].Tables = slices.AppendSeq(known[i].Tables, maps.Keys(tables))
 		}
 	}
-	return q, nil
+	return known.Check(names.Wanted{Group: q.Get("group"), Members: given(q, "member"), Tables: given(q, "table")})
+}
+
+// given lists the value of a parameter. An empty one is no filter.
+func given(q url.Values, name string) []string {
+	if value := q.Get(name); value != "" {
+		return []string{value}
+	}
+	return nil
+}
+
+// names are those of all that is watched, a group at a time.
+func (s *Server) names() names.Groups {
+	var all names.Groups
+	for _, g := range s.groups {
+		all = append(all, g.Status().Names())
+	}
+	return all
+}
+
+// refuse fails a request that cannot be meant so: 404 for a name that nothing has, else 400.
+func (s *Server) refuse(w http.ResponseWriter, err error) {
+	code := http.StatusBadRequest
+	if unknown := (*names.Unknown)(nil); errors.As(err, &unknown) {
+		code = http.StatusNotFound
+	}
+	s.fail(w, code, "%v", err)
 }
 
 // checkValues refuses values that no divergence can have. An empty one is no filter.
@@ -266,24 +292,34 @@ func matches(q url.Values, d *finding.Divergence) bool {
 	return true
 }
 
-func (s *Server) oneDivergence(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
+func (s *Server) oneDivergence(w http.ResponseWriter, r *http.Request, _ url.Values) {
+	if _, d := s.divergence(w, r); d != nil {
+		s.reply(w, presentable(d))
+	}
+}
+
+// divergence returns the divergence whose id, or the beginning of it, is in a request's path, and its group, or fails the request.
+func (s *Server) divergence(w http.ResponseWriter, r *http.Request) (Group, *finding.Divergence) {
+	type place struct {
+		group Group
+		*finding.Divergence
+	}
+	var ids []string
+	all := make(map[string]place)
 	for _, g := range s.groups {
-		var found *finding.Divergence
 		err := g.Divergences(func(d *finding.Divergence) bool {
-			if d.ID == id {
-				found = d
-			}
-			return found == nil
+			ids, all[d.ID] = append(ids, d.ID), place{g, d}
+			return true
 		})
 		if err != nil {
 			s.fail(w, http.StatusInternalServerError, "read divergences: %v", err)
-			return
-		}
-		if found != nil {
-			s.reply(w, presentable(found))
-			return
+			return nil, nil
 		}
 	}
-	s.fail(w, http.StatusNotFound, "there is no divergence %q", id)
+	id, err := names.Complete("divergence", r.PathValue("id"), ids)
+	if err != nil {
+		s.refuse(w, err)
+		return nil, nil
+	}
+	return all[id].group, all[id].Divergence
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/names"
 	"github.com/lockstep-cdc/lockstep/status"
 	"github.com/lockstep-cdc/lockstep/web"
 )
@@ -43,8 +44,8 @@ type watched struct {
 }
 
 func (w *watched) RequestScrub(_ context.Context, r align.ScrubRequest) (align.ScrubRequest, error) {
-	if slices.Contains(r.Tables, "public.unknown") {
-		return align.ScrubRequest{}, errors.New(`group shop watches no table "public.unknown"`)
+	if err := (names.Groups{w.Status().Names()}).Check(names.Wanted{Group: w.status.Name, Members: r.Members, Tables: r.Tables}); err != nil {
+		return align.ScrubRequest{}, err
 	}
 	w.asked = append(w.asked, fmt.Sprintf("%v%v%s..%s", r.Tables, r.Members, r.FirstKey, r.LastKey))
 	r.ID, r.Group, r.Requested = "01K", w.status.Name, noon
@@ -89,7 +90,7 @@ func (h health) Audit() *audit.Status {
 }
 
 func (h health) RecordExport(e evidence.ExportData) error {
-	if e.Group == "none" {
+	if e.By == "nobody" {
 		return errors.New("there is no audit log")
 	}
 	return nil
@@ -260,7 +261,7 @@ func TestWhatALimitLeavesOutIsCounted(t *testing.T) {
 func TestParametersThatWouldBeOverlookedAreRefused(t *testing.T) {
 	s := server(health{}, shop())
 	for _, c := range []struct{ target, part string }{
-		{"divergences?stat=open", "unknown parameter"},
+		{"divergences?stat=open", "no parameter stat; nearest: state"},
 		{"divergences?state=closed", "want open or resolved"},
 		{"divergences?kind=change", "want one of"},
 		{"divergences?limit=0", "want a positive number"},
@@ -269,7 +270,7 @@ func TestParametersThatWouldBeOverlookedAreRefused(t *testing.T) {
 		{"divergences?member=us-1&member=ap-1", "given 2 times"},
 		{"divergences?member=us-1;state=open", "cannot be read"}, // the standard library drops it without a word
 		{"divergences?member=%zz", "cannot be read"},
-		{"trust/shop/us-1?tabel=public.users", "unknown parameter"},
+		{"trust/shop/us-1?tabel=public.users", "no parameter tabel; nearest: table"},
 		{"trust/shop/us-1?table=public.users&table=public.orders", "given 2 times"},
 	} {
 		code, body := get(s, "/api/v1/"+c.target)
@@ -287,8 +288,8 @@ func TestOneDivergenceIsShownByItsID(t *testing.T) {
 	if code, body := get(s, "/api/v1/divergences/01J1"); code != 200 || !strings.Contains(body, `"ranges":[]`) {
 		t.Errorf("a stale divergence is %d %s, want it with no ranges", code, body)
 	}
-	for _, id := range []string{"01J", "01J22", "nobody"} {
-		if code, body := get(s, "/api/v1/divergences/"+id); code != 404 || !strings.Contains(body, `{"error":"there is no divergence`) {
+	for _, id := range []string{"01J22", "nobody"} {
+		if code, body := get(s, "/api/v1/divergences/"+id); code != 404 || !strings.Contains(body, `{"error":"no divergence `+id) {
 			t.Errorf("%s answers %d %s, want 404", id, code, body)
 		}
 	}

@@ -19,7 +19,7 @@ func newAcknowledgeCommand() *cobra.Command {
 		Use:   "acknowledge ID",
 		Short: "Say that somebody has taken a divergence on",
 		Long: `Say that somebody has taken a divergence on: who, by which ticket. It is shown with the divergence, and recorded in the audit
-log if there is one. A later acknowledgement takes the place of an earlier one; the log has both. It resolves nothing: a
+log if there is one. The ID may be cut, as long as no other one begins so. A later acknowledgement takes the place of an earlier one; the log has both. It resolves nothing: a
 divergence ends when the rows are the same again.
 
 With passwords for the API, who it was is the user that asks. Otherwise it is who --by names: the user of this machine if it is

@@ -65,7 +65,10 @@ func (f *apiFlags) authenticate(req *http.Request) error {
 }
 
 func (f *apiFlags) base() (string, error) {
-	if f.url != "" {
+	switch {
+	case f.url != "" && !strings.Contains(f.url, "://"):
+		return "http://" + f.url, nil
+	case f.url != "":
 		return f.url, nil
 	}
 	listen := config.DefaultListen
@@ -98,6 +101,18 @@ func (f *apiFlags) send(ctx context.Context, method, path string, body, into any
 		return err
 	}
 	return f.call(ctx, method, path, b, into)
+}
+
+// codeOfAnswer is the exit code for an answer that is an error: it was asked wrongly, or lockstep is starting or stopping, or
+// cannot say.
+func codeOfAnswer(answer int) int {
+	switch {
+	case answer == http.StatusServiceUnavailable:
+		return exitUnreachable
+	case answer >= http.StatusInternalServerError:
+		return exitUnknown
+	}
+	return exitUsage
 }
 
 func (f *apiFlags) call(ctx context.Context, method, path string, send []byte, into any) error {
@@ -135,7 +150,7 @@ func (f *apiFlags) call(ctx context.Context, method, path string, send []byte, i
 		if json.Unmarshal(body, &said) != nil || said.Error == "" {
 			said.Error = resp.Status
 		}
-		return usageError(fmt.Errorf("%s: %s", base, said.Error))
+		return exit(codeOfAnswer(resp.StatusCode), fmt.Errorf("%s: %s", base, said.Error))
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return undeterminedError(fmt.Errorf("%s does not answer as lockstep does: %w", base, err))

@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/evidence"
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 func newAuditCommand() *cobra.Command {
@@ -255,8 +256,8 @@ in the log who has taken the report.`,
 		if err != nil {
 			return usageError(err)
 		}
-		if p.Group != "" && c.Group(p.Group) == nil {
-			return usageError(fmt.Errorf("--group %s: there is no such group in %s", p.Group, api.config))
+		if err := c.Names().Check(names.Wanted{Group: p.Group}); err != nil {
+			return fmt.Errorf("%s: %w", api.config, err)
 		}
 		r, sum, err := writeReport(cmd, c, p, out)
 		if err != nil {

@@ -21,7 +21,7 @@ import (
 )
 
 // auditLog writes a small log into a data_dir and returns a configuration of it.
-func auditLog(t *testing.T) (dir, file string) {
+func auditLog(t *testing.T, more ...evidence.Event) (dir, file string) {
 	t.Helper()
 	dir = t.TempDir()
 	s, err := store.Open(dir, store.Options{})
@@ -32,8 +32,10 @@ func auditLog(t *testing.T) (dir, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Record(evidence.Event{Type: evidence.Stop, Time: time.Now(), Data: struct{}{}}); err != nil {
-		t.Fatal(err)
+	for _, e := range append([]evidence.Event{{Type: evidence.Stop, Time: time.Now(), Data: struct{}{}}}, more...) {
+		if err := s.Record(e); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := l.Run(ended()); err != nil {
 		t.Fatal(err)
@@ -257,7 +259,7 @@ func TestAuditRefusesWhatItCannotUse(t *testing.T) {
 		{[]string{"report", "-c", file, "--from", "July"}, exitUsage, `--from "July" is no time: write 2026-07-01 or 2026-07-01T06:00:00Z`},
 		{[]string{"report", "-c", file, "--from", "2026-07-01", "--to", "2026-06-01"}, exitUsage, "is not before --to: exchange them"},
 		{[]string{"report", "-c", file, "--from", "2026-07-01"}, exitUsage, "--output is missing: name the file to write, such as report.zip"},
-		{[]string{"report", "-c", file, "--from", "2026-07-01", "--group", "x", "--output", "/tmp/x.zip"}, exitUsage, "--group x: there is no such group in"},
+		{[]string{"report", "-c", file, "--from", "2026-07-01", "--group", "x", "--output", "/tmp/x.zip"}, exitUsage, file + ": no group x; there is only shop"},
 		{[]string{"report", "-c", file, "--from", "2020-01-01", "--to", "2020-02-01", "--output", filepath.Join(dir, "x.zip")}, exitUnknown, "has no entries from 2020-01-01T00:00:00Z up to 2020-02-01T00:00:00Z; it has some from"},
 		{[]string{"report", "-c", file, "--from", "2020-01-01", "--output", "/nowhere/x.zip"}, exitUnknown, "/nowhere"},
 		{[]string{"key", "-c", "/nowhere"}, exitUsage, "no such file"},

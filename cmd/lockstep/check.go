@@ -12,6 +12,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
+	"github.com/lockstep-cdc/lockstep/names"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
@@ -87,6 +88,9 @@ func (o checkOptions) run(ctx context.Context, w io.Writer) error {
 
 // choose takes the groups, and in them the members, that --group and --member leave.
 func (o checkOptions) choose(c *config.Config) ([]config.Group, error) {
+	if err := c.Names().Check(names.Wanted{Group: o.group, Members: given(o.member)}); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.path, err)
+	}
 	var groups []config.Group
 	for _, g := range c.Groups {
 		if o.group != "" && g.Name != o.group {
@@ -102,10 +106,6 @@ func (o checkOptions) choose(c *config.Config) ([]config.Group, error) {
 		groups = append(groups, g)
 	}
 	switch {
-	case o.group != "" && c.Group(o.group) == nil:
-		return nil, fmt.Errorf("%s has no group %q", o.path, o.group)
-	case len(groups) == 0:
-		return nil, fmt.Errorf("%s has no member %q", o.path, o.member)
 	case o.output.value == "sql" && o.member == "":
 		return nil, errors.New("-o sql is about one member: name it with --member")
 	case o.output.value == "sql" && len(groups) > 1:

@@ -134,8 +134,8 @@ func TestUnreachableMemberDoesNotKeepOthersFromBeingChecked(t *testing.T) {
 func TestCheckRefusesWhatTheFileDoesNotName(t *testing.T) {
 	path := checkFile(t, [3]string{"a", "postgres://u@127.0.0.1:1/db", "pw"}, [3]string{"b", "postgres://u@127.0.0.1:2/db", "pw"})
 	for want, args := range map[string][]string{
-		"FILE has no member \"x\"":                          {"--member", "x"},
-		"FILE has no group \"x\"":                           {"--group", "x"},
+		"FILE: no member x in group shop; there are a, b":   {"--member", "x"},
+		"FILE: no group ship; nearest: shop":                {"--group", "ship"},
 		"-o sql is about one member: name it with --member": {"-o", "sql"},
 	} {
 		code, _, stderr := lockstep(t, append([]string{"check", "-c", path}, args...)...)

@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/daemon"
 	"github.com/lockstep-cdc/lockstep/diff"
 	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/names"
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
@@ -24,6 +25,7 @@ type diffOptions struct {
 	waitSet         bool
 	rowsPerSecond   int
 	ranges          int
+	missingColumns  bool
 	output          *format
 }
 
@@ -41,10 +43,15 @@ certain, so lag is no difference. A member that has not replayed after its lag b
 reference had before is stale.
 
 Prints a line for each table on each member, the exact ranges of keys that differ, and what was read
-at which positions; with -o json one object a line for each divergence, and the rest on stderr.
+at which positions; with -o json one object a line for each divergence and for each table of which
+not all can be said, and the rest on stderr.
+
+Columns that only one side has are not compared, and the table is unverified: --allow-missing-columns
+takes that for well.
 
 Exit codes: 0 in step, 1 diverged or stale, 2 wrong command line or configuration, 3 not all could
-be determined, 4 a member could not be reached. 1 comes before 4, and 4 before 3.`,
+be determined, 4 a member could not be reached, 5 all is in step but for columns that were not compared.
+1 comes before 4, 4 before 3, and 3 before 5.`,
 		Example: `  lockstep diff -c lockstep.yaml
   lockstep diff -c lockstep.yaml --table public.orders --member us-1
   lockstep diff -c lockstep.yaml --max-rows-per-second 20000 -o json > differences.json`,
@@ -58,6 +65,7 @@ be determined, 4 a member could not be reached. 1 comes before 4, and 4 before 3
 	f.StringSliceVar(&o.members, "member", nil, "this `MEMBER` only, against the reference; may be given several times")
 	f.DurationVar(&o.wait, "wait", 0, "how long a member may take to replay what the reference had (default: its lag budget)")
 	f.IntVar(&o.rowsPerSecond, "max-rows-per-second", 0, "read no more `ROWS` a second of each server (default: as many as it gives)")
+	f.BoolVar(&o.missingColumns, "allow-missing-columns", false, "take a table for in step although one side has columns that the other lacks")
 	f.IntVar(&o.ranges, "max-ranges", 1000, "list no more `RANGES` of one table; further keys are counted")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.waitSet = f.Changed("wait")
@@ -74,9 +82,9 @@ func (o diffOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	groups, err := o.choose(c)
+	groups, err := o.choose(ctx, c)
 	if err != nil {
-		return usageError(err)
+		return err
 	}
 	var codes []int
 	var errs []error
@@ -92,7 +100,7 @@ func (o diffOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 
 // worstDiff is the code that comes first: a wrong configuration, then a difference, then who could not be reached.
 func worstDiff(codes []int) int {
-	for _, code := range []int{exitUsage, exitDiverged, exitUnreachable, exitUnknown} {
+	for _, code := range []int{exitUsage, exitDiverged, exitUnreachable, exitUnknown, exitColumns} {
 		if slices.Contains(codes, code) {
 			return code
 		}
@@ -100,32 +108,50 @@ func worstDiff(codes []int) int {
 	return exitInStep
 }
 
-// choose takes the groups that --group leaves, and checks what the other flags name.
-func (o diffOptions) choose(c *config.Config) ([]config.Group, error) {
-	groups := c.Groups
-	if o.group != "" {
-		g := c.Group(o.group)
-		if g == nil {
-			return nil, fmt.Errorf("%s has no group %q", o.path, o.group)
-		}
-		groups = []config.Group{*g}
+// choose takes the groups that the flags leave. A table that is named has to be on some server of them.
+func (o diffOptions) choose(ctx context.Context, c *config.Config) ([]config.Group, error) {
+	if err := c.Names().Check(names.Wanted{Group: o.group, Members: o.members}); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.path, err)
 	}
-	for _, name := range o.members {
-		if !slices.ContainsFunc(groups, func(g config.Group) bool { return g.Member(name) != nil }) {
-			return nil, fmt.Errorf("%s has no member %q", o.path, name)
-		}
+	groups := slices.DeleteFunc(slices.Clone(c.Groups), func(g config.Group) bool {
+		named := func(name string) bool { return g.Member(name) != nil }
+		return o.group != "" && g.Name != o.group || len(o.members) > 0 && !slices.ContainsFunc(o.members, named)
+	})
+	if len(o.tables) == 0 {
+		return groups, nil
 	}
-	for _, name := range o.tables {
-		if !slices.ContainsFunc(groups, func(g config.Group) bool { return g.Tables.Match(name) }) {
-			return nil, fmt.Errorf("table %q is not among those that %s includes", name, o.path)
-		}
+	var known names.Groups
+	for i := range groups {
+		known = append(known, names.Group{Name: groups[i].Name, Tables: o.tablesOf(ctx, &groups[i])})
 	}
-	if len(o.members) > 0 {
-		groups = slices.DeleteFunc(slices.Clone(groups), func(g config.Group) bool {
-			return !slices.ContainsFunc(o.members, func(name string) bool { return g.Member(name) != nil })
-		})
+	if err := known.Check(names.Wanted{Tables: o.tables}); err != nil {
+		return nil, fmt.Errorf("%w (of those that tables.include of %s has compared)", err, o.path)
 	}
-	return groups, nil
+	i := -1
+	return slices.DeleteFunc(groups, func(config.Group) bool {
+		i++
+		there := known[i].Tables
+		return there != nil && !slices.ContainsFunc(o.tables, func(name string) bool { return slices.Contains(there, name) })
+	}), nil
+}
+
+// tablesOf returns the tables on the servers of a group; nil: they do not say, and comparing them will tell why.
+func (o diffOptions) tablesOf(ctx context.Context, g *config.Group) []string {
+	readers, err := daemon.OpenReaders(ctx, g, o.members, nil)
+	if err != nil {
+		return nil
+	}
+	defer readers.Close()
+	options, err := o.options(g, readers)
+	if err != nil {
+		return nil
+	}
+	options.Match = g.Tables.Match
+	tables, err := diff.New(options).Tables(ctx)
+	if err != nil {
+		return nil
+	}
+	return append([]string{}, tables...)
 }
 
 // compare compares one group and prints what it finds.
@@ -147,8 +173,8 @@ func (o diffOptions) compare(ctx context.Context, g *config.Group, stdout, stder
 	if err := o.print(stdout, stderr, report); err != nil {
 		return exitUnknown, err
 	}
-	if err := o.missing(g, report); err != nil {
-		return worstDiff([]int{diffCode(report), exitUnknown}), err
+	if len(report.Results) == 0 {
+		return exitUnknown, fmt.Errorf("group %s: no member has a table that matches tables.include", g.Name)
 	}
 	return diffCode(report), nil
 }
@@ -165,7 +191,9 @@ func (o diffOptions) options(g *config.Group, readers *daemon.Readers) (diff.Opt
 		Budget:           g.LagBudget,
 		MaxRowsPerSecond: o.rowsPerSecond,
 		MaxRanges:        o.ranges,
-		NewID:            monitor.NewID,
+
+		AllowMissingColumns: o.missingColumns,
+		NewID:               monitor.NewID,
 	}
 	if o.waitSet {
 		options.Wait = &o.wait
@@ -217,14 +245,6 @@ func diffError(err error) error {
 	return undeterminedError(err)
 }
 
-func codeOf(err error) int {
-	var e *exitError
-	if errors.As(err, &e) {
-		return e.code
-	}
-	return exitUnknown
-}
-
 // diffCode is the exit code for what was found. A comparison of nothing says nothing.
 func diffCode(r *diff.Report) int {
 	codes := []int{exitInStep}
@@ -232,10 +252,12 @@ func diffCode(r *diff.Report) int {
 		codes = append(codes, exitUnknown)
 	}
 	for _, x := range r.Results {
-		switch x.Verdict {
-		case status.InStep:
-		case status.Diverged, status.Stale:
+		switch {
+		case x.Verdict == status.InStep:
+		case x.Verdict == status.Diverged || x.Verdict == status.Stale:
 			codes = append(codes, exitDiverged)
+		case x.Reason == "" && len(x.NotCompared) > 0:
+			codes = append(codes, exitColumns)
 		default:
 			codes = append(codes, exitUnknown)
 		}
@@ -244,18 +266,4 @@ func diffCode(r *diff.Report) int {
 		}
 	}
 	return worstDiff(codes)
-}
-
-// missing says which tables were asked for and are nowhere.
-func (o diffOptions) missing(g *config.Group, r *diff.Report) error {
-	var errs []error
-	for _, name := range o.tables {
-		if g.Tables.Match(name) && !slices.ContainsFunc(r.Results, func(x diff.Result) bool { return x.Table == name }) {
-			errs = append(errs, fmt.Errorf("group %s: no member has a table %s", g.Name, name))
-		}
-	}
-	if len(errs) == 0 && len(r.Results) == 0 {
-		errs = append(errs, fmt.Errorf("group %s: no member has a table that matches tables.include", g.Name))
-	}
-	return errors.Join(errs...)
 }

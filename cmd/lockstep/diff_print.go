@@ -12,12 +12,28 @@ import (
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
-// print shows what a comparison found. With -o json only the divergences are on stdout.
+// partlyJSON is a table on a member of which not everything was compared.
+type partlyJSON struct {
+	Group       string         `json:"group"`
+	Table       string         `json:"table"`
+	Member      string         `json:"member"`
+	Reference   string         `json:"reference"`
+	State       status.Verdict `json:"state"`
+	Reason      string         `json:"reason"`
+	NotCompared []string       `json:"columns_not_compared,omitempty"`
+}
+
+// print shows what a comparison found. With -o json the divergences and what was not compared are on stdout, and nothing else.
 func (o diffOptions) print(stdout, stderr io.Writer, r *diff.Report) error {
 	if o.output.value == "json" {
 		for _, x := range r.Results {
 			for _, d := range x.Divergences {
 				if err := printJSON(stdout, d); err != nil {
+					return err
+				}
+			}
+			if n := note(x); n != "" {
+				if err := printJSON(stdout, partlyJSON{r.Group, x.Table, x.Member, r.Reference, x.Verdict, n, x.NotCompared}); err != nil {
 					return err
 				}
 			}

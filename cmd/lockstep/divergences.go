@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-cdc/lockstep/finding"
-	"github.com/lockstep-cdc/lockstep/status"
 )
 
 func newDivergencesCommand() *cobra.Command {
@@ -25,7 +24,8 @@ func newDivergencesCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "divergences [ID]",
 		Short: "List what a running lockstep has found to differ",
-		Long: `List what a running lockstep has found to differ, newest first, or show all that is known of one.
+		Long: `List what a running lockstep has found to differ, newest first, or show all that is known of one. An ID may be cut, as long
+as no other one begins so.
 
 Exits 1 if an open divergence is listed that was not expected, 3 if none is but lockstep cannot say that there is none
 (lockstep status tells why), 4 if no lockstep answers, else 0.`,
@@ -73,11 +73,13 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 			if cut && state != finding.Resolved {
 				return undeterminedError(errors.New("those that are listed were expected; ones that are left out need not be: raise --limit"))
 			}
-			var groups []status.Group
-			if err := api.get(cmd.Context(), "api/v1/groups", nil, &groups); err != nil {
+			groups, err := askGroups(cmd.Context(), api)
+			if err != nil {
 				return err
 			}
-			if worstCode(groups) == exitUnknown {
+			// What is not watched any more can be asked for too: then nothing is left, of which nothing can be said.
+			about := selection{group, given(member), given(table)}
+			if worstCode(about.of(groups)) == exitUnknown {
 				return undeterminedError(errors.New("not everything can be compared now, so there may be more: see lockstep status"))
 			}
 			return nil
@@ -196,4 +198,12 @@ func rangesText(d finding.Divergence) string {
 		parts = append(parts, bounds(r))
 	}
 	return strings.Join(parts, " ")
+}
+
+// given is a list of the value of a flag, if it has one.
+func given(value string) []string {
+	if value == "" {
+		return nil
+	}
+	return []string{value}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 // Exit codes. Scripts depend on them.
@@ -14,6 +16,7 @@ const (
 	exitUsage       = 2 // wrong command line or configuration
 	exitUnknown     = 3 // could not determine
 	exitUnreachable = 4
+	exitColumns     = 5 // of diff: all is in step, but for columns that were not compared
 )
 
 // exitError carries the exit code. A nil err says that all was said already.
@@ -38,18 +41,28 @@ func usageError(err error) error        { return exit(exitUsage, err) }
 func undeterminedError(err error) error { return exit(exitUnknown, err) }
 func unreachableError(err error) error  { return exit(exitUnreachable, err) }
 
-// report prints an error, each of its lines marked as ours, and returns the exit code. An error that nobody classified
-// means that nothing was determined.
+// codeOf is the exit code of an error. A name that nothing has is the command line's fault, wherever that was noticed. An error that
+// nobody classified means that nothing was determined.
+func codeOf(err error) int {
+	var unknown *names.Unknown
+	var classified *exitError
+	switch {
+	case errors.As(err, &unknown):
+		return exitUsage
+	case errors.As(err, &classified):
+		return classified.code
+	}
+	return exitUnknown
+}
+
+// report prints an error, each of its lines marked as ours, and returns the exit code.
 func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitInStep
 	}
-	code := exitUnknown
-	if e := (*exitError)(nil); errors.As(err, &e) {
-		code = e.code
-		if e.err == nil {
-			return code
-		}
+	code := codeOf(err)
+	if e := (*exitError)(nil); errors.As(err, &e) && e.err == nil {
+		return code
 	}
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {

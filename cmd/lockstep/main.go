@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/names"
 )
 
 func main() {
@@ -28,9 +29,10 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true, // execute prints them
 	}
+	audit := newAuditCommand()
 	root.AddCommand(
 		newAcknowledgeCommand(),
-		newAuditCommand(),
+		audit,
 		newCheckCommand(),
 		newDemoCommand(),
 		newDiffCommand(),
@@ -40,7 +42,28 @@ func newRootCommand() *cobra.Command {
 		newStatusCommand(),
 		newVersionCommand(), newManCommand(),
 	)
+	for _, c := range []*cobra.Command{root, audit} {
+		c.Args, c.RunE = cobra.ArbitraryArgs, below
+	}
 	return root
+}
+
+// below is what a command does that only has others below it: it shows them, unless one is named that is none of them.
+func below(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	var known []string
+	for _, one := range c.Commands() {
+		if !one.Hidden {
+			known = append(known, one.Name())
+		}
+	}
+	where := ""
+	if c.HasParent() {
+		where = c.CommandPath()
+	}
+	return names.Check("command", args[0], where, known)
 }
 
 // execute runs one command line and returns the exit code.

@@ -39,7 +39,8 @@ func TestWrongCommandLineExitsWithTwoAndOneLine(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"chek"}, "lockstep: unknown command \"chek\" for \"lockstep\"\n"},
+		{[]string{"chek"}, "lockstep: no command chek; nearest: check\n"},
+		{[]string{"audit", "verfiy", "log"}, "lockstep: no command verfiy in lockstep audit; nearest: verify\n"},
 		{[]string{"check", "--nosuch"}, "lockstep: unknown flag: --nosuch\n"},
 		{[]string{"check", "surplus"}, "lockstep: unknown command \"surplus\" for \"lockstep check\"\n"},
 		{[]string{"check"}, "lockstep: read configuration: open lockstep.yaml: no such file or directory\n"},

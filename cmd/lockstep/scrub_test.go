@@ -64,7 +64,7 @@ func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
 	if out := waitCode(exitInStep, "scrub", "--url", url, "--wait=false", "public.items", "--member", "us-1"); !strings.Contains(out, "was asked for") {
 		t.Errorf("scrub says %q", out)
 	}
-	if code, _, stderr := lockstep(t, "scrub", "--url", url, "public.nosuch"); code != exitUsage || !strings.Contains(stderr, `watches no table "public.nosuch"`) {
+	if code, _, stderr := lockstep(t, "scrub", "--url", url, "public.nosuch"); code != exitUsage || !strings.Contains(stderr, "no table public.nosuch in group shop; there is only public.items") {
 		t.Errorf("of an unknown table: exit code %d, %q", code, stderr)
 	}
 	if out := waitCode(exitInStep, "scrub", "--url", url, "public.items:100..{\"id\":200}"); !strings.Contains(out, "All rows were read again in") {
@@ -104,16 +104,32 @@ func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
 			t.Errorf("exit code %d, %s does not say %s", code, out, want)
 		}
 	}
-	if code, out, stderr := lockstep(t, "acknowledge", "--url", url, id, "--by", "ann", "--ticket", "OPS-1"); code != exitInStep || out != "Divergence "+id+" of public.items on us-1 is acknowledged by ann.\n" {
+	if code, out, stderr := lockstep(t, "acknowledge", "--url", url, strings.ToLower(id[:len(id)-3]), "--by", "ann", "--ticket", "OPS-1"); code != exitInStep || out != "Divergence "+id+" of public.items on us-1 is acknowledged by ann.\n" {
 		t.Errorf("exit code %d, %q, %q", code, out, stderr)
 	}
 	if _, out, _ := lockstep(t, "divergences", "--url", url, id); !strings.Contains(out, "open (acknowledged)") || !strings.Contains(out, " by ann OPS-1\n") {
 		t.Errorf("%s does not say who has taken it on", out)
 	}
-	if code, _, stderr := lockstep(t, "acknowledge", "--url", url, "01NOSUCH", "--by", "ann"); code != exitUsage || !strings.Contains(stderr, "there is no divergence") {
+	if code, _, stderr := lockstep(t, "acknowledge", "--url", url, "01NOSUCH", "--by", "ann"); code != exitUsage || !strings.Contains(stderr, "no divergence 01NOSUCH") {
 		t.Errorf("of an unknown divergence: exit code %d, %q", code, stderr)
 	}
-	if code, _, stderr := lockstep(t, "divergences", "--url", url, "01NOSUCH"); code != exitUsage || !strings.Contains(stderr, "there is no divergence") {
+	if code, _, stderr := lockstep(t, "divergences", "--url", url, "01NOSUCH"); code != exitUsage || !strings.Contains(stderr, "no divergence 01NOSUCH") {
 		t.Errorf("of an unknown divergence: exit code %d, %q", code, stderr)
+	}
+	// Of a table that cannot be watched it was said at once that all rows were read again.
+	dbtest.ExecT(t, c.Member("eu-1"), "CREATE TABLE keyless (id int)")
+	waitCode(exitUnknown, "status", "--url", url, "--table", "public.keyless")
+	if code, out, stderr := lockstep(t, "scrub", "--url", url, "public.keyless"); code != exitUsage || !strings.Contains(stderr, "table public.keyless cannot be watched: ") {
+		t.Errorf("of a table that is not watched: exit code %d, %q, %q", code, out, stderr)
+	}
+	c.Member("us-1").Spoil()
+	if err := c.Member("us-1").Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	code, out, stderr := lockstep(t, "scrub", "--url", url, "--timeout", "20s", "public.items")
+	for _, want := range []string{"us-1 waits: ", "the scrub cannot end while us-1 waits", "the scrub has not ended within --timeout: ", "; us-1 waits: "} {
+		if code != exitUnknown || out != "" || !strings.Contains(stderr, want) {
+			t.Errorf("with a member that is away: exit code %d, %q, %q does not say %s", code, out, stderr, want)
+		}
 	}
 }

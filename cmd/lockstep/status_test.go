@@ -1,15 +1,174 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/status"
+	"github.com/lockstep-cdc/lockstep/web"
 )
+
+// estate is a group of three members and twenty tables.
+type estate struct {
+	shop
+	waits bool // its group is still being opened
+}
+
+func (e estate) Status() *status.Group {
+	at := time.Now()
+	g := &status.Group{Name: "shop", Reference: "eu-1", At: at}
+	for i, name := range []string{"eu-1", "us-1", "us-2"} {
+		m := status.Member{Name: name, Role: "replica", Position: fmt.Sprintf("0/6F46DD%d", i), Behind: status.Seconds(time.Duration(i) * 100 * time.Millisecond)}
+		if i == 0 {
+			m.Role = "reference"
+		}
+		for n := range 20 {
+			t := status.Table{Table: fmt.Sprintf("public.table_%02d", n), Verdict: status.InStep, Rows: int64(1000 * n), VerifiedAt: status.Time{Time: at.Add(-time.Duration(i+1) * time.Hour)}}
+			switch {
+			case i == 1 && n == 7:
+				t.Verdict, t.DivergentKeys = status.Diverged, 6
+			case i == 1 && n == 8:
+				t.Verdict, t.DivergentKeys = status.Lagging, 1
+			case i == 2 && n > 14:
+				t.Verdict, t.Reason, t.VerifiedAt = status.Unverified, "being read", status.Time{}
+			}
+			m.Tables = append(m.Tables, t)
+		}
+		if e.waits {
+			m.Tables, m.Trouble = nil, "which member is the reference is not known"
+		}
+		g.Members = append(g.Members, m)
+	}
+	g.Complete()
+	return g
+}
+
+func serveGroups(t *testing.T, groups ...web.Group) string {
+	t.Helper()
+	api := httptest.NewServer(web.New(groups, nil, web.Rules{}, "test", slog.New(slog.DiscardHandler)))
+	t.Cleanup(api.Close)
+	return api.URL
+}
+
+// At three in the morning twenty tables on three members are one screen, of which the first line is the answer.
+func TestStatusFitsAScreen(t *testing.T) {
+	code, out, stderr := lockstep(t, "status", "--url", serveGroups(t, estate{}))
+	var rest []string
+	for n := range 20 {
+		us1, us2, verified := "in_step       ", "in_step", "3h"
+		switch {
+		case n == 7:
+			us1 = "diverged (6)  "
+		case n == 8:
+			us1 = "lagging (1)   "
+		case n > 14:
+			us2, verified = "unverified", "never"
+		}
+		rest = append(rest, fmt.Sprintf("public.table_%02d   %-5d   %-8s   in_step   %s %s", n, 1000*n, verified, us1, us2))
+	}
+	want := `shop is diverged: 20 tables on 3 members: 1 diverged, 5 unverified, 1 lagging, 53 in_step; 7 divergent keys
+
+MEMBER   ROLE        STATE        LAG    POSITION    NOTE
+eu-1     reference   in_step      0.0s   0/6F46DD0   
+us-1     replica     diverged     0.1s   0/6F46DD1   
+us-2     replica     unverified   0.2s   0/6F46DD2   
+
+TABLE             ROWS    VERIFIED   EU-1      US-1           US-2
+` + strings.Join(rest, "\n") + `
+
+public.table_15, public.table_16, public.table_17, and 2 others on us-2: unverified: being read
+`
+	if diff := cmp.Diff(want, out); diff != "" || code != exitDiverged || stderr != "" {
+		t.Errorf("exit code %d, %q\n%s", code, stderr, diff)
+	}
+	if lines := strings.Count(out, "\n"); lines > 30 {
+		t.Errorf("%d lines", lines)
+	}
+}
+
+func TestStatusIsFiltered(t *testing.T) {
+	url := serveGroups(t, estate{}, shop{}, estate{waits: true})
+	for _, c := range []struct {
+		args  string
+		code  int
+		has   string
+		lacks string
+		lines int // 0: any
+	}{
+		{"--member us-2", exitUnknown, "shop is unverified: 20 tables on 1 member: 5 unverified, 15 in_step\n", "US-1", 0},
+		{"--member eu-1 --member us-2 --table public.table_01", exitUnknown, "1 table on 2 members: 2 in_step", "table_02", 0}, // of the one that waits
+		{"--state diverged", exitDiverged, "public.table_07", "public.table_01", 0},
+		{"--state unverified,stale --member us-2", exitUnknown, "public.table_19", "public.table_07", 0},
+		{"-o wide --state lagging", exitDiverged, "public.table_08", "public.table_07", 2},
+		{"-o wide --member us-2 --state unverified", exitUnknown, "shop    us-2     replica   -                 unverified", "in_step", 7},
+		{"-o json --state stale", exitDiverged, `"tables":[]`, "public.table", 3},
+		{"--state gone", exitUsage, "no state gone; there are in_step, lagging, expected, unverified, stale, diverged", "", 0},
+		{"--member us-3", exitUsage, "no member us-3; nearest: us-1", "", 0},
+		{"--watch=1ms", exitUsage, "--watch=1ms is too often: write 200ms or more", "", 0},
+	} {
+		code, out, stderr := lockstep(t, append([]string{"status", "--url", url}, strings.Fields(c.args)...)...)
+		if out += stderr; code != c.code || !strings.Contains(out, c.has) || c.lacks != "" && strings.Contains(out, c.lacks) || c.lines > 0 && strings.Count(out, "\n") != c.lines {
+			t.Errorf("%s: exit code %d, want %d; %q, without %q, in\n%s", c.args, code, c.code, c.has, c.lacks, out)
+		}
+	}
+}
+
+// One of two groups was still being opened, and status ended with 0.
+func TestAMemberWithoutTablesIsNotInStep(t *testing.T) {
+	well := estate{}.Status()
+	well.Members = well.Members[:1]
+	waits := estate{waits: true}.Status()
+	for _, c := range []struct {
+		groups []status.Group
+		want   int
+	}{{[]status.Group{*well}, exitInStep}, {[]status.Group{*well, *waits}, exitUnknown}, {nil, exitUnknown}, {[]status.Group{*waits, *estate{}.Status()}, exitDiverged}} {
+		if code := worstCode(c.groups); code != c.want {
+			t.Errorf("%d groups: exit code %d, want %d", len(c.groups), code, c.want)
+		}
+	}
+}
+
+// A lockstep that is restarted does not end a watch; Ctrl-C does, without a word, with the code of what was shown last.
+func TestStatusIsDrawnAgainUntilItIsStopped(t *testing.T) {
+	api := web.New([]web.Group{estate{}}, nil, web.Rules{}, "test", slog.New(slog.DiscardHandler))
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 2 {
+			http.Error(w, "lockstep is starting or stopping", http.StatusServiceUnavailable)
+			return
+		}
+		api.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var out, errs strings.Builder
+	ended := make(chan int, 1)
+	go func() { ended <- execute(ctx, []string{"status", "--url", server.URL, "--watch=200ms"}, &out, &errs) }()
+	err := dbtest.WaitFor(t.Context(), "a few drawings", func(context.Context) (bool, error) { return asked.Load() > 4, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if code := <-ended; code != exitDiverged || errs.String() != "" {
+		t.Errorf("exit code %d, %q", code, errs.String())
+	}
+	if drawn := strings.Count(out.String(), "shop is diverged"); drawn < 3 || !strings.Contains(out.String(), "503 Service Unavailable") || !strings.Contains(out.String(), ", every 200ms, until Ctrl-C") {
+		t.Errorf("drawn %d times:\n%s", drawn, out.String())
+	}
+}
 
 // A script that stops a rollout on any other code than 0 stopped it for writes that were expected.
 func TestStatusExitsByTheWorst(t *testing.T) {

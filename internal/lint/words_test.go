@@ -40,7 +40,7 @@ var rules = []rule{
 
 // core packages take values and return values.
 func core(pkg string) bool {
-	return slices.Contains([]string{"digest", "merkle", "finding", "status", "align"}, pkg)
+	return slices.Contains([]string{"digest", "merkle", "finding", "status", "align", "names"}, pkg)
 }
 
 // library is all that others of ours import: not the commands, and not the two that run servers for tests and the demo.
