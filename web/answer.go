@@ -64,9 +64,9 @@ func takeBody(w http.ResponseWriter, r *http.Request) bool {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		http.Error(w, "the body of the request is larger than 1 MiB", http.StatusRequestEntityTooLarge)
+		failure(w, http.StatusRequestEntityTooLarge, "the body of the request is larger than 1 MiB")
 	case err != nil:
-		http.Error(w, "the body of the request did not come: "+err.Error(), http.StatusRequestTimeout)
+		failure(w, http.StatusRequestTimeout, "the body of the request did not come: "+err.Error())
 	default:
 		r.Body = io.NopCloser(bytes.NewReader(body))
 	}

@@ -106,21 +106,19 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "POST, PUT")
 		http.Error(w, "use POST or PUT", http.StatusMethodNotAllowed)
 	case f.api.Load() != nil && !f.api.Load().permits(w, r):
+	case !takeBody(w, r): // which says nothing, but must have come
 	default:
-		unhurried(w)
-		if err := f.Reload(r.Context()); err != nil {
+		client := http.NewResponseController(w)
+		_ = client.SetReadDeadline(time.Time{}) // at which the request's context would end; a server's connection can
+		_ = client.SetWriteDeadline(time.Time{})
+		err := f.Reload(r.Context())
+		_ = client.SetWriteDeadline(time.Now().Add(sendWithin))
+		if err != nil {
 			http.Error(w, "the configuration was not taken in, lockstep goes on by the one before: "+err.Error(), http.StatusInternalServerError)
 			return
 		}
 		fmt.Fprintln(w, "The configuration was taken in.")
 	}
-}
-
-// unhurried takes the bounds off a request that was read and takes its time: the one on reading would end its context.
-func unhurried(w http.ResponseWriter) {
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Time{}) // which a server's connection can
-	_ = c.SetWriteDeadline(time.Time{})
 }
 
 // Serve answers until ctx ends.

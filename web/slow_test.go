@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -114,5 +115,15 @@ func TestHeadersAreBounded(t *testing.T) {
 	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err == nil && answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 64 KiB is answered %s", answer.Status)
+	}
+}
+
+func TestBodiesAreBounded(t *testing.T) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, "/api/v1/scrubs", strings.NewReader(strings.Repeat(" ", 1<<20+1)))
+	r.Header.Set("Content-Type", "application/json")
+	server(health{}, shop()).ServeHTTP(w, r)
+	if w.Code != http.StatusRequestEntityTooLarge || !strings.HasPrefix(w.Body.String(), `{"error":`) {
+		t.Errorf("a body of more than 1 MiB is answered %d %s", w.Code, w.Body)
 	}
 }
