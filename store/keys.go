@@ -42,6 +42,7 @@ type keyKind struct {
 
 var keyKinds = []keyKind{
 	{first: kindFormat, scope: ofStore, value: "format version (4)"},
+	{first: kindSecret, scope: ofStore, value: "fingerprint of digest.key (32)"},
 	{first: kindName, scope: ofStore, rest: "kind (1): g group, m member, t table; group (2), name", value: "number given to the name (4)"},
 	{first: kindTold, scope: ofStore, rest: "length (2), receiver, alert", value: "what the receiver was told of it, JSON"},
 	{first: kindEntry, scope: ofStore, rest: "number (8)", value: "entry that the audit log has still to get"},
@@ -63,6 +64,7 @@ var keyKinds = []keyKind{
 
 const (
 	kindFormat   = 'F'
+	kindSecret   = 'K'
 	kindName     = 'N'
 	kindTold     = 'A'
 	kindEntry    = 'E'

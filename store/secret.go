@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,10 @@ func (s *Store) loadSecret(fs vfs.FS) error {
 		if used {
 			return fmt.Errorf("data_dir %s: %s is missing: %s", s.dir, secretFile, wayBack)
 		}
-		return s.makeSecret(fs, path)
+		if err := s.makeSecret(fs, path); err != nil {
+			return err
+		}
+		return s.checkSecret()
 	}
 	if err != nil {
 		return fmt.Errorf("data_dir %s: %w", s.dir, err)
@@ -44,6 +48,24 @@ func (s *Store) loadSecret(fs vfs.FS) error {
 		return fmt.Errorf("data_dir %s: %s has %d bytes, not %d: %s", s.dir, secretFile, len(b), len(s.secret), wayBack)
 	}
 	copy(s.secret[:], b)
+	return s.checkSecret()
+}
+
+// checkSecret holds the key against its fingerprint, by which the store knows the one that its digests were made with. With
+// another one nearly all rows would be taken for changed without a trace when they are read again.
+func (s *Store) checkSecret() error {
+	print := sha256.Sum256(append([]byte("lockstep digest.key\n"), s.secret[:]...))
+	known, closer, err := s.db.Get([]byte{kindSecret})
+	if errors.Is(err, pebble.ErrNotFound) {
+		return s.db.Set([]byte{kindSecret}, print[:], pebble.Sync)
+	}
+	if err != nil {
+		return readError(s.dir, err)
+	}
+	defer closer.Close()
+	if !bytes.Equal(known, print[:]) {
+		return fmt.Errorf("data_dir %s: %s is not the key that its digests were made with: %s", s.dir, secretFile, wayBack)
+	}
 	return nil
 }
 
