@@ -21,10 +21,11 @@ import (
 func TestEntriesAreWrittenOnceAllAreGiven(t *testing.T) {
 	for _, n := range []uint64{1, 2, 3, 256} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			folder := t.TempDir() // is removed once what writes to it has ended, with the bubble
 			bubble.Test(t, func(t *testing.T) {
 				var log audit.Appender
 				var base, given uint64
-				log, err := audit.OpenAppender(t.Context(), t.TempDir(), func() {
+				log, err := audit.OpenAppender(t.Context(), folder, func() {
 					time.Sleep(time.Second) // of the bubble: as a goroutine that gets no processor
 					given++
 					// The last one goes by itself, behind all others.

@@ -228,7 +228,12 @@ type Progress struct {
 	// reference's.
 	Applied map[string]TxSet
 	Lanes   []Lane
+	Retained Retained
 }
+
+// Retained is how many bytes of its log a PostgreSQL server keeps for us, and with how many the slot is given up (0: with none).
+// It is zero for others, which keep theirs for nobody.
+type Retained struct{ Bytes, Most int64 }
 
 // Lane is one way by which transactions of the reference reach a member: a PostgreSQL subscription, or the replication
 // of MySQL and MariaDB, whatever its channels.

@@ -62,7 +62,12 @@ type Member struct {
 	PasswordFile string
 	EnvPassword  Secret // that came with the DSN from the environment
 	ScanOnly     bool   // its log is not read, only its rows are
+	// MaxRetainedWAL is how many bytes of its log a PostgreSQL server may keep for lockstep; 0: as many as there are.
+	MaxRetainedWAL int64
 }
+
+// DefaultMaxRetainedWAL is what a member's server keeps for lockstep at most where the file says nothing: little enough for most disks.
+const DefaultMaxRetainedWAL = 10 << 30
 
 // Alerts says who is told of divergences.
 type Alerts struct {

@@ -285,6 +285,26 @@ func TestPasswordComesFromTheEnvironmentAsItIs(t *testing.T) {
 	}
 }
 
+func TestServersKeepNoMoreForUsThanTheyMay(t *testing.T) {
+	for given, want := range map[string]int64{"512MB": 512 << 20, "3GB": 3 << 30, "2TB": 2 << 40, "off": 0} {
+		c, err := Parse("f", []byte(strings.Replace(minimal, "u@h2/db\n", "u@h2/db\n        max_retained_wal: "+given+"\n", 1)))
+		if err != nil || c.Groups[0].Member("b").MaxRetainedWAL != want || c.Groups[0].Member("a").MaxRetainedWAL != DefaultMaxRetainedWAL {
+			t.Errorf("%q: %v, %v", given, c, err)
+		}
+	}
+	const remedy = "write it like 512MB, 10GB or 1TB, or off"
+	for given, want := range map[string]string{"1000": "1000 has no unit: " + remedy, "10G": `"10G" is not a size: ` + remedy, "0GB": `"0GB" is not a size: ` + remedy} {
+		_, err := Parse("f", []byte(strings.Replace(minimal, "u@h2/db\n", "u@h2/db\n        max_retained_wal: "+given+"\n", 1)))
+		if err == nil || !strings.HasSuffix(err.Error(), "groups[0].members[1].max_retained_wal: "+want) {
+			t.Errorf("%q: %v", given, err)
+		}
+	}
+	mysql := strings.NewReplacer("engine: postgres", "engine: mysql", "postgres://", "mysql://", "u@h2/db\n", "u@h2/db\n        max_retained_wal: off\n").Replace(minimal)
+	if _, err := Parse("f", []byte(mysql)); err == nil || !strings.Contains(err.Error(), "max_retained_wal: is for PostgreSQL") {
+		t.Error(err)
+	}
+}
+
 func TestMySQLMembersAreURLs(t *testing.T) {
 	t.Setenv("LOCKSTEP_TEST_PW", "p@ss/w:rd$1%")
 	text := strings.NewReplacer("engine: postgres", "engine: mariadb", "postgres://u@h1/db", "mysql://u@h1:3306/shop?tls=verify-full",

@@ -144,11 +144,17 @@ func decodeEngine(n node) string {
 }
 
 func decodeMember(n node, names unique, engine string) Member {
-	f := n.fields("name", "dsn", "password_file", "scan_only")
+	f := n.fields("name", "dsn", "password_file", "scan_only", "max_retained_wal")
 	m := Member{
 		Name:         decodeName(f["name"], names, memberName, "use letters, digits, dot, hyphen and _"),
 		PasswordFile: f["password_file"].expanded(),
 		ScanOnly:     f["scan_only"].claim(),
+	}
+	switch {
+	case engine == Postgres:
+		m.MaxRetainedWAL = f["max_retained_wal"].sizeOrOff(DefaultMaxRetainedWAL)
+	case f["max_retained_wal"].present():
+		f["max_retained_wal"].fail("is for PostgreSQL", "remove it: these servers keep their log for as long as binlog_expire_logs_seconds says, whoever reads it")
 	}
 	f["dsn"].require(dsnExample(engine))
 	m.DSN, m.EnvPassword = decodeDSN(f["dsn"], engine)

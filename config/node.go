@@ -188,6 +188,33 @@ func (n node) duration(otherwise time.Duration) time.Duration {
 	return d
 }
 
+// sizeUnits are PostgreSQL's.
+var sizeUnits = map[string]int64{"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+
+// sizeOrOff reads a number of bytes, or 0 for off; otherwise if there is none.
+func (n node) sizeOrOff(otherwise int64) int64 {
+	const remedy = "write it like 512MB, 10GB or 1TB, or off"
+	if !n.present() || isNull(n.ast) {
+		return otherwise
+	}
+	if kind(n.ast) == "a number" {
+		n.fail(n.ast.GetToken().Value+" has no unit", remedy)
+		return otherwise
+	}
+	text := n.text()
+	if text == "off" || text == "" {
+		return 0
+	}
+	number := strings.TrimRight(text, "BGMT")
+	unit := sizeUnits[text[len(number):]]
+	size, err := strconv.ParseInt(strings.TrimSpace(number), 10, 32)
+	if err != nil || unit == 0 || size <= 0 {
+		n.fail(fmt.Sprintf("%q is not a size", text), remedy)
+		return otherwise
+	}
+	return size * unit
+}
+
 // interval reads the time between two of what is not to be done all the time.
 func (n node) interval(otherwise time.Duration) time.Duration {
 	d := n.duration(otherwise)

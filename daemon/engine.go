@@ -34,6 +34,7 @@ func postgresOptions(g *config.Group, m *config.Member, log *slog.Logger) postgr
 		Publication: postgres.Name(g.Name),
 		Logger:      log,
 		ScanOnly:    m.ScanOnly,
+		MaxRetained: m.MaxRetainedWAL,
 	}
 }
 

@@ -306,6 +306,7 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 		return nil
 	})
 	if err != nil {
+		f.retained.Store(nil)
 		return c, err
 	}
 	if f.id != g.ref {
@@ -315,7 +316,9 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 		}
 	}
 	c.at = time.Now()
-	if c.progress, err = f.Source.Progress(ctx); err != nil {
+	c.progress, err = f.Source.Progress(ctx)
+	f.retained.Store(&c.progress.Retained)
+	if err != nil {
 		return c, err
 	}
 	if end := c.progress.End; end < shown && !f.ScanOnly {

@@ -121,6 +121,8 @@ type feed struct {
 	pacer   *scan.Pacer
 	// trouble is why the member cannot be read now; empty while it can.
 	trouble atomic.Pointer[string]
+	// retained is what the server keeps of its log for us, as last asked; nil: it was not asked yet.
+	retained atomic.Pointer[cdc.Retained]
 	// scrubFailed is why rows that somebody asked for could not be read when that was last tried; nil: they could.
 	scrubFailed atomic.Pointer[string]
 	canary      *canary // nil: none is written into the member

@@ -34,6 +34,9 @@ func (g *Group) publish() {
 		m.Canary = g.feeds[m.ID].canary.Status()
 		m.Duties, m.Panics = runsOf(g.feeds[m.ID].duties), g.feeds[m.ID].faults.Load()
 		m.Applied, m.Scanned = g.rows[m.ID].Load(), g.scanned[m.ID].Load()
+		if r := g.feeds[m.ID].retained.Load(); r != nil {
+			m.Retained, m.MostRetained = r.Bytes, r.Most
+		}
 		if text := g.feeds[m.ID].trouble.Load(); text != nil {
 			m.Trouble = *text
 		}

@@ -49,12 +49,16 @@ type Member struct {
 	ProvenAt Time `json:"proven_at"`
 	// Behind is how long ago the oldest transaction that it has not replayed was seen; zero if there is none.
 	Behind     Seconds `json:"lag_seconds"`
-	InFlight   int64   `json:"in_flight_rows"`                // row changes that it has not replayed
-	ScanOnly   bool    `json:"scan_only,omitempty"`           // its rows are read again and again, its log is not
-	ScrubWaits string  `json:"scrub_waits_for,omitempty"`     // what keeps scrubs of it from going on
-	Errant     string  `json:"errant_transactions,omitempty"` // transactions with a GTID that it has and the reference has not
-	Trouble    string  `json:"trouble,omitempty"`             // why it cannot be read now; empty while it can
-	Tables     []Table `json:"tables"`
+	InFlight   int64   `json:"in_flight_rows"`            // row changes that it has not replayed
+	ScanOnly   bool    `json:"scan_only,omitempty"`       // its rows are read again and again, its log is not
+	ScrubWaits string  `json:"scrub_waits_for,omitempty"` // what keeps scrubs of it from going on
+	// Retained is how many bytes of its log the server keeps for lockstep, and MostRetained with how many that is given up; 0: not
+	// known, or none.
+	Retained     int64   `json:"retained_wal_bytes,omitempty"`
+	MostRetained int64   `json:"max_retained_wal_bytes,omitempty"`
+	Errant       string  `json:"errant_transactions,omitempty"` // transactions with a GTID that it has and the reference has not
+	Trouble      string  `json:"trouble,omitempty"`             // why it cannot be read now; empty while it can
+	Tables       []Table `json:"tables"`
 
 	ID      cdc.MemberID `json:"-"`
 	Exact   cdc.Position `json:"-"` // what Position spells

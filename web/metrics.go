@@ -22,7 +22,7 @@ type collector struct {
 	keys, ranges, rows, open, expected, disk                                                     *prometheus.Desc
 	waiting, told, refused, lastTold, reload, reloaded                                           *prometheus.Desc
 	verified, fresh, silent, scanned, waited                                                     *prometheus.Desc
-	duties, panics, round                                                                        *prometheus.Desc
+	duties, panics, round, retained, retainedMost                                                *prometheus.Desc
 	canaries, canaryTook, canaryFound, canaryEvery                                               *prometheus.Desc
 	copyUp, copyTime, stampUp, stampTime, witnessUp, witnessTime, logBytes, logExpected, logFree *prometheus.Desc
 	logSize, logTime, logUp, logAside                                                            *prometheus.Desc
@@ -35,6 +35,8 @@ func newCollector(groups []Group, health Health, version string) *collector {
 	return &collector{
 		groups: groups, health: health, version: version,
 		build:        desc("build_info", "Always 1; the labels say which lockstep this is.", "version", "goversion"),
+		retained:     desc("member_retained_wal_bytes", "Bytes of its log that a PostgreSQL server keeps for lockstep's slot.", "group", "member"),
+		retainedMost: desc("member_retained_wal_limit_bytes", "With how many bytes of its log kept for lockstep the slot is given up.", "group", "member"),
 		up:           desc("member_up", "1 if the member's change stream can be read, 0 if not.", "group", "member"),
 		trusted:      desc("member_trusted", "1 if reads may go to the member, as /api/v1/trust says; 0 if not, or if nothing is known.", "group", "member"),
 		tableTrusted: desc("table_trusted", "1 if reads of the table may go to the member, as /api/v1/trust says; 0 if not, or if nothing is known.", "group", "member", "table"),
@@ -85,7 +87,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.trusted, c.tableTrusted, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.round, c.duties, c.panics, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.retained, c.retainedMost, c.trusted, c.tableTrusted, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.round, c.duties, c.panics, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -207,6 +209,8 @@ func (c *collector) member(emit emitFunc, g *status.Group, m status.Member) {
 	heard := fresh && !m.ProvenAt.IsZero()
 	emit.amount(heard, c.lag, m.Behind.Seconds(), at...)
 	emit.amount(heard, c.inFlight, float64(m.InFlight), at...)
+	emit.amount(false, c.retained, float64(m.Retained), at...)
+	emit.amount(false, c.retainedMost, float64(m.MostRetained), at...)
 	for _, kind := range kinds {
 		emit.amount(fresh && m.Open != nil, c.open, float64(m.Open[kind]), g.Name, m.Name, string(kind))
 	}

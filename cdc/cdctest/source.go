@@ -449,11 +449,7 @@ func (x *Source) Durable(p cdc.LSN) {
 	defer x.lock()()
 	s := x.server
 	sl := s.slots[lockstepSlot]
-	if x.dead || sl == nil || p <= sl.start || s.cluster.gtids() || x.history != s.history0 {
-		return
-	}
-	if p > s.end {
-		s.cluster.violate("%s was told that its log is durable up to %v, and ends at %v", s.Name, p, s.end)
+	if x.dead || sl == nil || p <= sl.start || p > x.shown || s.cluster.gtids() || x.history != s.history0 {
 		return
 	}
 	sl.start, sl.told = p, true

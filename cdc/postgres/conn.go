@@ -28,6 +28,9 @@ type Options struct {
 	Logger        *slog.Logger           // nil: discard
 	// ScanOnly says that the member's log is not read: neither slot nor publication is needed.
 	ScanOnly bool
+	// MaxRetained is how many bytes of its log the server may keep for our slot. With more the slot is given up, which is a
+	// gap. 0: no bound of ours.
+	MaxRetained int64
 }
 
 // Name is what lockstep calls its slot and its publication of a group.

@@ -21,6 +21,7 @@ type slotState struct {
 	TwoPhase         bool
 	Confirmed        string // confirmed_flush_lsn
 	End              string // of the server's log, on its disk
+	Retained         int64  // bytes of its log that the server keeps for the slot
 }
 
 // A column that only newer servers have is read by way of JSON.
@@ -28,8 +29,10 @@ const slotStateQuery = `
 SELECT coalesce(plugin, ''), coalesce(database, ''), coalesce(database = current_database(), false),
   coalesce(active_pid, 0), coalesce(wal_status, ''), coalesce(to_jsonb(s) ->> 'invalidation_reason', ''),
   two_phase, coalesce(confirmed_flush_lsn::text, ''),
-  CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END::text
-FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1`
+  pos.at::text, greatest(coalesce(pos.at - restart_lsn, 0), 0)::bigint
+FROM pg_catalog.pg_replication_slots s,
+  LATERAL (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END AS at) pos
+WHERE slot_name = $1`
 
 // readSlot returns nil if there is no slot of the name.
 func readSlot(ctx context.Context, conn *pgx.Conn, name string) (*slotState, error) {
@@ -130,15 +133,51 @@ func avoidInvalidation(reason string) string {
 // keepSlot checks the slot for a stream that goes on after from. Our own last connection may still hold it.
 func (s *Source) keepSlot(ctx context.Context, from cdc.LSN) error {
 	return s.awaitFree(ctx, func(ctx context.Context, conn *pgx.Conn) (*slotState, error) {
-		if err := s.hasPublication(ctx, conn); err != nil {
-			return nil, err
-		}
 		slot, err := readSlot(ctx, conn, s.options.Slot)
+		if err == nil {
+			err = s.bound(ctx, conn, slot)
+		}
+		if err == nil {
+			err = s.hasPublication(ctx, conn)
+		}
 		if err == nil {
 			err = s.continues(slot, from)
 		}
 		return slot, err
 	})
+}
+
+// bound gives a slot up for which the server keeps more of its log than it may, whatever keeps us from reading by it. That
+// is a gap.
+func (s *Source) bound(ctx context.Context, conn *pgx.Conn, slot *slotState) error {
+	if slot == nil || slot.ActivePID != 0 || s.fit(slot) != nil {
+		return nil
+	}
+	gap := s.tooMuch(slot.Retained)
+	if gap == nil {
+		return nil
+	}
+	if err := s.dropSlot(ctx, conn); err != nil {
+		return err
+	}
+	return gap
+}
+
+func (s *Source) dropSlot(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.options.Slot)
+	return err
+}
+
+// tooMuch is a gap where a server keeps more of its log for us than it may.
+func (s *Source) tooMuch(retained int64) error {
+	most := s.options.MaxRetained
+	if most == 0 || retained <= most {
+		return nil
+	}
+	return &cdc.GapError{
+		Reason: fmt.Sprintf("the server keeps %d MB of WAL for lockstep's slot, more than max_retained_wal (%d MB)", retained>>20, most>>20),
+		Hint:   "lockstep's slot is given up before it fills the server's disk; see to what keeps lockstep back, or raise max_retained_wal",
+	}
 }
 
 // awaitFree looks at the slot until nobody reads by it, an error, or patience ends.
@@ -192,9 +231,15 @@ func (s *Source) noPublication() error {
 func (s *Source) createSlot(ctx context.Context) (cdc.LSN, error) {
 	var left *slotState
 	err := s.awaitFree(ctx, func(ctx context.Context, conn *pgx.Conn) (*slotState, error) {
-		err := s.hasPublication(ctx, conn)
+		var err error
+		if left, err = readSlot(ctx, conn, s.options.Slot); err == nil {
+			err = s.bound(ctx, conn, left)
+		}
+		if cdc.IsGap(err) {
+			left, err = nil, nil
+		}
 		if err == nil {
-			left, err = readSlot(ctx, conn, s.options.Slot)
+			err = s.hasPublication(ctx, conn)
 		}
 		if err == nil && left != nil {
 			err = s.fit(left)
@@ -210,7 +255,7 @@ func (s *Source) createSlot(ctx context.Context) (cdc.LSN, error) {
 	}
 	defer s.give(conn)
 	if left != nil {
-		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.options.Slot); err != nil {
+		if err := s.dropSlot(ctx, conn); err != nil {
 			return 0, s.slotRefused(ctx, err)
 		}
 	}

@@ -27,7 +27,10 @@ func TestSlot(t *testing.T) {
 			"all questions share a session":                  fewSessions,
 			"session is as good as new for the next":         sessionsAsNew,
 		})
-		tests := map[string]func(*testing.T, servers){"slot whose log was removed is a gap": logRemoved}
+		tests := map[string]func(*testing.T, servers){
+			"slot whose log was removed is a gap":         logRemoved,
+			"slot for which too much is kept is given up": retained,
+		}
 		if s.all {
 			tests["no free slot needs the operator"] = noFreeSlot
 			tests["server that falls silent ends the stream"] = silent
@@ -135,6 +138,54 @@ func logRemoved(t *testing.T, s servers) {
 	if _, err := prepare(t.Context(), m, 0); err != nil {
 		t.Error(err)
 	}
+}
+
+// retained has a slot that keeps more of the log than it may, because nothing becomes durable.
+func retained(t *testing.T, s servers) {
+	m := watch(t, newDatabase(t, s.publisher, oneTable))
+	m.Source.options.MaxRetained = 8 << 20
+	start, err := m.Prepare(t.Context(), cdc.Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := m.Progress(t.Context())
+	if err != nil || p.Retained.Most != 8<<20 || p.Retained.Bytes > p.Retained.Most {
+		t.Fatalf("%+v, %v", p.Retained, err)
+	}
+	held := "SELECT pg_logical_emit_message(true, 'filler', repeat('x', 1000000)) FROM generate_series(1, 9)"
+	m.exec(held)
+	for _, err := range []error{second(m.Progress(t.Context())), second(m.Prepare(t.Context(), start))} {
+		if !cdc.IsGap(err) || !strings.Contains(err.Error(), "more than max_retained_wal (8 MB)") {
+			t.Errorf("%v", err)
+		}
+	}
+	if n := m.slots(); n != 0 {
+		t.Error("the slot is still there")
+	}
+
+	// Nor may it while something else is the matter.
+	if _, err := m.Prepare(t.Context(), cdc.Position{}); err != nil {
+		t.Fatal(err)
+	}
+	m.exec(held, "DROP PUBLICATION "+m.options.Publication)
+	if _, err := m.Prepare(t.Context(), cdc.Position{}); !cdc.IsSetup(err) {
+		t.Errorf("%v", err)
+	}
+	if n := m.slots(); n != 0 {
+		t.Error("the slot is still there without a publication")
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// slots counts our slot.
+func (m *member) slots() int64 {
+	m.t.Helper()
+	n, err := dbtest.Value[int64](m.t.Context(), m.Server, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1", m.options.Slot)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return n
 }
 
 func otherKind(t *testing.T, s servers) {

@@ -72,6 +72,9 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		if err := s.unlessPutBack(ctx, conn, life, seen, lanesAt); err != nil || s.options.ScanOnly {
 			return err
 		}
+		if p.Retained, err = s.retained(ctx, conn); err != nil {
+			return err
+		}
 		// After the origins, in a statement of its own: what they count was written before it.
 		p.Barrier, p.End, err = s.endOfCommits(ctx, conn)
 		s.barrier.Store(uint64(p.Barrier))
@@ -84,6 +87,15 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		return err
 	})
 	return p, err
+}
+
+// retained is how much of its log the server keeps for our slot. More than it may is a gap: the slot is given up.
+func (s *Source) retained(ctx context.Context, conn *pgx.Conn) (cdc.Retained, error) {
+	slot, err := readSlot(ctx, conn, s.options.Slot)
+	if err != nil || slot == nil {
+		return cdc.Retained{}, err
+	}
+	return cdc.Retained{Bytes: slot.Retained, Most: s.options.MaxRetained}, s.tooMuch(slot.Retained)
 }
 
 // unlessPutBack holds what lanes have replayed, and the end of the log, against what was known of them.

@@ -519,7 +519,8 @@ func (o *oracle) resolve(n noticed, was finding.Divergence) {
 	for _, key := range o.keysOf(was) {
 		at := rowAt{was.Member, was.Table, key}
 		d, differs := o.differ[at]
-		if !differs || d.since.After(was.ConfirmedAt) || o.covered(at, n.at) || o.mayLookOtherwise(at, n.at) {
+		anew := d.since.After(was.ConfirmedAt.Add(-budget)) // it was right in between: what was told of is older than a budget
+		if !differs || anew || o.covered(at, n.at) || o.mayLookOtherwise(at, n.at) {
 			continue
 		}
 		o.w.fail("%s %s is said to be resolved, though row %d has been %s since %v ago", was.Member, was.Table, key, d.kind, n.at.Sub(d.since))
