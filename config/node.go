@@ -10,7 +10,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // node is one value of the file: where it stands and how users call it. The zero ast means that it is not there.
@@ -27,6 +29,10 @@ func (n node) fail(problem, remedy string) { n.add(n.line, n.path, problem, reme
 
 // parseYAML returns the one document's root; not ok if the problems say why there is none.
 func parseYAML(p *problems, data []byte) (root node, ok bool) {
+	if line, problem := tooMuch(data); problem != "" {
+		p.add(line, "", problem, "no configuration needs that: is it the right file?")
+		return node{}, false
+	}
 	file, err := safeParse(data)
 	if err != nil {
 		line, message := 1, err.Error()
@@ -47,6 +53,38 @@ func parseYAML(p *problems, data []byte) (root node, ok bool) {
 		return node{}, false
 	}
 	return node{ast: docs[0], line: lineOf(docs[0], 1), problems: p}, true
+}
+
+// Bounds of a file. The parser takes time and stack that grow faster than the depth: 100,000 brackets took it 40 seconds.
+const (
+	maxBytes  = 1 << 20
+	maxDepth  = 32
+	maxIndent = 200 // columns
+)
+
+// tooMuch says what is beyond the bounds, and on which line; nothing if all is within. The lexer takes a time that grows as the file.
+func tooMuch(data []byte) (line int, problem string) {
+	if len(data) > maxBytes {
+		return 1, fmt.Sprintf("the file has more than %d bytes", maxBytes)
+	}
+	brackets, inLine := 0, 0 // depths: of brackets, and of what opens another level on one line
+	for _, t := range lexer.Tokenize(string(data)) {
+		if t.Position.Line != line {
+			line, inLine = t.Position.Line, 0
+		}
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			brackets++
+		case token.SequenceEndType, token.MappingEndType:
+			brackets--
+		case token.SequenceEntryType, token.MappingKeyType, token.AnchorType, token.TagType:
+			inLine++
+		}
+		if brackets+inLine > maxDepth || t.Position.Column > maxIndent && inLine == 0 && t.Prev != nil && t.Prev.Position.Line < line {
+			return line, fmt.Sprintf("more than %d levels are nested", maxDepth)
+		}
+	}
+	return 0, ""
 }
 
 // safeParse keeps a panic of the YAML parser, which reads bytes that we did not write, from being one of ours.
