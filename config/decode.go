@@ -55,6 +55,9 @@ func decodeConfig(root node) *Config {
 
 // require reports a key that is not there. One with an empty value was reported when it was read.
 func (n node) require(remedy string) {
+	if n.describes != nil {
+		n.describes.required = true
+	}
 	if !n.present() {
 		n.fail("is missing", remedy)
 	}
@@ -161,7 +164,7 @@ func decodeTables(n node, engine string) Tables {
 	n.require(`say which tables to watch, such as include: ["public.*"]`)
 	f := n.fields("include", "exclude", "overrides")
 	t := Tables{Include: decodePatterns(f["include"]), Exclude: decodePatterns(f["exclude"])}
-	if _, mapping := pairs(n.ast); mapping {
+	if _, mapping := pairs(n.ast); mapping || n.describes != nil {
 		f["include"].require(`list patterns of schema.table, such as ["public.*"]`)
 	}
 	if f["include"].isList() && len(t.Include) == 0 {

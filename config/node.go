@@ -21,9 +21,12 @@ type node struct {
 	path string
 	line int
 	*problems
+	// describes is what is noted of how the value is read; nil: it is only read. With it there is no file, and every key seems to be
+	// there, with one item in every list.
+	describes *Schema
 }
 
-func (n node) present() bool { return n.ast != nil }
+func (n node) present() bool { return n.ast != nil || n.describes != nil }
 
 func (n node) fail(problem, remedy string) { n.add(n.line, n.path, problem, remedy) }
 
@@ -118,11 +121,11 @@ func pairs(n ast.Node) (values []*ast.MappingValueNode, ok bool) {
 func (n node) fields(known ...string) map[string]node {
 	found := make(map[string]node, len(known))
 	for _, key := range known {
-		found[key] = node{path: join(n.path, key), line: n.line, problems: n.problems}
+		found[key] = node{path: join(n.path, key), line: n.line, problems: n.problems, describes: n.describes.of(key)}
 	}
 	values, ok := pairs(n.ast)
 	if !ok {
-		if n.present() {
+		if n.ast != nil {
 			n.fail(kind(n.ast)+" where a mapping belongs", "its keys are "+strings.Join(known, ", "))
 		}
 		return found
@@ -156,6 +159,9 @@ func (n node) field(found map[string]node, known []string, v *ast.MappingValueNo
 
 // items reads a sequence.
 func (n node) items() []node {
+	if n.describes != nil {
+		return []node{{path: n.path, problems: n.problems, describes: n.describes.item()}}
+	}
 	if !n.present() || isNull(n.ast) {
 		return nil
 	}
@@ -173,6 +179,7 @@ func (n node) items() []node {
 
 // text reads a string; empty if there is none. Nothing of the value is printed: it may be a secret.
 func (n node) text() string {
+	n.describes.a("string")
 	switch v := n.ast.(type) {
 	case nil, *ast.NullNode:
 		return ""
@@ -202,7 +209,10 @@ func (n node) texts() []string {
 
 // duration reads a positive duration, or returns otherwise.
 func (n node) duration(otherwise time.Duration) time.Duration {
-	if !n.present() || isNull(n.ast) {
+	if n.describes != nil && n.describes.Type == "" {
+		n.describes.Type, n.describes.Pattern = "string", durations
+	}
+	if n.ast == nil || isNull(n.ast) {
 		return otherwise
 	}
 	if kind(n.ast) == "a number" {
@@ -237,6 +247,9 @@ func (n node) interval(otherwise time.Duration) time.Duration {
 
 // durationOrOff reads a duration or off. YAML has a boolean of that meaning too, which is not taken for it.
 func (n node) durationOrOff(otherwise time.Duration) (d time.Duration, off bool) {
+	if n.describes != nil {
+		n.describes.Type, n.describes.Pattern = "string", durations+"|^off$"
+	}
 	if n.present() && kind(n.ast) == "text" && n.text() == "off" {
 		return 0, true
 	}
@@ -249,7 +262,10 @@ func (n node) durationOrOff(otherwise time.Duration) (d time.Duration, off bool)
 
 // count reads a positive whole number, or returns otherwise.
 func (n node) count(otherwise int64) int64 {
-	if !n.present() || isNull(n.ast) {
+	if n.describes != nil {
+		n.describes.Type, n.describes.Minimum = "integer", 1
+	}
+	if n.ast == nil || isNull(n.ast) {
 		return otherwise
 	}
 	text := ""
@@ -266,6 +282,7 @@ func (n node) count(otherwise int64) int64 {
 
 // claim reads a boolean; one that is left out is false.
 func (n node) claim() bool {
+	n.describes.a("boolean")
 	switch v := n.ast.(type) {
 	case nil, *ast.NullNode:
 		return false

@@ -29,11 +29,12 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true, // execute prints them
 	}
-	audit := newAuditCommand()
+	audit, configuration := newAuditCommand(), newConfigCommand()
 	root.AddCommand(
 		newAcknowledgeCommand(),
 		audit,
 		newCheckCommand(),
+		configuration,
 		newDemoCommand(),
 		newDiffCommand(),
 		newDivergencesCommand(),
@@ -42,7 +43,7 @@ func newRootCommand() *cobra.Command {
 		newStatusCommand(),
 		newVersionCommand(), newManCommand(),
 	)
-	for _, c := range []*cobra.Command{root, audit} {
+	for _, c := range []*cobra.Command{root, audit, configuration} {
 		c.Args, c.RunE = cobra.ArbitraryArgs, below
 	}
 	return root
