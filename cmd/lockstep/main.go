@@ -38,6 +38,7 @@ func newRootCommand() *cobra.Command {
 		newDemoCommand(),
 		newDiffCommand(),
 		newDivergencesCommand(),
+		newInitCommand(),
 		newRunCommand(),
 		newScrubCommand(),
 		newStatusCommand(),

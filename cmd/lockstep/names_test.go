@@ -36,7 +36,7 @@ var mistyped = map[string]struct{ name, says string }{
 var nameless = map[string][]string{
 	"files, folders and addresses": {
 		"--config", "--ca-file", "--password-file", "--web.config.file", "--debug.listen-address", "--url", "--listen", "--output", "--dir",
-		"--key of verify", "--seen", "--log", "--tsa-ca", "--witness-key", "DIR", "FILE", "FOLDER",
+		"--key of verify", "--seen", "--log", "--tsa-ca", "--witness-key", "--data-dir", "DIR", "FILE", "FOLDER", "DSN", "NAME",
 	},
 	"people, and what they say":     {"--by", "--ticket", "--note", "--username", "--name"},
 	"one of a few words":            {"--state", "--log.level", "--log.format", "--engine", "--postgres"},
