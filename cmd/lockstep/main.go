@@ -25,6 +25,7 @@ func main() {
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "lockstep",
+		Version:       version,
 		Short:         "Says whether every replica holds the same rows, and which rows do not",
 		SilenceUsage:  true,
 		SilenceErrors: true, // execute prints them
