@@ -46,7 +46,7 @@ func (l *Ledger) hold(t *table, m *member) string {
 	case ln.Tables[t.name()] != "":
 		return ln.Tables[t.name()]
 	case !ln.known:
-		unknown := fmt.Sprintf("it is not known yet how far %s is", ln.Title)
+		unknown := fmt.Sprintf("it is not known yet how far %s is", ln.title())
 		if c.Reason != "" {
 			return c.Reason + "; " + unknown
 		}

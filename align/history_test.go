@@ -189,6 +189,28 @@ func TestWhatWasHeardBeforeTheClockJumpedCountsForNothing(t *testing.T) {
 	})
 }
 
+// After a restart a lane is known from what was kept, and neither its name nor whether it goes on is: of that it was said that " of
+// us-1 is stopped".
+func TestALaneThatWasNotAskedForSinceTheStartIsNotSaidToBeStopped(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, one := compared(t)
+		w.authorOf([]change{{table: 1, key: 3, to: 7002}})
+		w.deliver(w.servers[refID])
+		w.must(w.ledger.Doubt(1, refID, "there is doubt"))
+		w.servers[refID].scanned(w)
+		w.commit()
+		w.crash()
+		for _, m := range w.ledger.Status(false) {
+			for _, table := range m.Tables {
+				if m.ID == one.id && (strings.Contains(table.Reason, "is stopped") || strings.Contains(table.Reason, "  ") || strings.Contains(table.Reason, "how far  is")) {
+					t.Fatalf("%s: %s", table.Verdict, table.Reason)
+				}
+			}
+		}
+		w.close()
+	})
+}
+
 // compared is a group that is compared and agrees, in the row 3 too, and its member of one lane.
 func compared(t *rapid.T) (*world, *server) {
 	w := newWorld(t, rapid.SampledFrom([]string{"postgres", "mariadb", "mysql"}).Draw(t, "engine"), false)

@@ -52,7 +52,7 @@ func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirm
 func (m *member) setBack(applied map[string]cdc.TxSet) error {
 	for name, ln := range m.lanes {
 		if now, said := applied[name]; said && now.Behind(ln.record.Said) {
-			return &cdc.GapError{Reason: fmt.Sprintf("%s has replayed %v now, and had replayed %v: the server was set back to an earlier state", ln.Title, now, ln.record.Said)}
+			return &cdc.GapError{Reason: fmt.Sprintf("%s has replayed %v now, and had replayed %v: the server was set back to an earlier state", ln.title(), now, ln.record.Said)}
 		}
 	}
 	return nil

@@ -99,9 +99,14 @@ func (l *Ledger) setStale(m *member, t *table, f *finding.Finding, late lateness
 	f.Live, f.Late = max(f.Live, 1), late.keys
 }
 
+// title is what people call a lane; before its member was asked for its lanes that is not known.
+func (ln *lane) title() string { return orElse(ln.Title, "replication") }
+
 // why says what is known of a lane that does not move.
 func (ln *lane) why(m *member) string {
 	switch {
+	case ln.Title == "": // it is known from before the start, and the member has not been asked since
+		return fmt.Sprintf("%s of %s was not asked yet whether it goes on", ln.title(), m.name)
 	case ln.Problem != "":
 		return fmt.Sprintf("%s of %s: %s", ln.Title, m.name, ln.Problem)
 	case !ln.Enabled:

@@ -14,7 +14,7 @@ type Alertmanager struct {
 
 // Password reads the password of an instance that asks for one.
 func (a *Alertmanager) Password() (Secret, error) {
-	password, err := readSecret(a.PasswordFile)
+	password, err := ReadSecret(a.PasswordFile)
 	if err != nil {
 		return "", fmt.Errorf("password for Alertmanager: %w", err)
 	}

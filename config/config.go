@@ -6,6 +6,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -79,7 +80,12 @@ type Alerts struct {
 
 // Load reads and checks the file at path. Its error joins one [*Error] a problem.
 func Load(path string) (*Config, error) {
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1)) // one more tells that there is more
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}

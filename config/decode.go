@@ -56,6 +56,9 @@ func decodeConfig(root node) *Config {
 
 // require reports a key that is not there. One with an empty value was reported when it was read.
 func (n node) require(remedy string) {
+	if n.describes != nil {
+		n.describes.required = true
+	}
 	if !n.present() {
 		n.fail("is missing", remedy)
 	}
@@ -150,10 +153,10 @@ func decodeMember(n node, names unique, engine string) Member {
 		PasswordFile: f["password_file"].expanded(),
 		ScanOnly:     f["scan_only"].claim(),
 	}
-	switch {
+	switch retained := f["max_retained_wal"].sizeOrOff(DefaultMaxRetainedWAL); {
 	case engine == Postgres:
-		m.MaxRetainedWAL = f["max_retained_wal"].sizeOrOff(DefaultMaxRetainedWAL)
-	case f["max_retained_wal"].present():
+		m.MaxRetainedWAL = retained
+	case engine != "" && f["max_retained_wal"].present():
 		f["max_retained_wal"].fail("is for PostgreSQL", "remove it: these servers keep their log for as long as binlog_expire_logs_seconds says, whoever reads it")
 	}
 	f["dsn"].require(dsnExample(engine))
@@ -168,7 +171,7 @@ func decodeTables(n node, engine string) Tables {
 	n.require(`say which tables to watch, such as include: ["public.*"]`)
 	f := n.fields("include", "exclude", "overrides")
 	t := Tables{Include: decodePatterns(f["include"]), Exclude: decodePatterns(f["exclude"])}
-	if _, mapping := pairs(n.ast); mapping {
+	if _, mapping := pairs(n.ast); mapping || n.describes != nil {
 		f["include"].require(`list patterns of schema.table, such as ["public.*"]`)
 	}
 	if f["include"].isList() && len(t.Include) == 0 {

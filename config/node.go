@@ -10,7 +10,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // node is one value of the file: where it stands and how users call it. The zero ast means that it is not there.
@@ -19,14 +21,21 @@ type node struct {
 	path string
 	line int
 	*problems
+	// describes is what is noted of how the value is read; nil: it is only read. With it there is no file, and every key seems to be
+	// there, with one item in every list.
+	describes *Schema
 }
 
-func (n node) present() bool { return n.ast != nil }
+func (n node) present() bool { return n.ast != nil || n.describes != nil }
 
 func (n node) fail(problem, remedy string) { n.add(n.line, n.path, problem, remedy) }
 
 // parseYAML returns the one document's root; not ok if the problems say why there is none.
 func parseYAML(p *problems, data []byte) (root node, ok bool) {
+	if line, problem := tooMuch(data); problem != "" {
+		p.add(line, "", problem, "no configuration needs that: is it the right file?")
+		return node{}, false
+	}
 	file, err := safeParse(data)
 	if err != nil {
 		line, message := 1, err.Error()
@@ -47,6 +56,38 @@ func parseYAML(p *problems, data []byte) (root node, ok bool) {
 		return node{}, false
 	}
 	return node{ast: docs[0], line: lineOf(docs[0], 1), problems: p}, true
+}
+
+// Bounds of a file. The parser takes time and stack that grow faster than the depth: 100,000 brackets took it 40 seconds.
+const (
+	maxBytes  = 1 << 20
+	maxDepth  = 32
+	maxIndent = 200 // columns
+)
+
+// tooMuch says what is beyond the bounds, and on which line; nothing if all is within. The lexer takes a time that grows as the file.
+func tooMuch(data []byte) (line int, problem string) {
+	if len(data) > maxBytes {
+		return 1, fmt.Sprintf("the file has more than %d bytes", maxBytes)
+	}
+	brackets, inLine := 0, 0 // depths: of brackets, and of what opens another level on one line
+	for _, t := range lexer.Tokenize(string(data)) {
+		if t.Position.Line != line {
+			line, inLine = t.Position.Line, 0
+		}
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			brackets++
+		case token.SequenceEndType, token.MappingEndType:
+			brackets--
+		case token.SequenceEntryType, token.MappingKeyType, token.AnchorType, token.TagType:
+			inLine++
+		}
+		if brackets+inLine > maxDepth || t.Position.Column > maxIndent && inLine == 0 && t.Prev != nil && t.Prev.Position.Line < line {
+			return line, fmt.Sprintf("more than %d levels are nested", maxDepth)
+		}
+	}
+	return 0, ""
 }
 
 // safeParse keeps a panic of the YAML parser, which reads bytes that we did not write, from being one of ours.
@@ -80,11 +121,11 @@ func pairs(n ast.Node) (values []*ast.MappingValueNode, ok bool) {
 func (n node) fields(known ...string) map[string]node {
 	found := make(map[string]node, len(known))
 	for _, key := range known {
-		found[key] = node{path: join(n.path, key), line: n.line, problems: n.problems}
+		found[key] = node{path: join(n.path, key), line: n.line, problems: n.problems, describes: n.describes.of(key)}
 	}
 	values, ok := pairs(n.ast)
 	if !ok {
-		if n.present() {
+		if n.ast != nil {
 			n.fail(kind(n.ast)+" where a mapping belongs", "its keys are "+strings.Join(known, ", "))
 		}
 		return found
@@ -118,6 +159,9 @@ func (n node) field(found map[string]node, known []string, v *ast.MappingValueNo
 
 // items reads a sequence.
 func (n node) items() []node {
+	if n.describes != nil {
+		return []node{{path: n.path, problems: n.problems, describes: n.describes.item()}}
+	}
 	if !n.present() || isNull(n.ast) {
 		return nil
 	}
@@ -135,6 +179,7 @@ func (n node) items() []node {
 
 // text reads a string; empty if there is none. Nothing of the value is printed: it may be a secret.
 func (n node) text() string {
+	n.describes.a("string")
 	switch v := n.ast.(type) {
 	case nil, *ast.NullNode:
 		return ""
@@ -164,7 +209,10 @@ func (n node) texts() []string {
 
 // duration reads a positive duration, or returns otherwise.
 func (n node) duration(otherwise time.Duration) time.Duration {
-	if !n.present() || isNull(n.ast) {
+	if n.describes != nil && n.describes.Type == "" {
+		n.describes.Type, n.describes.Pattern = "string", durations
+	}
+	if n.ast == nil || isNull(n.ast) {
 		return otherwise
 	}
 	if kind(n.ast) == "a number" {
@@ -194,6 +242,9 @@ var sizeUnits = map[string]int64{"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 // sizeOrOff reads a number of bytes, or 0 for off; otherwise if there is none.
 func (n node) sizeOrOff(otherwise int64) int64 {
 	const remedy = "write it like 512MB, 10GB or 1TB, or off"
+	if n.describes != nil {
+		n.describes.Type, n.describes.Pattern = "string", "^ *[0-9]*[1-9][0-9]* *(MB|GB|TB)$|^off$"
+	}
 	if !n.present() || isNull(n.ast) {
 		return otherwise
 	}
@@ -226,6 +277,9 @@ func (n node) interval(otherwise time.Duration) time.Duration {
 
 // durationOrOff reads a duration or off. YAML has a boolean of that meaning too, which is not taken for it.
 func (n node) durationOrOff(otherwise time.Duration) (d time.Duration, off bool) {
+	if n.describes != nil {
+		n.describes.Type, n.describes.Pattern = "string", durations+"|^off$"
+	}
 	if n.present() && kind(n.ast) == "text" && n.text() == "off" {
 		return 0, true
 	}
@@ -238,7 +292,10 @@ func (n node) durationOrOff(otherwise time.Duration) (d time.Duration, off bool)
 
 // count reads a positive whole number, or returns otherwise.
 func (n node) count(otherwise int64) int64 {
-	if !n.present() || isNull(n.ast) {
+	if n.describes != nil {
+		n.describes.Type, n.describes.Minimum = "integer", 1
+	}
+	if n.ast == nil || isNull(n.ast) {
 		return otherwise
 	}
 	text := ""
@@ -255,6 +312,7 @@ func (n node) count(otherwise int64) int64 {
 
 // claim reads a boolean; one that is left out is false.
 func (n node) claim() bool {
+	n.describes.a("boolean")
 	switch v := n.ast.(type) {
 	case nil, *ast.NullNode:
 		return false

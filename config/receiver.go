@@ -32,7 +32,7 @@ func (r *Receiver) Secret() (Secret, error) {
 	if r.SecretFile == "" {
 		return "", nil
 	}
-	secret, err := readSecret(r.SecretFile)
+	secret, err := ReadSecret(r.SecretFile)
 	if err != nil {
 		return "", fmt.Errorf("secret of receiver %s: %w", r.Name, err)
 	}

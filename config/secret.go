@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -31,7 +33,7 @@ func (m *Member) Password() (string, error) {
 	if m.PasswordFile == "" {
 		return m.EnvPassword.Reveal(), nil
 	}
-	secret, err := readSecret(m.PasswordFile)
+	secret, err := ReadSecret(m.PasswordFile)
 	if err != nil {
 		return "", fmt.Errorf("password of member %s: %w", m.Name, err)
 	}
@@ -46,9 +48,28 @@ func (m *Member) PasswordFunc() func() (string, error) {
 	return m.Password
 }
 
-// readSecret reads a file that holds nothing but a secret, less the one newline that editors put at its end.
-func readSecret(path string) (Secret, error) {
-	data, err := os.ReadFile(path)
+// mounted is where container runtimes put secrets: readable by all who are in the container, and nobody else is.
+const mounted = "/run/secrets/"
+
+// maxSecret is more than any secret has, and less than hurts.
+const maxSecret = 1 << 20
+
+// ReadSecret reads a file that holds nothing but a secret, less the one newline that editors put at its end. One that everybody on
+// the machine can read is refused: it is none any more.
+func ReadSecret(path string) (Secret, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if mode := info.Mode().Perm(); mode&0o007 != 0 && !strings.HasPrefix(filepath.Clean(path), mounted) {
+		return "", fmt.Errorf("%s is open to everybody on this machine (mode %04o): chmod o= %s", path, mode, path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxSecret))
 	if err != nil {
 		return "", err
 	}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/audit"
@@ -170,11 +169,11 @@ func copiesOf(c config.Copy) (audit.Copies, error) {
 		to.Mode = "governance"
 	}
 	if c.SecretKeyFile != "" {
-		secret, err := os.ReadFile(c.SecretKeyFile)
+		secret, err := config.ReadSecret(c.SecretKeyFile)
 		if err != nil {
 			return to, fmt.Errorf("audit.copy.secret_key_file: %w", err)
 		}
-		to.SecretKey = strings.TrimSuffix(string(secret), "\n")
+		to.SecretKey = secret.Reveal()
 	}
 	var err error
 	to.CA, err = rootsOf("audit.copy.ca_file", c.CAFile)

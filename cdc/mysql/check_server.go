@@ -66,7 +66,8 @@ func judgeTransport(d dsn, encrypted bool) preflight.Check {
 		c.State, c.Detail = preflight.Warn, "the connection is encrypted, and the next one may be in clear text"
 		c.Hint = "write tls=verify-full in the dsn, or tls=required where the server's certificate is its own"
 	case d.tls == tlsRequired:
-		c.Detail, c.Hint = "the connection is encrypted, the server's certificate is not verified", "tls=verify-full verifies it"
+		c.State, c.Detail = preflight.Warn, "the connection is encrypted, and whose it is is not verified: anybody on the way can answer in the server's place"
+		c.Hint = "write tls=verify-full in the dsn, and tls_ca if its certificate is not signed by one that this machine trusts"
 	}
 	return c
 }

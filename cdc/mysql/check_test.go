@@ -390,11 +390,12 @@ func TestUnreachableMemberIsAnErrorOnOneLine(t *testing.T) {
 	}
 }
 
-func TestClearTextIsWarnedOfUnlessItStaysOnTheMachine(t *testing.T) {
+// A server that nobody has verified may be anybody, who is then given the password.
+func TestClearTextAndUnverifiedServersAreWarnedOfUnlessItStaysOnTheMachine(t *testing.T) {
 	for text, want := range map[string][2]preflight.State{ // in clear text; encrypted
 		"mysql://u@10.0.0.1":                      {preflight.Warn, preflight.Warn},
 		"mysql://u@10.0.0.1?tls=disable":          {preflight.Warn, preflight.OK},
-		"mysql://u@10.0.0.1?tls=required":         {preflight.Warn, preflight.OK},
+		"mysql://u@10.0.0.1?tls=required":         {preflight.Warn, preflight.Warn},
 		"mysql://u@10.0.0.1?tls=verify-full":      {preflight.Warn, preflight.OK},
 		"mysql://u@127.0.0.1":                     {preflight.OK, preflight.OK},
 		"mysql://u@[::1]":                         {preflight.OK, preflight.OK},

@@ -70,8 +70,8 @@ func judgeTransport(config *pgx.ConnConfig) preflight.Check {
 		c.State, c.Detail = preflight.Warn, "the connection may be in clear text"
 		c.Hint = "write sslmode=verify-full in the dsn"
 	case config.TLSConfig.InsecureSkipVerify && config.TLSConfig.VerifyPeerCertificate == nil:
-		c.Detail = "the connection is encrypted, the server's name is not verified"
-		c.Hint = "sslmode=verify-full verifies it"
+		c.State, c.Detail = preflight.Warn, "the connection is encrypted, and whose it is is not verified: anybody on the way can answer in the server's place"
+		c.Hint = "write sslmode=verify-full in the dsn, and sslrootcert if its certificate is not signed by one that this machine trusts"
 	}
 	return c
 }

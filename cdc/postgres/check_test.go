@@ -404,13 +404,14 @@ func TestUnreachableMemberIsAnErrorOnOneLine(t *testing.T) {
 	}
 }
 
-func TestClearTextIsWarnedOfUnlessItStaysOnTheMachine(t *testing.T) {
+// A server that nobody has verified may be anybody, who is then given the password.
+func TestClearTextAndUnverifiedServersAreWarnedOfUnlessItStaysOnTheMachine(t *testing.T) {
 	for dsn, want := range map[string]preflight.State{
 		"postgres://u@10.0.0.1/db":                                preflight.Warn,
 		"postgres://u@10.0.0.1/db?sslmode=disable":                preflight.Warn,
 		"postgres://u@10.0.0.1/db?sslmode=prefer":                 preflight.Warn,
 		"postgres://u@10.0.0.1/db?sslmode=allow":                  preflight.Warn,
-		"postgres://u@10.0.0.1/db?sslmode=require":                preflight.OK,
+		"postgres://u@10.0.0.1/db?sslmode=require":                preflight.Warn,
 		"postgres://u@10.0.0.1/db?sslmode=verify-full":            preflight.OK,
 		"postgres://u@127.0.0.1/db?sslmode=disable":               preflight.OK,
 		"postgres://u@[::1]/db?sslmode=disable":                   preflight.OK,

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 
 	"github.com/spf13/cobra"
 
@@ -17,8 +18,8 @@ func newAcknowledgeCommand() *cobra.Command {
 	var by, ticket, note string
 	cmd := &cobra.Command{
 		Use:   "acknowledge ID",
-		Short: "Say that somebody has taken a divergence on",
-		Long: `Say that somebody has taken a divergence on: who, by which ticket. It is shown with the divergence, and recorded in the audit
+		Short: "Acknowledge a divergence",
+		Long: `Acknowledge a divergence: say who has taken it on, by which ticket. It is shown with the divergence, and recorded in the audit
 log if there is one. The ID may be cut, as long as no other one begins so. A later acknowledgement takes the place of an earlier one; the log has both. It resolves nothing: a
 divergence ends when the rows are the same again.
 
@@ -28,7 +29,7 @@ left out.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if api.user == "" {
-				by = cmp.Or(by, os.Getenv("USER"), os.Getenv("LOGNAME"))
+				by = cmp.Or(by, thisUser())
 			}
 			var d finding.Divergence
 			body := map[string]string{"by": by, "ticket": ticket, "note": note}
@@ -44,4 +45,13 @@ left out.`,
 	cmd.Flags().StringVar(&ticket, "ticket", "", "`NAME` or address of the ticket")
 	cmd.Flags().StringVar(&note, "note", "", "what there is to `SAY`")
 	return cmd
+}
+
+// thisUser is the user of this machine: by name, or, as in cron and in containers where none is told, by number.
+func thisUser() string {
+	name := cmp.Or(os.Getenv("USER"), os.Getenv("LOGNAME"))
+	if u, err := user.Current(); name == "" && err == nil {
+		name = cmp.Or(u.Username, "uid "+u.Uid)
+	}
+	return cmp.Or(name, fmt.Sprintf("uid %d", os.Getuid()))
 }

@@ -56,11 +56,11 @@ func (f *apiFlags) authenticate(req *http.Request) error {
 	if f.user == "" {
 		return nil
 	}
-	password, err := os.ReadFile(f.passwordFile)
+	password, err := config.ReadSecret(f.passwordFile)
 	if err != nil {
 		return usageError(fmt.Errorf("--password-file: %w", err))
 	}
-	req.SetBasicAuth(f.user, strings.TrimRight(string(password), "\r\n"))
+	req.SetBasicAuth(f.user, password.Reveal())
 	return nil
 }
 

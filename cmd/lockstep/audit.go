@@ -271,7 +271,7 @@ in the log who has taken the report.`,
 		}
 		e := evidence.ExportData{By: by, Group: p.Group, From: p.From, To: p.To, SHA256: sum}
 		if api.user == "" {
-			e.By = cmp.Or(by, os.Getenv("USER"), os.Getenv("LOGNAME"))
+			e.By = cmp.Or(by, thisUser())
 		}
 		if err := api.send(cmd.Context(), http.MethodPost, "api/v1/audit/exports", e, &e); err != nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "warning: the audit log does not say who has taken this report: %v\n", err)
@@ -308,6 +308,9 @@ func period(from, to string) (begin, end time.Time, err error) {
 		if end, err = moment("--to", to); err != nil {
 			return begin, end, err
 		}
+	}
+	if !begin.Before(end) && to == "" {
+		return begin, end, fmt.Errorf("--from %s lies in the future", from)
 	}
 	if !begin.Before(end) {
 		return begin, end, fmt.Errorf("--from %s is not before --to: exchange them", from)

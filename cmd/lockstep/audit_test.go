@@ -258,6 +258,7 @@ func TestAuditRefusesWhatItCannotUse(t *testing.T) {
 		{[]string{"report", "-c", file}, exitUsage, "--from is missing: write a date such as 2026-07-01"},
 		{[]string{"report", "-c", file, "--from", "July"}, exitUsage, `--from "July" is no time: write 2026-07-01 or 2026-07-01T06:00:00Z`},
 		{[]string{"report", "-c", file, "--from", "2026-07-01", "--to", "2026-06-01"}, exitUsage, "is not before --to: exchange them"},
+		{[]string{"report", "-c", file, "--from", "9999-07-01"}, exitUsage, "--from 9999-07-01 lies in the future"},
 		{[]string{"report", "-c", file, "--from", "2026-07-01"}, exitUsage, "--output is missing: name the file to write, such as report.zip"},
 		{[]string{"report", "-c", file, "--from", "2026-07-01", "--group", "x", "--output", "/tmp/x.zip"}, exitUsage, file + ": no group x; there is only shop"},
 		{[]string{"report", "-c", file, "--from", "2020-01-01", "--to", "2020-02-01", "--output", filepath.Join(dir, "x.zip")}, exitUnknown, "has no entries from 2020-01-01T00:00:00Z up to 2020-02-01T00:00:00Z; it has some from"},

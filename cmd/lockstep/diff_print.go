@@ -84,7 +84,7 @@ func printKeys(w io.Writer, r *diff.Report) error {
 	var b strings.Builder
 	for _, x := range r.Results {
 		for _, d := range x.Divergences {
-			fmt.Fprintf(&b, "\n%s %s: %d keys %s", d.Member, printable(d.Table), d.Keys, d.Kind)
+			fmt.Fprintf(&b, "\n%s %s: %s %s", d.Member, printable(d.Table), counted(d.Keys, "key"), d.Kind)
 			if d.Detail != "" {
 				fmt.Fprintf(&b, " (%s)", printable(d.Detail))
 			}
@@ -105,7 +105,7 @@ func rangeText(g finding.Range) string {
 	if string(g.First) == string(g.Last) {
 		return bounds(g)
 	}
-	return fmt.Sprintf("%s (%d keys)", bounds(g), g.Changed+g.Missing+g.Extra)
+	return fmt.Sprintf("%s (%s)", bounds(g), counted(g.Changed+g.Missing+g.Extra, "key"))
 }
 
 // bounds are the first and the last key of a range, or the only one.

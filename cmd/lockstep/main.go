@@ -25,24 +25,27 @@ func main() {
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "lockstep",
+		Version:       version,
 		Short:         "Says whether every replica holds the same rows, and which rows do not",
 		SilenceUsage:  true,
 		SilenceErrors: true, // execute prints them
 	}
-	audit := newAuditCommand()
+	audit, configuration := newAuditCommand(), newConfigCommand()
 	root.AddCommand(
 		newAcknowledgeCommand(),
 		audit,
 		newCheckCommand(),
+		configuration,
 		newDemoCommand(),
 		newDiffCommand(),
 		newDivergencesCommand(),
+		newInitCommand(),
 		newRunCommand(),
 		newScrubCommand(),
 		newStatusCommand(),
 		newVersionCommand(), newManCommand(),
 	)
-	for _, c := range []*cobra.Command{root, audit} {
+	for _, c := range []*cobra.Command{root, audit, configuration} {
 		c.Args, c.RunE = cobra.ArbitraryArgs, below
 	}
 	return root

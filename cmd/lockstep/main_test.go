@@ -99,6 +99,9 @@ func TestVersionSaysWhatItWasBuiltFrom(t *testing.T) {
 	if v.Version != version || v.Go != runtime.Version() || v.Commit == "" {
 		t.Errorf("%+v", v)
 	}
+	if code, stdout, _ := lockstep(t, "--version"); code != exitInStep || stdout != "lockstep version "+version+"\n" {
+		t.Errorf("--version: %d, %q", code, stdout)
+	}
 	if _, stdout, _ = lockstep(t, "version"); !strings.HasPrefix(stdout, "lockstep "+version+", commit ") {
 		t.Errorf("%q", stdout)
 	}

@@ -36,11 +36,11 @@ var mistyped = map[string]struct{ name, says string }{
 var nameless = map[string][]string{
 	"files, folders and addresses": {
 		"--config", "--ca-file", "--password-file", "--web.config.file", "--debug.listen-address", "--url", "--listen", "--output", "--dir",
-		"--key of verify", "--seen", "--log", "--tsa-ca", "--witness-key", "DIR", "FILE", "FOLDER",
+		"--key of verify", "--seen", "--log", "--tsa-ca", "--witness-key", "--data-dir", "DIR", "FILE", "FOLDER", "DSN", "NAME",
 	},
 	"people, and what they say":     {"--by", "--ticket", "--note", "--username", "--name"},
 	"one of a few words":            {"--state", "--log.level", "--log.format", "--engine", "--postgres"},
-	"numbers, times, keys and more": {"--limit", "--timeout", "--wait", "--max-rows-per-second", "--max-ranges", "--once", "--lag-budget", "--warmup", "--watch", "--strict", "--allow-missing-columns", "--from", "--to", "--at", "--range", "--key", "--help"},
+	"numbers, times, keys and more": {"--limit", "--timeout", "--wait", "--max-rows-per-second", "--max-ranges", "--once", "--lag-budget", "--warmup", "--watch", "--strict", "--allow-missing-columns", "--from", "--to", "--at", "--range", "--key", "--help", "--version"},
 }
 
 // whole are the other arguments that a command needs to get as far as to its names. FILE is a configuration, URL where lockstep answers.
