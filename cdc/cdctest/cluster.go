@@ -131,6 +131,7 @@ type disk struct {
 	seq           uint64    // of the server's own GTIDs
 	executed      cdc.TxSet
 	logged        cdc.Position             // MariaDB: what its log says that it has had
+	resets        int                      // how often its log was begun anew
 	newest        cdc.TxID                 // of MariaDB's domain, replayed or written here
 	slavePosition cdc.TxID                 // MariaDB: the last that was replayed (gtid_slave_pos)
 	subscriptions map[string]*Subscription // by lane

@@ -110,6 +110,7 @@ func (s *Server) Reset() {
 			}
 			s.history[at] = steps
 		}
+		s.resets++
 		s.wentBack()
 	})
 }

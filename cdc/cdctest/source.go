@@ -211,7 +211,7 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	if from.LSN == 0 {
 		s.slots[lockstepSlot] = &slot{start: s.end}
 		s.shown = max(s.shown, s.end)
-		start := cdc.Position{LSN: s.end, Shown: s.everything(), Last: s.logged.Last.Clone()}
+		start := cdc.Position{LSN: s.end, Shown: s.everything(), Last: s.logged.Last.Clone(), Mark: s.mark()}
 		x.history, x.shown, x.open = s.history0, s.end, true
 		return start, nil
 	}
@@ -220,7 +220,7 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 		return cdc.Position{}, &cdc.GapError{Reason: `slot "lockstep" does not exist`}
 	case from.LSN > s.end || from.LSN > s.shown:
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log ends at %v, before %v, which it has shown", s.end, from.LSN)}
-	case s.begunAnew(from):
+	case from.Mark != s.mark():
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log was begun anew: it does not have what comes after %v", from)}
 	case from.LSN <= s.gap:
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log was off for a while after %v", s.gap)}
@@ -235,17 +235,8 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	return from, nil
 }
 
-// begunAnew reports whether the log is another one than the one that was read up to from, by the transactions that it lacks:
-// MySQL's must have all that were not shown, and MariaDB's says which came last before a place.
-func (s *Server) begunAnew(from cdc.Position) bool {
-	switch {
-	case s.cluster.Engine == MySQL:
-		return !s.beforeLog().Without(from.Shown).IsZero()
-	case s.cluster.Engine == MariaDB && s.purged == 0 && (len(s.log) == 0 || s.log[0].end > from.LSN):
-		return !from.Last.IsZero()
-	}
-	return false
-}
+// mark tells the log from one that was begun anew, as the moment does in which a file of it was begun.
+func (s *Server) mark() string { return fmt.Sprint(s.resets) }
 
 // heartbeat is how often a stream shows that nothing happens.
 const heartbeat = time.Second
