@@ -226,8 +226,8 @@ type Progress struct {
 	End     LSN // of the member's log when it was asked, which never goes back on one history
 	// Applied holds, per lane, the transactions that were replayed or passed over. It may hold more than the
 	// reference's.
-	Applied map[string]TxSet
-	Lanes   []Lane
+	Applied  map[string]TxSet
+	Lanes    []Lane
 	Retained Retained
 }
 
