@@ -153,40 +153,44 @@ func (d *dsn) complete() error {
 // local reports whether the connection does not leave the machine.
 func (d *dsn) local() bool { return d.socket != "" || cdc.IsLocal(d.host) }
 
-// proves reports whether only the server that was meant can have come as far as to ask for a password. An authority that the DSN
-// does not name signs for anybody, so it proves nothing without the host's name.
-func (d *dsn) proves(encrypted bool) bool {
-	return d.socket != "" || encrypted && (d.tls == tlsVerifyFull || d.tls == tlsVerifyCA && d.ca != "")
+// proof is what the server has to prove before it is told that somebody wants to log in.
+func (d *dsn) proof() cdc.Proof {
+	switch {
+	case d.socket != "":
+		return cdc.SocketProof
+	case d.tls == tlsPreferred:
+		return cdc.MaybeTLS
+	case d.tls == tlsRequired:
+		return cdc.AnyTLS
+	case d.tls == tlsVerifyCA && d.ca == "":
+		return cdc.AnyAuthority
+	case d.tls == tlsVerifyCA:
+		return cdc.OurAuthority
+	case d.tls == tlsVerifyFull:
+		return cdc.FullProof
+	}
+	return cdc.NoProof
 }
 
-// unverified says what the DSN has left out of what a connection to another machine should prove; empty: nothing.
+// unverified says what the DSN leaves out of what a server on another machine should prove; empty: nothing.
 func (d *dsn) unverified() string {
-	said := ""
-	switch {
-	case d.local():
-	case d.tls == tlsDisable:
-		said = "nothing is encrypted, and who the server is is not verified"
-	case d.tls == tlsPreferred:
-		said = "encryption is up to whoever answers, and who the server is is not verified"
-	case d.tls == tlsRequired:
-		said = "the server's certificate is not verified"
-	case d.tls == tlsVerifyCA && d.ca == "":
-		said = "the host's name is not verified: a certificate of any authority that the system trusts will do"
-	case d.tls == tlsVerifyCA:
-		said = "the host's name in the server's certificate is not verified"
+	if d.local() {
+		return ""
 	}
-	if said == "" || !d.insecurePassword {
-		return said
+	left := d.proof().Unverified()
+	if d.insecurePassword && !d.proof().Sure() {
+		left += ", and it is told the password if it asks (insecure_password=allow)"
 	}
-	return said + ", and whoever answers is told the password (insecure_password=allow)"
+	return left
 }
 
 // unproven says what to do about a certificate that does not prove what the DSN asks for.
 func (d *dsn) unproven(err error) error {
-	if !cdc.IsUnproven(err) {
+	why := cdc.Unproven(err)
+	if why == nil {
 		return err
 	}
-	return &cdc.SetupError{Problem: fmt.Sprintf("the server has not proven who it is: %v", err),
+	return &cdc.SetupError{Problem: fmt.Sprintf("the server has not proven who it is: %v", why),
 		Hint:   "name the file with its authority as tls_ca=FILE in the dsn; tls=verify-ca is for a certificate without this host's name; tls=required takes whoever answers",
 		Denied: true}
 }

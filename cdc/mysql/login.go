@@ -289,7 +289,7 @@ func (l *login) prove(plugin string, nonce []byte) ([]byte, error) {
 // give is the password itself, for a server that asks for no less. Whoever poses as it would have it: so it is for one that has
 // proven who it is, or for any if the DSN says so.
 func (l *login) give(plugin string, nonce []byte) ([]byte, error) {
-	if l.password != "" && !l.address.proves(l.encrypted) && !l.address.insecurePassword {
+	if l.password != "" && !l.address.proof().Sure() && !l.address.insecurePassword {
 		return nil, &cdc.SetupError{
 			Problem: fmt.Sprintf("the server asks for the password itself (%s) and has not proven who it is, so it was not sent", plugin),
 			Hint: "write tls=verify-full and tls_ca=FILE in the dsn (tls=verify-ca for a certificate that is not for this host's name), connect by socket=PATH, " +
