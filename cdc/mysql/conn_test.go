@@ -81,6 +81,7 @@ func TestConnections(t *testing.T) {
 		"server says who it is, whatever its server_id": identity,
 		"an error of ours while rows come is returned":  ourError,
 		"a Unix socket will do":                         unixSocket,
+		"accounts of every kind are logged in to":       everyAccount,
 	})
 }
 
@@ -390,6 +391,32 @@ func unixSocket(t *testing.T, server *dbtest.MySQLServer) {
 	defer s.Close()
 	if _, err := s.Server(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// everyAccount logs in by each way that servers know of, where the DSN lets them have the password and where it does not.
+func everyAccount(t *testing.T, server *dbtest.MySQLServer) {
+	const proves, tells = true, false
+	kinds := map[string]bool{"caching_sha2_password": tells, "sha256_password": tells}
+	account := "IDENTIFIED WITH %s BY 'pw'"
+	if server.Install.Flavour.MariaDB() {
+		kinds, account = map[string]bool{"mysql_native_password": proves}, "IDENTIFIED VIA %s USING PASSWORD('pw')"
+	}
+	for plugin, kind := range kinds {
+		run(t, server, "SET sql_log_bin = 0; CREATE USER kind@'%' "+fmt.Sprintf(account, plugin))
+		for _, parameters := range []string{"?tls=preferred", "?tls=disable", "?" + anyServer, "?tls=disable&" + anyServer} {
+			run(t, server, "FLUSH PRIVILEGES") // and what caching_sha2_password has in its cache
+			s := probe(t, server, parameters)
+			s.address.user = "kind"
+			c, err := s.open(t.Context())
+			if err == nil {
+				c.hangUp()
+			}
+			if let := kind == proves || s.address.insecurePassword; let != (err == nil) || !let && !strings.Contains(err.Error(), "insecure_password=allow") {
+				t.Errorf("%s %s: %v", plugin, parameters, err)
+			}
+		}
+		run(t, server, "SET sql_log_bin = 0; DROP USER kind@'%'")
 	}
 }
 
