@@ -11,7 +11,7 @@ import (
 // IsLocal reports whether a connection to a host, or to a Unix socket by its path, does not leave the machine.
 func IsLocal(host string) bool {
 	ip := net.ParseIP(host)
-	return host == "localhost" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || ip != nil && ip.IsLoopback()
+	return host == "localhost" || strings.HasPrefix(host, "/") || ip != nil && ip.IsLoopback()
 }
 
 // Unproven is why a server's certificate does not prove that it is the one we want to speak with; nil: err is about something else.
