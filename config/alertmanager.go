@@ -26,10 +26,10 @@ func decodeAlertmanager(n node, urls unique) Alertmanager {
 	const remedy = "write it like http://alertmanager:9093"
 	f["url"].require(remedy)
 	a := Alertmanager{URL: f["url"].expanded(), Username: f["username"].text(), PasswordFile: f["password_file"].expanded()}
-	clear := f["clear_text"].claim()
+	inClear := f["clear_text"].claim()
 	if a.URL != "" {
 		to := checkHTTP(f["url"], a.URL, remedy)
-		checkSecretTo(f["url"], to, "the password", clear || a.PasswordFile == "")
+		checkSecretTo(f["url"], to, "the password", inClear || a.PasswordFile == "")
 		urls.check(f["url"], a.URL)
 	}
 	switch {
