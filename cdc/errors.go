@@ -18,7 +18,8 @@ type SetupError struct {
 	// Unlogged says that rows may change meanwhile without a trace in the member's log: there is a hole in it, however it goes
 	// on later.
 	Unlogged bool
-	// Denied says that the server turned down the account or its password: a few more attempts may lock it.
+	// Denied says that the server turned down the account or its password, or that we did not go on with a login: a few more
+	// attempts may lock the account, or our host out.
 	Denied bool
 }
 

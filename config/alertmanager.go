@@ -22,12 +22,14 @@ func (a *Alertmanager) Password() (Secret, error) {
 }
 
 func decodeAlertmanager(n node, urls unique) Alertmanager {
-	f := n.fields("url", "username", "password_file")
+	f := n.fields("url", "username", "password_file", "clear_text")
 	const remedy = "write it like http://alertmanager:9093"
 	f["url"].require(remedy)
 	a := Alertmanager{URL: f["url"].expanded(), Username: f["username"].text(), PasswordFile: f["password_file"].expanded()}
+	inClear := f["clear_text"].claim()
 	if a.URL != "" {
-		checkHTTP(f["url"], a.URL, remedy)
+		to := checkHTTP(f["url"], a.URL, remedy)
+		checkSecretTo(f["url"], to, "the password", inClear || a.PasswordFile == "")
 		urls.check(f["url"], a.URL)
 	}
 	switch {
@@ -40,8 +42,8 @@ func decodeAlertmanager(n node, urls unique) Alertmanager {
 }
 
 // checkHTTP refuses what is no plain HTTP address; credentials in it would show in logs.
-func checkHTTP(n node, text, remedy string) {
-	u := checkURL(n, text, remedy)
+func checkHTTP(n node, text, remedy string) *url.URL {
+	u := parseURL(n, text, remedy)
 	switch {
 	case u == nil:
 	case u.User != nil:
@@ -49,10 +51,19 @@ func checkHTTP(n node, text, remedy string) {
 	case u.RawQuery != "" || u.Fragment != "":
 		n.fail("has a query or a fragment", remedy)
 	}
+	return u
 }
 
-// checkURL returns the URL, or nil if it is none of HTTP.
+// checkURL returns the URL, or nil if it is none of HTTP. What is in it may be for those at its end only.
 func checkURL(n node, text, remedy string) *url.URL {
+	u := parseURL(n, text, remedy)
+	if u != nil && u.User != nil && InClear(u) {
+		n.fail("holds a password or a user name that would be sent in clear text", "write https://")
+	}
+	return u
+}
+
+func parseURL(n node, text, remedy string) *url.URL {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		n.fail("is not an HTTP address", remedy)

@@ -107,13 +107,19 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 			`f:3: alerts.alertmanager[0].url: holds a password or a user name: write username and password_file beside it`},
 		{"alertmanager without a password", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  alertmanager: [{url: http://a:1, username: u}]",
 			`f:3: alerts.alertmanager[0].username: has no password_file beside it: name the file that holds the password, or remove username`},
+		{"alertmanager with a password for all to read", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  alertmanager: [{url: http://a:1, username: u, password_file: /p}]",
+			`f:3: alerts.alertmanager[0].url: has the password sent in clear text: write https://, or clear_text: true beside it to let anybody on the way read it`},
+		{"pagerduty for all to read", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  pagerduty: [{routing_key_file: /k, url: http://a:1}]",
+			`f:3: alerts.pagerduty[0].url: has the routing key sent in clear text: write https://, or clear_text: true beside it to let anybody on the way read it`},
+		{"webhook with a password for all to read", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  webhook: [{url: http://u:p@a:1}]",
+			`f:3: alerts.webhook[0].url: holds a password or a user name that would be sent in clear text: write https://`},
 		{"external_url", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {external_url: lockstep}",
 			`f:2: alerts.external_url: is not an HTTP address: write it like https://lockstep.example`},
 		{"pagerduty", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts:\n  pagerduty: [{url: x}]",
 			"f:3: alerts.pagerduty[0].routing_key_file: is missing: name the file that holds the integration's routing key\n" +
 				`f:3: alerts.pagerduty[0].url: is not an HTTP address: write it like https://hooks.example/lockstep`},
 		{"slack with its secret in the file", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {slack: [{url: https://hooks.slack.com/T0}]}",
-			`f:2: alerts.slack[0]: unknown key "url": known here are name, url_file, match` + "\n" +
+			`f:2: alerts.slack[0]: unknown key "url": known here are name, url_file, match, clear_text` + "\n" +
 				`f:2: alerts.slack[0].url_file: is missing: name the file that holds the URL of the incoming webhook`},
 		{"the same receiver twice", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {slack: [{url_file: a, name: ops}], pagerduty: [{routing_key_file: b, name: ops}]}",
 			`f:2: alerts.slack[0].name: "ops" is already on line 2: every one needs its own`},
@@ -198,6 +204,10 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 			`f:9: groups[0].members[1].dsn: names several hosts: a member is one server: list each as a member of its own`},
 		{"sslmode", "postgres://u@h2/db", "postgres://u@h2/db?sslmode=verify",
 			`f:9: groups[0].members[1].dsn: unknown sslmode "verify": use one of disable, allow, prefer, require, verify-ca, verify-full`},
+		{"empty sslmode", "postgres://u@h2/db", "postgres://u@h2/db?sslmode=",
+			`f:9: groups[0].members[1].dsn: unknown sslmode "": use one of disable, allow, prefer, require, verify-ca, verify-full`},
+		{"empty sslmode among keywords", "postgres://u@h2/db", "host=h2 dbname=db user=u sslmode=''",
+			`f:9: groups[0].members[1].dsn: unknown sslmode "": use one of disable, allow, prefer, require, verify-ca, verify-full`},
 		{"mysql scheme", "postgres://u@h2/db", "mysql://u@h2/db",
 			`f:9: groups[0].members[1].dsn: is of another engine than the group (scheme "mysql"): ` + dsnExample(Postgres)},
 		{"no include", "      include:\n        - public.*", "      exclude: [public.x]",
@@ -450,6 +460,24 @@ func TestReceiversAndExpectedWritesAreMatched(t *testing.T) {
 		f := strings.Fields(text)
 		if (len(g.ExpectedWrites(f[0], f[1], f[2])) > 0) != want {
 			t.Errorf("%s is expected: %v", text, !want)
+		}
+	}
+}
+
+// A hook's address is all that somebody needs to post as lockstep.
+func TestAddressOfASlackHookIsNotReadOnTheWay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "url")
+	for url, refused := range map[string]bool{"https://hooks.example/T0": false, "http://127.0.0.1:1/T0": false, "http://hooks.example/T0": true} {
+		if err := os.WriteFile(file, []byte(url), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := Receiver{Kind: SlackKind, Name: "ops", SecretFile: file}
+		if _, err := r.Secret(); (err != nil) != refused || err != nil && (!strings.Contains(err.Error(), "clear_text: true for receiver ops") || strings.Contains(err.Error(), "T0")) {
+			t.Errorf("%s: %v", url, err)
+		}
+		r.ClearText = true
+		if _, err := r.Secret(); err != nil {
+			t.Errorf("%s: %v", url, err)
 		}
 	}
 }

@@ -16,6 +16,9 @@ func dsnExample(engine string) string {
 	return "write it like postgres://lockstep@10.0.0.1/shop?sslmode=verify-full"
 }
 
+// unsaid is the sslmode of a string that has none. One that is empty would be the driver's default, in place of ours.
+const unsaid = "-"
+
 var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
 // dsn is what can be known of a connection string without the driver.
@@ -23,7 +26,7 @@ type dsn struct {
 	engine                  string
 	text                    string // without the password
 	password                string
-	host, database, sslmode string
+	host, database, sslmode string // sslmode may be unsaid
 	secretParameter         string
 }
 
@@ -89,7 +92,7 @@ func (d dsn) check(n node, err error) string {
 		n.fail("names no database", dsnExample(d.engine))
 	case d.secretParameter != "":
 		n.fail("holds "+d.secretParameter, "lockstep takes no such secret in the dsn; use a key without a passphrase, or a password_file")
-	case d.sslmode != "" && !slices.Contains(sslModes, d.sslmode):
+	case d.sslmode != unsaid && !slices.Contains(sslModes, d.sslmode):
 		n.fail(fmt.Sprintf("unknown sslmode %q", d.sslmode), "use one of "+strings.Join(sslModes, ", "))
 	}
 	return d.text
@@ -125,7 +128,7 @@ func parseMySQL(s string) (dsn, error) {
 	if err != nil {
 		return dsn{}, errors.New("is not a well-formed URL") // url's own error prints it
 	}
-	d := dsn{host: u.Host + u.Query().Get("socket")}
+	d := dsn{host: u.Host + u.Query().Get("socket"), sslmode: unsaid}
 	if password, set := u.User.Password(); set {
 		d.password = password
 		u.User = url.User(u.User.Username())
@@ -143,7 +146,10 @@ func parsePostgres(s string) (dsn, error) {
 	if err != nil {
 		return dsn{}, errors.New("is not a well-formed URL")
 	}
-	d := dsn{host: u.Host, database: strings.TrimPrefix(u.Path, "/"), sslmode: query.Get("sslmode")}
+	d := dsn{host: u.Host, database: strings.TrimPrefix(u.Path, "/"), sslmode: unsaid}
+	if query.Has("sslmode") {
+		d.sslmode = query.Get("sslmode")
+	}
 	if query.Has("host") {
 		d.host = query.Get("host")
 	}
@@ -168,7 +174,7 @@ func parsePostgres(s string) (dsn, error) {
 
 // parseKeywords reads libpq's form: key = value, the value perhaps in single quotes, with \ before a quote or a \.
 func parseKeywords(s string) (dsn, error) {
-	var d dsn
+	d := dsn{sslmode: unsaid}
 	var kept []string
 	for rest := strings.TrimSpace(s); rest != ""; rest = strings.TrimLeft(rest, " \t\r\n") {
 		key, after, ok := strings.Cut(rest, "=")

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -24,6 +25,7 @@ type Receiver struct {
 	// SecretFile holds the key that signs what a webhook is sent, PagerDuty's routing key, or the URL of a Slack hook. Empty
 	// only for a webhook: unsigned.
 	SecretFile string
+	ClearText  bool // the secret may be read on the way
 	Match      Match
 }
 
@@ -35,6 +37,9 @@ func (r *Receiver) Secret() (Secret, error) {
 	secret, err := ReadSecret(r.SecretFile)
 	if err != nil {
 		return "", fmt.Errorf("secret of receiver %s: %w", r.Name, err)
+	}
+	if to, err := url.Parse(secret.Reveal()); r.Kind == SlackKind && !r.ClearText && err == nil && InClear(to) {
+		return "", fmt.Errorf("the address in %s is one without TLS, and whoever has it can post: write https://, or clear_text: true for receiver %s", r.SecretFile, r.Name)
 	}
 	return secret, nil
 }
@@ -77,12 +82,12 @@ var secretKey = map[string]string{WebhookKind: "secret_file", PagerDutyKind: "ro
 
 func decodeReceiver(n node, kind string, names unique) Receiver {
 	const remedy = "write it like https://hooks.example/lockstep"
-	known := []string{"name", "url", secretKey[kind], "match"}
+	known := []string{"name", "url", secretKey[kind], "match", "clear_text"}
 	if kind == SlackKind {
 		known = slices.Delete(known, 1, 2)
 	}
 	f := n.fields(known...)
-	r := Receiver{Kind: kind, SecretFile: f[secretKey[kind]].expanded(), Match: decodeMatch(f["match"])}
+	r := Receiver{Kind: kind, SecretFile: f[secretKey[kind]].expanded(), ClearText: f["clear_text"].claim(), Match: decodeMatch(f["match"])}
 	switch kind {
 	case WebhookKind:
 		f["url"].require(remedy)
@@ -95,7 +100,8 @@ func decodeReceiver(n node, kind string, names unique) Receiver {
 		r.URL = Secret(f["url"].expanded())
 	}
 	if r.URL != "" {
-		checkURL(f["url"], r.URL.Reveal(), remedy)
+		to := checkURL(f["url"], r.URL.Reveal(), remedy)
+		checkSecretTo(f["url"], to, "the routing key", r.ClearText || kind != PagerDutyKind)
 	}
 	r.Name = f["name"].text()
 	switch {

@@ -103,6 +103,7 @@ func (d *Daemon) open(ctx context.Context) error {
 func (d *Daemon) openGroups(ctx context.Context, groups []*Group, strict bool) error {
 	var opening errgroup.Group
 	for _, g := range groups {
+		g.warnOfTrust()
 		opening.Go(func() error {
 			if strict {
 				return g.open(ctx, true)

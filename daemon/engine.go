@@ -24,6 +24,14 @@ func newSource(g *config.Group, m *config.Member, h *digest.Hasher, log *slog.Lo
 	return mysql.New(mysqlOptions(g, m, log), h)
 }
 
+// unverified says what is not verified of a member's server; empty: nothing is left out.
+func unverified(g *config.Group, m *config.Member) string {
+	if g.Engine == config.Postgres {
+		return postgresOptions(g, m, nil).Unverified()
+	}
+	return mysqlOptions(g, m, nil).Unverified()
+}
+
 func postgresOptions(g *config.Group, m *config.Member, log *slog.Logger) postgres.Options {
 	return postgres.Options{
 		Group:       g.Name,

@@ -58,6 +58,17 @@ const (
 	openLongest = 30 * time.Second
 )
 
+// warnOfTrust says of which members' servers lockstep takes on trust who they are.
+func (g *Group) warnOfTrust() {
+	for i := range g.config.Members {
+		m := &g.config.Members[i]
+		if left := unverified(g.config, m); left != "" {
+			g.daemon.log.Warn("the member's server is taken on trust, as its dsn says; sslmode or tls=verify-full has it prove who it is",
+				"group", g.config.Name, "member", m.Name, "unverified", left)
+		}
+	}
+}
+
 // open opens the group. With strict every member must answer and be set up well.
 func (g *Group) open(ctx context.Context, strict bool) error {
 	members, err := g.daemon.sources(g.config)

@@ -36,15 +36,29 @@ func (f *Front) Use(api *Server) { f.api.Store(api) }
 
 // Passwords reports whether requests are let through only with the password of a user. The file is read anew each time, as
 // exporter-toolkit does.
-func (f *Front) Passwords() bool {
+func (f *Front) Passwords() bool { return len(f.protection().Users) > 0 }
+
+// InClear reports whether those passwords come in clear text.
+func (f *Front) InClear() bool {
+	p := f.protection()
+	return len(p.Users) > 0 && len(p.TLS) == 0
+}
+
+// protection is what the file says that is of concern here.
+type protection struct {
+	Users map[string]string `yaml:"basic_auth_users"`
+	TLS   map[string]any    `yaml:"tls_server_config"`
+}
+
+func (f *Front) protection() (p protection) {
 	if f.configFile == "" {
-		return false
-	}
-	var c struct {
-		Users map[string]string `yaml:"basic_auth_users"`
+		return p
 	}
 	data, err := os.ReadFile(f.configFile)
-	return err == nil && yaml.Unmarshal(data, &c) == nil && len(c.Users) > 0
+	if err != nil || yaml.Unmarshal(data, &p) != nil {
+		return protection{}
+	}
+	return p
 }
 
 // ServeHTTP implements [http.Handler].

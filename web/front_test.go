@@ -200,6 +200,9 @@ func TestTheAPIIsServedByTLSToThoseWithAPassword(t *testing.T) {
 	f, stop := serve(t, file, nil)
 	defer stop()
 	f.Use(server(health{}, shop()))
+	if !f.Passwords() || f.InClear() {
+		t.Errorf("passwords %v, in clear text %v", f.Passwords(), f.InClear())
+	}
 	c := newClient(t, &tls.Config{RootCAs: pool})
 	url := "https://" + f.Addr() + "/api/v1/groups"
 	if code, _ := ask(t, c, http.MethodGet, url, nil); code != http.StatusUnauthorized {
@@ -220,6 +223,12 @@ func TestTheAPIIsServedByTLSToThoseWithAPassword(t *testing.T) {
 	}
 	if code, body := ask(t, c, http.MethodGet, url, map[string]string{"Login": "sre:s3cret"}); code != 200 || !strings.Contains(body, `"shop"`) {
 		t.Errorf("with the password the answer is %d %s", code, body)
+	}
+	if err := os.WriteFile(file, fmt.Appendf(nil, "basic_auth_users: {sre: %q}\n", hash), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !f.Passwords() || !f.InClear() {
+		t.Errorf("without TLS: passwords %v, in clear text %v", f.Passwords(), f.InClear())
 	}
 }
 

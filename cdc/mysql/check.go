@@ -47,7 +47,7 @@ func (o Options) Check(ctx context.Context, match func(name string) bool) (*pref
 		r = &report{version: c.version, account: account{name: c.account}, schema: s.address.schema, scanOnly: o.ScanOnly, Report: preflight.Report{
 			Member: o.Member, Server: server.SystemID, Named: "server", Client: administrator(c.version), Preamble: preamble(c.version, server.SystemID),
 		}}
-		r.Add(judgeVersion(server), judgeTransport(s.address, c.tls != nil))
+		r.Add(judgeVersion(server), judgeTransport(s.address, c.login.encrypted))
 		return r.read(ctx, s, c, match)
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -53,28 +52,21 @@ func judgeVersion(s cdc.Server) preflight.Check {
 	return preflight.Check{Subject: "version", State: preflight.OK, Detail: s.Version} // others were refused
 }
 
-// judgeTransport warns of connections that anybody on the way can read.
+// judgeTransport warns of connections that anybody on the way can read or redirect.
 func judgeTransport(d dsn, encrypted bool) preflight.Check {
-	c := preflight.Check{Subject: "tls", State: preflight.OK, Detail: "the connection is encrypted"}
+	c := preflight.Check{Subject: "tls", State: preflight.Warn, Detail: d.unverified()}
 	switch {
-	case d.socket != "" || isLocal(d.host):
-		c.Detail = "the connection does not leave the machine"
+	case d.local():
+		return preflight.Check{Subject: "tls", State: preflight.OK, Detail: "the connection does not leave the machine"}
+	case c.Detail == "":
+		return preflight.Check{Subject: "tls", State: preflight.OK, Detail: "the connection is encrypted, and the server has proven who it is"}
 	case !encrypted:
-		c.State, c.Detail = preflight.Warn, "the connection is in clear text"
+		c.Detail = "the connection is in clear text: " + c.Detail
 		c.Hint = "give the server a certificate, and write tls=verify-full in the dsn"
-	case d.tls == tlsPreferred:
-		c.State, c.Detail = preflight.Warn, "the connection is encrypted, and the next one may be in clear text"
-		c.Hint = "write tls=verify-full in the dsn, or tls=required where the server's certificate is its own"
-	case d.tls == tlsRequired:
-		c.State, c.Detail = preflight.Warn, "the connection is encrypted, and whose it is is not verified: anybody on the way can answer in the server's place"
-		c.Hint = "write tls=verify-full in the dsn, and tls_ca if its certificate is not signed by one that this machine trusts"
+	default:
+		c.Hint = "write tls=verify-full in the dsn, and tls_ca=FILE for an authority of your own"
 	}
 	return c
-}
-
-func isLocal(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // judgeLog is about what the server writes into its log, and for how long it keeps it.

@@ -30,7 +30,7 @@ func checkPrefix(prefix string) func(string) bool {
 }
 
 func checkOptions(s *dbtest.MySQLServer, user string) Options {
-	return Options{Group: "g", Member: "m", DSN: s.DSNFor(user, "")}
+	return Options{Group: "g", Member: "m", DSN: s.DSNFor(user, "") + "?" + anyServer}
 }
 
 func runCheck(t *testing.T, o Options, match func(string) bool) *preflight.Report {
@@ -393,15 +393,17 @@ func TestUnreachableMemberIsAnErrorOnOneLine(t *testing.T) {
 // A server that nobody has verified may be anybody, who is then given the password.
 func TestClearTextAndUnverifiedServersAreWarnedOfUnlessItStaysOnTheMachine(t *testing.T) {
 	for text, want := range map[string][2]preflight.State{ // in clear text; encrypted
-		"mysql://u@10.0.0.1":                      {preflight.Warn, preflight.Warn},
-		"mysql://u@10.0.0.1?tls=disable":          {preflight.Warn, preflight.OK},
-		"mysql://u@10.0.0.1?tls=required":         {preflight.Warn, preflight.Warn},
-		"mysql://u@10.0.0.1?tls=verify-full":      {preflight.Warn, preflight.OK},
-		"mysql://u@127.0.0.1":                     {preflight.OK, preflight.OK},
-		"mysql://u@[::1]":                         {preflight.OK, preflight.OK},
-		"mysql://u@localhost":                     {preflight.OK, preflight.OK},
-		"mysql://u@localhost.example?tls=disable": {preflight.Warn, preflight.OK},
-		"mysql://u@/?socket=/run/mysqld.sock":     {preflight.OK, preflight.OK},
+		"mysql://u@10.0.0.1":                          {preflight.OK, preflight.OK}, // never in clear text
+		"mysql://u@10.0.0.1?tls=preferred":            {preflight.Warn, preflight.Warn},
+		"mysql://u@10.0.0.1?tls=disable":              {preflight.Warn, preflight.Warn},
+		"mysql://u@10.0.0.1?tls=required":             {preflight.Warn, preflight.Warn},
+		"mysql://u@10.0.0.1?tls=verify-ca&tls_ca=/ca": {preflight.Warn, preflight.Warn},
+		"mysql://u@10.0.0.1?tls=verify-full":          {preflight.OK, preflight.OK},
+		"mysql://u@127.0.0.1":                         {preflight.OK, preflight.OK},
+		"mysql://u@[::1]":                             {preflight.OK, preflight.OK},
+		"mysql://u@localhost":                         {preflight.OK, preflight.OK},
+		"mysql://u@localhost.example?tls=disable":     {preflight.Warn, preflight.Warn},
+		"mysql://u@/?socket=/run/mysqld.sock":         {preflight.OK, preflight.OK},
 	} {
 		d, err := parseDSN(text)
 		if err != nil {

@@ -3,6 +3,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -26,7 +27,7 @@ type session struct {
 	conn    *client.Conn
 	network net.Conn // beneath conn
 	version version
-	tls     *tls.Config // nil: not encrypted
+	login   *login // what it was opened by
 	opened  time.Time
 	account string // who we are to the server, as GRANT wants it: `lockstep`@`%`
 	broken  bool   // of no use any more
@@ -47,9 +48,6 @@ func (s *Source) open(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.plain.Load() {
-		config = nil
-	}
 	var c *session
 	err = s.logins.Attempt(ctx, password, func() (err error) {
 		c, err = s.login(ctx, password, config)
@@ -60,10 +58,6 @@ func (s *Source) open(ctx context.Context) (*session, error) {
 
 func (s *Source) login(ctx context.Context, password string, config *tls.Config) (*session, error) {
 	c, err := s.address.connect(ctx, password, config)
-	if s.address.tls == tlsPreferred && config != nil && lacksTLS(err) {
-		s.plain.Store(true) // not to be tried again: the server logs each attempt
-		c, err = s.address.connect(ctx, password, nil)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s as %s: %w", s.address.addr(), s.address.user, s.refused(err))
 	}
@@ -77,7 +71,7 @@ func (s *Source) login(ctx context.Context, password string, config *tls.Config)
 func (d *dsn) connect(ctx context.Context, password string, config *tls.Config) (c *session, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	c = &session{tls: config, opened: time.Now()}
+	c = &session{login: &login{address: d, password: password, tls: config}, opened: time.Now()}
 	interrupted := func() bool { return false }
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := cdc.Dial(ctx, network, addr)
@@ -87,19 +81,22 @@ func (d *dsn) connect(ctx context.Context, password string, config *tls.Config) 
 		c.network = deadlined{conn}
 		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 		interrupted = func() bool { return !stop() }
-		return c.network, nil
+		c.login.Conn = c.network
+		if err := c.login.begin(); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return c.login, nil
 	}
 	options := func(conn *client.Conn) error {
 		conn.SetAttributes(map[string]string{"program_name": "lockstep"})
-		if config != nil {
-			conn.SetTLSConfig(config)
-		}
 		return nil
 	}
 	err = c.guarded(func() (err error) {
-		c.conn, err = client.ConnectWithDialer(ctx, d.network(), d.addr(), d.user, password, "", dial, options)
+		c.conn, err = client.ConnectWithDialer(ctx, d.network(), d.addr(), d.user, "", "", dial, options)
 		return err
 	})
+	err = cmp.Or(c.login.failed, err)
 	if interrupted() || ctx.Err() != nil {
 		err = fmt.Errorf("no answer within %v: %w", d.timeout, ctx.Err())
 		if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {

@@ -39,9 +39,15 @@ func onServers(t *testing.T, tests map[string]func(*testing.T, *dbtest.MySQLServ
 	}
 }
 
+// anyServer lets servers have passwords that prove nothing, as those of tests do.
+const anyServer = "insecure_password=allow"
+
 // probe is a source of a server, as the account lockstep.
 func probe(t *testing.T, server *dbtest.MySQLServer, parameters string) *Source {
 	t.Helper()
+	if parameters == "" {
+		parameters = "?" + anyServer
+	}
 	s, err := New(Options{
 		Member: "m", DSN: server.DSNFor(dbtest.LockstepUser, "app") + parameters,
 		Password: func() (string, error) { return "pw", nil },
@@ -75,6 +81,7 @@ func TestConnections(t *testing.T) {
 		"server says who it is, whatever its server_id": identity,
 		"an error of ours while rows come is returned":  ourError,
 		"a Unix socket will do":                         unixSocket,
+		"accounts of every kind are logged in to":       everyAccount,
 	})
 }
 
@@ -140,6 +147,12 @@ func fewLogins(t *testing.T, server *dbtest.MySQLServer) {
 		})
 	}
 	all.Wait()
+	err := dbtest.WaitFor(t.Context(), "the login to be counted, after its answer", func(context.Context) (bool, error) {
+		return statusOf(t, server, denied) > before, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if n, most := statusOf(t, server, denied)-before, 1+int(time.Since(began)/(5*time.Second)); n < 1 || n > most {
 		t.Errorf("%d logins, want 1 to %d", n, most)
 	}
@@ -202,7 +215,7 @@ func certificates(t *testing.T, server *dbtest.MySQLServer) {
 		t.Fatal(err)
 	}
 	for parameters, words := range map[string]string{
-		"tls=disable": "", "tls=preferred": "", "tls=required": "",
+		"tls=disable&" + anyServer: "", "tls=preferred&" + anyServer: "", "tls=required&" + anyServer: "",
 		"tls=verify-ca&tls_ca=" + folder + "ca.pem":   "",
 		"tls=verify-full&tls_ca=" + folder + "ca.pem": "certificate",
 		"tls=verify-ca":                               "certificate",
@@ -219,7 +232,7 @@ func certificates(t *testing.T, server *dbtest.MySQLServer) {
 		}
 		err = s.ask(t.Context(), func(ctx context.Context, c *session) error {
 			rows, err := c.query(ctx, "SHOW STATUS LIKE 'Ssl_version'")
-			if err == nil && (rows[0].at(1) == "") != (parameters == "tls=disable") {
+			if err == nil && (rows[0].at(1) == "") != strings.Contains(parameters, "tls=disable") {
 				t.Errorf("%s: %q", parameters, rows[0].at(1))
 			}
 			return err
@@ -384,6 +397,32 @@ func unixSocket(t *testing.T, server *dbtest.MySQLServer) {
 	defer s.Close()
 	if _, err := s.Server(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// everyAccount logs in by each way that servers know of, where the DSN lets them have the password and where it does not.
+func everyAccount(t *testing.T, server *dbtest.MySQLServer) {
+	const proves, tells = true, false
+	kinds := map[string]bool{"caching_sha2_password": tells, "sha256_password": tells}
+	account := "IDENTIFIED WITH %s BY 'pw'"
+	if server.Install.Flavour.MariaDB() {
+		kinds, account = map[string]bool{"mysql_native_password": proves}, "IDENTIFIED VIA %s USING PASSWORD('pw')"
+	}
+	for plugin, kind := range kinds {
+		run(t, server, "SET sql_log_bin = 0; CREATE USER kind@'%' "+fmt.Sprintf(account, plugin))
+		for _, parameters := range []string{"?tls=preferred", "?tls=disable", "?" + anyServer, "?tls=disable&" + anyServer} {
+			run(t, server, "FLUSH PRIVILEGES") // and what caching_sha2_password has in its cache
+			s := probe(t, server, parameters)
+			s.address.user = "kind"
+			c, err := s.open(t.Context())
+			if err == nil {
+				c.hangUp()
+			}
+			if let := kind == proves || s.address.insecurePassword; let != (err == nil) || !let && !strings.Contains(err.Error(), "insecure_password=allow") {
+				t.Errorf("%s %s: %v", plugin, parameters, err)
+			}
+		}
+		run(t, server, "SET sql_log_bin = 0; DROP USER kind@'%'")
 	}
 }
 

@@ -39,11 +39,13 @@ var tlsModes = []tlsMode{tlsDisable, tlsPreferred, tlsRequired, tlsVerifyCA, tls
 //
 //	mysql://user[:password]@host[:3306][/schema][?parameter=value&...]
 //
-//	tls       disable, preferred (the default), required, verify-ca, verify-full
+//	tls       disable, preferred (for this machine), required, verify-ca, verify-full (for all others)
 //	tls_ca    file with the authorities to trust; without it the system's
 //	tls_cert  file with our certificate, tls_key with its key
 //	timeout   of connecting, such as 10s
 //	socket    path of a Unix socket, in place of a host
+//
+//	insecure_password=allow   tell the password a server that has not proven who it is
 //
 // Tables are always named with their schema, so that of the DSN is for the reader only.
 type dsn struct {
@@ -56,6 +58,8 @@ type dsn struct {
 	ca         string
 	cert, key  string
 	timeout    time.Duration
+
+	insecurePassword bool
 }
 
 // parseDSN is strict: what it does not know is an error, for a misspelt tls would leave a connection open to all. Its
@@ -71,7 +75,7 @@ func parseDSN(text string) (dsn, error) {
 	if u.Fragment != "" {
 		return dsn{}, errors.New("dsn has a # in it: in user and password write it as %23")
 	}
-	d := dsn{host: u.Hostname(), port: u.Port(), user: u.User.Username(), schema: strings.TrimPrefix(u.Path, "/"), tls: tlsPreferred, timeout: connectTimeout}
+	d := dsn{host: u.Hostname(), port: u.Port(), user: u.User.Username(), schema: strings.TrimPrefix(u.Path, "/"), timeout: connectTimeout}
 	d.password, _ = u.User.Password()
 	if d.user == "" {
 		return dsn{}, errors.New("dsn names no user: write it as mysql://user@host:3306/schema")
@@ -87,11 +91,12 @@ func (d *dsn) parameters(query string) error {
 	if err != nil {
 		return errors.New("dsn: what follows the ? is not of the form name=value&name=value")
 	}
-	fields := map[string]*string{"tls": (*string)(&d.tls), "tls_ca": &d.ca, "tls_cert": &d.cert, "tls_key": &d.key, "socket": &d.socket, "timeout": nil}
+	insecure := ""
+	fields := map[string]*string{"insecure_password": &insecure, "tls": (*string)(&d.tls), "tls_ca": &d.ca, "tls_cert": &d.cert, "tls_key": &d.key, "socket": &d.socket, "timeout": nil}
 	for name, value := range values {
 		field, known := fields[name]
 		if !known {
-			return fmt.Errorf("dsn: unknown parameter %q: use tls, tls_ca, tls_cert, tls_key, timeout, socket", name)
+			return fmt.Errorf("dsn: unknown parameter %q: use tls, tls_ca, tls_cert, tls_key, timeout, socket, insecure_password", name)
 		}
 		if len(value) > 1 || value[0] == "" {
 			return fmt.Errorf("dsn: give parameter %q one value, or leave it out", name)
@@ -104,11 +109,20 @@ func (d *dsn) parameters(query string) error {
 			return fmt.Errorf("dsn: timeout %q is not a time such as 10s", value[0])
 		}
 	}
+	if d.insecurePassword = insecure != ""; d.insecurePassword && insecure != "allow" {
+		return fmt.Errorf("dsn: insecure_password=%s is unknown: write insecure_password=allow, or leave it out", insecure)
+	}
 	return nil
 }
 
 // complete checks what belongs together, and fills in the port.
 func (d *dsn) complete() error {
+	if d.tls == "" {
+		d.tls = tlsVerifyFull
+		if d.local() {
+			d.tls = tlsPreferred
+		}
+	}
 	port, err := strconv.ParseUint(d.port, 10, 16)
 	switch {
 	case d.socket != "" && (d.host != "" || d.port != ""):
@@ -134,6 +148,51 @@ func (d *dsn) complete() error {
 		d.port = defaultPort
 	}
 	return nil
+}
+
+// local reports whether the connection does not leave the machine.
+func (d *dsn) local() bool { return d.socket != "" || cdc.IsLocal(d.host) }
+
+// proof is what the server has to prove before it is told that somebody wants to log in.
+func (d *dsn) proof() cdc.Proof {
+	switch {
+	case d.socket != "":
+		return cdc.SocketProof
+	case d.tls == tlsPreferred:
+		return cdc.MaybeTLS
+	case d.tls == tlsRequired:
+		return cdc.AnyTLS
+	case d.tls == tlsVerifyCA && d.ca == "":
+		return cdc.AnyAuthority
+	case d.tls == tlsVerifyCA:
+		return cdc.OurAuthority
+	case d.tls == tlsVerifyFull:
+		return cdc.FullProof
+	}
+	return cdc.NoProof
+}
+
+// unverified says what the DSN leaves out of what a server on another machine should prove; empty: nothing.
+func (d *dsn) unverified() string {
+	if d.local() {
+		return ""
+	}
+	left := d.proof().Unverified()
+	if d.insecurePassword && !d.proof().Sure() {
+		left += ", and it is told the password if it asks (insecure_password=allow)"
+	}
+	return left
+}
+
+// unproven says what to do about a certificate that does not prove what the DSN asks for.
+func (d *dsn) unproven(err error) error {
+	why := cdc.Unproven(err)
+	if why == nil {
+		return err
+	}
+	return &cdc.SetupError{Problem: fmt.Sprintf("the server has not proven who it is: %v", why),
+		Hint:   "name the file with its authority as tls_ca=FILE in the dsn; tls=verify-ca is for a certificate without this host's name; tls=required takes whoever answers",
+		Denied: true}
 }
 
 func (d *dsn) network() string {

@@ -9,15 +9,20 @@ import (
 )
 
 func TestDSNIsReadStrictly(t *testing.T) {
-	base := dsn{host: "10.0.0.1", port: "3306", user: "lockstep", tls: tlsPreferred, timeout: 10 * time.Second}
+	base := dsn{host: "10.0.0.1", port: "3306", user: "lockstep", tls: tlsVerifyFull, timeout: 10 * time.Second}
 	with := func(change func(*dsn)) dsn {
 		d := base
 		change(&d)
 		return d
 	}
 	for text, want := range map[string]dsn{
-		"mysql://lockstep@10.0.0.1":           base,
-		"mariadb://lockstep@10.0.0.1/":        base,
+		"mysql://lockstep@10.0.0.1":    base,
+		"mariadb://lockstep@10.0.0.1/": base,
+		"mysql://lockstep@localhost":   with(func(d *dsn) { d.host, d.tls = "localhost", tlsPreferred }),
+		"mysql://lockstep@127.0.0.1":   with(func(d *dsn) { d.host, d.tls = "127.0.0.1", tlsPreferred }),
+		"mysql://lockstep@10.0.0.1?tls=disable&insecure_password=allow": with(func(d *dsn) {
+			d.tls, d.insecurePassword = tlsDisable, true
+		}),
 		"mysql://lockstep@10.0.0.1:3306/shop": with(func(d *dsn) { d.schema = "shop" }),
 		"mysql://lock%40step:p%2F%3A@10.0.0.1": with(func(d *dsn) {
 			d.user, d.password = "lock@step", "p/:"
@@ -26,7 +31,7 @@ func TestDSNIsReadStrictly(t *testing.T) {
 			host: "::1", port: "3307", user: "lockstep", schema: "shop", tls: tlsVerifyFull, ca: "/ca", cert: "/c", key: "/k", timeout: 3 * time.Second,
 		},
 		"mysql://lockstep@/shop?socket=/run/mysqld/mysqld.sock": with(func(d *dsn) {
-			d.host, d.port, d.socket, d.schema = "", "", "/run/mysqld/mysqld.sock", "shop"
+			d.host, d.port, d.socket, d.schema, d.tls = "", "", "/run/mysqld/mysqld.sock", "shop", tlsPreferred
 		}),
 	} {
 		got, err := parseDSN(text)
@@ -41,11 +46,12 @@ func TestDSNIsReadStrictly(t *testing.T) {
 
 func TestDSNErrorNamesTheFaultAndNeverThePassword(t *testing.T) {
 	for text, words := range map[string]string{
-		"mysql://u:secret@h?sslmode=require":            `unknown parameter "sslmode": use tls, tls_ca, tls_cert, tls_key, timeout, socket`,
+		"mysql://u:secret@h?sslmode=require":            `unknown parameter "sslmode": use tls, tls_ca, tls_cert, tls_key, timeout, socket, insecure_password`,
 		"mysql://u:secret@h?tls=on":                     "tls=on is unknown",
 		"mysql://u:secret@h?tls=disable&tls=required":   `"tls" one value`,
 		"mysql://u:secret@h?tls=":                       `"tls" one value`,
-		"mysql://u:secret@h?tls_ca=/ca":                 "tls=preferred trusts everybody",
+		"mysql://u:secret@h?insecure_password=true":     "write insecure_password=allow",
+		"mysql://u:secret@localhost?tls_ca=/ca":         "tls=preferred trusts everybody",
 		"mysql://u:secret@h?tls=required&tls_cert=/c":   "tls_cert and tls_key belong together",
 		"mysql://u:secret@h?timeout=10":                 "is not a time",
 		"mysql://u:secret@h?timeout=-1s":                "is not a time",

@@ -58,7 +58,7 @@ func (d driver) Name(table string) string { return d.schema + "." + table }
 
 func (d driver) Open(h *digest.Hasher) (cdc.Source, error) {
 	return New(Options{
-		Member: "m", DSN: d.server.DSNFor(dbtest.LockstepUser, d.schema), Password: func() (string, error) { return "pw", nil },
+		Member: "m", DSN: d.server.DSNFor(dbtest.LockstepUser, d.schema) + "?" + anyServer, Password: func() (string, error) { return "pw", nil },
 	}, h)
 }
 

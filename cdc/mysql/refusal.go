@@ -66,17 +66,9 @@ func (s *Source) refused(err error) error {
 	case errMariaDBFailures:
 		hint = "FLUSH PRIVILEGES;"
 	default:
-		if !lacksTLS(err) {
-			return err
-		}
-		return &cdc.SetupError{Problem: "the server has no TLS", Hint: "set it up on the server, or tls=preferred in the dsn"}
+		return err
 	}
 	return &cdc.SetupError{Problem: serverAnswer(err).Message, Hint: hint, Denied: true}
-}
-
-// lacksTLS knows the driver's error for a server that offers no TLS.
-func lacksTLS(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "does not support TLS required by the client")
 }
 
 // missingRight turns a refusal for want of a privilege into what grants it.

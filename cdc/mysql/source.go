@@ -24,6 +24,15 @@ type Options struct {
 	ScanOnly bool
 }
 
+// Unverified says what the DSN leaves unverified of a server on another machine; empty: nothing.
+func (o Options) Unverified() string {
+	d, err := parseDSN(o.DSN)
+	if err != nil {
+		return "" // New says what is wrong
+	}
+	return d.unverified()
+}
+
 // Source reads one MySQL or MariaDB server. It implements [cdc.Source].
 type Source struct {
 	options Options
@@ -39,9 +48,8 @@ type Source struct {
 
 	list watchlist
 
-	fold  atomic.Bool // names of tables are compared without case
-	plain atomic.Bool // the server has no TLS, and that is allowed
-	mute  atomic.Bool // it would not log what it replays, and replayed nothing when it was asked
+	fold atomic.Bool // names of tables are compared without case
+	mute atomic.Bool // it would not log what it replays, and replayed nothing when it was asked
 
 	mu          sync.Mutex               // guards what follows
 	definitions map[string][]*definition // by qualified name, the newest last

@@ -21,7 +21,7 @@ type report struct {
 // that refuses the connection is a failed check; an error is for a member that could not be asked.
 func (o Options) Check(ctx context.Context, match func(name string) bool) (*preflight.Report, error) {
 	r := &report{Report: preflight.Report{Member: o.Member, Client: "psql, as a superuser in its database", Preamble: preamble("")}}
-	config, err := pgx.ParseConfig(o.DSN)
+	config, err := o.config()
 	if err != nil {
 		return nil, fmt.Errorf("member %s: %s", o.Member, oneLine(err))
 	}

@@ -23,6 +23,9 @@ const (
 
 // judgeRefusal tells a server that says no, which somebody can mend, from one that cannot be reached.
 func (o Options) judgeRefusal(err error, config *pgx.ConnConfig) (refused preflight.Check, unreachable error) {
+	if stranger := distrusted(err, config); stranger != nil {
+		return preflight.Check{Subject: "connection", Detail: stranger.Problem, Hint: stranger.Hint}, nil
+	}
 	var answer *pgconn.PgError
 	if !errors.As(err, &answer) {
 		return preflight.Check{}, fmt.Errorf("member %s: %s", o.Member, strings.TrimPrefix(reason(err), "member "+o.Member+": "))
@@ -58,28 +61,13 @@ func reason(err error) string {
 
 // judgeTransport warns of connections that anybody on the way can read or redirect.
 func judgeTransport(config *pgx.ConnConfig) preflight.Check {
-	c := preflight.Check{Subject: "tls", State: preflight.OK, Detail: "the connection is encrypted"}
-	plain := config.TLSConfig == nil
-	for _, f := range config.Fallbacks {
-		plain = plain || f.TLSConfig == nil
-	}
+	left := unverified(config)
 	switch {
-	case isLocal(config.Host):
-		c.Detail = "the connection does not leave the machine"
-	case plain:
-		c.State, c.Detail = preflight.Warn, "the connection may be in clear text"
-		c.Hint = "write sslmode=verify-full in the dsn"
-	case config.TLSConfig.InsecureSkipVerify && config.TLSConfig.VerifyPeerCertificate == nil:
-		c.State, c.Detail = preflight.Warn, "the connection is encrypted, and whose it is is not verified: anybody on the way can answer in the server's place"
-		c.Hint = "write sslmode=verify-full in the dsn, and sslrootcert if its certificate is not signed by one that this machine trusts"
+	case local(config):
+		return preflight.Check{Subject: "tls", State: preflight.OK, Detail: "the connection does not leave the machine"}
+	case left == "":
+		return preflight.Check{Subject: "tls", State: preflight.OK, Detail: "the connection is encrypted, and the server has proven who it is"}
 	}
-	return c
-}
-
-func isLocal(host string) bool {
-	if strings.HasPrefix(host, "/") || host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	return preflight.Check{Subject: "tls", State: preflight.Warn, Detail: left,
+		Hint: "write sslmode=verify-full in the dsn, and sslrootcert=FILE for an authority of your own"}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
-func checkConfig(dsn string) (*pgx.ConnConfig, error) { return pgx.ParseConfig(dsn) }
+func checkConfig(dsn string) (*pgx.ConnConfig, error) { return Options{DSN: dsn}.config() }
 
 func groupLines(reports []*preflight.Report, excluded ...string) []string {
 	r := &preflight.Report{Checks: preflight.Group(reports, func(string) []string { return excluded })}

@@ -404,19 +404,24 @@ func TestUnreachableMemberIsAnErrorOnOneLine(t *testing.T) {
 	}
 }
 
-// A server that nobody has verified may be anybody, who is then given the password.
+// A server that nobody has verified may be anybody.
 func TestClearTextAndUnverifiedServersAreWarnedOfUnlessItStaysOnTheMachine(t *testing.T) {
+	t.Setenv("PGSSLMODE", "disable") // which is not for members
 	for dsn, want := range map[string]preflight.State{
-		"postgres://u@10.0.0.1/db":                                preflight.Warn,
+		"postgres://u@10.0.0.1/db":                                preflight.OK, // never in clear text
+		"postgres://u@10.0.0.1/db?application_name=x":             preflight.OK,
 		"postgres://u@10.0.0.1/db?sslmode=disable":                preflight.Warn,
 		"postgres://u@10.0.0.1/db?sslmode=prefer":                 preflight.Warn,
 		"postgres://u@10.0.0.1/db?sslmode=allow":                  preflight.Warn,
 		"postgres://u@10.0.0.1/db?sslmode=require":                preflight.Warn,
+		"postgres://u@10.0.0.1/db?sslmode=verify-ca":              preflight.Warn,
+		"postgres://u@10.0.0.1/db?ssl=true":                       preflight.Warn,
 		"postgres://u@10.0.0.1/db?sslmode=verify-full":            preflight.OK,
 		"postgres://u@127.0.0.1/db?sslmode=disable":               preflight.OK,
 		"postgres://u@[::1]/db?sslmode=disable":                   preflight.OK,
 		"host=/var/run/postgresql dbname=db user=u":               preflight.OK,
-		"host=db.example dbname=db user=u":                        preflight.Warn,
+		"host=db.example dbname=db user=u":                        preflight.OK,
+		"host=db.example dbname=db user=u sslmode=prefer":         preflight.Warn,
 		"host=localhost.example dbname=db user=u sslmode=disable": preflight.Warn,
 	} {
 		config, err := checkConfig(dsn)

@@ -76,10 +76,14 @@ const connectTimeout = 10 * time.Second
 
 // connect opens an ordinary connection, or with replication set one that takes replication commands.
 func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(o.DSN)
+	config, err := o.config()
 	if err != nil {
 		return nil, &memberError{o.Member, err}
 	}
+	return o.connectBy(ctx, config, replication)
+}
+
+func (o Options) connectBy(ctx context.Context, config *pgx.ConnConfig, replication bool) (_ *pgx.Conn, err error) {
 	if o.Password != nil {
 		if config.Password, err = o.Password(); err != nil {
 			return nil, &memberError{o.Member, &cdc.SetupError{Problem: oneLine(err), Hint: "make that file readable, or correct password_file"}}
@@ -88,7 +92,7 @@ func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, erro
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	config.AfterConnect, config.DialFunc = takeBytes, cdc.Dial
+	config.AfterConnect = takeBytes
 	for name, value := range pinned {
 		config.RuntimeParams[name] = value
 	}
@@ -176,12 +180,15 @@ func (s *Source) login(ctx context.Context, replication bool) (conn *pgx.Conn, e
 
 // refused tells a server that will say no until somebody does something from one that may say yes the next time.
 func (o Options) refused(err error) error {
-	var answer *pgconn.PgError
-	if !errors.As(err, &answer) {
+	config, parseErr := o.config()
+	if parseErr != nil {
 		return err
 	}
-	config, parseErr := pgx.ParseConfig(o.DSN)
-	if parseErr != nil {
+	if stranger := distrusted(err, config); stranger != nil {
+		return stranger
+	}
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
 		return err
 	}
 	role := quoteName(config.User)

@@ -296,7 +296,7 @@ func serverMessage(err error) string {
 }
 
 func (s *Source) role() string {
-	config, err := pgx.ParseConfig(s.options.DSN)
+	config, err := s.options.config()
 	if err != nil {
 		return ""
 	}

@@ -74,7 +74,7 @@ type patience struct {
 
 // New returns the source for one member. It does not connect.
 func New(o Options, h *digest.Hasher) (*Source, error) {
-	if _, err := pgx.ParseConfig(o.DSN); err != nil {
+	if _, err := o.config(); err != nil {
 		return nil, fmt.Errorf("member %s: %s", o.Member, oneLine(err))
 	}
 	if !o.ScanOnly && (o.Slot == "" || o.Publication == "") {

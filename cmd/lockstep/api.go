@@ -22,7 +22,11 @@ import (
 )
 
 // apiFlags say where a running lockstep answers.
-type apiFlags struct{ url, config, user, passwordFile, caFile string }
+type apiFlags struct {
+	url, config, user, passwordFile, caFile string
+
+	clearText bool
+}
 
 func addAPIFlags(cmd *cobra.Command) *apiFlags {
 	f := &apiFlags{}
@@ -31,13 +35,15 @@ func addAPIFlags(cmd *cobra.Command) *apiFlags {
 	cmd.Flags().StringVar(&f.user, "username", "", "`NAME` to log in as, where lockstep asks for a password")
 	cmd.Flags().StringVar(&f.passwordFile, "password-file", "", "`FILE` with its password")
 	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "`FILE` with the certificates to trust (default: the system's)")
+	cmd.Flags().BoolVar(&f.clearText, "clear-text", false, "send the password to another machine without TLS, for anybody on the way to read")
 	return f
 }
 
-// client is how lockstep is reached.
+// client is how lockstep is reached. It follows no redirects, which could carry the password to where there is no TLS.
 func (f *apiFlags) client() (*http.Client, error) {
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if f.caFile == "" {
-		return http.DefaultClient, nil
+		return &http.Client{CheckRedirect: stay}, nil
 	}
 	data, err := os.ReadFile(f.caFile)
 	if err != nil {
@@ -49,12 +55,15 @@ func (f *apiFlags) client() (*http.Client, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
-	return &http.Client{Transport: transport}, nil
+	return &http.Client{Transport: transport, CheckRedirect: stay}, nil
 }
 
 func (f *apiFlags) authenticate(req *http.Request) error {
 	if f.user == "" {
 		return nil
+	}
+	if config.InClear(req.URL) && !f.clearText {
+		return usageError(fmt.Errorf("the password would go to %s in clear text: give an https:// address as --url, or --clear-text to let anybody on the way read it", req.URL.Host))
 	}
 	password, err := config.ReadSecret(f.passwordFile)
 	if err != nil {
@@ -122,6 +131,9 @@ func (f *apiFlags) call(ctx context.Context, method, path string, send []byte, i
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if at, err := url.Parse(base); err == nil && at.User != nil { // which the errors below would show
+		return usageError(errors.New("--url holds a user name or a password: give --username and --password-file"))
+	}
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+"/"+path, bytes.NewReader(send))
 	if err != nil {
 		return usageError(fmt.Errorf("--url %q: %w", base, err))
@@ -149,6 +161,9 @@ func (f *apiFlags) call(ctx context.Context, method, path string, send []byte, i
 		var said struct{ Error string }
 		if json.Unmarshal(body, &said) != nil || said.Error == "" {
 			said.Error = resp.Status
+			if to := resp.Header.Get("Location"); to != "" {
+				said.Error += fmt.Sprintf(", which is not followed: %s is what --url has to say", to)
+			}
 		}
 		return exit(codeOfAnswer(resp.StatusCode), fmt.Errorf("%s: %s", base, said.Error))
 	}

@@ -40,7 +40,7 @@ var nameless = map[string][]string{
 	},
 	"people, and what they say":     {"--by", "--ticket", "--note", "--username", "--name"},
 	"one of a few words":            {"--state", "--log.level", "--log.format", "--engine", "--postgres"},
-	"numbers, times, keys and more": {"--limit", "--timeout", "--wait", "--max-rows-per-second", "--max-ranges", "--once", "--lag-budget", "--warmup", "--watch", "--strict", "--allow-missing-columns", "--from", "--to", "--at", "--range", "--key", "--help", "--version"},
+	"numbers, times, keys and more": {"--limit", "--timeout", "--wait", "--max-rows-per-second", "--max-ranges", "--once", "--lag-budget", "--warmup", "--watch", "--clear-text", "--strict", "--allow-missing-columns", "--from", "--to", "--at", "--range", "--key", "--help", "--version"},
 }
 
 // whole are the other arguments that a command needs to get as far as to its names. FILE is a configuration, URL where lockstep answers.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -98,6 +99,9 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	}
 	if _, err := load(); err != nil {
 		return errors.Join(err, front.Close())
+	}
+	if front.InClear() && config.InClear(&url.URL{Host: cfg.Listen}) {
+		log.Warn("passwords of the API come in clear text, for anybody on the way to read; tls_server_config in the file of --web.config.file is against that", "listen", front.Addr())
 	}
 	debug, err := listenForProfiles(ctx, f.debug, log)
 	if err != nil {

@@ -30,7 +30,7 @@ var allowed = map[string]string{
 	"cdc/postgres":     "digest fault cdc preflight",
 	"cdc/mysql":        "digest fault cdc preflight",
 	"names":            "",
-	"config":           "scan names",
+	"config":           "scan names cdc",
 	"internal/bubble":  "",
 	"internal/dbtest":  "",
 	"internal/load":    "",

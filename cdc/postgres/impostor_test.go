@@ -1,0 +1,192 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/lockstep-cdc/lockstep/cdc"
+)
+
+// impostor answers in place of a server, and keeps all that it is told, under the TLS that it speaks with a certificate of its own.
+type impostor struct {
+	asks pgproto3.BackendMessage
+	seal *tls.Config // nil: no TLS
+
+	mu   sync.Mutex
+	told []byte
+}
+
+const (
+	secret     = "corr3ct-h0rse"
+	sslRequest = 80877103
+)
+
+func (i *impostor) serve(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	// hear reads a message that begins with its kind, or the first, which has none.
+	hear := func(kind int) ([]byte, error) {
+		header := make([]byte, kind+4)
+		if _, err := io.ReadFull(conn, header); err != nil {
+			return nil, err
+		}
+		message := make([]byte, max(int(binary.BigEndian.Uint32(header[kind:]))-4, 0))
+		_, err := io.ReadFull(conn, message)
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.told = append(append(i.told, header...), message...)
+		return message, err
+	}
+	first, err := hear(0)
+	if err == nil && binary.BigEndian.Uint32(first) == sslRequest {
+		if i.seal == nil {
+			_, err = conn.Write([]byte("N"))
+		} else {
+			_, err = conn.Write([]byte("S"))
+			conn = tls.Server(conn, i.seal)
+		}
+		if err == nil {
+			_, err = hear(0)
+		}
+	}
+	if err != nil {
+		return
+	}
+	question, _ := i.asks.Encode(nil)
+	_, _ = conn.Write(question)
+	if _, err := hear(1); err == nil {
+		no, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", Code: invalidPassword, Message: "no"}).Encode(nil)
+		_, _ = conn.Write(no)
+	}
+}
+
+// selfSigned is a certificate for 127.0.0.1 that nobody else has signed, and the file that trusts it.
+func selfSigned(t *testing.T) (*tls.Config, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := t.TempDir() + "/ca.pem"
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, file
+}
+
+// ask has a member log in to the impostor, and returns what came of it and what the impostor was told. Another host than this one's is
+// where it can be reached too.
+func (i *impostor) ask(t *testing.T, host, parameters string) (error, []byte) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			i.serve(conn)
+		}
+	})
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	o := Options{Member: "m", DSN: fmt.Sprintf("postgres://lockstep@%s:%s/db%s", host, port, parameters), Password: func() (string, error) { return secret, nil }}
+	config, err := o.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return cdc.Dial(ctx, network, listener.Addr().String())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	conn, err := o.connectBy(ctx, config, false)
+	if err == nil {
+		hangUp(conn)
+	} else {
+		err = o.refused(err)
+	}
+	_ = listener.Close()
+	served.Wait()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return err, i.told
+}
+
+// gives reports whether the password is in what was told, in clear text or as the MD5 that is worth as much.
+func gives(told []byte) bool {
+	return bytes.Contains(told, []byte(secret)) || bytes.Contains(told, []byte("\x28md5"))
+}
+
+// Whoever answers at the address of a server asks for the password in every way that the protocol has. What it is told is a proof at
+// most, which is good for nobody else.
+func TestImpostorIsNotToldThePassword(t *testing.T) {
+	seal, authority := selfSigned(t)
+	asks := map[string]pgproto3.BackendMessage{
+		"in clear text": &pgproto3.AuthenticationCleartextPassword{},
+		"by MD5":        &pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}},
+	}
+	for name, ask := range asks {
+		for _, host := range []string{"127.0.0.1", "10.0.0.1"} {
+			for _, parameters := range []string{"", "?sslmode=disable", "?sslmode=allow", "?sslmode=prefer", "?sslmode=require", "?sslmode=verify-ca", "?sslmode=verify-full", "?sslmode=disable&require_auth=scram-sha-256"} {
+				for _, seal := range []*tls.Config{nil, seal} {
+					t.Run(fmt.Sprintf("%s %s%s TLS %v", name, host, parameters, seal != nil), func(t *testing.T) {
+						err, told := (&impostor{asks: ask, seal: seal}).ask(t, host, parameters)
+						if !cdc.IsSetup(err) || strings.Contains(err.Error(), "\n") {
+							t.Errorf("%v, want a line for the operator", err)
+						}
+						if len(told) == 0 || gives(told) {
+							t.Errorf("it was told %q", told)
+						}
+						if host == "10.0.0.1" && parameters == "" && bytes.Contains(told, []byte("lockstep")) {
+							t.Errorf("it was told who we are: %q", told)
+						}
+					})
+				}
+			}
+		}
+		for _, parameters := range []string{"?sslmode=disable&require_auth=password,md5", "?sslmode=verify-full&sslrootcert=" + authority, "?sslmode=verify-ca&sslrootcert=" + authority} {
+			t.Run("a server that may know, "+name+parameters, func(t *testing.T) {
+				err, told := (&impostor{asks: ask, seal: seal}).ask(t, "127.0.0.1", parameters)
+				if !gives(told) || !cdc.IsDenied(err) {
+					t.Errorf("%v, told %q", err, told)
+				}
+			})
+		}
+	}
+}
+
+// A proof by SCRAM is for whoever asks: it tells nothing that could be used elsewhere.
+func TestImpostorIsToldNoMoreByTheWayThatProofsTake(t *testing.T) {
+	err, told := (&impostor{asks: &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}}).ask(t, "127.0.0.1", "?sslmode=disable")
+	if err == nil || errors.Is(err, context.DeadlineExceeded) || !bytes.Contains(told, []byte("SCRAM-SHA-256")) || gives(told) {
+		t.Errorf("%v, told %q", err, told)
+	}
+}
