@@ -21,7 +21,7 @@ data_dir: /nowhere
 alerts:
   slack: [{name: ops, url_file: /run/secrets/slack}]
   webhook: [{name: hook, url: "https://user:hunter2@hooks.example/T0KEN/path?key=s3cret", secret_file: /run/secrets/hook}]
-  alertmanager: [{url: "http://alertmanager:9093", username: lockstep, password_file: /run/secrets/am}]
+  alertmanager: [{url: "https://alertmanager:9093", username: lockstep, password_file: /run/secrets/am}]
 groups:
   - name: shop
     engine: postgres
@@ -73,7 +73,7 @@ func TestWhoSilencedWhatIsAnEntryOfItsOwn(t *testing.T) {
 		"a receiver less":         {"  slack: [{name: ops, url_file: /run/secrets/slack}]\n", "", "receivers", "slack ops", "webhook hook"},
 		"a receiver of less":      {"url_file: /run/secrets/slack", "url_file: /run/secrets/slack, match: {severity: [critical], tables: [\"public.a\"]}", "receivers", "slack ops", "slack ops of severity critical of tables public.a"},
 		"a receiver elsewhere":    {"T0KEN/path", "T0KEN/nowhere", "receivers", "https://hooks.example", "https://hooks.example"},
-		"another Alertmanager":    {"alertmanager:9093", "localhost:9", "receivers", "http://alertmanager:9093", "http://localhost:9"},
+		"another Alertmanager":    {"alertmanager:9093", "localhost:9", "receivers", "https://alertmanager:9093", "https://localhost:9"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !strings.Contains(quietConfig, c.old) {
