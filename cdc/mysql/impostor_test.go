@@ -128,7 +128,7 @@ func selfSigned(t *testing.T) (*tls.Config, string) {
 }
 
 // ask has a source log in to the impostor, by a DSN with the host and parameters, and returns what came of it and what the impostor was told.
-func (i *impostor) ask(t *testing.T, host, parameters string) (error, []byte) {
+func (i *impostor) ask(t *testing.T, host, parameters string) (told []byte, failed error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -157,7 +157,7 @@ func (i *impostor) ask(t *testing.T, host, parameters string) (error, []byte) {
 	served.Wait()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return err, i.told
+	return i.told, err
 }
 
 // Whoever answers at the address of a server asks for the password in every way that the protocol has. What it is told is a proof at
@@ -186,7 +186,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 				i.seal = seal
 			}
 			t.Run(name+parameters, func(t *testing.T) {
-				err, told := i.ask(t, "127.0.0.1", parameters)
+				told, err := i.ask(t, "127.0.0.1", parameters)
 				if !cdc.IsSetup(err) {
 					t.Errorf("%v, want one for the operator", err)
 				}
@@ -202,7 +202,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 		} {
 			t.Run("a server that may know, "+name+parameters, func(t *testing.T) {
 				i := &impostor{greeting: asks[name].greeting, asks: asks[name].asks, key: key, seal: seal}
-				if _, told := i.ask(t, "127.0.0.1", parameters); !bytes.Contains(told, []byte(secret)) {
+				if told, _ := i.ask(t, "127.0.0.1", parameters); !bytes.Contains(told, []byte(secret)) {
 					t.Errorf("it was told %q", told)
 				}
 			})
@@ -217,7 +217,7 @@ func TestServerOnAnotherMachineMustProveWhoItIs(t *testing.T) {
 		"without TLS":               {greeting: greetingOf(pluginNative, false), asks: switchTo(pluginClear)},
 		"a certificate of nobody's": {greeting: greetingOf(pluginNative, true), asks: switchTo(pluginClear), seal: seal},
 	} {
-		err, told := i.ask(t, "10.0.0.1", "")
+		told, err := i.ask(t, "10.0.0.1", "")
 		if !cdc.IsSetup(err) || !strings.Contains(err.Error(), "in the dsn") {
 			t.Errorf("%s: %v, want one that says what to write in the dsn", name, err)
 		}

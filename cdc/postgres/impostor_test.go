@@ -100,7 +100,7 @@ func selfSigned(t *testing.T) (*tls.Config, string) {
 
 // ask has a member log in to the impostor, and returns what came of it and what the impostor was told. Another host than this one's is
 // where it can be reached too.
-func (i *impostor) ask(t *testing.T, host, parameters string) (error, []byte) {
+func (i *impostor) ask(t *testing.T, host, parameters string) (told []byte, failed error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -137,7 +137,7 @@ func (i *impostor) ask(t *testing.T, host, parameters string) (error, []byte) {
 	served.Wait()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return err, i.told
+	return i.told, err
 }
 
 // gives reports whether the password is in what was told, in clear text or as the MD5 that is worth as much.
@@ -158,7 +158,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 			for _, parameters := range []string{"", "?sslmode=disable", "?sslmode=allow", "?sslmode=prefer", "?sslmode=require", "?sslmode=verify-ca", "?sslmode=verify-full", "?sslmode=disable&require_auth=scram-sha-256"} {
 				for _, seal := range []*tls.Config{nil, seal} {
 					t.Run(fmt.Sprintf("%s %s%s TLS %v", name, host, parameters, seal != nil), func(t *testing.T) {
-						err, told := (&impostor{asks: ask, seal: seal}).ask(t, host, parameters)
+						told, err := (&impostor{asks: ask, seal: seal}).ask(t, host, parameters)
 						if !cdc.IsSetup(err) || strings.Contains(err.Error(), "\n") {
 							t.Errorf("%v, want a line for the operator", err)
 						}
@@ -174,7 +174,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 		}
 		for _, parameters := range []string{"?sslmode=disable&require_auth=password,md5", "?sslmode=verify-full&sslrootcert=" + authority, "?sslmode=verify-ca&sslrootcert=" + authority} {
 			t.Run("a server that may know, "+name+parameters, func(t *testing.T) {
-				err, told := (&impostor{asks: ask, seal: seal}).ask(t, "127.0.0.1", parameters)
+				told, err := (&impostor{asks: ask, seal: seal}).ask(t, "127.0.0.1", parameters)
 				if !gives(told) || !cdc.IsDenied(err) {
 					t.Errorf("%v, told %q", err, told)
 				}
@@ -185,7 +185,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 
 // A proof by SCRAM is for whoever asks: it tells nothing that could be used elsewhere.
 func TestImpostorIsToldNoMoreByTheWayThatProofsTake(t *testing.T) {
-	err, told := (&impostor{asks: &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}}).ask(t, "127.0.0.1", "?sslmode=disable")
+	told, err := (&impostor{asks: &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}}).ask(t, "127.0.0.1", "?sslmode=disable")
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || !bytes.Contains(told, []byte("SCRAM-SHA-256")) || gives(told) {
 		t.Errorf("%v, told %q", err, told)
 	}
