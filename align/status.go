@@ -107,7 +107,7 @@ func (l *Ledger) tableStatus(t *table, m *member, stands standing, roots bool) s
 			s.Root = c.tree.Root().String()
 		}
 	}
-	s.Suspects = len(c.Suspects) + len(t.coverage[l.ref.id].Suspects)
+	s.Suspects = l.suspected(t, c)
 	s.VerifiedAt, s.Silent = status.Time{Time: c.verified.oldest().At}, c.Silent
 	if every := l.scrubEvery(t); every > 0 {
 		s.Scrubbed = true
@@ -184,7 +184,7 @@ func (l *Ledger) unread(t *table, c *coverage) string {
 	if l.drilling(t, c) {
 		return "some of its rows differ; which ones is being read from the servers"
 	}
-	if len(c.Suspects)+len(t.coverage[l.ref.id].Suspects) > 0 {
+	if l.suspected(t, c) > 0 {
 		return "rows were read that are not what the log says; they are being read again"
 	}
 	every := l.scrubEvery(t)
@@ -225,6 +225,11 @@ func unheard(m *member, now time.Time) string {
 		return fmt.Sprintf("%s has not been heard from yet", m.name)
 	}
 	return fmt.Sprintf("%s was last heard from %s ago", m.name, now.Sub(m.provenAt).Round(time.Second))
+}
+
+// suspected is how many rows are under suspicion, on a member or on the reference that it is held against.
+func (l *Ledger) suspected(t *table, c *coverage) int {
+	return len(c.Suspects) + len(t.coverage[l.ref.id].Suspects)
 }
 
 func unheardSince(m *member) string {
