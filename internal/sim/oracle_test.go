@@ -276,8 +276,8 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 			o.w.fail("%s %s is lagging, though row %d is %s for %v", m.Name, t.Table, row.key, d.kind, age)
 		}
 	}
-	n, first := o.w.server(m.Name).InFlight(o.w.ref(), t.Table)
-	if late := now.Sub(latest(first, o.knownAt[at], doubted, o.ill[m.Name], o.ill[o.w.plan.reference])); n > 0 && late > alertWithin && (good || t.Verdict == status.Lagging) {
+	n, late := o.overdue(at, now)
+	if min(late, now.Sub(doubted)) > alertWithin && (good || t.Verdict == status.Lagging) {
 		o.w.fail("%s %s is %s, though %d transactions are in flight, the first for %v", m.Name, t.Table, t.Verdict, n, late)
 	}
 	if n > 0 || o.awaited(m.Name, t.ComparedAt.Time) {
@@ -287,6 +287,17 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	if t.Verdict == status.Diverged && t.Reason == "" && now.Sub(latest(o.waited[at], o.knownAt[at])) > ago && o.healthy(now, m.Name, ago) && !o.anyLately(now, at, ago) && !o.silently(now, at) {
 		o.w.fail("%s %s is diverged, though no row differs", m.Name, t.Table)
 	}
+}
+
+// overdue returns how many transactions a member has yet to go through that change a table, and for how long that can be known
+// of the first.
+func (o *oracle) overdue(at tableAt, now time.Time) (n int, late time.Duration) {
+	n, first := o.w.server(at.member).InFlight(o.w.ref(), at.table)
+	if n == 0 {
+		return 0, 0
+	}
+	known := append(slices.Clone(o.begun[at]), o.knownAt[at], o.born, o.ill[at.member], o.ill[o.w.plan.reference])
+	return n, now.Sub(latest(append(known, first)...))
 }
 
 // awaited reports whether a member cannot be compared yet since it was read anew, because it has not replayed all that the
@@ -369,8 +380,23 @@ func (o *oracle) hear(n noticed) {
 		return
 	}
 	delete(o.open, d.ID)
-	if known && d.Kind != finding.Stale {
+	switch {
+	case !known:
+	case d.Kind == finding.Stale:
+		o.caughtUp(n)
+	default:
 		o.resolve(n, was)
+	}
+}
+
+// caughtUp checks that a member that is said to be late no more is not.
+func (o *oracle) caughtUp(n noticed) {
+	if n.d.Outcome == finding.Forgotten {
+		return
+	}
+	at := tableAt{n.d.Member, n.d.Table}
+	if awaited, late := o.overdue(at, n.at); late > alertWithin {
+		o.w.fail("%s %s is said to have caught up, though %d transactions are in flight, the first for %v", at.member, at.table, awaited, late)
 	}
 }
 
@@ -395,7 +421,10 @@ func (o *oracle) accuse(n noticed) {
 	if !n.at.After(o.referred) {
 		return // it was told just before there was another reference
 	}
-	known := n.at.Sub(o.knownAt[tableAt{d.Member, d.Table}]) // for so long it can be said what differs
+	var known time.Duration // for so long it can be said what differs
+	if since, can := o.knownAt[tableAt{d.Member, d.Table}]; can {
+		known = n.at.Sub(since)
+	}
 	for _, key := range o.keysOf(d) {
 		at := rowAt{d.Member, d.Table, key}
 		if misled := o.misled[tableAt{d.Member, d.Table}]; o.mayLookOtherwise(at, n.at) || !misled.IsZero() && n.at.Sub(misled) < memoryOf {
@@ -408,31 +437,42 @@ func (o *oracle) accuse(n noticed) {
 		}
 	}
 	o.judgeCause(d)
-	if age := o.oldest(d, n.at); age < budget-beat && known >= budget {
-		o.w.fail("early alarm: %s %s is said to be %s (%s) after %v", d.Member, d.Table, d.Kind, d.Cause, age)
+	if lasted := o.longest(d, n.at); lasted < budget-beat && known >= budget {
+		o.w.fail("early alarm: %s %s is said to be %s (%s), and differed for %v", d.Member, d.Table, d.Kind, d.Cause, lasted)
 	}
 }
 
-// oldest is how long the row of a divergence that has differed longest does so, at a time. Of a member that is only scanned it
-// must have been read once more when it had differed for as long.
-func (o *oracle) oldest(d finding.Divergence, now time.Time) time.Duration {
-	since := now
+// longest is for how long the row of a divergence that differed longest did so, of what was shown at a time: until it was right
+// again, if it is.
+func (o *oracle) longest(d finding.Divergence, now time.Time) (longest time.Duration) {
+	scanned := slices.Contains(o.w.plan.scanOnly, d.Member)
 	for _, key := range o.keysOf(d) {
 		at := rowAt{d.Member, d.Table, key}
-		if x, differs := o.differ[at]; differs && x.since.Before(since) {
+		since, until := time.Time{}, now
+		if x, differs := o.differ[at]; differs {
 			since = x.since
 		}
 		for _, p := range slices.Backward(o.was[at]) {
-			// What is seen of a row that is read now and then is not until exactly, and not that it was right for a moment.
-			if slices.Contains(o.w.plan.scanOnly, d.Member) && since.Sub(p.until) > memoryOf {
-				p.since = now.Add(p.since.Sub(p.until) - 2*beat)
+			if since.IsZero() {
+				since, until = p.since, p.until
 			}
-			if p.since.Before(since) {
-				since = p.since
+			// Of a row that is read now and then is not seen that it was right for a moment.
+			if scanned || since.Sub(p.until) <= memoryOf {
+				since = earlier(since, p.since)
 			}
 		}
+		if !since.IsZero() {
+			longest = max(longest, until.Sub(since))
+		}
 	}
-	return now.Sub(since)
+	return longest
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // remembered checks that a group that was started still knows what people were told of.
