@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -174,9 +175,9 @@ func serve(t *testing.T, d *daemon.Daemon) string {
 func (e *estate) until(what string, reached func() (bool, error)) {
 	e.Helper()
 	if err := dbtest.WaitFor(e.Context(), what, func(context.Context) (bool, error) { return reached() }); err != nil {
-		e.pages.mu.Lock()
-		defer e.pages.mu.Unlock()
-		e.Fatalf("%v; pages are %q", err, e.pages.all())
+		var groups, open any
+		unsaid := errors.Join(answer(e.T, e.lockstep+"/api/v1/groups", &groups), answer(e.T, e.lockstep+"/api/v1/divergences?state=open", &open))
+		e.Fatalf("%v; pages are %q, groups %v, open divergences %v (%v)", err, e.pages.all(), groups, open, unsaid)
 	}
 }
 

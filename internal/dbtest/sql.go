@@ -169,12 +169,15 @@ func Value[T any](ctx context.Context, s *Server, query string, args ...any) (T,
 	return values[0], nil
 }
 
-// WaitFor asks until the answer is yes or an error, or ctx ends; without a deadline of ctx's own it gives up after a minute.
+// hang is when what is waited for is held to be never to come, however busy the machine.
+const hang = 5 * time.Minute
+
+// WaitFor asks until the answer is yes or an error, or ctx ends; without a deadline of ctx's own it gives up on what hangs.
 // what completes the sentence "waited for …".
 func WaitFor(ctx context.Context, what string, condition func(context.Context) (bool, error)) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Minute)
+		ctx, cancel = context.WithTimeout(ctx, hang)
 		defer cancel()
 	}
 	for {

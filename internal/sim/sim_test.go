@@ -201,7 +201,11 @@ func TestRegressions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
-			if r := one(t, h, &out); len(r.failed) > 0 {
+			r := one(t, h, &out)
+			if os.Getenv("TRACE") != "" {
+				t.Log(out.String())
+			}
+			if len(r.failed) > 0 {
 				t.Errorf("%s\n%s", strings.Join(r.failed, "\n"), out.String())
 			}
 		})
