@@ -19,7 +19,11 @@ func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirm
 		return err
 	}
 	m.provenAt = at
+	if said, ok := p.Applied[cdc.GTIDLane]; ok {
+		m.said, m.saidAt = said, l.now
+	}
 	if m == l.ref {
+		l.findErrant(at, &p)
 		return nil
 	}
 	if confirmed != nil {
@@ -46,6 +50,17 @@ func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirm
 		}
 	}
 	return nil
+}
+
+// findErrant works out which transactions members have that the reference has not: what a member had said before the reference
+// was asked at that time, without what the reference said then and has shown. Logs tell neither of those from before they begin
+// nor of those that change no table that is watched.
+func (l *Ledger) findErrant(asked time.Time, ref *cdc.Progress) {
+	for _, m := range l.members {
+		if m != l.ref && !m.saidAt.IsZero() && !m.saidAt.After(asked) {
+			m.errant = ref.Lacks(m.said).Without(l.ref.shown())
+		}
+	}
 }
 
 // setBack is for a member that says of a lane to have replayed less than it said before.

@@ -75,7 +75,8 @@ type Ledger struct {
 	members map[cdc.MemberID]*member
 	tables  map[cdc.TableID]*table
 	ref     *member
-	leader  map[string]string // of MariaDB's domains: whose transactions on the reference are waited for, once others' are not
+	leader  map[string]string   // of MariaDB's domains: whose transactions on the reference are waited for, once others' are not
+	refused map[string]cdc.TxID // by domain: the last transaction on the reference that did not make its author the leader
 	journal journal
 
 	findings *finding.Book
@@ -100,6 +101,9 @@ type member struct {
 	// provenAt is when the member was last known to have shown everything that it has: the time of the last Progress
 	// whose barrier its stream has passed.
 	provenAt time.Time
+	// said are the transactions with a GTID that it last said to have, at saidAt, and errant those that the reference has not.
+	said, errant cdc.TxSet
+	saidAt       time.Time
 	// definedAt is when its table definitions were last found to be the ones that the ledger knows.
 	definedAt time.Time
 	// assignedAt is when it last said which lanes it has and which tables they bring, and assignedBy when the reference's
@@ -130,6 +134,8 @@ type table struct {
 	coverage map[cdc.MemberID]*coverage
 	// insertedAt is when a row was last inserted on any member: it may lie between keys that were neighbours.
 	insertedAt time.Time
+	// settledAt is when rows under suspicion were last read again.
+	settledAt time.Time
 }
 
 // coverage is one table on one member.
@@ -186,6 +192,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		journal:  newJournal(),
 		findings: finding.NewBook(),
 		leader:   make(map[string]string),
+		refused:  make(map[string]cdc.TxID),
 		touched:  make(map[touchedRange]struct{}),
 		drills:   make(map[touchedRange]struct{}),
 	}

@@ -226,9 +226,17 @@ type Progress struct {
 	End     LSN // of the member's log when it was asked, which never goes back on one history
 	// Applied holds, per lane, the transactions that were replayed or passed over. It may hold more than the
 	// reference's.
-	Applied  map[string]TxSet
+	Applied map[string]TxSet
+	// Position is MariaDB's gtid_slave_pos: what the server was seeded or came with, it has up to there, whichever server wrote
+	// it, and Applied need not name it.
+	Position TxSet
 	Lanes    []Lane
 	Retained Retained
+}
+
+// Lacks returns which of a member's transactions with a GTID a server has not that says of itself what p does.
+func (p *Progress) Lacks(said TxSet) TxSet {
+	return said.Without(p.Applied[GTIDLane]).after(p.Position)
 }
 
 // Retained is how many bytes of its log a PostgreSQL server keeps for us, and with how many the slot is given up (0: with none).

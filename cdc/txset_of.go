@@ -33,6 +33,21 @@ func (s TxSet) LastOf(domain string) uint64 {
 	return last
 }
 
+// after returns what is in s without all that has a lower number than a position of its domain.
+func (s TxSet) after(position TxSet) TxSet {
+	var rest TxSet
+	for source, spans := range s.spans {
+		through := uint64(0)
+		if (TxID{Source: source}).sequential() {
+			through = position.LastOf(domainOf(source))
+		}
+		for _, x := range spans {
+			rest.add(source, span{max(x.first, through+1), x.last})
+		}
+	}
+	return rest
+}
+
 // Latest returns, of MariaDB's ids, the highest of each domain, and all others as they are. A member may lack ids of
 // servers that wrote long ago, which its backup was taken after; domains are replayed in order, so who has the highest has
 // all of s.

@@ -2,9 +2,13 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 
+	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/monitor"
@@ -43,4 +47,44 @@ func checkCanary(ctx context.Context, g *config.Group, m *config.Member) preflig
 		check.State, check.Detail, check.Hint = preflight.Warn, detail, monitor.CanaryHint
 	}
 	return check
+}
+
+// CheckErrant names the transactions with a GTID that a member has and the reference has not, which is asked last: what a member
+// had before is no longer on its way from there. Members that do not answer are left out; PostgreSQL has no GTIDs.
+func CheckErrant(ctx context.Context, g *config.Group, reference string) (checks []preflight.Check) {
+	said := make(map[string]cdc.TxSet)
+	for _, m := range g.Members {
+		if m.Name == reference || g.Engine == config.Postgres {
+			continue
+		}
+		if p, err := askProgress(ctx, g, &m); err == nil {
+			said[m.Name] = p.Applied[cdc.GTIDLane]
+		}
+	}
+	if len(said) == 0 {
+		return nil
+	}
+	has, err := askProgress(ctx, g, g.Member(reference))
+	if err != nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(said)) {
+		if errant := has.Lacks(said[name]); !errant.IsZero() {
+			checks = append(checks, preflight.Check{
+				Subject: "errant transactions", State: preflight.Warn,
+				Detail: fmt.Sprintf("%s has %v, which %s has not", name, errant, reference),
+				Hint:   "somebody wrote there, or it was the primary once: lockstep finds the rows that differ; before a failover to it, see what they did",
+			})
+		}
+	}
+	return checks
+}
+
+func askProgress(ctx context.Context, g *config.Group, m *config.Member) (cdc.Progress, error) {
+	s, err := newSource(g, m, digest.NewHasher([32]byte{}), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return cdc.Progress{}, err
+	}
+	defer s.Close()
+	return s.Progress(ctx)
 }

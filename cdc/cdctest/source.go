@@ -124,6 +124,9 @@ func (x *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	}
 	if s.cluster.gtids() {
 		p.Applied[cdc.GTIDLane] = s.counted()
+		if s.cluster.Engine == MariaDB && s.slavePosition.Seq > 0 {
+			p.Position.Add(s.slavePosition)
+		}
 		if x.ScanOnly {
 			p.Applied[cdc.GTIDLane] = s.visible()
 		}

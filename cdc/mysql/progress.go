@@ -20,15 +20,16 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		if err != nil {
 			return err
 		}
-		read := readApplied
+		var applied, position cdc.TxSet
 		if s.options.ScanOnly {
-			read = readVisible
+			applied, err = readVisible(ctx, c)
+		} else {
+			applied, position, err = readReplayed(ctx, c)
 		}
-		applied, err := read(ctx, c)
 		if err != nil {
 			return fmt.Errorf("read what was replayed: %w", err)
 		}
-		p = cdc.Progress{Applied: map[string]cdc.TxSet{cdc.GTIDLane: applied}, Lanes: []cdc.Lane{lane}}
+		p = cdc.Progress{Applied: map[string]cdc.TxSet{cdc.GTIDLane: applied}, Position: position, Lanes: []cdc.Lane{lane}}
 		if !s.options.ScanOnly {
 			p.End, err = endOfLog(ctx, c)
 			p.Barrier = p.End
@@ -38,18 +39,27 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	return p, err
 }
 
-// readApplied asks for all transactions that the server has, or has been told to pass over: on MariaDB only the position
-// of its replication tells of those.
+// readApplied asks for all transactions that the server has, or has been told to pass over.
 func readApplied(ctx context.Context, c *session) (cdc.TxSet, error) {
-	query := "SELECT @@GLOBAL.gtid_executed"
+	applied, _, err := readReplayed(ctx, c)
+	return applied, err
+}
+
+// readReplayed is readApplied with, of MariaDB, the position of its replication, which alone tells of what is passed over.
+func readReplayed(ctx context.Context, c *session) (applied, position cdc.TxSet, err error) {
+	query := "SELECT @@GLOBAL.gtid_executed, ''"
 	if c.version.mariadb {
-		query = "SELECT CONCAT_WS(',', @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos)"
+		query = "SELECT CONCAT_WS(',', @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos), @@GLOBAL.gtid_slave_pos"
 	}
 	rows, err := c.query(ctx, query)
 	if err != nil {
-		return cdc.TxSet{}, err
+		return applied, position, err
 	}
-	return cdc.ParseTxSet(rows[0].at(0))
+	if applied, err = cdc.ParseTxSet(rows[0].at(0)); err != nil {
+		return applied, position, err
+	}
+	position, err = cdc.ParseTxSet(rows[0].at(1))
+	return applied, position, err
 }
 
 // readVisible asks for transactions that every read shows which begins later; there may be more. MySQL counts a

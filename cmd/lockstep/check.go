@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -149,11 +150,30 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 		}
 	}
 	if whole {
-		for _, c := range preflight.Group(answered, g.ExcludeColumns) {
+		between := preflight.Group(answered, g.ExcludeColumns)
+		if reference := referenceOf(g, answered); reference != "" {
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			between = append(between, daemon.CheckErrant(ctx, &g, reference)...)
+		}
+		for _, c := range between {
 			add("", c.State.String(), c)
 		}
 	}
 	return lines
+}
+
+// referenceOf is the member that is the reference by the config or, if that does not say, the only one that does not replicate;
+// empty: it is not known.
+func referenceOf(g config.Group, answered []*preflight.Report) string {
+	if g.Reference != "" {
+		return g.Reference
+	}
+	originals := slices.DeleteFunc(slices.Clone(answered), func(r *preflight.Report) bool { return r.Copies })
+	if len(originals) != 1 {
+		return ""
+	}
+	return originals[0].Member
 }
 
 // code is the exit code that a line calls for.
