@@ -80,10 +80,12 @@ func (l *Ledger) lead(id cdc.TxID) {
 	delete(l.leader, domain)
 	for _, m := range l.members {
 		if m != l.ref && m.shown().Contains(id) {
+			l.refused[domain] = id // until the member shows another log
 			return
 		}
 	}
 	l.leader[domain] = id.Source
+	delete(l.refused, domain)
 	for _, t := range l.tables {
 		if t.record.Unjournaled.Supersede(id) {
 			t.dirty = true

@@ -111,7 +111,16 @@ func (l *Ledger) suspect(f *finding.Finding) error {
 	if l.now.Sub(f.Divergence.FirstSeen) < l.opt.Budget(f.Divergence.Table) {
 		return nil
 	}
-	if younger, err := l.rejuvenate(f); younger || err != nil || !l.certain(f) {
+	if younger, err := l.rejuvenate(f); younger || err != nil {
+		return err
+	}
+	if l.byReading(f) && f.Suspected.IsZero() {
+		f.Suspected = l.now
+		if err := l.suspectFound(f); err != nil {
+			return err
+		}
+	}
+	if certain, err := l.certain(f); !certain || err != nil {
 		return err
 	}
 	f.Confirmed, f.Divergence.ConfirmedAt = true, l.now
@@ -220,10 +229,38 @@ func (l *Ledger) outdated(f *finding.Finding) bool {
 // definitions were found unchanged, so that it is not the trace of a table that left a publication or was rewritten, and the
 // member has said by which lane the table comes. Both sides must have shown all that they had when the budget was over: what
 // ended the difference may be in a log that is read late. Rows that no stream shows, or that are not kept, must have been read
-// again since then.
-func (l *Ledger) certain(f *finding.Finding) bool {
+// again since then, and none may be under suspicion.
+func (l *Ledger) certain(f *finding.Finding) (bool, error) {
 	c := l.tables[f.Table].coverage[f.Member]
-	return c.Compared && (f.Divergence.Kind == finding.Stale || !l.unchecked(f) && !l.unconfirmed(f) && !l.unshown(f))
+	switch {
+	case !c.Compared:
+		return false, nil
+	case f.Divergence.Kind == finding.Stale:
+		return true, nil
+	case l.unchecked(f), l.unconfirmed(f), l.unshown(f):
+		return false, nil
+	}
+	return l.unsuspected(f, c)
+}
+
+// byReading reports whether rows of a suspicion were held against those of the reference as they were read, and not as both logs
+// say. Of a member that is only scanned they are read again anyway, and of a table of which no rows are kept.
+func (l *Ledger) byReading(f *finding.Finding) bool {
+	cause := f.Divergence.Cause
+	return f.Divergence.Kind != finding.Stale && (cause == finding.CausePreexisting || cause == finding.CauseUnknown) &&
+		!l.members[f.Member].scanOnly && !l.tables[f.Table].record.Sparse
+}
+
+// unsuspected reports whether no key of a finding is of a row that is yet to be read again, there or on the reference: what it is
+// is not known.
+func (l *Ledger) unsuspected(f *finding.Finding, c *coverage) (bool, error) {
+	for _, k := range slices.Concat(c.Suspects, l.tables[f.Table].coverage[l.ref.id].Suspects) {
+		d, err := l.state.DivergentKey(f.Member, f.Table, k)
+		if err != nil || d != nil && d.Finding == f.Number {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (l *Ledger) unshown(f *finding.Finding) bool {
@@ -237,7 +274,8 @@ func (l *Ledger) unconfirmed(f *finding.Finding) bool {
 	case t == nil:
 		return false
 	case l.members[f.Member].scanOnly:
-		return t.coverage[f.Member].recheckedAt.Sub(d.FirstSeen) < l.opt.Budget(d.Table)
+		again := t.coverage[f.Member].recheckedAt
+		return again.Sub(d.FirstSeen) < l.opt.Budget(d.Table) || again.Before(t.settledAt)
 	}
 	return l.unjudged(t, t.coverage[f.Member])
 }

@@ -1,6 +1,7 @@
 package align
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -200,12 +201,16 @@ func (l *Ledger) Unverify(id cdc.MemberID, start cdc.Position, server cdc.Server
 	m := l.members[id]
 	if m == l.ref {
 		clear(l.leader)
+		clear(l.refused)
 		if err := l.forgetLanes(); err != nil {
 			return err
 		}
 	}
 	m.record.Position, m.record.Server, m.dirty = start, server, true
 	m.record.Ahead, m.record.Started = cdc.TxSet{}, nil
+	for _, id := range maps.Clone(l.refused) {
+		l.lead(id)
+	}
 	for _, ln := range m.lanes {
 		ln.known, *ln.record = false, LaneRecord{}
 	}

@@ -131,6 +131,11 @@ func (l *Ledger) judgeScanned(t *table, m *member, c *coverage, r Mismatch) erro
 		c.Silent++
 		t.dirty = true
 	}
+	if known, err := l.state.DivergentKey(m.id, c.space.Table, r.Key); err != nil {
+		return err
+	} else if known == nil {
+		l.Suspect(c.space.Table, l.ref.id, []digest.Key{r.Key})
+	}
 	return l.judge(m, t, c, r.Key, expected, actual, why)
 }
 

@@ -123,26 +123,53 @@ func (w *world) silently(s *server) {
 // scrubAll reads all rows of all members, while nothing else happens, and mends what is kept of them.
 func (w *world) scrubAll() (mended int) {
 	for _, t := range tables {
-		found := make(map[cdc.MemberID][]align.Mismatch)
-		for id, s := range w.servers {
-			watch := w.ledger.Watch(t, id)
-			if watch == nil {
-				w.t.Fatalf("member %d table %d is not live", id, t)
-			}
-			scan := align.Scan{Span: true, View: cdc.View{Cut: s.end, Settled: s.end}}
-			for _, n := range slices.Sorted(maps.Keys(s.rows[t])) {
-				scan.Rows = append(scan.Rows, align.ScannedRow{Key: keyOf(t, n), Row: digest.AppendRow(nil, &digest.Row{Digest: digestOf(t, n, s.rows[t][n])})})
-			}
-			some, err := w.ledger.Mismatches(watch, &scan)
-			w.must(err)
-			w.ledger.Unwatch(watch)
-			if len(some) > 0 {
-				found[id] = some
-				mended += len(some)
+		mended += w.reread(t, nil)
+	}
+	return mended
+}
+
+// resolve reads the rows that are under suspicion again, where that can be done, while nothing else happens.
+func (w *world) resolve() {
+	for _, t := range tables {
+		keys := []digest.Key{}
+		for id := range w.servers {
+			keys = append(keys, w.ledger.Suspects(t, id)...)
+		}
+		slices.SortFunc(keys, func(a, b digest.Key) int { return bytes.Compare(a, b) })
+		if len(keys) > 0 && w.ledger.Live(t, refID) {
+			w.reread(t, slices.CompactFunc(keys, func(a, b digest.Key) bool { return bytes.Equal(a, b) }))
+		}
+	}
+}
+
+// reread reads rows of a table on all members that have all that the reference has, all rows if keys is nil.
+func (w *world) reread(t cdc.TableID, keys []digest.Key) (mended int) {
+	again := align.Reread{Keys: keys, Found: make(map[cdc.MemberID][]align.Mismatch)}
+	for id, s := range w.servers {
+		watch := w.ledger.Watch(t, id)
+		switch {
+		case watch == nil && keys == nil:
+			w.t.Fatalf("member %d table %d is not live", id, t)
+		case watch == nil, keys != nil && !w.ledger.CaughtUp(t, id, w.ledger.Mark()):
+			again.Unread = append(again.Unread, id)
+			continue
+		}
+		scan := align.Scan{Span: keys == nil, Keys: keys, View: cdc.View{Cut: s.end, Settled: s.end}}
+		for _, n := range slices.Sorted(maps.Keys(s.rows[t])) {
+			key := keyOf(t, n)
+			if _, asked := slices.BinarySearchFunc(keys, key, func(a, b digest.Key) int { return bytes.Compare(a, b) }); asked || keys == nil {
+				scan.Rows = append(scan.Rows, align.ScannedRow{Key: key, Row: digest.AppendRow(nil, &digest.Row{Digest: digestOf(t, n, s.rows[t][n])})})
 			}
 		}
-		w.must(w.ledger.Mend(t, found))
+		some, err := w.ledger.Mismatches(watch, &scan)
+		w.must(err)
+		w.ledger.Unwatch(watch)
+		if len(some) > 0 {
+			again.Found[id] = some
+			mended += len(some)
+		}
 	}
+	w.must(w.ledger.Mend(t, again))
 	return mended
 }
 

@@ -14,6 +14,10 @@ import (
 // maxSuspects bounds the keys of rows under suspicion that are remembered by name over a restart.
 const maxSuspects = 1000
 
+// suspectsAtOnce is how many rows of a suspicion are read again before people are told. Where it has more, those say enough: that
+// not one of so many differs is how it looks if all were changed on all servers.
+const suspectsAtOnce = 100
+
 // Suspect says that rows of a member were read and are not what its stream says. Until they are settled nothing is said
 // of the table: whether they differ between members is not known.
 func (l *Ledger) Suspect(id cdc.TableID, on cdc.MemberID, keys []digest.Key) {
@@ -31,36 +35,34 @@ func (l *Ledger) Suspect(id cdc.TableID, on cdc.MemberID, keys []digest.Key) {
 	t.dirty = t.dirty || len(keys) > 0
 }
 
-func compareKeys(a, b digest.Key) int { return bytes.Compare(a, b) }
-
-// Settled says that rows under suspicion were read again, on all members that can be, and are under none any more.
-func (l *Ledger) Settled(id cdc.TableID, keys []digest.Key) {
-	t := l.tables[id]
-	if t == nil {
-		return
-	}
-	settled := func(k digest.Key) bool {
-		return slices.ContainsFunc(keys, func(o digest.Key) bool { return bytes.Equal(o, k) })
-	}
-	for _, c := range t.coverage {
-		if len(c.Suspects) > 0 {
-			c.Suspects, t.dirty = slices.DeleteFunc(c.Suspects, settled), true
+// suspectFound puts the keys of a suspicion under suspicion that came from reading: what is kept of the reference may be older than
+// what was read, if the rows were changed on all servers without a trace, as by a foreign key's cascade.
+func (l *Ledger) suspectFound(f *finding.Finding) error {
+	var keys []digest.Key
+	err := l.state.DivergentKeys(f.Member, f.Table, nil, nil, func(k digest.Key, d *DivergentKey) (bool, error) {
+		if d.Finding == f.Number {
+			keys = append(keys, slices.Clone(k))
 		}
-	}
+		return len(keys) < suspectsAtOnce, nil
+	})
+	l.Suspect(f.Table, f.Member, keys)
+	return err
 }
 
-// Suspects returns the keys under suspicion of a table, of all members.
-func (l *Ledger) Suspects(id cdc.TableID) []digest.Key {
+func compareKeys(a, b digest.Key) int { return bytes.Compare(a, b) }
+
+// Suspects returns the keys of a table that are under suspicion on a member.
+func (l *Ledger) Suspects(id cdc.TableID, on cdc.MemberID) []digest.Key {
+	if t := l.tables[id]; t != nil {
+		return t.coverage[on].Suspects
+	}
+	return nil
+}
+
+// Suspected reports whether rows of a table are under suspicion on a member, or on the reference that it is held against.
+func (l *Ledger) Suspected(id cdc.TableID, on cdc.MemberID) bool {
 	t := l.tables[id]
-	if t == nil {
-		return nil
-	}
-	var keys []digest.Key
-	for _, m := range l.sortedMembers() {
-		keys = append(keys, t.coverage[m.id].Suspects...)
-	}
-	slices.SortFunc(keys, compareKeys)
-	return slices.CompactFunc(keys, func(a, b digest.Key) bool { return bytes.Equal(a, b) })
+	return t != nil && l.suspected(t, t.coverage[on]) > 0
 }
 
 // Mark returns what a member must have replayed to have all that the reference has shown so far.
@@ -76,32 +78,89 @@ func (l *Ledger) CaughtUp(id cdc.TableID, on cdc.MemberID, mark cdc.TxSet) bool 
 	return ln != nil && ln.known && ln.record.Applied.Covers(mark)
 }
 
+// Reread is what rows under suspicion were found to be, when they were read again.
+type Reread struct {
+	Keys  []digest.Key                // of the rows
+	Found map[cdc.MemberID][]Mismatch // by the member where they are not what its stream says
+	// Unread are members on which they could not be read. What was found elsewhere may have happened there, too: there they are
+	// under suspicion until they are.
+	Unread []cdc.MemberID
+}
+
 // Mend brings what is kept of rows to what was read of them on servers that were found, twice, to hold others than their
-// streams say, and judges the rows of all members. The finding and the mended rows become durable together. Rows that the
-// stream has changed since are left: what they are now is known.
+// streams say, and judges the rows of the members on which they were read, where they are under suspicion no more. The finding
+// and the mended rows become durable together. Rows that the stream has changed since are left: what they are now is known.
 //
 // The reads of all members must be of one time as far as the rows go: the reference's rows were the same before and after
 // the members', and the members had replayed what the reference had shown.
-func (l *Ledger) Mend(id cdc.TableID, found map[cdc.MemberID][]Mismatch) error {
+func (l *Ledger) Mend(id cdc.TableID, r Reread) error {
 	t := l.tables[id]
+	if t == nil {
+		return nil
+	}
 	silent := make(map[string][]*member) // on which members a row was changed
-	for _, on := range slices.Sorted(maps.Keys(found)) {
+	for _, on := range slices.Sorted(maps.Keys(r.Found)) {
 		m, c := l.members[on], t.coverage[on]
-		for _, r := range found[on] {
-			silent[string(r.Key)] = append(silent[string(r.Key)], m)
+		for _, row := range r.Found[on] {
+			silent[string(row.Key)] = append(silent[string(row.Key)], m)
 			c.Silent++
 			t.dirty = true
-			if r.Moved || c.Phase != Live {
+			if row.Moved || c.Phase != Live {
 				continue
 			}
-			if err := l.mendRow(t, c, r.ScannedRow); err != nil {
+			if err := l.mendRow(t, c, row.ScannedRow); err != nil {
 				return err
 			}
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(silent)) {
-		if err := l.judgeSilent(t, digest.Key(key), silent[key]); err != nil {
-			return fmt.Errorf("judge a row of %s that was changed without a trace: %w", t.name(), err)
+	t.settledAt = l.now
+	for _, m := range l.sortedMembers() {
+		if slices.Contains(r.Unread, m.id) {
+			t.suspect(m.id, slices.Sorted(maps.Keys(silent)))
+			continue
+		}
+		if err := l.settle(m, t, r.Keys, silent); err != nil {
+			return fmt.Errorf("judge rows of %s that were changed without a trace: %w", t.name(), err)
+		}
+	}
+	return nil
+}
+
+// suspect puts rows under suspicion that were changed elsewhere.
+func (t *table) suspect(on cdc.MemberID, keys []string) {
+	c := t.coverage[on]
+	for _, k := range keys {
+		if at, known := slices.BinarySearchFunc(c.Suspects, digest.Key(k), compareKeys); !known {
+			c.Suspects, t.dirty = slices.Insert(c.Suspects, at, digest.Key(k)), true
+		}
+	}
+}
+
+// settle ends the suspicion of rows on a member where they were read, and judges them: those that were changed without a trace
+// anywhere now, and those that were before, when they could not be read here.
+func (l *Ledger) settle(m *member, t *table, keys []digest.Key, silent map[string][]*member) error {
+	c := t.coverage[m.id]
+	judged := slices.Collect(maps.Keys(silent))
+	c.Suspects = slices.DeleteFunc(c.Suspects, func(k digest.Key) bool {
+		_, settled := slices.BinarySearchFunc(keys, k, compareKeys)
+		if _, found := silent[string(k)]; settled && !found {
+			judged = append(judged, string(k))
+		}
+		t.dirty = t.dirty || settled
+		return settled
+	})
+	if !c.Compared || m.scanOnly {
+		return nil
+	}
+	slices.Sort(judged)
+	for _, k := range judged {
+		key := digest.Key(k)
+		actual, err := l.rowDigest(c.space, key)
+		if err == nil {
+			err = l.judgeRow(m, t, c, key, actual, blame{cause: finding.CauseSilent, detail: tracelessly(m, silent[k])})
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -116,28 +175,13 @@ func (l *Ledger) mendRow(t *table, c *coverage, r ScannedRow) error {
 	return l.replaceRow(t, c, r.Key, before, r.Row, &fx)
 }
 
-// judgeSilent judges a row on every member that is compared.
-func (l *Ledger) judgeSilent(t *table, key digest.Key, on []*member) error {
-	for _, m := range l.sortedMembers() {
-		c := t.coverage[m.id]
-		if !c.Compared || m.scanOnly {
-			continue
-		}
-		actual, err := l.rowDigest(c.space, key)
-		if err != nil {
-			return err
-		}
-		if err := l.judgeRow(m, t, c, key, actual, blame{cause: finding.CauseSilent, detail: tracelessly(m, on)}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
+// tracelessly says on which server a row was changed, if that is known still.
 func tracelessly(m *member, on []*member) string {
-	who := on[0]
-	if slices.Contains(on, m) {
-		who = m
+	switch {
+	case len(on) == 0:
+		return "rows were changed on another server without a trace in its log, while this one could not be read"
+	case slices.Contains(on, m):
+		return fmt.Sprintf("rows were changed on %s without a trace in its log", m.name)
 	}
-	return fmt.Sprintf("rows were changed on %s without a trace in its log", who.name)
+	return fmt.Sprintf("rows were changed on %s without a trace in its log", on[0].name)
 }

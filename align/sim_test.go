@@ -734,6 +734,7 @@ func (w *world) settle(rounds int) {
 		}
 		_, err := w.ledger.Replay()
 		w.must(err)
+		w.resolve()
 		w.now = w.now.Add(time.Second)
 		w.ledger.At(w.now)
 		w.must(w.ledger.Tick())

@@ -32,7 +32,9 @@ type Finding struct {
 	Changed bool      `json:"-"` // since the ranges were last found
 	Left    bool      `json:"-"` // a key was taken out since FirstSeen was looked at
 	Found   time.Time `json:"-"` // when they were
-	key     Key       // by which the book has it
+	// Suspected is when the rows of a suspicion were put under suspicion themselves, to be read again before people are told.
+	Suspected time.Time `json:"-"`
+	key       Key       // by which the book has it
 }
 
 // Key is what the keys of one finding have in common.

@@ -14,7 +14,7 @@ func (g *Group) setDuties() {
 	g.duties = []*duty.Duty{
 		{
 			Name: "resolve_suspects", First: suspectsEvery, Every: suspectsEvery, Retry: suspectsRetry,
-			Do: plain(g.resolveSuspects),
+			Do: plain(g.resolver().resolveSuspects),
 			Failed: func(err error, _ time.Duration) {
 				g.log.Warn("rows under suspicion could not be read again yet", "err", err.Error())
 			},

@@ -176,7 +176,7 @@ func (s *scrubber) candidate(id cdc.TableID, epoch cdc.Epoch, now time.Time) (*p
 	g, f := s.group, s.feed
 	table, defined := f.defined[epoch.Shape.Table]
 	switch {
-	case !defined || table.Problem != "" || len(g.ledger.Suspects(id)) > 0 || !s.trouble[id].over(now):
+	case !defined || table.Problem != "" || g.ledger.Suspected(id, f.id) || !s.trouble[id].over(now):
 		return nil, time.Time{}
 	case f.ScanOnly && !g.ledger.Scannable(id, f.id), !f.ScanOnly && !g.ledger.Live(id, f.id):
 		delete(s.walks, id)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
@@ -19,10 +20,20 @@ const (
 	suspectsRetry = 2 * time.Second
 )
 
-// resolveSuspects reads rows that are under suspicion again, on every member, and brings what is kept of them to what they are.
+// resolver reads rows that are under suspicion again, on every member, and brings what is kept of them to what they are.
 // All members take part because a row may rightly have changed on all of them without a trace, as by a foreign key's
-// cascade: mending one alone would make it differ from the others.
-func (g *Group) resolveSuspects(ctx context.Context) error {
+// cascade: mending one alone would make it differ from the others. A member that cannot be read holds up nobody: there the
+// rows stay under suspicion until it can.
+type resolver struct {
+	*Group
+	trouble map[cdc.MemberID]pause // of members that could not be read
+}
+
+func (g *Group) resolver() *resolver {
+	return &resolver{Group: g, trouble: make(map[cdc.MemberID]pause)}
+}
+
+func (g *resolver) resolveSuspects(ctx context.Context) error {
 	work, err := g.underSuspicion(ctx)
 	for _, s := range work {
 		if failed := fault.Catch(func() error { return g.resolveRows(ctx, s) }); failed != nil {
@@ -35,14 +46,24 @@ func (g *Group) resolveSuspects(ctx context.Context) error {
 // suspicion is rows of one table.
 type suspicion struct {
 	epoch cdc.Epoch
-	keys  []digest.Key
+	keys  []digest.Key // ascending
 }
 
-func (g *Group) underSuspicion(ctx context.Context) ([]suspicion, error) {
+// underSuspicion lists the rows that are, on a member that is not left alone just now.
+func (g *resolver) underSuspicion(ctx context.Context) ([]suspicion, error) {
 	var work []suspicion
+	now := time.Now()
 	err := g.do(ctx, func() error {
 		for id, epoch := range g.ledger.Epochs() {
-			if keys := g.ledger.Suspects(id); len(keys) > 0 {
+			var keys []digest.Key
+			for _, on := range g.order {
+				if g.trouble[on].over(now) {
+					keys = append(keys, g.ledger.Suspects(id, on)...)
+				}
+			}
+			if len(keys) > 0 {
+				slices.SortFunc(keys, compareKeys)
+				keys = slices.CompactFunc(keys, func(a, b digest.Key) bool { return bytes.Equal(a, b) })
 				work = append(work, suspicion{epoch, keys})
 			}
 		}
@@ -51,13 +72,15 @@ func (g *Group) underSuspicion(ctx context.Context) ([]suspicion, error) {
 	return work, err
 }
 
+func compareKeys(a, b digest.Key) int { return bytes.Compare(a, b) }
+
 // errMoving is for rows that changed on the reference while they were read.
 var errMoving = errors.New("they change too fast")
 
 // resolveRounds bounds how often rows that change on the reference are read at once.
 const resolveRounds = 5
 
-func (g *Group) resolveRows(ctx context.Context, s suspicion) error {
+func (g *resolver) resolveRows(ctx context.Context, s suspicion) error {
 	for range resolveRounds {
 		if err := g.resolveOnce(ctx, s); !errors.Is(err, errMoving) {
 			return err
@@ -68,7 +91,7 @@ func (g *Group) resolveRows(ctx context.Context, s suspicion) error {
 
 // resolveOnce reads the rows on the reference, then on each member that has replayed what the reference had shown, then on
 // the reference again. If they were the same there all the time, the members' rows are of one time with them.
-func (g *Group) resolveOnce(ctx context.Context, s suspicion) error {
+func (g *resolver) resolveOnce(ctx context.Context, s suspicion) error {
 	reads := make(map[cdc.MemberID]*watched)
 	defer func() {
 		for _, w := range reads {
@@ -84,25 +107,43 @@ func (g *Group) resolveOnce(ctx context.Context, s suspicion) error {
 	if err := g.do(ctx, func() error { mark = g.ledger.Mark(); return nil }); err != nil {
 		return err
 	}
+	var failed error
+	var unread []cdc.MemberID
 	for _, id := range g.order {
 		if id == g.ref || !g.live(ctx, s.epoch.Table, id) {
 			continue
 		}
-		caughtUp := func() bool { return g.ledger.CaughtUp(s.epoch.Table, id, mark) }
-		if err := g.until(ctx, errNotCaughtUp, caughtUp); err != nil {
-			return err
+		if g.trouble[id].over(time.Now()) {
+			if reads[id], err = g.readReplayed(ctx, id, s, mark); err == nil {
+				continue
+			}
+			failed = errors.Join(failed, fmt.Errorf("member %s: %w", g.feeds[id].Name, err))
+			g.trouble[id] = g.trouble[id].next(time.Now(), err)
 		}
-		if reads[id], err = g.readAgain(ctx, id, s); err != nil {
-			return err
-		}
+		unread = append(unread, id)
 	}
 	if reads[g.ref], err = g.readAgain(ctx, g.ref, s); err != nil {
 		return err
 	}
-	if !sameRows(first.scan.Rows, reads[g.ref].scan.Rows) {
-		return errMoving
+	stood := standing(s.keys, first.scan.Rows, reads[g.ref].scan.Rows)
+	if len(stood) < len(s.keys) {
+		failed = errors.Join(failed, errMoving)
 	}
-	return g.do(ctx, func() error { return g.mend(s, reads) })
+	return errors.Join(failed, g.do(ctx, func() error { return g.mend(suspicion{s.epoch, stood}, reads, unread) }))
+}
+
+// readReplayed reads the rows on a member once it has replayed what the reference had shown.
+func (g *Group) readReplayed(ctx context.Context, id cdc.MemberID, s suspicion, mark cdc.TxSet) (w *watched, err error) {
+	w = &watched{}
+	err = fault.Catch(func() error {
+		caughtUp := func() bool { return g.ledger.CaughtUp(s.epoch.Table, id, mark) }
+		if err := g.until(ctx, errNotCaughtUp, caughtUp); err != nil {
+			return err
+		}
+		w, err = g.readAgain(ctx, id, s)
+		return err
+	})
+	return w, err
 }
 
 func (g *Group) live(ctx context.Context, id cdc.TableID, on cdc.MemberID) (live bool) {
@@ -119,38 +160,46 @@ func (g *Group) readAgain(ctx context.Context, on cdc.MemberID, s suspicion) (*w
 	return g.read(ctx, f, part{table: table, epoch: s.epoch, Part: cdc.Part{Keys: s.keys}})
 }
 
-func sameRows(a, b []align.ScannedRow) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !bytes.Equal(a[i].Key, b[i].Key) || !bytes.Equal(a[i].Row, b[i].Row) {
-			return false
+// standing lists the keys of rows that were the same in two reads.
+func standing(keys []digest.Key, reads ...[]align.ScannedRow) []digest.Key {
+	var rows [2]map[string][]byte
+	for i, read := range reads {
+		rows[i] = make(map[string][]byte, len(read))
+		for _, r := range read {
+			rows[i][string(r.Key)] = r.Row
 		}
 	}
-	return true
+	return slices.DeleteFunc(slices.Clone(keys), func(k digest.Key) bool {
+		return !bytes.Equal(rows[0][string(k)], rows[1][string(k)])
+	})
 }
 
 // mend tells the ledger what was read. It runs on the ledger's goroutine.
-func (g *Group) mend(s suspicion, reads map[cdc.MemberID]*watched) error {
-	found := make(map[cdc.MemberID][]align.Mismatch)
+func (g *resolver) mend(s suspicion, reads map[cdc.MemberID]*watched, unread []cdc.MemberID) error {
+	r := align.Reread{Keys: s.keys, Found: make(map[cdc.MemberID][]align.Mismatch), Unread: unread}
 	for id, w := range reads {
-		if w.watch.Broken() {
+		switch {
+		case slices.Contains(unread, id):
+			continue
+		case w.watch.Broken():
 			return errBroken
 		}
 		list, err := g.ledger.Mismatches(w.watch, &w.scan)
 		if err != nil {
 			return g.fail(err)
 		}
+		list = slices.DeleteFunc(list, func(m align.Mismatch) bool {
+			_, stood := slices.BinarySearchFunc(s.keys, m.Key, compareKeys)
+			return !stood
+		})
 		if len(list) == 0 {
 			continue
 		}
-		found[id] = list
+		r.Found[id] = list
 		g.log.Warn("rows were changed without a trace in the log", "member", g.feeds[id].Name, "table", s.epoch.Shape.Table, "rows", len(list))
 	}
-	if err := g.ledger.Mend(s.epoch.Table, found); err != nil {
+	if err := g.ledger.Mend(s.epoch.Table, r); err != nil {
 		return g.fail(err)
 	}
-	g.ledger.Settled(s.epoch.Table, s.keys)
 	return nil
 }

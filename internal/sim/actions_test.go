@@ -91,7 +91,8 @@ var actions = []action{
 	{"scrub asked for", 3, askScrub},
 	{"receiver away", 2, func(w *world, r *rand.Rand) bool { w.told.away.Store(!w.told.away.Load()); return true }},
 	{"acknowledge", 1, acknowledge},
-	{"wait", 3, func(w *world, r *rand.Rand) bool { w.run(time.Duration(r.IntN(10)) * time.Second); return true }},
+	{"wait", 2, func(w *world, r *rand.Rand) bool { w.run(time.Duration(r.IntN(10)) * time.Second); return true }},
+	{"silent change everywhere", 1, silentlyEverywhere},
 	// Later ones come here and take their weight from the one before, so that what seeds draw stays what it was: those that
 	// mutants meet first are known to kill them.
 	{"subscribe anew", 1, subscribeAnew},
@@ -300,16 +301,39 @@ func resume(w *world, _ *rand.Rand) bool { clear(w.paused); return true }
 func silently(w *world, r *rand.Rand) bool { return w.silent(w.follower(r), r) }
 
 func (w *world) silent(s *cdctest.Server, r *rand.Rand) bool {
+	w.silence(s, w.unlogged(r))
+	return true
+}
+
+// silentlyEverywhere is a change that each server makes by itself, as a foreign key's cascade.
+func silentlyEverywhere(w *world, r *rand.Rand) bool {
+	c := w.unlogged(r)
+	if !c.Delete && r.IntN(2) == 0 {
+		c.Set["note"] = w.value()
+	}
+	if w.oracle.same(c.Table, c.Key) {
+		w.oracle.alike[rowAt{w.plan.reference, c.Table, c.Key}] = time.Now()
+	}
+	for _, s := range w.servers {
+		w.silence(s, c)
+	}
+	return true
+}
+
+// unlogged draws a change that leaves no trace in the log.
+func (w *world) unlogged(r *rand.Rand) cdctest.Change {
 	t := anyTable(r)
 	key := w.anyKey(t, r)
-	w.oracle.traceless[rowAt{s.Name, t, key}] = time.Now()
 	if r.IntN(3) == 0 {
-		s.Silently(cdctest.Delete(t, key))
-	} else {
-		s.Silently(cdctest.Put(t, key, cdctest.Row{"v": w.value()}))
+		return cdctest.Delete(t, key)
 	}
-	w.trace.say(s.Name, "silent change", fmt.Sprintf("%s/%d", t, key))
-	return true
+	return cdctest.Put(t, key, cdctest.Row{"v": w.value()})
+}
+
+func (w *world) silence(s *cdctest.Server, c cdctest.Change) {
+	w.oracle.traceless[rowAt{s.Name, c.Table, c.Key}] = time.Now()
+	s.Silently(c)
+	w.trace.say(s.Name, "silent change", fmt.Sprintf("%s/%d", c.Table, c.Key))
 }
 
 func (w *world) touchSchema() {

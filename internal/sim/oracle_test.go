@@ -24,6 +24,8 @@ const (
 	silentWithin = 2*scrubEvery + 30*time.Second
 	// unseenWithin is the same of what can only be seen in the catalog.
 	unseenWithin = 30 * time.Second
+	// suspectsWithin is how long rows may be under suspicion on servers that answer: another one is waited for half as long.
+	suspectsWithin = time.Minute
 	// memoryOf is how long a difference that is over may still be told of where nothing is amiss.
 	memoryOf = budget + 3*time.Second
 )
@@ -55,6 +57,7 @@ type oracle struct {
 	unknown   map[tableAt]time.Time   // since when it cannot be said what a member must have
 	knownAt   map[tableAt]time.Time   // since when it can
 	traceless map[rowAt]time.Time     // when the row was last changed without a trace, there or on the reference
+	alike     map[rowAt]time.Time     // when a row of the reference was last changed so on all servers, where it had been the same
 	obscured  map[tableAt]time.Time   // until when the table's log was incomplete
 	ill       map[string]time.Time    // when something was last wrong with a server, or with lockstep ("")
 	out       map[string]time.Time    // when a member or a table was taken out of the configuration
@@ -63,6 +66,7 @@ type oracle struct {
 	waited    map[tableAt]time.Time   // when a member last had transactions yet to replay, so that what was found before could stand
 	misled    map[tableAt]time.Time   // when what brings a table last looked as if it were from the reference, and was not
 	doubtful  map[tableAt]time.Time   // since when lockstep has said so all the time
+	suspected map[tableAt]time.Time   // since when rows have been under suspicion all the time
 	begun     map[tableAt][]time.Time // comparisons, of the reference that is now
 	referred  time.Time               // since when there is that reference
 	halted    map[string]time.Time    // when replication of a server last stood still
@@ -86,8 +90,8 @@ type noticed struct {
 func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
-		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), sparse: make(map[string]bool), mute: make(map[string]time.Time), halted: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
+		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), alike: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), suspected: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), sparse: make(map[string]bool), mute: make(map[string]time.Time), halted: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -252,6 +256,7 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 		o.doubted[at] = now
 	}
 	o.judgeDoubt(now, at, t)
+	o.judgeSuspects(now, at, t)
 	o.judgeUnheard(now, at, t)
 	o.judgeSilent(at, t)
 	o.judgeKept(at, t)
@@ -538,8 +543,28 @@ func (o *oracle) differed(at rowAt, now time.Time) bool {
 	return false
 }
 
-// mayLookOtherwise reports whether a row may differ by what lockstep knows, as one side of it was changed without a trace.
+// same reports whether a row is, and has been for a while, the same on all servers, with nothing of its table in flight.
+func (o *oracle) same(table string, key int) bool {
+	if o.w.behind() > 0 {
+		return false
+	}
+	for _, s := range o.w.servers {
+		at := rowAt{s.Name, table, key}
+		_, differs := o.differ[at]
+		if differs || s != o.w.ref() && o.knownAt[tableAt{s.Name, table}].IsZero() || len(o.was[at]) > 0 && time.Since(o.was[at][len(o.was[at])-1].until) < memoryOf {
+			return false
+		}
+	}
+	return true
+}
+
+// mayLookOtherwise reports whether a row may differ by what lockstep knows, as one side of it was changed without a trace. What
+// was changed on both at once is never held against either.
 func (o *oracle) mayLookOtherwise(at rowAt, now time.Time) bool {
+	here, there := o.traceless[at], o.traceless[rowAt{o.w.plan.reference, at.table, at.key}]
+	if here.Equal(there) && here.Equal(o.alike[rowAt{o.w.plan.reference, at.table, at.key}]) {
+		return false
+	}
 	return slices.ContainsFunc([]string{at.member, o.w.plan.reference}, func(who string) bool {
 		return o.unknowing(now, o.traceless[rowAt{who, at.table, at.key}])
 	})
@@ -611,6 +636,9 @@ func (o *oracle) amiss() (list []string) {
 	for _, m := range w.status().Members {
 		if m.Name != w.plan.reference && (m.InFlight != 0 || m.Behind != 0) {
 			list = append(list, fmt.Sprintf("%d changes are said to be in flight to %s, the first for %v", m.InFlight, m.Name, m.Behind))
+		}
+		if errant := w.server(m.Name).Executed().Without(w.ref().Executed()).String(); w.cluster.Engine == cdctest.MySQL && m.Errant != errant {
+			list = append(list, fmt.Sprintf("%s is said to have %q which the reference has not, and has %q", m.Name, m.Errant, errant))
 		}
 		for _, t := range m.Tables {
 			at := tableAt{m.Name, t.Table}

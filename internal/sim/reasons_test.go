@@ -141,6 +141,21 @@ func (o *oracle) judgeDoubt(now time.Time, at tableAt, t status.Table) {
 	}
 }
 
+// judgeSuspects checks that rows under suspicion are read again, whoever else cannot be read.
+func (o *oracle) judgeSuspects(now time.Time, at tableAt, t status.Table) {
+	since, suspected := o.suspected[at]
+	switch {
+	case t.Suspects == 0 || o.halted[at.member].After(since) || !o.healthy(now, at.member, now.Sub(since)):
+		delete(o.suspected, at)
+		suspected = false
+	case suspected && now.Sub(since) > suspectsWithin:
+		o.w.fail("%d rows of %s %s are said to be under suspicion for %v", t.Suspects, at.member, at.table, now.Sub(since))
+	}
+	if !suspected && t.Suspects > 0 {
+		o.suspected[at] = now
+	}
+}
+
 // quiet reports whether nothing has been amiss with a table on a member since a time: lag is not.
 func (o *oracle) quiet(at tableAt, since time.Time) bool {
 	w := o.w
