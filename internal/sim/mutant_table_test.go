@@ -69,7 +69,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "what is in flight is not unjournaled when the reference is read anew", file: "align/scan.go",
-		old:    "l.unjournaled(t)\n\t\tt.record.Forgotten",
+		old:    "l.unjournaled(t)\n\tt.record.Forgotten",
 		text:   "t.record.Forgotten",
 		effect: "a comparison begins while changes that were forgotten are in flight",
 	},
@@ -452,8 +452,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "what puts a table in doubt is not waited for", file: "align/scan.go",
-		old:    "\t\tl.journal.forget(t.record.Epoch.Table)\n\t\tl.unjournaled(t)",
-		text:   "\t\tl.journal.forget(t.record.Epoch.Table)",
+		old:    "\tl.journal.forget(t.record.Epoch.Table)\n\tl.unjournaled(t)",
+		text:   "\tl.journal.forget(t.record.Epoch.Table)",
 		effect: "a member that has yet to replay a TRUNCATE has rows that are extra",
 	},
 	{
