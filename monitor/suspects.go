@@ -81,14 +81,15 @@ func (g *Group) resolveOnce(ctx context.Context, s suspicion) error {
 		return err
 	}
 	var mark cdc.TxSet
-	if err := g.do(ctx, func() error { mark = g.ledger.Mark(); return nil }); err != nil {
+	var members []cdc.MemberID
+	if err := g.do(ctx, func() error { mark, members = g.ledger.Mark(), g.order; return nil }); err != nil {
 		return err
 	}
-	for _, id := range g.order {
+	for _, id := range members {
 		if id == g.ref || !g.live(ctx, s.epoch.Table, id) {
 			continue
 		}
-		caughtUp := func() bool { return g.ledger.CaughtUp(s.epoch.Table, id, mark) }
+		caughtUp := func() bool { return g.feeds[id] == nil || g.ledger.CaughtUp(s.epoch.Table, id, mark) }
 		if err := g.until(ctx, errNotCaughtUp, caughtUp); err != nil {
 			return err
 		}
@@ -106,14 +107,25 @@ func (g *Group) resolveOnce(ctx context.Context, s suspicion) error {
 }
 
 func (g *Group) live(ctx context.Context, id cdc.TableID, on cdc.MemberID) (live bool) {
-	_ = g.do(ctx, func() error { live = !g.feeds[on].ScanOnly && g.ledger.Live(id, on); return nil })
+	_ = g.do(ctx, func() error {
+		f := g.feeds[on]
+		live = f != nil && !f.ScanOnly && g.ledger.Live(id, on)
+		return nil
+	})
 	return live
 }
 
 func (g *Group) readAgain(ctx context.Context, on cdc.MemberID, s suspicion) (*watched, error) {
-	f := g.feeds[on]
+	var f *feed
 	var table cdc.Table
-	if err := g.do(ctx, func() error { table = f.defined[s.epoch.Shape.Table]; return nil }); err != nil {
+	err := g.do(ctx, func() error {
+		if f = g.feeds[on]; f == nil {
+			return errBroken
+		}
+		table = f.defined[s.epoch.Shape.Table]
+		return nil
+	})
+	if err != nil {
 		return &watched{}, err
 	}
 	return g.read(ctx, f, part{table: table, epoch: s.epoch, Part: cdc.Part{Keys: s.keys}})
