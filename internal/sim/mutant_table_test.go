@@ -426,6 +426,18 @@ var mutants = []mutant{
 		effect: "what it had when it left counts when it comes back",
 	},
 	{
+		name: "a member that leaves while others go on is not forgotten", file: "align/members.go",
+		old:    "return l.state.DropMember(id)",
+		text:   "return nil",
+		effect: "its rows differ by what was before it left",
+	},
+	{
+		name: "a member that comes to be only scanned is taken as it was", file: "align/members.go",
+		old:    "if err := l.unverify(t, m, watchedOtherwise); err != nil {",
+		text:   "if err := error(nil); err != nil {",
+		effect: "rows that were never kept are compared",
+	},
+	{
 		name: "keys that differ outlive a member that is forgotten", file: "store/group.go",
 		old:    "case ofMember, ofCoverage, ofSpace:",
 		text:   "case ofMember, ofSpace:",
