@@ -78,7 +78,10 @@ func (l *Ledger) Scanning(at Space) {
 // current reports whether a scan is still wanted: nothing has put its table back to Waiting since it began.
 func (l *Ledger) current(at Space, phase Phase) (*table, *coverage) {
 	t := l.tables[at.Table]
-	if c := t.coverage[at.Member]; c.Phase == phase && c.space == at {
+	if t == nil {
+		return nil, nil
+	}
+	if c := t.coverage[at.Member]; c != nil && c.Phase == phase && c.space == at {
 		return t, c
 	}
 	return nil, nil

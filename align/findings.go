@@ -429,6 +429,22 @@ func (l *Ledger) expect(f *finding.Finding) bool {
 	return was != d.Expected
 }
 
+// Reexpect finds out anew which findings are expected.
+func (l *Ledger) Reexpect() error {
+	for _, f := range l.findings.All() {
+		if !l.expect(f) {
+			continue
+		}
+		if f.Confirmed {
+			l.state.Notify()
+		}
+		if err := l.state.SetFinding(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // neighbours reports whether neither the reference nor the member has a row between a and b.
 func (l *Ledger) neighbours(t *table, on cdc.MemberID, a, b digest.Key) (bool, error) {
 	if t.record.Sparse {

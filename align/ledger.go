@@ -79,6 +79,9 @@ type Ledger struct {
 	refused map[string]cdc.TxID // by domain: the last transaction on the reference that did not make its author the leader
 	journal journal
 
+	// generations are the last ones of tables that were dropped: a scan of before may still run.
+	generations map[cdc.TableID]uint32
+
 	findings *finding.Book
 	staleAt  time.Time // when lateness was last looked at
 	asked    time.Time // when a scrub was last asked for
@@ -195,6 +198,8 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		refused:  make(map[string]cdc.TxID),
 		touched:  make(map[touchedRange]struct{}),
 		drills:   make(map[touchedRange]struct{}),
+
+		generations: make(map[cdc.TableID]uint32),
 	}
 	if err := l.forgetOthers(saved); err != nil {
 		return nil, fmt.Errorf("load ledger: %w", err)
@@ -239,7 +244,9 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 			}
 		}
 	}
-	l.loadDrills()
+	for _, t := range l.sortedTables() {
+		l.loadDrills(t)
+	}
 	return l, nil
 }
 
@@ -252,7 +259,7 @@ func (l *Ledger) loadFinding(f *finding.Finding) error {
 	}
 	switch {
 	case l.members[f.Member] == nil:
-		return l.forget(f, "the member is not watched any more")
+		return l.forget(f, unwatchedMember)
 	case l.tables[f.Table] == nil: // the last end came between what was kept of the table and what was told
 		return l.forget(f, "the table is not watched any more")
 	case l.expect(f):
@@ -319,7 +326,7 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 	for id := range l.members {
 		l.cover(t, id)
 	}
-	if err := l.loadSparse(t); err != nil {
+	if err := l.setSparse(t); err != nil {
 		return err
 	}
 	// One range has no boundary, so a live table tells as well that there are ranges.
@@ -336,7 +343,7 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 		c.ComparedAt = l.notAhead(c.ComparedAt)
 		switch {
 		case l.switched(l.members[id]):
-			c.Compared, c.Reason = false, "it is watched in another way than before"
+			c.Compared, c.Reason = false, watchedOtherwise
 			err = l.wait(t, c, c.Reason)
 		case c.tells():
 			err = l.loadTree(t, c, saved)
@@ -356,9 +363,9 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 	return nil
 }
 
-// loadSparse has a table read anew whose rows are to be kept from now on, or are not any more while some are under suspicion:
-// without them it cannot be said what is wrong.
-func (l *Ledger) loadSparse(t *table) error {
+// setSparse takes up whether a table's rows are kept. It has the table read anew if they are to be from now on, or are not any
+// more while some are under suspicion: without them it cannot be said what is wrong.
+func (l *Ledger) setSparse(t *table) error {
 	sparse := l.opt.Sparse != nil && l.opt.Sparse(t.name())
 	if sparse == t.record.Sparse {
 		return nil
@@ -376,12 +383,12 @@ func (l *Ledger) loadSparse(t *table) error {
 			continue
 		}
 		c.Compared, c.Reason = false, reason
+		clear(c.inFlight)
 		if err := l.wait(t, c, c.Reason); err != nil {
 			return err
 		}
 	}
-	l.unjournaled(t) // what is in flight is taken out of the journal with the reference's rows
-	t.record.Forgotten = l.ref.record.Position.LSN
+	l.forgetInFlight(t)
 	return nil
 }
 
@@ -417,7 +424,7 @@ func (l *Ledger) cover(t *table, id cdc.MemberID) *coverage {
 	}
 	r := t.record.Members[id]
 	if r == nil {
-		r = &CoverageRecord{Reason: "not read yet"}
+		r = &CoverageRecord{Reason: "not read yet", Generation: l.generations[t.record.Epoch.Table]}
 		t.record.Members[id] = r
 	}
 	c := &coverage{

@@ -101,7 +101,9 @@ func (l *Ledger) Drop(id cdc.TableID) error {
 		if err := l.dropDivergent(t, m); err != nil {
 			return err
 		}
-		t.coverage[m.id].breakWatches()
+		c := t.coverage[m.id]
+		c.breakWatches()
+		l.generations[id] = max(l.generations[id], c.Generation)
 	}
 	for _, f := range l.findings.All() {
 		if f.Table == id {
@@ -141,9 +143,7 @@ func (l *Ledger) Versions(id cdc.TableID) map[cdc.MemberID]string {
 // can be compared, and when the ranges are to be cut anew all members are read anew.
 func (l *Ledger) unverify(t *table, m *member, reason string) error {
 	if m == l.ref {
-		l.journal.forget(t.record.Epoch.Table)
-		l.unjournaled(t)
-		t.record.Forgotten = l.ref.record.Position.LSN
+		l.forgetInFlight(t)
 	}
 	for _, on := range l.sortedMembers() {
 		c := t.coverage[on.id]
@@ -161,6 +161,13 @@ func (l *Ledger) unverify(t *table, m *member, reason string) error {
 		}
 	}
 	return nil
+}
+
+// forgetInFlight takes what is in flight of a table out of the journal, with the reference's rows.
+func (l *Ledger) forgetInFlight(t *table) {
+	l.journal.forget(t.record.Epoch.Table)
+	l.unjournaled(t)
+	t.record.Forgotten = l.ref.record.Position.LSN
 }
 
 // wait drops the rows of a coverage and puts it before its next scan.

@@ -22,8 +22,8 @@ const suspectsAtOnce = 100
 // of the table: whether they differ between members is not known.
 func (l *Ledger) Suspect(id cdc.TableID, on cdc.MemberID, keys []digest.Key) {
 	t := l.tables[id]
-	if t == nil {
-		return
+	if t == nil || t.record.Sparse || t.coverage[on] == nil {
+		return // it has come to be watched in another way since they were read
 	}
 	c := t.coverage[on]
 	for _, k := range keys {

@@ -152,16 +152,47 @@ func (l *Ledger) sparsen(c *coverage) error {
 	return l.state.DropRows(c.space)
 }
 
-// loadDrills finds the ranges whose rows are to be read again after a start: drilled rows are not kept over one.
-func (l *Ledger) loadDrills() {
+// Resparse takes up which tables' rows are kept, where that is another answer than before.
+func (l *Ledger) Resparse() error {
 	for _, t := range l.sortedTables() {
-		if !t.record.Sparse || t.ranges == nil || t.coverage[l.ref.id].Phase != Live {
+		was := t.record.Sparse
+		if err := l.setSparse(t); err != nil {
+			return err
+		}
+		if was == t.record.Sparse {
 			continue
 		}
-		for i := range t.ranges.Len() {
-			if l.needed(t, i) {
-				l.drill(t, string(t.ranges.Start(i)))
+		for _, m := range l.sortedMembers() {
+			c := t.coverage[m.id]
+			c.breakWatches()
+			var err error
+			switch {
+			case m.scanOnly:
+				c.Compared = false
+				clear(c.inFlight)
+				err = l.wait(t, c, watchedOtherwise)
+			case t.record.Sparse && c.Phase == Live:
+				err = l.sparsen(c)
 			}
+			if err != nil {
+				return err
+			}
+		}
+		l.forgetDrills(t.record.Epoch.Table)
+		l.loadDrills(t)
+	}
+	return nil
+}
+
+// loadDrills finds the ranges of a table whose rows are to be read though all are dropped: as after a start, over which drilled rows
+// are not kept.
+func (l *Ledger) loadDrills(t *table) {
+	if !t.record.Sparse || t.ranges == nil || t.coverage[l.ref.id].Phase != Live {
+		return
+	}
+	for i := range t.ranges.Len() {
+		if l.needed(t, i) {
+			l.drill(t, string(t.ranges.Start(i)))
 		}
 	}
 }

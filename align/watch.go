@@ -30,7 +30,7 @@ const maxWatched = 500_000
 // Watch begins to watch a table on a member; nil if its rows are not known.
 func (l *Ledger) Watch(id cdc.TableID, on cdc.MemberID) *Watch {
 	t := l.tables[id]
-	if t == nil || t.coverage[on].Phase != Live {
+	if t == nil || t.coverage[on] == nil || t.coverage[on].Phase != Live {
 		return nil
 	}
 	c := t.coverage[on]
@@ -41,7 +41,7 @@ func (l *Ledger) Watch(id cdc.TableID, on cdc.MemberID) *Watch {
 
 // Unwatch ends a Watch.
 func (l *Ledger) Unwatch(w *Watch) {
-	if t := l.tables[w.at.Table]; t != nil {
+	if t := l.tables[w.at.Table]; t != nil && t.coverage[w.at.Member] != nil {
 		c := t.coverage[w.at.Member]
 		c.watches = slices.DeleteFunc(c.watches, func(other *Watch) bool { return other == w })
 	}

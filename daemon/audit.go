@@ -46,7 +46,7 @@ func (d *Daemon) startEvidence(starts bool) error {
 	now := d.now.Load()
 	data := evidence.StartData{Lockstep: d.options.Version, Config: now.config.SHA256}
 	for _, g := range now.groups {
-		c := g.config
+		c := g.config()
 		scope := evidence.GroupData{
 			Name: c.Name, Engine: c.Engine, Reference: g.Status().Reference, Include: c.Tables.Include, Exclude: c.Tables.Exclude,
 			LagBudget: c.Budget.Seconds(), Every: now.config.Audit.Every.Seconds(),

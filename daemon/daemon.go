@@ -103,7 +103,6 @@ func (d *Daemon) open(ctx context.Context) error {
 func (d *Daemon) openGroups(ctx context.Context, groups []*Group, strict bool) error {
 	var opening errgroup.Group
 	for _, g := range groups {
-		g.warnOfTrust()
 		opening.Go(func() error {
 			if strict {
 				return g.open(ctx, true)
@@ -225,7 +224,8 @@ func (d *Daemon) Changes(next *config.Config) bool {
 	return reflect.DeepEqual(now, then)
 }
 
-// Change has the Daemon go by another configuration, see [Daemon.Changes]. Groups that are the same in both are not touched.
+// Change has the Daemon go by another configuration, see [Daemon.Changes]. What is the same in both is not touched: groups, and of
+// groups that are not, their members and tables.
 func (d *Daemon) Change(ctx context.Context, next *config.Config) error {
 	c := change{next, make(chan error, 1)}
 	return ask(ctx, d.changes, c, c.done)
@@ -251,22 +251,21 @@ func (d *Daemon) change(ctx context.Context, work *errgroup.Group, next *config.
 	s := &setup{config: next, notifier: before.notifier, stopNotifier: before.stopNotifier}
 	stays := make(map[*Group]bool)
 	var fresh []*Group
+	changed := make(map[*Group]*config.Group)
 	for i := range next.Groups {
 		c := &next.Groups[i]
 		g := before.group(c)
 		if g == nil {
 			g = d.group(c)
 			fresh = append(fresh, g)
+		} else if !reflect.DeepEqual(*g.config(), *c) {
+			changed[g] = c
 		}
 		stays[g] = true
 		s.groups = append(s.groups, g)
-	}
-	for _, g := range fresh { // what cannot be made of the configuration is refused before anything is stopped
-		members, err := d.sources(g.config)
-		if err != nil {
+		if err := d.usable(c); err != nil { // before anything is stopped
 			return err
 		}
-		closeAll(members)
 	}
 	for _, g := range before.groups {
 		if !stays[g] {
@@ -281,7 +280,11 @@ func (d *Daemon) change(ctx context.Context, work *errgroup.Group, next *config.
 	}
 	s.api = d.serve(s)
 	d.now.Store(s)
-	err := d.openGroups(ctx, fresh, false)
+	var changing errgroup.Group
+	for g, c := range changed {
+		changing.Go(func() error { return g.change(ctx, c) })
+	}
+	err := errors.Join(d.openGroups(ctx, fresh, false), changing.Wait())
 	for _, g := range fresh {
 		g.start(ctx, work)
 	}
@@ -292,14 +295,21 @@ func (d *Daemon) change(ctx context.Context, work *errgroup.Group, next *config.
 	return errors.Join(err, d.startEvidence(false))
 }
 
-// group returns the group that is as another configuration has it; nil: there is none.
+// group returns the group that can become what another configuration says; nil: there is none.
 func (s *setup) group(c *config.Group) *Group {
 	for _, g := range s.groups {
-		if reflect.DeepEqual(*g.config, *c) {
+		if now := g.config(); now.Name == c.Name && now.Engine == c.Engine {
 			return g
 		}
 	}
 	return nil
+}
+
+// usable refuses what no group can be made of.
+func (d *Daemon) usable(c *config.Group) error {
+	_, members, err := d.group(c).gather(c)
+	closeAll(members)
+	return err
 }
 
 func (d *Daemon) close() error {

@@ -43,7 +43,7 @@ func (d *Daemon) Digests(ctx context.Context) (map[[2]string]Digests, error) {
 		ids[m.Name] = m.ID
 	}
 	for _, m := range g.members {
-		tables, err := m.Source.Tables(ctx, g.config.Tables.Match)
+		tables, err := m.Source.Tables(ctx, g.config().Tables.Match)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,26 +29,53 @@ import (
 // cannot be opened, because nobody says which member is the reference, it says of all its members that nothing is known.
 // Its methods may be called from any goroutine.
 type Group struct {
-	config *config.Group
-	daemon *Daemon
-
+	daemon  *Daemon
+	as      atomic.Pointer[config.Group]
 	watched atomic.Pointer[monitor.Group] // nil: it waits
 	waits   atomic.Pointer[string]        // for what
 
 	mu       sync.Mutex
-	members  []monitor.Member      // as they were opened
+	members  []member              // as they are watched
 	servers  map[string]cdc.Server // who the members say they are, of those that have said so
-	reopened chan struct{}         // a wish to be opened anew; holds one
+	outdated map[string]bool       // members that are not to be watched as they are
+
+	changes  chan regrouping
+	outdates chan struct{} // some member has come to be outdated; holds one
 
 	stop  context.CancelFunc
 	ended chan struct{}
 }
 
+// member is a member that is watched, and what the configuration says of it.
+type member struct {
+	monitor.Member
+	as config.Member
+}
+
+// regrouping is a wish to have a group be as another configuration has it.
+type regrouping struct {
+	next *config.Group
+	done chan error // nil: nobody waits
+}
+
+func (r regrouping) answer(err error) {
+	if r.done != nil {
+		r.done <- err
+	}
+}
+
 func (d *Daemon) group(c *config.Group) *Group {
-	g := &Group{config: c, daemon: d, servers: make(map[string]cdc.Server), reopened: make(chan struct{}, 1)}
+	g := &Group{
+		daemon: d, servers: make(map[string]cdc.Server), outdated: make(map[string]bool),
+		changes: make(chan regrouping), outdates: make(chan struct{}, 1),
+	}
+	g.as.Store(c)
 	g.wait("it is being opened")
 	return g
 }
+
+// config is what the configuration says of the group now.
+func (g *Group) config() *config.Group { return g.as.Load() }
 
 func (g *Group) wait(reason string) { g.waits.Store(&reason) }
 
@@ -59,35 +88,126 @@ const (
 )
 
 // warnOfTrust says of which members' servers lockstep takes on trust who they are.
-func (g *Group) warnOfTrust() {
-	for i := range g.config.Members {
-		m := &g.config.Members[i]
-		if left := unverified(g.config, m); left != "" {
-			g.daemon.log.Warn("the member's server is taken on trust, as its dsn says; sslmode or tls=verify-full has it prove who it is",
-				"group", g.config.Name, "member", m.Name, "unverified", left)
+func (d *Daemon) warnOfTrust(c *config.Group, members []*member) {
+	for _, m := range members {
+		if left := unverified(c, &m.as); left != "" {
+			d.log.Warn("the member's server is taken on trust, as its dsn says; sslmode or tls=verify-full has it prove who it is",
+				"group", c.Name, "member", m.Name, "unverified", left)
 		}
 	}
 }
 
 // open opens the group. With strict every member must answer and be set up well.
 func (g *Group) open(ctx context.Context, strict bool) error {
-	members, err := g.daemon.sources(g.config)
+	c := g.config()
+	members, fresh, err := g.gather(c)
 	if err != nil {
 		return err
 	}
-	reference, err := g.survey(ctx, members, strict)
+	g.daemon.warnOfTrust(c, fresh)
+	reference, err := g.survey(ctx, fresh, strict)
 	if err == nil {
 		var opened *monitor.Group
-		if opened, err = g.daemon.watch(g, members, reference); err == nil {
-			g.mu.Lock()
-			g.members = members
-			g.mu.Unlock()
+		if opened, err = monitor.Open(g.daemon.watching(g, c, members, reference), g.daemon.store); err == nil {
+			g.become(c, members)
 			g.watched.Store(opened)
 			return nil
 		}
 	}
-	closeAll(members)
-	return fmt.Errorf("group %s: %w", g.config.Name, err)
+	closeAll(fresh)
+	return fmt.Errorf("group %s: %w", c.Name, err)
+}
+
+// gather returns the members of a configuration: those that are watched already as it says, and fresh ones.
+func (g *Group) gather(c *config.Group) (members []member, fresh []*member, err error) {
+	hasher := digest.NewHasher(g.daemon.store.Secret())
+	members = make([]member, len(c.Members))
+	for i := range c.Members {
+		m := &c.Members[i]
+		var stays bool
+		if members[i], stays = g.watchedAs(m); stays {
+			continue
+		}
+		source, err := newSource(c, m, hasher, g.daemon.log)
+		if err != nil {
+			closeAll(fresh)
+			return nil, nil, fmt.Errorf("group %s: member %s: %w", c.Name, m.Name, err)
+		}
+		members[i] = member{monitor.Member{Name: m.Name, Source: source, ScanOnly: m.ScanOnly}, *m}
+		fresh = append(fresh, &members[i])
+	}
+	return members, fresh, nil
+}
+
+// watchedAs returns a member that is watched as the configuration says, if it is.
+func (g *Group) watchedAs(as *config.Member) (m member, is bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.members {
+		if m.Name == as.Name && reflect.DeepEqual(m.as, *as) && !g.outdated[m.Name] {
+			return m, true
+		}
+	}
+	return m, false
+}
+
+// scanned says of the members that are watched whether they are only scanned.
+func (g *Group) scanned() map[string]bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	only := make(map[string]bool)
+	for _, m := range g.members {
+		only[m.Name] = m.ScanOnly
+	}
+	return only
+}
+
+// become notes by which configuration the group is watched, and returns what was watched before and is not any more. Those who
+// are connected to anew have not said yet who they are.
+func (g *Group) become(c *config.Group, members []member) (left []*member) {
+	g.configure(c)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.members {
+		m := &g.members[i]
+		if !slices.ContainsFunc(members, func(now member) bool { return now.Source == m.Source }) {
+			left = append(left, m)
+			delete(g.servers, m.Name)
+			delete(g.outdated, m.Name)
+		}
+	}
+	g.members = members
+	return left
+}
+
+// configure notes what the configuration says, and forgets who was a member.
+func (g *Group) configure(c *config.Group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.as.Store(c)
+	maps.DeleteFunc(g.servers, func(name string, _ cdc.Server) bool { return c.Member(name) == nil })
+}
+
+// adjust has what is watched be as a configuration says, without a touch to what is so already. It reports whether it could; if not,
+// the group is to be opened anew, because of err. A configuration of which nothing can be made changes nothing.
+func (g *Group) adjust(ctx context.Context, opened *monitor.Group, c *config.Group) (inPlace bool, err error) {
+	reference := opened.Status().Reference
+	if m := c.Member(reference); m == nil || m.ScanOnly || c.Reference != "" && c.Reference != reference {
+		return false, errors.New("the reference is to be another one")
+	}
+	members, fresh, err := g.gather(c)
+	if err != nil {
+		return true, err
+	}
+	g.daemon.warnOfTrust(c, fresh)
+	if err := g.meetAll(ctx, fresh, g.scanned(), false); err != nil {
+		closeAll(fresh)
+		return true, err
+	}
+	left := g.become(c, members)
+	err = opened.Change(ctx, g.daemon.watching(g, c, members, reference))
+	closeAll(left)
+	return err == nil, err
 }
 
 // try opens the group, unless that cannot be yet: then it waits.
@@ -98,67 +218,102 @@ func (g *Group) try(ctx context.Context) error {
 		return err
 	}
 	g.wait(start.Error())
-	g.daemon.log.Warn("group cannot be watched yet; lockstep tries again", "group", g.config.Name, "err", start.Error())
+	g.daemon.log.Warn("group cannot be watched yet; lockstep tries again", "group", g.config().Name, "err", start.Error())
 	return nil
 }
 
 // run watches the group until ctx ends. It ends before only if something of lockstep's own fails.
 func (g *Group) run(ctx context.Context) error {
 	for retry := openRetry; ; {
+		var wish regrouping
 		if g.watched.Load() != nil {
-			retry = openRetry
-			if err := g.watch(ctx); err != nil || ctx.Err() != nil {
+			var err error
+			if wish, err = g.watch(ctx); err != nil || ctx.Err() != nil {
+				wish.answer(cmp.Or(err, ctx.Err()))
 				return errors.Join(err, ctx.Err())
 			}
-			retry = 0 // it is to be opened anew
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(retry):
+			retry = 0
+		} else {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case wish = <-g.changes:
+				g.configure(wish.next)
+			case <-time.After(retry):
+			}
 		}
 		retry = min(max(openRetry, 2*retry), openLongest)
-		if err := g.try(ctx); err != nil || ctx.Err() != nil {
-			return cmp.Or(ctx.Err(), err)
+		err := cmp.Or(g.try(ctx), ctx.Err())
+		if wish.answer(err); err != nil {
+			return err
 		}
 	}
 }
 
-// watch runs the group until ctx ends or it is to be opened anew, and closes it.
-func (g *Group) watch(ctx context.Context) error {
+// watch runs the group until ctx ends, or until there is a wish for which it is to be opened anew, and closes it. What can be had in
+// place is.
+func (g *Group) watch(ctx context.Context) (wish regrouping, err error) {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	opened := g.watched.Load()
 	ended := make(chan error, 1)
 	go func() { ended <- opened.Run(running) }()
-	var err error
-	select {
-	case err = <-ended:
-	case <-g.reopened:
+	for goesOn := true; goesOn; {
+		select {
+		case err = <-ended:
+			goesOn = false
+			continue
+		case wish = <-g.changes:
+		case <-g.outdates:
+			wish = regrouping{next: g.config()}
+		}
+		inPlace, why := g.adjust(ctx, opened, wish.next)
+		if inPlace {
+			wish.answer(why)
+			wish = regrouping{}
+			continue
+		}
+		g.daemon.log.Info("group is opened anew", "group", wish.next.Name, "reason", why.Error())
+		g.configure(wish.next)
 		g.wait("it is being opened anew")
 		stop()
-		err = <-ended
+		err, goesOn = <-ended, false
 	}
 	g.watched.Store(nil)
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return errors.Join(err, g.close(opened))
+	return wish, errors.Join(err, g.close(opened))
+}
+
+// change has the group be as another configuration has it, while it runs.
+func (g *Group) change(ctx context.Context, next *config.Group) error {
+	wish := regrouping{next, make(chan error, 1)}
+	select {
+	case g.changes <- wish:
+	case <-g.ended:
+		return g.errWaits()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return <-wish.done
 }
 
 // close gives up what was opened.
 func (g *Group) close(opened *monitor.Group) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	closeAll(g.members)
+	for _, m := range g.members {
+		m.Source.Close()
+	}
 	g.members = nil
 	return opened.Close()
 }
 
 // survey finds out which member is the reference and which ones are only scanned. A member that was watched before is not waited
 // for: what it was then it is taken for, until it says otherwise.
-func (g *Group) survey(ctx context.Context, members []monitor.Member, strict bool) (string, error) {
-	state, err := g.daemon.store.Group(g.config.Name)
+func (g *Group) survey(ctx context.Context, members []*member, strict bool) (string, error) {
+	state, err := g.daemon.store.Group(g.config().Name)
 	if err != nil {
 		return "", err
 	}
@@ -171,8 +326,8 @@ func (g *Group) survey(ctx context.Context, members []monitor.Member, strict boo
 	if err != nil {
 		return "", err
 	}
-	reference := g.config.Reference
-	if reference == "" && before != "" && g.config.Member(before) != nil {
+	reference := g.config().Reference
+	if reference == "" && before != "" && g.config().Member(before) != nil {
 		reference = before
 	}
 	if err := g.meetAll(ctx, members, scanned, strict); err != nil {
@@ -183,10 +338,17 @@ func (g *Group) survey(ctx context.Context, members []monitor.Member, strict boo
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*meetWithin)
 	defer cancel()
-	if reference, err = findReference(ctx, members); err != nil {
+	if reference, err = findReference(ctx, monitored(members)); err != nil {
 		err = &StartError{Err: fmt.Errorf("which member is the reference is not known: %w; name it in reference", err), Unreachable: unreachable(err)}
 	}
 	return reference, err
+}
+
+func monitored(members []*member) (list []monitor.Member) {
+	for _, m := range members {
+		list = append(list, m.Member)
+	}
+	return list
 }
 
 func unreachable(err error) bool {
@@ -203,11 +365,10 @@ type introduction struct {
 
 // meetAll asks members who they are, all at once; a physical standby is only scanned. Of one that does not answer it is known from
 // before whether it was only scanned. With strict, each has to answer and to be fit.
-func (g *Group) meetAll(ctx context.Context, members []monitor.Member, scanned map[string]bool, strict bool) error {
+func (g *Group) meetAll(ctx context.Context, members []*member, scanned map[string]bool, strict bool) error {
 	var asking errgroup.Group
 	met := make([]introduction, len(members))
-	for i := range members {
-		m := &members[i]
+	for i, m := range members {
 		only, known := scanned[m.Name]
 		if server, met := g.server(m.Name); met {
 			only, known = server.Standby, true
@@ -219,7 +380,7 @@ func (g *Group) meetAll(ctx context.Context, members []monitor.Member, scanned m
 	}
 	_ = asking.Wait()
 	for i, who := range met {
-		m := &members[i]
+		m := members[i]
 		switch {
 		case !who.asked:
 		case who.err == nil:
@@ -227,7 +388,7 @@ func (g *Group) meetAll(ctx context.Context, members []monitor.Member, scanned m
 		case strict:
 			return who.err
 		default:
-			g.daemon.log.Warn("member does not answer; lockstep waits for it", "group", g.config.Name, "member", m.Name, "err", who.err.Error())
+			g.daemon.log.Warn("member does not answer; lockstep waits for it", "group", g.config().Name, "member", m.Name, "err", who.err.Error())
 		}
 	}
 	if !strict {
@@ -236,7 +397,7 @@ func (g *Group) meetAll(ctx context.Context, members []monitor.Member, scanned m
 	return g.fit(ctx, members, met)
 }
 
-func meet(ctx context.Context, m *monitor.Member) introduction {
+func meet(ctx context.Context, m *member) introduction {
 	within, cancel := context.WithTimeout(ctx, meetWithin)
 	defer cancel()
 	server, err := m.Source.Server(within)
@@ -251,12 +412,12 @@ func meet(ctx context.Context, m *monitor.Member) introduction {
 
 // fit refuses members of which one cannot be watched as it is set up. They are entered in their order, so that it is the same
 // one each time.
-func (g *Group) fit(ctx context.Context, members []monitor.Member, met []introduction) error {
+func (g *Group) fit(ctx context.Context, members []*member, met []introduction) error {
 	for i, m := range members {
 		if err := g.enter(m.Name, met[i].server); err != nil {
 			return &StartError{Err: err}
 		}
-		if err := fitTables(ctx, g.config, m); err != nil {
+		if err := fitTables(ctx, g.config(), m.Member); err != nil {
 			return err
 		}
 	}
@@ -282,8 +443,12 @@ func (g *Group) enter(member string, s cdc.Server) error {
 	defer g.mu.Unlock()
 	delete(g.servers, member)
 	var roll preflight.Roll
-	at := slices.IndexFunc(g.config.Members, func(m config.Member) bool { return m.Name == member })
-	for _, m := range g.config.Members[:at] {
+	configured := g.config().Members
+	at := slices.IndexFunc(configured, func(m config.Member) bool { return m.Name == member })
+	if at < 0 {
+		return fmt.Errorf("%s is no member of group %s any more", member, g.Name())
+	}
+	for _, m := range configured[:at] {
 		if other, met := g.servers[m.Name]; met {
 			_ = roll.Add(m.Name, other) // it was entered: it is not the same as another
 		}
@@ -291,10 +456,10 @@ func (g *Group) enter(member string, s cdc.Server) error {
 	if err := roll.Add(member, s); err != nil {
 		return err
 	}
-	for _, m := range g.config.Members[at+1:] {
+	for _, m := range configured[at+1:] {
 		if other, met := g.servers[m.Name]; met && roll.Add(m.Name, other) != nil {
-			delete(g.servers, m.Name) // it was entered first, and has no right to
-			g.reopen()
+			g.outdate(m.Name) // it was entered first, and has no right to
+			delete(g.servers, m.Name)
 		}
 	}
 	g.servers[member] = s
@@ -305,7 +470,7 @@ func (g *Group) enter(member string, s cdc.Server) error {
 func (g *Group) orphan(member string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.servers) < len(g.config.Members) {
+	if len(g.servers) < len(g.config().Members) {
 		return nil
 	}
 	var roll preflight.Roll
@@ -320,16 +485,17 @@ func (g *Group) orphan(member string) error {
 	return fmt.Errorf("member %s is a physical standby of a server that is no member of the group: add its primary, or remove it", member)
 }
 
-// reopen has the group opened anew.
-func (g *Group) reopen() {
+// outdate has a member be watched by connections of their own kind: it is to be asked anew who it is. The lock is held.
+func (g *Group) outdate(member string) {
+	g.outdated[member] = true
 	select {
-	case g.reopened <- struct{}{}:
-	default: // it is to be already
+	case g.outdates <- struct{}{}:
+	default: // some is already
 	}
 }
 
 // admit says whether a member may be watched as who it says that it is, in the way in which it is. One that has become a physical
-// standby, or is none any more, is watched in another way: the group is opened anew.
+// standby, or is none any more, is to be watched in another way.
 func (g *Group) admit(member string, s cdc.Server) error {
 	err := g.enter(member, s)
 	if err == nil {
@@ -341,21 +507,19 @@ func (g *Group) admit(member string, s cdc.Server) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, m := range g.members {
-		if want := g.config.Member(member).ScanOnly || s.Standby; m.Name == member && m.ScanOnly != want {
-			g.reopen()
-			return fmt.Errorf("member %s is %s now: the group is opened anew", member, map[bool]string{true: "a physical standby", false: "no physical standby"}[s.Standby])
+		if m.Name == member && m.ScanOnly != (m.as.ScanOnly || s.Standby) {
+			g.outdate(member)
+			return fmt.Errorf("member %s is %s now, and is watched in another way", member, map[bool]string{true: "a physical standby", false: "no physical standby"}[s.Standby])
 		}
 	}
 	return nil
 }
 
-// watch opens a group as it is to be watched.
-func (d *Daemon) watch(g *Group, members []monitor.Member, reference string) (*monitor.Group, error) {
-	c := g.config
+// watching says how a group is to be watched.
+func (d *Daemon) watching(g *Group, c *config.Group, members []member, reference string) monitor.Options {
 	opt := monitor.Options{
 		Name:        c.Name,
 		Reference:   reference,
-		Members:     members,
 		Match:       c.Tables.Match,
 		Exclude:     c.ExcludeColumns,
 		Budget:      c.LagBudget,
@@ -371,45 +535,33 @@ func (d *Daemon) watch(g *Group, members []monitor.Member, reference string) (*m
 		Logger:   d.log,
 		OnNotice: d.notice,
 	}
+	for _, m := range members {
+		opt.Members = append(opt.Members, m.Member)
+	}
 	if d.options.tune != nil {
 		d.options.tune(&opt)
 	}
-	return monitor.Open(opt, d.store)
+	return opt
 }
 
-func closeAll(members []monitor.Member) {
+func closeAll(members []*member) {
 	for _, m := range members {
 		m.Source.Close()
 	}
 }
 
-func (d *Daemon) sources(c *config.Group) ([]monitor.Member, error) {
-	hasher := digest.NewHasher(d.store.Secret())
-	var members []monitor.Member
-	for i := range c.Members {
-		m := &c.Members[i]
-		source, err := newSource(c, m, hasher, d.log)
-		if err != nil {
-			closeAll(members)
-			return nil, fmt.Errorf("group %s: member %s: %w", c.Name, m.Name, err)
-		}
-		members = append(members, monitor.Member{Name: m.Name, Source: source, ScanOnly: m.ScanOnly})
-	}
-	return members, nil
-}
-
 // Name is the group's, as configured.
-func (g *Group) Name() string { return g.config.Name }
+func (g *Group) Name() string { return g.config().Name }
 
 // Status is what can be said of the group.
 func (g *Group) Status() *status.Group {
 	if opened := g.watched.Load(); opened != nil {
 		return opened.Status()
 	}
-	s := &status.Group{Name: g.config.Name, Reference: g.config.Reference, At: time.Now().UTC()}
-	for _, m := range g.config.Members {
+	s := &status.Group{Name: g.config().Name, Reference: g.config().Reference, At: time.Now().UTC()}
+	for _, m := range g.config().Members {
 		role := "replica"
-		if m.Name == g.config.Reference {
+		if m.Name == g.config().Reference {
 			role = "reference"
 		}
 		s.Members = append(s.Members, status.Member{Name: m.Name, Role: role, ScanOnly: m.ScanOnly, Trouble: *g.waits.Load()})
@@ -431,7 +583,7 @@ func (g *Group) Divergences(yield func(*finding.Divergence) bool) error {
 	if opened := g.watched.Load(); opened != nil {
 		return opened.Divergences(yield)
 	}
-	state, err := g.daemon.store.Group(g.config.Name)
+	state, err := g.daemon.store.Group(g.config().Name)
 	if err != nil {
 		return err
 	}
@@ -449,7 +601,7 @@ func (g *Group) openEvents(kind evidence.Type, now time.Time) ([]evidence.Event,
 
 // errWaits is for what cannot be asked of a group that is not opened.
 func (g *Group) errWaits() error {
-	return fmt.Errorf("group %s is not watched yet: %s", g.config.Name, *g.waits.Load())
+	return fmt.Errorf("group %s is not watched yet: %s", g.config().Name, *g.waits.Load())
 }
 
 // RequestScrub has rows read again, see [monitor.Group.RequestScrub].

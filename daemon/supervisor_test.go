@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -26,7 +27,7 @@ type supervised struct {
 	supervisor *daemon.Supervisor
 }
 
-func supervise(t *testing.T, c *cluster.Cluster) *supervised {
+func supervise(t *testing.T, c servers) *supervised {
 	s := &supervised{watch: &watch{t: t, c: c}}
 	load := func() (*config.Config, error) {
 		if err := s.unreadable.Load(); err != nil {
@@ -36,20 +37,21 @@ func supervise(t *testing.T, c *cluster.Cluster) *supervised {
 	}
 	options := daemon.Options{Version: "test", Logger: slog.New(slog.NewTextHandler(testLog{s.watch}, nil))}
 	s.supervisor = daemon.NewSupervisor(load, options, func(d *daemon.Daemon) { s.now.Store(d) })
-	d, err := daemon.Start(t.Context(), c.Config, s.supervisor.Options)
+	d, err := daemon.Start(t.Context(), c.Configuration(), s.supervisor.Options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.daemon = d
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- s.supervisor.Run(ctx, c.Config, d) }()
-	t.Cleanup(func() {
+	go func() { ended <- s.supervisor.Run(ctx, c.Configuration(), d) }()
+	s.stop = sync.OnceFunc(func() {
 		stop()
 		if err := <-ended; err != nil {
 			t.Errorf("Run ends with %v", err)
 		}
 	})
+	t.Cleanup(s.stop)
 	return s
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 func TestServersThatAreTakenOnTrustAreNamedOnce(t *testing.T) {
@@ -23,12 +24,12 @@ func TestServersThatAreTakenOnTrustAreNamedOnce(t *testing.T) {
 			"plain": "mysql://u@10.0.0.1?tls=disable", "told": "mysql://u@10.0.0.1?tls=required&insecure_password=allow",
 		},
 	} {
-		g := &config.Group{Name: "g", Engine: engine}
+		var members []*member
 		for name, dsn := range dsns {
-			g.Members = append(g.Members, config.Member{Name: name, DSN: dsn})
+			members = append(members, &member{Member: monitor.Member{Name: name}, as: config.Member{Name: name, DSN: dsn}})
 		}
 		said.Reset()
-		(&Group{daemon: d, config: g}).warnOfTrust()
+		d.warnOfTrust(&config.Group{Name: "g", Engine: engine}, members)
 		for member, words := range map[string]string{
 			"here": "", "proven": "", "named": "", "plain": "nothing is encrypted, and who the server is is not verified",
 			"told": "the server's certificate is not verified, and it",

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,6 +41,8 @@ type watch struct {
 	inParts bool
 	resumed atomic.Int64
 	opened  atomic.Int64           // streams
+	opens   tally                  // the same by member
+	reads   tally                  // tables that were begun to be read for the first time, by member and table
 	jumped  atomic.Int64           // how often the clock did
 	tune    func(*monitor.Options) // if set, changes how the group is run
 	found   map[string]bool        // ids of the divergences that finds has found
@@ -127,6 +131,9 @@ func (l testLog) Write(b []byte) (int, error) {
 		l.resumed.Add(1)
 	case strings.Contains(line, "change stream opened"):
 		l.opened.Add(1)
+		l.opens.add(attribute(line, "member"))
+	case strings.Contains(line, `"reading table`):
+		l.reads.add(attribute(line, "member") + " " + attribute(line, "table"))
 	case strings.Contains(line, "the clock was set"):
 		l.jumped.Add(1)
 	}
@@ -134,6 +141,34 @@ func (l testLog) Write(b []byte) (int, error) {
 		l.t.Log(strings.TrimSpace(string(b)))
 	}
 	return len(b), nil
+}
+
+// tally counts by name. It may be used from any goroutine.
+type tally struct {
+	mu sync.Mutex
+	n  map[string]int // guarded by mu
+}
+
+func (c *tally) add(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n == nil {
+		c.n = make(map[string]int)
+	}
+	c.n[name]++
+}
+
+func (c *tally) now() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.n)
+}
+
+// attribute is one of a line of the log.
+func attribute(line, name string) string {
+	_, rest, _ := strings.Cut(line, " "+name+"=")
+	value, _, _ := strings.Cut(rest, " ")
+	return strings.TrimSpace(value)
 }
 
 func (w *watch) until(what string, met func() bool) {

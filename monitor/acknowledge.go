@@ -26,8 +26,8 @@ func (g *Group) Acknowledge(ctx context.Context, id string, a finding.Acknowledg
 		if err := g.ledger.Acknowledge(id, a); err != nil {
 			return err
 		}
-		if g.opt.Evidence.Every > 0 {
-			g.state.Record(evidence.Event{Type: evidence.Acknowledge, Group: g.opt.Name, Time: time.Now(), Data: evidence.AcknowledgeData{
+		if g.opt().Evidence.Every > 0 {
+			g.state.Record(evidence.Event{Type: evidence.Acknowledge, Group: g.opt().Name, Time: time.Now(), Data: evidence.AcknowledgeData{
 				ID: id, Table: d.Table, Member: d.Member, By: a.By, Ticket: a.Ticket, Note: a.Note,
 			}})
 		}

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,14 +34,60 @@ const (
 
 // canary is the one of a member.
 type canary struct {
+	plan    CanaryPlan
+	probe   *duty.Duty
+	stop    func() // ends it, and waits; set by the goroutine of Run
 	notices chan finding.Divergence
 
 	mu     sync.Mutex
 	status status.Canary
 }
 
-func newCanary(every time.Duration) *canary {
-	return &canary{notices: make(chan finding.Divergence, 16), status: status.Canary{Every: every}}
+// newCanary makes the canary of a member; nil: it has none.
+func (g *Group) newCanary(f *feed) *canary {
+	plan := g.opt().canary(f.Name)
+	if plan.Table == "" {
+		return nil
+	}
+	c := &canary{plan: plan, notices: make(chan finding.Divergence, 16), status: status.Canary{Every: plan.Every}}
+	c.probe = g.probe(f, c)
+	return c
+}
+
+// canary is what the one of a member has to do; zero: it has none.
+func (o *Options) canary(member string) (plan CanaryPlan) {
+	if c := o.Canary; c.Table != "" && member != o.Reference && c.Into(member) {
+		plan = CanaryPlan{Table: c.Table, Every: c.Every, Patience: cmp.Or(c.Patience, canaryPatience)}
+	}
+	return plan
+}
+
+// does reports whether a canary is what a plan for its member says.
+func (c *canary) does(plan CanaryPlan) bool {
+	if c == nil {
+		return plan.Table == ""
+	}
+	return c.plan.Table == plan.Table && c.plan.Every == plan.Every && c.plan.Patience == plan.Patience
+}
+
+func (c *canary) duties() []*duty.Duty {
+	if c == nil {
+		return nil
+	}
+	return []*duty.Duty{c.probe}
+}
+
+func (c *canary) begin(start func([]*duty.Duty) (stop func())) {
+	if c != nil && c.stop == nil {
+		c.stop = start(c.duties())
+	}
+}
+
+// end waits until the canary has taken its row away.
+func (c *canary) end() {
+	if c != nil {
+		c.stop()
+	}
 }
 
 // Status may be called from any goroutine.
@@ -64,12 +111,9 @@ func (c *canary) noticed(d finding.Divergence) {
 
 // hear tells a canary of a divergence of its table.
 func (g *Group) hear(d finding.Divergence) {
-	if d.Table != g.opt.Canary.Table {
-		return
-	}
 	for _, f := range g.feeds {
-		if f.Name == d.Member && f.canary != nil {
-			f.canary.noticed(d)
+		if c := f.canary; c != nil && f.Name == d.Member && c.plan.Table == d.Table {
+			c.noticed(d)
 		}
 	}
 }
@@ -78,42 +122,43 @@ func (g *Group) hear(d finding.Divergence) {
 var errMissed = errors.New("it was not found in time")
 
 // probe writes a row into the member from time to time, and measures how long it takes until it is found.
-func (g *Group) probe(f *feed) *duty.Duty {
-	plan := g.opt.Canary
+func (g *Group) probe(f *feed, c *canary) *duty.Duty {
+	plan := c.plan
 	look := min(canaryLook, plan.Every)
-	return &duty.Duty{
+	d := &duty.Duty{
 		Name: "probe", First: look, Every: plan.Every,
 		Do: func(ctx context.Context) (next time.Duration, err error) {
 			if !g.inStep(f, plan.Table) {
 				return look, nil // what is open on the member already, or cannot be known, says it all
 			}
-			return 0, g.probeOnce(ctx, f)
+			return 0, g.probeOnce(ctx, f, c)
 		},
 		Failed: func(err error, _ time.Duration) {
 			if errors.Is(err, errMissed) {
-				g.log.Error("a canary was not found", "member", f.Name, "table", plan.Table, "within", g.canaryTime().String())
+				g.log.Error("a canary was not found", "member", f.Name, "table", plan.Table, "within", g.canaryTime(plan).String())
 				return
 			}
 			g.log.Error("no canary could be written", "member", f.Name, "table", plan.Table, "err", err.Error(), "hint", CanaryHint)
 		},
 	}
+	return g.hearPanics(f.Name, []*duty.Duty{d})[0]
 }
 
 // probeOnce writes a row, and records what became of it.
-func (g *Group) probeOnce(ctx context.Context, f *feed) error {
-	took, err := g.writeAndAwait(ctx, f)
+func (g *Group) probeOnce(ctx context.Context, f *feed, c *canary) error {
+	took, err := g.writeAndAwait(ctx, f, c)
 	if ctx.Err() != nil {
-		g.clearLater(ctx, f)
+		g.clearLater(ctx, f, c)
 		return ctx.Err()
 	}
-	f.canary.record(took, err)
+	c.record(took, err)
 	switch {
 	case err != nil:
 		return err
 	case took == 0:
 		return errMissed
 	}
-	g.log.Info("a canary was found", "member", f.Name, "table", g.opt.Canary.Table, "after", took.Round(time.Millisecond).String())
+	g.log.Info("a canary was found", "member", f.Name, "table", c.plan.Table, "after", took.Round(time.Millisecond).String())
 	return nil
 }
 
@@ -144,40 +189,39 @@ func (g *Group) inStep(f *feed, table string) bool {
 }
 
 // canaryTime is how long after its commit a row may be found.
-func (g *Group) canaryTime() time.Duration {
-	return g.opt.Budget(g.opt.Canary.Table) + g.opt.Canary.Patience
+func (g *Group) canaryTime(plan CanaryPlan) time.Duration {
+	return g.opt().Budget(plan.Table) + plan.Patience
 }
 
 // writeAndAwait writes a row and takes it away again, once it was found or cannot be expected to be found any more: that took 0.
-func (g *Group) writeAndAwait(ctx context.Context, f *feed) (took time.Duration, err error) {
-	table := g.opt.Canary.Table
-	if err := g.clearCanaries(ctx, f); err != nil {
+func (g *Group) writeAndAwait(ctx context.Context, f *feed, c *canary) (took time.Duration, err error) {
+	if err := clearCanaries(ctx, f, c); err != nil {
 		return 0, err
 	}
-	for len(f.canary.notices) > 0 {
-		<-f.canary.notices
+	for len(c.notices) > 0 {
+		<-c.notices
 	}
 	id := time.Now().UnixMilli()
-	err = f.Source.Execute(ctx, writeCanary(table, id))
+	err = f.Source.Execute(ctx, writeCanary(c.plan.Table, id))
 	if err != nil {
 		return 0, err
 	}
 	written := time.Now()
-	if d := f.canary.await(ctx, g.canaryTime(), func(d finding.Divergence) bool { return d.State == finding.Open && holds(d, id) }); d != nil {
+	if d := c.await(ctx, g.canaryTime(c.plan), func(d finding.Divergence) bool { return d.State == finding.Open && holds(d, id) }); d != nil {
 		took = max(d.ConfirmedAt.Sub(written), time.Millisecond)
 	}
-	if err := g.clearCanaries(ctx, f); err != nil {
+	if err := clearCanaries(ctx, f, c); err != nil {
 		return took, err
 	}
 	if took > 0 { // the next one is to begin with no difference
-		f.canary.await(ctx, canaryPatience, func(d finding.Divergence) bool { return d.State == finding.Resolved && holds(d, id) })
+		c.await(ctx, canaryPatience, func(d finding.Divergence) bool { return d.State == finding.Resolved && holds(d, id) })
 	}
 	return took, nil
 }
 
 // clearCanaries takes our own rows away, and no others.
-func (g *Group) clearCanaries(ctx context.Context, f *feed) error {
-	return f.Source.Execute(ctx, takeCanaries(g.opt.Canary.Table))
+func clearCanaries(ctx context.Context, f *feed, c *canary) error {
+	return f.Source.Execute(ctx, takeCanaries(c.plan.Table))
 }
 
 // CanaryStatements write a canary of that id into a table, and take away those that are there.
@@ -194,10 +238,10 @@ func takeCanaries(table string) string {
 }
 
 // clearLater does so while lockstep ends. What it cannot is done before the next canary.
-func (g *Group) clearLater(ctx context.Context, f *feed) {
+func (g *Group) clearLater(ctx context.Context, f *feed, c *canary) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if err := g.clearCanaries(ctx, f); err != nil {
+	if err := clearCanaries(ctx, f, c); err != nil {
 		g.log.Debug("a canary was left", "member", f.Name, "err", err.Error())
 	}
 }

@@ -16,38 +16,35 @@ import (
 // that hangs is not what the others wait for.
 func (g *Group) readCatalog(ctx context.Context, f *feed) (next time.Duration, err error) {
 	began := time.Now()
-	tables, err := f.Source.Tables(ctx, g.opt.Match)
-	f.asked.Store(true)
+	tables, err := f.Source.Tables(ctx, g.opt().Match)
+	f.asked.Store(&began)
 	if err != nil {
 		if !f.isDecodable() {
 			next = catalogRetry
 		}
 		return next, err
 	}
-	byName := make(map[string]cdc.Table, len(tables))
-	for _, t := range tables {
-		byName[t.Name] = Watchable(t, g.scrubEvery(t.Name), !g.sparse(t.Name))
-	}
 	return 0, g.do(ctx, func() error {
-		f.answer = &answer{byName, began}
+		f.answer = &answer{tables, began}
 		return nil
 	})
 }
 
-// answer is what a member said of its tables, by name, and when it was asked.
+// answer is what a member said of its tables, and when it was asked.
 type answer struct {
-	tables map[string]cdc.Table
+	tables []cdc.Table
 	asked  time.Time
 }
 
-// takeCatalogs tells the ledger of what members have answered. At first it waits a little for all of them to have been asked:
-// how a table's rows are kept is up to the definitions of all.
+// takeCatalogs tells the ledger of what members have answered. At first, and after a change of what is watched, it waits a little for
+// all of them to have been asked: how a table's rows are kept is up to the definitions of all.
 func (g *Group) takeCatalogs() error {
 	answered, asked := false, true
 	for _, f := range g.feeds {
-		answered, asked = answered || f.answer != nil, asked && f.asked.Load()
+		at := f.asked.Load()
+		answered, asked = answered || f.answer != nil, asked && at != nil && !at.Before(g.changed)
 	}
-	if !answered || !asked && time.Since(g.opened) < catalogPatience {
+	if !answered || !asked && time.Since(g.changed) < catalogPatience {
 		return nil
 	}
 	for _, f := range g.feeds {
@@ -55,10 +52,7 @@ func (g *Group) takeCatalogs() error {
 			g.take(f)
 		}
 	}
-	if g.feeds[g.ref].defined == nil {
-		return g.redefineKnown()
-	}
-	if err := g.define(); err != nil {
+	if err := g.define(); err != nil || g.feeds[g.ref].defined == nil {
 		return err
 	}
 	for id, f := range g.feeds {
@@ -73,7 +67,8 @@ func (g *Group) takeCatalogs() error {
 // earlier, for what it shows of a table without an epoch is passed over.
 func (g *Group) take(f *feed) {
 	first := f.defined == nil
-	f.defined, f.definedAt, f.answer = f.answer.tables, f.answer.asked, nil
+	f.said, f.definedAt, f.answer = f.answer.tables, f.answer.asked, nil
+	g.judge(f)
 	if !first {
 		return
 	}
@@ -83,6 +78,23 @@ func (g *Group) take(f *feed) {
 		}
 	}
 	close(f.decodable)
+}
+
+// judge says which of the tables that a member has named are watched, and whether they can be.
+func (g *Group) judge(f *feed) {
+	f.defined = make(map[string]cdc.Table, len(f.said))
+	for _, t := range f.said {
+		if g.opt().Match(t.Name) {
+			f.defined[t.Name] = Watchable(t, g.scrubEvery(t.Name), !g.sparse(t.Name))
+		}
+	}
+}
+
+// hasSaid reports whether a member has said how it defines a table, or that it has none: since that is watched it may not have been
+// asked.
+func (g *Group) hasSaid(f *feed, table string) bool {
+	_, exists := f.defined[table]
+	return exists || f.defined != nil && !f.definedAt.Before(g.changed)
 }
 
 // Watchable returns a table with the problem that it has for being watched in the way that it is to be, if it has one.
@@ -124,6 +136,9 @@ func (g *Group) redefineKnown() error {
 
 // define brings the epochs of all tables up to the definitions as last read. The reference says which tables there are.
 func (g *Group) define() error {
+	if g.feeds[g.ref].defined == nil {
+		return g.redefineKnown()
+	}
 	for name := range g.unwatched {
 		if _, exists := g.feeds[g.ref].defined[name]; !exists {
 			delete(g.unwatched, name)
@@ -149,12 +164,19 @@ func (g *Group) define() error {
 // once a table is watched again.
 func (g *Group) dropUnwatched() error {
 	for name, id := range g.tables {
-		if g.opt.Match(name) {
+		if g.opt().Match(name) {
 			continue
 		}
 		g.log.Info("table is not watched any more", "table", name)
 		if err := g.ledger.Drop(id); err != nil {
 			return err
+		}
+		for _, f := range g.feeds {
+			if t, exists := f.defined[name]; exists {
+				f.Source.SetEpoch(t, cdc.Epoch{Table: id}) // its rows are not decoded any more
+			}
+			delete(f.later, id)
+			delete(f.undrilled, id)
 		}
 		delete(g.tables, name)
 	}
@@ -168,7 +190,7 @@ func (g *Group) noteSurplus() {
 		for name := range f.defined {
 			_, replicated := g.feeds[g.ref].defined[name]
 			at := f.Name + " " + name
-			if replicated || g.surplus[at] {
+			if replicated || g.surplus[at] || !g.hasSaid(g.feeds[g.ref], name) {
 				continue
 			}
 			g.surplus[at] = true
@@ -213,7 +235,7 @@ func (g *Group) defineTable(name string) error {
 	g.tables[name] = id
 	delete(g.unwatched, name)
 	for m, f := range g.feeds {
-		if f.defined == nil {
+		if !g.hasSaid(f, name) {
 			continue // what is known of its rows holds until it says otherwise
 		}
 		if problems[m] == "" {
@@ -251,11 +273,11 @@ func (g *Group) shape(name string) (digest.Shape, map[cdc.MemberID]string) {
 	var ids []cdc.MemberID
 	problems := make(map[cdc.MemberID]string)
 	for _, m := range g.order {
-		if m != g.ref && g.feeds[m].defined != nil {
+		if m != g.ref && g.hasSaid(g.feeds[m], name) {
 			others, ids = append(others, g.definition(m, name)), append(ids, m)
 		}
 	}
-	shape, problem, each := cdc.SharedShape(name, g.definition(g.ref, name), others, g.opt.Exclude(name))
+	shape, problem, each := cdc.SharedShape(name, g.definition(g.ref, name), others, g.opt().Exclude(name))
 	problems[g.ref] = problem
 	for i, m := range ids {
 		problems[m] = each[i]

@@ -66,7 +66,7 @@ func (g *Group) scrubRange(ctx context.Context, f *feed, p part) (rows int, took
 	if rows, err = g.readRange(ctx, f, p, d); err != nil {
 		return rows, time.Since(began), err
 	}
-	g.scanned[f.id].Add(int64(rows))
+	f.scanned.Add(int64(rows))
 	return rows, time.Since(began), g.do(ctx, func() error {
 		v := align.Verified{After: d.Start, At: began, Position: g.ledger.Position(f.id)}
 		return g.ledger.Verified(d.Table, f.id, v, d.End)

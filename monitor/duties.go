@@ -9,9 +9,9 @@ import (
 	"github.com/lockstep-cdc/lockstep/scan"
 )
 
-// setDuties says what is done again and again for the group, each by a goroutine of its own. Beside them there is Run.
-func (g *Group) setDuties() {
-	g.duties = []*duty.Duty{
+// ownDuties are what is done again and again for the group, each by a goroutine of its own. Beside them there is Run.
+func (g *Group) ownDuties() []*duty.Duty {
+	return g.hearPanics("", []*duty.Duty{
 		{
 			Name: "resolve_suspects", First: suspectsEvery, Every: suspectsEvery, Retry: suspectsRetry,
 			Do: plain(g.resolver().resolveSuspects),
@@ -19,21 +19,17 @@ func (g *Group) setDuties() {
 				g.log.Warn("rows under suspicion could not be read again yet", "err", err.Error())
 			},
 		},
-	}
-	g.hearPanics("", g.duties)
-	for _, f := range g.feeds {
-		f.duties = g.dutiesOf(f)
-		g.hearPanics(f.Name, f.duties)
-	}
+	})
 }
 
-func (g *Group) hearPanics(member string, duties []*duty.Duty) {
+func (g *Group) hearPanics(member string, duties []*duty.Duty) []*duty.Duty {
 	for _, d := range duties {
 		d.Panicked = func(e *fault.Error) { g.saw(e, "member", member, "duty", d.Name) }
 	}
+	return duties
 }
 
-// dutiesOf lists those of a member.
+// dutiesOf lists those of a member, but its canary's.
 func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 	list := []*duty.Duty{
 		{
@@ -77,10 +73,7 @@ func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 			Failed: g.warns(f, "rows that differ could not be read; lockstep tries again"),
 		})
 	}
-	if f.canary != nil {
-		list = append(list, g.probe(f))
-	}
-	return list
+	return g.hearPanics(f.Name, list)
 }
 
 // plain is a duty's function that does not say when the next time is.

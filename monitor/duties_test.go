@@ -89,7 +89,7 @@ func dutiesAsDocumented(t *testing.T) []string {
 	}
 	say("", g.duties)
 	for _, f := range g.feeds {
-		say(f.Name, f.duties)
+		say(f.Name, append(f.canary.duties(), f.duties...))
 	}
 	slices.Sort(list)
 	return list

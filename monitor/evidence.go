@@ -128,13 +128,13 @@ func (g *Group) observeGap(now time.Time, m status.Member, t status.Table) {
 		delete(g.recorder.gaps, key)
 		if open.recorded {
 			open.Until = now.UTC()
-			g.state.Record(evidence.Event{Type: evidence.GapClose, Group: g.opt.Name, Time: now, Data: open.GapData})
+			g.state.Record(evidence.Event{Type: evidence.GapClose, Group: g.opt().Name, Time: now, Data: open.GapData})
 		}
 	case open == nil:
 		g.recorder.gaps[key] = &gap{GapData: evidence.GapData{Member: m.Name, Table: t.Table, Reason: t.Reason, Since: now.UTC()}}
-	case !open.recorded && now.Sub(open.Since) >= max(cmp.Or(g.recorder.plan.LeastGap, leastGap), g.opt.Budget(t.Table)):
+	case !open.recorded && now.Sub(open.Since) >= max(cmp.Or(g.recorder.plan.LeastGap, leastGap), g.opt().Budget(t.Table)):
 		open.recorded, open.Reason = true, t.Reason
-		g.state.Record(evidence.Event{Type: evidence.GapOpen, Group: g.opt.Name, Time: now, Data: open.GapData})
+		g.state.Record(evidence.Event{Type: evidence.GapOpen, Group: g.opt().Name, Time: now, Data: open.GapData})
 	}
 }
 
@@ -168,7 +168,7 @@ func (g *Group) cover(now time.Time, m status.Member, kept map[string]bool) {
 		if d.Tables = tables; len(parts) > 1 {
 			d.Part, d.Parts = i+1, len(parts)
 		}
-		g.state.Record(evidence.Event{Type: evidence.Coverage, Group: g.opt.Name, Time: now, Data: d, Files: files})
+		g.state.Record(evidence.Event{Type: evidence.Coverage, Group: g.opt().Name, Time: now, Data: d, Files: files})
 		files = nil
 	}
 }
@@ -269,7 +269,7 @@ func (p EvidencePlan) divergence(d *finding.Divergence) (evidence.DivergenceData
 func (g *Group) OpenEvents(kind evidence.Type, now time.Time) (events []evidence.Event, err error) {
 	err = g.Divergences(func(v *finding.Divergence) bool {
 		if v.State == finding.Open {
-			events = append(events, g.opt.Evidence.event(kind, v, now))
+			events = append(events, g.opt().Evidence.event(kind, v, now))
 		}
 		return true
 	})

@@ -93,13 +93,15 @@ func (g *Group) guard(ctx context.Context) error {
 		g.faults.overFor = errors.New(err.Error()) // for who asks it is no panic of his
 		g.giveUp(err)
 		close(g.faults.over)
+		return err
 	}
+	close(g.ended)
 	return err
 }
 
 // giveUp says of everything in the group that it is not known. It is the last that is said.
 func (g *Group) giveUp(err error) {
-	last := *cmp.Or(g.status.Load(), &status.Group{Name: g.opt.Name, Reference: g.opt.Reference})
+	last := *cmp.Or(g.status.Load(), &status.Group{Name: g.opt().Name, Reference: g.opt().Reference})
 	last.At, last.Panics = time.Now().UTC(), last.Panics+1
 	last.Members = append([]status.Member(nil), last.Members...)
 	for i := range last.Members {

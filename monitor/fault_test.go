@@ -92,9 +92,11 @@ func (f *faulty) Stream(ctx context.Context, from cdc.Position, yield func(cdc.E
 // watching is a monitor of two servers with three tables of 20 rows, in virtual time.
 type watching struct {
 	*monitor.Group
-	a, b *cdctest.Server
-	log  *syncBuffer
-	end  func()
+	a, b    *cdctest.Server
+	options monitor.Options
+	secret  [32]byte
+	log     *syncBuffer
+	end     func()
 }
 
 type syncBuffer struct {
@@ -151,6 +153,7 @@ func watch(t *testing.T, engine cdctest.Engine, hit func(doing, table string) er
 	if change != nil {
 		change(&opt)
 	}
+	w.options, w.secret = opt, st.Secret()
 	if w.Group, err = monitor.Open(opt, st); err != nil {
 		t.Fatal(err)
 	}

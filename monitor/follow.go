@@ -59,8 +59,8 @@ func (g *Group) undefined(f *feed) func(error, time.Duration) {
 // meet asks a member who it is.
 func (g *Group) meet(ctx context.Context, f *feed) (cdc.Server, error) {
 	server, err := f.Source.Server(ctx)
-	if err == nil && g.opt.Admit != nil {
-		err = g.opt.Admit(f.Name, server)
+	if admit := g.opt().Admit; err == nil && admit != nil {
+		err = admit(f.Name, server)
 	}
 	return server, err
 }
@@ -298,7 +298,9 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 	defer cancel()
 	c := &claim{}
 	var shown cdc.LSN
+	var author cdc.Source
 	err := g.do(ctx, func() error {
+		author = g.feeds[g.ref].Source
 		c.session, shown = f.session, g.ledger.Position(f.id)
 		if f.end == nil && !f.ScanOnly {
 			return errShut
@@ -311,7 +313,7 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 	}
 	if f.id != g.ref {
 		// The order matters: what the reference knows to be replayed must be in the member's log before the barrier.
-		if c.confirmed, err = g.feeds[g.ref].Source.Confirmed(ctx); err != nil {
+		if c.confirmed, err = author.Confirmed(ctx); err != nil {
 			c.confirmed = nil // the reference may be down; the member's own word is enough
 		}
 	}

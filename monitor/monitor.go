@@ -18,7 +18,8 @@ import (
 	"github.com/lockstep-cdc/lockstep/store"
 )
 
-// Options say what a Group watches.
+// Options say what a Group watches. [Group.Change] changes them, but for Name, Reference, MaxInFlight, RangeRows, PartsFrom, Logger and
+// Clocks.
 type Options struct {
 	Name      string
 	Reference string
@@ -60,34 +61,36 @@ type Member struct {
 
 // Group watches one replication group.
 type Group struct {
-	opt   Options
-	log   *slog.Logger
-	state *store.Group
+	options atomic.Pointer[Options] // is replaced by the goroutine of Run
+	log     *slog.Logger
+	clocks  func() status.Clocks
+	state   *store.Group
 
-	// ledger, feeds and tables are owned by the goroutine of Run; others reach them through do.
+	// ledger, feeds, order and tables are owned by the goroutine of Run; others reach them through do.
 	ledger *align.Ledger
 	feeds  map[cdc.MemberID]*feed
+	order  []cdc.MemberID // as configured
 	tables map[string]cdc.TableID
+	// start has duties done, each by a goroutine of its own, until Run ends or what it returns is called, which waits for them. Owned
+	// by the goroutine of Run.
+	start func([]*duty.Duty) (stop func())
 	// unwatched says, for tables that match and cannot be watched on the reference, why.
 	unwatched map[string]string
 	surplus   map[string]bool // member and table that only the member has, and that the log has told of
 	pruned    time.Time       // when old divergences were last dropped
 	looked    status.Clocks   // when it was last looked whether the clock jumped
 
-	order    []cdc.MemberID // as configured
 	ref      cdc.MemberID
 	events   chan arrival
 	commands chan command
-	ended    chan struct{} // is closed when Run ends
+	ended    chan struct{} // is closed when nobody owns the ledger any more
 
 	status   atomic.Pointer[status.Group]
 	looping  atomic.Bool // Run's loop is to come round
 	scans    scans
-	rows     map[cdc.MemberID]*atomic.Int64 // changes applied
 	opened   time.Time
+	changed  time.Time // when it was last said what is watched; owned by the goroutine of Run
 	recorder recorder
-	// scanned counts the rows that scrubs have read.
-	scanned  map[cdc.MemberID]*atomic.Int64
 	requests requests
 	duties   []*duty.Duty // beside those of the members
 	broken   chan error   // what ends Run, from other goroutines; holds one
@@ -105,12 +108,13 @@ type feed struct {
 	end     context.CancelCauseFunc
 	held    []arrival            // in order; the first could not be applied yet
 	claim   *claim               // progress that waits for the stream to reach its barrier
-	defined map[string]cdc.Table // as last taken in, by name; nil: not yet
-	// definedAt is when the member was asked for defined, answer what it has said since, and asked whether it ever was, with
-	// or without an answer. redefine asks for it to be asked now; it holds one request.
+	said    []cdc.Table          // as last taken in
+	defined map[string]cdc.Table // what of them is watched, by name, and whether it can be; nil: the member was not heard yet
+	// definedAt is when the member was asked for said, answer what it has said since, and asked when it was last asked, with
+	// or without an answer; nil: never. redefine asks for it to be asked now; it holds one request.
 	definedAt time.Time
 	answer    *answer
-	asked     atomic.Bool
+	asked     atomic.Pointer[time.Time]
 	redefine  chan struct{}
 	// decodable is closed once the source has been given the epochs that were known.
 	decodable chan struct{}
@@ -127,6 +131,9 @@ type feed struct {
 	scrubFailed atomic.Pointer[string]
 	canary      *canary // nil: none is written into the member
 	duties      []*duty.Duty
+	stop        func() // ends the duties, and waits; set by the goroutine of Run
+	// applied counts the changes that were, scanned the rows that scrubs have read.
+	applied, scanned atomic.Int64
 	// later are tables that could not be read and are left alone for a while, undrilled those of which ranges could not; owned
 	// by the goroutine of Run.
 	later, undrilled map[cdc.TableID]pause

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
@@ -24,8 +23,6 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 	if opt.Clocks == nil {
 		opt.Clocks = machineClocks()
 	}
-	opt.PartsFrom = cmp.Or(opt.PartsFrom, partsFrom)
-	opt.Canary.Patience = cmp.Or(opt.Canary.Patience, canaryPatience)
 	state, err := st.Group(opt.Name)
 	if err != nil {
 		return nil, err
@@ -44,8 +41,8 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		return nil, err
 	}
 	g := &Group{
-		opt:    opt,
 		log:    opt.Logger.With("group", opt.Name),
+		clocks: opt.Clocks,
 		state:  state,
 		feeds:  make(map[cdc.MemberID]*feed),
 		tables: make(map[string]cdc.TableID),
@@ -55,14 +52,14 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		events:    make(chan arrival),
 		commands:  make(chan command),
 		ended:     make(chan struct{}),
-		rows:      make(map[cdc.MemberID]*atomic.Int64),
-		scanned:   make(map[cdc.MemberID]*atomic.Int64),
 		broken:    make(chan error, 1),
 		faults:    newFaults(),
 
 		opened:   time.Now(),
-		recorder: recorder{plan: opt.Evidence, gaps: make(map[[2]string]*gap), told: make(map[string]telling)},
+		recorder: recorder{gaps: make(map[[2]string]*gap), told: make(map[string]telling)},
 	}
+	g.setOptions(opt)
+	g.changed = g.opened
 	names := make(map[cdc.MemberID]string)
 	for _, m := range opt.Members {
 		id, err := state.MemberID(m.Name)
@@ -71,22 +68,35 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		}
 		names[id] = m.Name
 		g.order = append(g.order, id)
-		g.rows[id], g.scanned[id] = new(atomic.Int64), new(atomic.Int64)
-		g.feeds[id] = &feed{
-			Member: m, id: id, credit: make(chan struct{}, inCredit), decodable: make(chan struct{}), redefine: make(chan struct{}, 1),
-			reading: make(chan struct{}, 1), pacer: scan.NewPacer(opt.Scrub.Settings), later: make(map[cdc.TableID]pause), undrilled: make(map[cdc.TableID]pause),
-		}
+		g.feeds[id] = g.newFeed(id, m)
 		if m.Name == opt.Reference {
 			g.ref = id
-		} else if opt.Canary.Table != "" && opt.Canary.Into(m.Name) {
-			g.feeds[id].canary = newCanary(opt.Canary.Every)
 		}
 	}
-	g.setDuties()
+	g.duties = g.ownDuties()
 	if err := g.load(names, digest.NewHasher(st.Secret())); err != nil {
 		return nil, fmt.Errorf("group %s: %w", opt.Name, err)
 	}
 	return g, nil
+}
+
+// opt is what is watched. It may be called from any goroutine; the result is never changed, only replaced.
+func (g *Group) opt() *Options { return g.options.Load() }
+
+func (g *Group) setOptions(opt Options) {
+	opt.PartsFrom = cmp.Or(opt.PartsFrom, partsFrom)
+	g.options.Store(&opt)
+	g.recorder.plan = opt.Evidence
+}
+
+func (g *Group) newFeed(id cdc.MemberID, m Member) *feed {
+	f := &feed{
+		Member: m, id: id, credit: make(chan struct{}, inCredit), decodable: make(chan struct{}), redefine: make(chan struct{}, 1),
+		reading: make(chan struct{}, 1), pacer: scan.NewPacer(g.opt().Scrub.Settings), later: make(map[cdc.TableID]pause), undrilled: make(map[cdc.TableID]pause),
+	}
+	f.duties = g.dutiesOf(f)
+	f.canary = g.newCanary(f)
+	return f
 }
 
 func (g *Group) load(names map[cdc.MemberID]string, hasher *digest.Hasher) error {
@@ -95,25 +105,25 @@ func (g *Group) load(names map[cdc.MemberID]string, hasher *digest.Hasher) error
 		return err
 	}
 	g.ledger, err = align.Load(align.Options{
-		Group:       g.opt.Name,
+		Group:       g.opt().Name,
 		Members:     names,
 		Reference:   g.ref,
-		Budget:      g.opt.Budget,
+		Budget:      func(table string) time.Duration { return g.opt().Budget(table) },
 		Hasher:      hasher,
 		NewID:       NewID,
-		RangeRows:   g.opt.RangeRows,
-		MaxInFlight: g.opt.MaxInFlight,
+		RangeRows:   g.opt().RangeRows,
+		MaxInFlight: g.opt().MaxInFlight,
 		ScanOnly:    g.scanOnly(),
 		ScrubEvery:  g.scrubEvery,
 		Sparse:      g.sparse,
-		Expected:    g.opt.Expected,
+		Expected:    g.expected,
 		Now:         time.Now(),
 	}, g.state, saved)
 	if err != nil {
 		return err
 	}
 	g.ledger.At(time.Now())
-	g.looked = g.opt.Clocks()
+	g.looked = g.clocks()
 	for d := range g.ledger.Open() {
 		g.recorder.told[d.ID] = telling{} // what of it was recorded is not known any more
 	}
@@ -137,14 +147,23 @@ func (g *Group) scanOnly() map[cdc.MemberID]bool {
 
 // scrubEvery is how often the rows of a table are to be read again; 0: never.
 func (g *Group) scrubEvery(table string) time.Duration {
-	if g.opt.Scrub.Every == nil {
+	every := g.opt().Scrub.Every
+	if every == nil {
 		return 0
 	}
-	return g.opt.Scrub.Every(table)
+	return every(table)
+}
+
+func (g *Group) expected(d *finding.Divergence, s digest.Shape) bool {
+	expected := g.opt().Expected
+	return expected != nil && expected(d, s)
 }
 
 // sparse reports whether no digests of a table's rows are kept.
-func (g *Group) sparse(table string) bool { return g.opt.RowIndex != nil && !g.opt.RowIndex(table) }
+func (g *Group) sparse(table string) bool {
+	rowIndex := g.opt().RowIndex
+	return rowIndex != nil && !rowIndex(table)
+}
 
 // Close gives up what was not committed.
 func (g *Group) Close() error { return g.state.Close() }

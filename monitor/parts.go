@@ -30,7 +30,7 @@ func (g *Group) scanInParts(ctx context.Context, f *feed, j job) error {
 		}
 		err = &tableError{name, err}
 	}
-	putBack := g.do(ctx, func() error {
+	putBack := g.do(context.WithoutCancel(ctx), func() error { // see putBack
 		f.later[j.at.Table] = f.later[j.at.Table].next(time.Now(), err)
 		return g.ledger.Failed(j.at, "its scan is interrupted: "+err.Error())
 	})

@@ -30,14 +30,14 @@ const keptRequests = 100
 func (g *Group) RequestScrub(ctx context.Context, want align.ScrubRequest) (align.ScrubRequest, error) {
 	known := g.status.Load().Names()
 	if known.Tables == nil && len(want.Tables) > 0 {
-		return align.ScrubRequest{}, fmt.Errorf("group %s does not know its tables yet: ask again once its members have been heard from", g.opt.Name)
+		return align.ScrubRequest{}, fmt.Errorf("group %s does not know its tables yet: ask again once its members have been heard from", g.opt().Name)
 	}
-	if err := (names.Groups{known}).Check(names.Wanted{Group: g.opt.Name, Members: want.Members, Tables: want.Tables}); err != nil {
+	if err := (names.Groups{known}).Check(names.Wanted{Group: g.opt().Name, Members: want.Members, Tables: want.Tables}); err != nil {
 		return align.ScrubRequest{}, err
 	}
 	now := time.Now()
 	r := &align.ScrubRequest{
-		ID: NewID(now), Group: g.opt.Name, Tables: want.Tables, Members: want.Members,
+		ID: NewID(now), Group: g.opt().Name, Tables: want.Tables, Members: want.Members,
 		FirstKey: want.FirstKey, LastKey: want.LastKey, Requested: now,
 	}
 	err := g.do(ctx, func() error {
@@ -144,6 +144,11 @@ func (g *Group) followRequests(s *status.Group) {
 // waits says what keeps a scrub from going on, by member.
 func waits(r *align.ScrubRequest, s *status.Group) map[string]string {
 	all := make(map[string]string)
+	for _, name := range r.Members {
+		if !slices.ContainsFunc(s.Members, func(m status.Member) bool { return m.Name == name }) {
+			all[name] = "it is not watched any more"
+		}
+	}
 	for _, m := range s.Members {
 		if len(r.Members) > 0 && !slices.Contains(r.Members, m.Name) {
 			continue

@@ -260,7 +260,7 @@ func (s *scrubber) walkOver(p part) (*walk, error) {
 	if byKey {
 		over = p.Part
 	}
-	run = &walk{Walk: scan.NewWalk(p.table.Order, over, s.group.opt.Scrub.ChunkTime), began: time.Now()}
+	run = &walk{Walk: scan.NewWalk(p.table.Order, over, s.group.opt().Scrub.ChunkTime), began: time.Now()}
 	if p.table.Order == cdc.ServerOrder {
 		var err error
 		if run.seen, err = s.group.state.Seen(s.feed.id, id, uint8(s.urgency)); err != nil {

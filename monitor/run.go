@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/fault"
 	"github.com/lockstep-cdc/lockstep/finding"
 )
@@ -18,7 +18,6 @@ import (
 // (duties.go). It owns ledger, feeds and state, and ends before ctx only if the state fails. After a panic of the ledger
 // nothing is watched any more, which it says until ctx ends.
 func (g *Group) Run(ctx context.Context) error {
-	defer close(g.ended)
 	err := g.run(ctx)
 	if fault.Of(err) == nil {
 		return err
@@ -30,21 +29,34 @@ func (g *Group) Run(ctx context.Context) error {
 func (g *Group) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var workers errgroup.Group
-	for _, id := range g.order {
-		for _, d := range g.feeds[id].duties {
-			workers.Go(func() error { return d.Run(ctx) })
+	g.start = func(duties []*duty.Duty) (stop func()) {
+		ctx, cancel := context.WithCancel(ctx)
+		var work sync.WaitGroup
+		for _, d := range duties {
+			work.Go(func() { _ = d.Run(ctx) }) // which ends with the context
 		}
+		return func() { cancel(); work.Wait() }
 	}
-	for _, d := range g.duties {
-		workers.Go(func() error { return d.Run(ctx) })
+	stop := g.start(g.duties)
+	for _, f := range g.feeds {
+		g.begin(f)
 	}
 	err := g.guard(ctx)
 	cancel()
-	if workerErr := workers.Wait(); err == nil && !errors.Is(workerErr, context.Canceled) {
-		err = workerErr
+	stop()
+	for _, f := range g.feeds {
+		f.stop()
+		f.canary.end()
 	}
 	return err
+}
+
+// begin has all be done that a feed has to do, and that was not begun.
+func (g *Group) begin(f *feed) {
+	if f.stop == nil {
+		f.stop = g.start(f.duties)
+	}
+	f.canary.begin(g.start)
 }
 
 // loop applies what comes in, in order for each member, and commits it.
@@ -77,7 +89,7 @@ func (g *Group) loop(ctx context.Context) error {
 			err = g.commit()
 		}
 		if err != nil {
-			return fmt.Errorf("group %s: %w", g.opt.Name, err)
+			return fmt.Errorf("group %s: %w", g.opt().Name, err)
 		}
 	}
 }
@@ -118,7 +130,7 @@ func (g *Group) applyReady(f *feed) (int, error) {
 			if err := g.ledger.Apply(f.id, e); err != nil {
 				return n, err
 			}
-			g.rows[f.id].Add(int64(len(tx.Changes)))
+			f.applied.Add(int64(len(tx.Changes)))
 			g.heed(f, tx)
 		}
 		g.ledger.Advance(f.id, e)
@@ -244,8 +256,8 @@ func (g *Group) tell(d finding.Divergence) {
 	default:
 		g.log.Warn("divergence opened", attrs...)
 	}
-	if g.opt.OnNotice != nil {
-		g.opt.OnNotice(d)
+	if hear := g.opt().OnNotice; hear != nil {
+		hear(d)
 	}
 }
 
@@ -262,6 +274,12 @@ func (g *Group) do(ctx context.Context, f func() error) error {
 	case <-g.ended:
 		return errEnded
 	}
+}
+
+// reference is the source of the member that is the reference.
+func (g *Group) reference(ctx context.Context) (source cdc.Source, err error) {
+	err = g.do(ctx, func() error { source = g.feeds[g.ref].Source; return nil })
+	return source, err
 }
 
 // errEnded is for what cannot be asked any more.

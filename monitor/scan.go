@@ -30,7 +30,7 @@ func (g *Group) scan(ctx context.Context, f *feed) error {
 	switch {
 	case err != nil || len(jobs) == 0:
 		return err
-	case jobs[0].inParts(g.opt.PartsFrom):
+	case jobs[0].inParts(g.opt().PartsFrom):
 		return g.scanInParts(ctx, f, jobs[0])
 	}
 	return g.scanJobs(ctx, f, jobs)
@@ -63,7 +63,7 @@ func (g *Group) wanted(ctx context.Context, f *feed) ([]job, error) {
 			epoch := g.ledger.Epochs()[due.At.Table]
 			table, ok := f.defined[epoch.Shape.Table]
 			j := job{due.At, epoch, table, due.Scan}
-			alone := j.inParts(g.opt.PartsFrom)
+			alone := j.inParts(g.opt().PartsFrom)
 			if !ok || alone && len(jobs) > 0 {
 				continue
 			}
@@ -127,7 +127,7 @@ func (e *tableError) Unwrap() error { return e.err }
 func (g *Group) putBack(ctx context.Context, f *feed, left []job, why error) error {
 	var of *tableError
 	errors.As(why, &of)
-	return g.do(ctx, func() error {
+	return g.do(context.WithoutCancel(ctx), func() error { // the member may go on by another source
 		for _, j := range left {
 			reason := "waits for its next scan"
 			switch name := j.epoch.Shape.Table; {

@@ -77,7 +77,9 @@ func (g *Group) read(ctx context.Context, f *feed, p part) (*watched, error) {
 	}
 	var mark cdc.TxSet
 	err := g.do(ctx, func() error {
-		w.watch, mark = g.ledger.Watch(p.epoch.Table, on), g.ledger.Mark()
+		if !g.ledger.Sparse(p.epoch.Table) { // of rows that are not kept, drill.go reads ranges
+			w.watch, mark = g.ledger.Watch(p.epoch.Table, on), g.ledger.Mark()
+		}
 		return nil
 	})
 	if err != nil {
@@ -140,7 +142,11 @@ func (w *watched) readRows(ctx context.Context, f *feed, p part) (err error) {
 func (g *Group) reach(ctx context.Context, f *feed, w *watched) error {
 	on, settled := f.id, w.scan.View.Settled
 	if f.ScanOnly {
-		progress, err := g.feeds[g.ref].Source.Progress(ctx)
+		reference, err := g.reference(ctx)
+		if err != nil {
+			return err
+		}
+		progress, err := reference.Progress(ctx)
 		if err != nil {
 			return err
 		}
@@ -155,7 +161,7 @@ func (g *Group) unwatch(ctx context.Context, w *watched) {
 		return
 	}
 	// When Run ends, nobody asks the watch any more.
-	_ = g.do(ctx, func() error { g.ledger.Unwatch(w.watch); return nil })
+	_ = g.do(context.WithoutCancel(ctx), func() error { g.ledger.Unwatch(w.watch); return nil })
 }
 
 // suspects holds what was read against what is kept, in turns, and returns the keys of rows that are not so.
@@ -206,7 +212,7 @@ func (g *Group) scrubPart(ctx context.Context, f *feed, p part) (*watched, error
 	if err != nil {
 		return w, err
 	}
-	g.scanned[f.id].Add(int64(w.rows))
+	f.scanned.Add(int64(w.rows))
 	suspects, err := g.suspects(ctx, f, w)
 	if err == nil && len(suspects) > 0 {
 		err = g.suspect(ctx, f, p, suspects)

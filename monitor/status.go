@@ -12,13 +12,18 @@ import (
 
 // publish makes the state of now visible to other goroutines, not more often than they need it.
 func (g *Group) publish() {
-	now := g.opt.Clocks()
+	now := g.clocks()
 	if last := g.status.Load(); last != nil && now.Running-last.Said.Running < statusEvery {
 		return
 	}
+	g.say(now)
+}
+
+// say makes the state of now visible.
+func (g *Group) say(now status.Clocks) {
 	s := &status.Group{
-		Name:      g.opt.Name,
-		Reference: g.opt.Reference,
+		Name:      g.opt().Name,
+		Reference: g.opt().Reference,
 		At:        now.Wall.UTC(),
 		Said:      now,
 		Members:   g.ledger.Status(true),
@@ -30,14 +35,15 @@ func (g *Group) publish() {
 		for _, name := range slices.Sorted(maps.Keys(g.unwatched)) {
 			m.Tables = append(m.Tables, status.Table{Table: name, Verdict: status.Unverified, Reason: g.unwatched[name]})
 		}
-		m.ScrubWaited, m.ScrubWaits = g.feeds[m.ID].scrubWaits()
-		m.Canary = g.feeds[m.ID].canary.Status()
-		m.Duties, m.Panics = runsOf(g.feeds[m.ID].duties), g.feeds[m.ID].faults.Load()
-		m.Applied, m.Scanned = g.rows[m.ID].Load(), g.scanned[m.ID].Load()
-		if r := g.feeds[m.ID].retained.Load(); r != nil {
+		f := g.feeds[m.ID]
+		m.ScrubWaited, m.ScrubWaits = f.scrubWaits()
+		m.Canary = f.canary.Status()
+		m.Duties, m.Panics = runsOf(append(f.canary.duties(), f.duties...)), f.faults.Load()
+		m.Applied, m.Scanned = f.applied.Load(), f.scanned.Load()
+		if r := f.retained.Load(); r != nil {
 			m.Retained, m.MostRetained = r.Bytes, r.Most
 		}
-		if text := g.feeds[m.ID].trouble.Load(); text != nil {
+		if text := f.trouble.Load(); text != nil {
 			m.Trouble = *text
 		}
 	}
@@ -67,7 +73,7 @@ func (f *feed) scrubWaits() (waited map[string]time.Duration, now string) {
 // that nothing is known. It may be called from any goroutine.
 func (g *Group) Status() *status.Group {
 	looping := g.looping.Load() // before: what was said when it began is there then
-	return g.status.Load().AsOf(g.opt.Clocks(), looping)
+	return g.status.Load().AsOf(g.clocks(), looping)
 }
 
 // machineClocks reads the clocks of the machine.
@@ -81,7 +87,7 @@ func machineClocks() func() status.Clocks {
 
 // checkClock has what was heard before the clock jumped count for nothing: nobody knows how long ago it was.
 func (g *Group) checkClock() {
-	now := g.opt.Clocks()
+	now := g.clocks()
 	if now.Jumped(g.looked) {
 		g.log.Warn("the clock was set, or the machine slept; members are unverified until they are heard from again", "by", (now.Wall.Sub(g.looked.Wall) - (now.Running - g.looked.Running)).String())
 		g.ledger.Mistrust()

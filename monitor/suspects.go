@@ -104,23 +104,31 @@ func (g *resolver) resolveOnce(ctx context.Context, s suspicion) error {
 		return err
 	}
 	var mark cdc.TxSet
-	if err := g.do(ctx, func() error { mark = g.ledger.Mark(); return nil }); err != nil {
+	var members []*feed
+	err = g.do(ctx, func() error {
+		mark = g.ledger.Mark()
+		for _, id := range g.order {
+			members = append(members, g.feeds[id])
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	var failed error
 	var unread []cdc.MemberID
-	for _, id := range g.order {
-		if id == g.ref || !g.live(ctx, s.epoch.Table, id) {
+	for _, f := range members {
+		if f.id == g.ref || !g.live(ctx, s.epoch.Table, f.id) {
 			continue
 		}
-		if g.trouble[id].over(time.Now()) {
-			if reads[id], err = g.readReplayed(ctx, id, s, mark); err == nil {
+		if g.trouble[f.id].over(time.Now()) {
+			if reads[f.id], err = g.readReplayed(ctx, f.id, s, mark); err == nil {
 				continue
 			}
-			failed = errors.Join(failed, fmt.Errorf("member %s: %w", g.feeds[id].Name, err))
-			g.trouble[id] = g.trouble[id].next(time.Now(), err)
+			failed = errors.Join(failed, fmt.Errorf("member %s: %w", f.Name, err))
+			g.trouble[f.id] = g.trouble[f.id].next(time.Now(), err)
 		}
-		unread = append(unread, id)
+		unread = append(unread, f.id)
 	}
 	if reads[g.ref], err = g.readAgain(ctx, g.ref, s); err != nil {
 		return err
@@ -136,7 +144,7 @@ func (g *resolver) resolveOnce(ctx context.Context, s suspicion) error {
 func (g *Group) readReplayed(ctx context.Context, id cdc.MemberID, s suspicion, mark cdc.TxSet) (w *watched, err error) {
 	w = &watched{}
 	err = fault.Catch(func() error {
-		caughtUp := func() bool { return g.ledger.CaughtUp(s.epoch.Table, id, mark) }
+		caughtUp := func() bool { return g.feeds[id] == nil || g.ledger.CaughtUp(s.epoch.Table, id, mark) }
 		if err := g.until(ctx, errNotCaughtUp, caughtUp); err != nil {
 			return err
 		}
@@ -147,14 +155,25 @@ func (g *Group) readReplayed(ctx context.Context, id cdc.MemberID, s suspicion, 
 }
 
 func (g *Group) live(ctx context.Context, id cdc.TableID, on cdc.MemberID) (live bool) {
-	_ = g.do(ctx, func() error { live = !g.feeds[on].ScanOnly && g.ledger.Live(id, on); return nil })
+	_ = g.do(ctx, func() error {
+		f := g.feeds[on]
+		live = f != nil && !f.ScanOnly && g.ledger.Live(id, on)
+		return nil
+	})
 	return live
 }
 
 func (g *Group) readAgain(ctx context.Context, on cdc.MemberID, s suspicion) (*watched, error) {
-	f := g.feeds[on]
+	var f *feed
 	var table cdc.Table
-	if err := g.do(ctx, func() error { table = f.defined[s.epoch.Shape.Table]; return nil }); err != nil {
+	err := g.do(ctx, func() error {
+		if f = g.feeds[on]; f == nil {
+			return errBroken
+		}
+		table = f.defined[s.epoch.Shape.Table]
+		return nil
+	})
+	if err != nil {
 		return &watched{}, err
 	}
 	return g.read(ctx, f, part{table: table, epoch: s.epoch, Part: cdc.Part{Keys: s.keys}})
@@ -179,7 +198,7 @@ func (g *resolver) mend(s suspicion, reads map[cdc.MemberID]*watched, unread []c
 	r := align.Reread{Keys: s.keys, Found: make(map[cdc.MemberID][]align.Mismatch), Unread: unread}
 	for id, w := range reads {
 		switch {
-		case slices.Contains(unread, id):
+		case slices.Contains(unread, id), g.feeds[id] == nil: // it left meanwhile
 			continue
 		case w.watch.Broken():
 			return errBroken

@@ -35,22 +35,28 @@ const (
 // Pacer says when the next chunk of rows of one member may be read, and how many rows it may have. It may be used by any
 // goroutine, but by one at a time to read.
 type Pacer struct {
+	mu       sync.Mutex // guards what follows
 	settings Settings
-
-	mu     sync.Mutex // guards what follows
-	goals  []Goal
-	brake  brake
-	free   time.Time // when the next chunk may begin by the highest rate
-	due    time.Time // and when by the goals
-	pause  Pause
-	since  time.Time // when the pause began, or the first of several in a row
-	until  time.Time
-	waited map[Reason]time.Duration
+	goals    []Goal
+	brake    brake
+	free     time.Time // when the next chunk may begin by the highest rate
+	due      time.Time // and when by the goals
+	pause    Pause
+	since    time.Time // when the pause began, or the first of several in a row
+	until    time.Time
+	waited   map[Reason]time.Duration
 }
 
 // NewPacer returns a pacer without goals: it goes as fast as it may.
 func NewPacer(s Settings) *Pacer {
 	return &Pacer{settings: s, brake: brake{maxLag: s.maxLag()}, waited: map[Reason]time.Duration{}}
+}
+
+// Set changes the settings. A pause goes on until it looks again.
+func (p *Pacer) Set(s Settings) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settings, p.brake.maxLag = s, s.maxLag()
 }
 
 // Aim says what rolling scans still have to read, in place of what was said before.

@@ -361,6 +361,10 @@ func identity(t *testing.T, server *dbtest.MySQLServer) {
 	if err != nil || after != before {
 		t.Errorf("%+v, then %+v, %v", before, after, err)
 	}
+	conn := <-s.catalog
+	if s.catalog <- conn; conn != nil {
+		t.Error("a session is kept of a source that was closed")
+	}
 	if before.SystemID == "" || before.Timeline != 0 || before.Database != "" || !strings.HasPrefix(before.Version, server.Install.Flavour.String()+".") {
 		t.Errorf("%+v", before)
 	}

@@ -48,8 +48,9 @@ type Source struct {
 
 	list watchlist
 
-	fold atomic.Bool // names of tables are compared without case
-	mute atomic.Bool // it would not log what it replays, and replayed nothing when it was asked
+	fold   atomic.Bool // names of tables are compared without case
+	closed atomic.Bool // no session is kept any more
+	mute   atomic.Bool // it would not log what it replays, and replayed nothing when it was asked
 
 	mu          sync.Mutex               // guards what follows
 	definitions map[string][]*definition // by qualified name, the newest last
@@ -113,8 +114,9 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 // whoever still reads it.
 func (s *Source) Durable(cdc.LSN) {}
 
-// Close implements [cdc.Source]. What still reads the stream or rows ends by its own means.
+// Close implements [cdc.Source]. What still reads the stream or rows ends by its own means; sessions of who asks after it are not kept.
 func (s *Source) Close() {
+	s.closed.Store(true)
 	conn := <-s.catalog
 	if conn != nil {
 		conn.hangUp()
@@ -134,7 +136,13 @@ func (s *Source) ask(ctx context.Context, do func(context.Context, *session) err
 	case <-ctx.Done():
 		return s.wrap(ctx.Err())
 	}
-	defer func() { s.catalog <- conn }()
+	defer func() {
+		if s.closed.Load() && conn != nil {
+			conn.hangUp()
+			conn = nil
+		}
+		s.catalog <- conn
+	}()
 	used := conn != nil && !conn.broken
 	for {
 		var err error

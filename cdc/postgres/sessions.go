@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,8 +12,9 @@ import (
 // sessions are ordinary connections that nobody uses now. All that is asked of a member, and read of its tables, takes one,
 // for a new one costs the server a process; streams and snapshots have their own. Each is as it was when it was opened.
 type sessions struct {
-	open func(context.Context) (*pgx.Conn, error)
-	idle chan *pgx.Conn
+	open   func(context.Context) (*pgx.Conn, error)
+	idle   chan *pgx.Conn
+	closed atomic.Bool // what is given from now on is closed
 }
 
 // mostIdle is for a question beside two readers of tables. What is opened beyond that is closed after use.
@@ -46,6 +48,9 @@ func (s *sessions) give(conn *pgx.Conn) {
 	if !conn.IsClosed() && !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() == outside {
 		select {
 		case s.idle <- conn:
+			if s.closed.Load() {
+				s.close()
+			}
 			return
 		default:
 		}
@@ -54,6 +59,7 @@ func (s *sessions) give(conn *pgx.Conn) {
 }
 
 func (s *sessions) close() {
+	s.closed.Store(true)
 	for {
 		select {
 		case conn := <-s.idle:

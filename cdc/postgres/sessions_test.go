@@ -66,6 +66,13 @@ func sessionsAsNew(t *testing.T, s servers) {
 	if !conn.IsClosed() {
 		t.Error("a session is kept whose timeout could not be put back")
 	}
+	m.Source.Close()
+	if _, err := m.Source.Server(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := len(m.idle); n > 0 {
+		t.Errorf("%d sessions are kept of a source that was closed", n)
+	}
 }
 
 // All that lockstep asks of a member, in parallel and again and again, is one wrong password.

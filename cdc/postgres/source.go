@@ -126,7 +126,7 @@ func (s *Source) turns() []chan struct{} {
 }
 
 // Close implements [cdc.Source]. It waits for questions that are asked now. A stream or snapshot that is open ends by its own
-// means.
+// means. Sessions of who asks after it are not kept.
 func (s *Source) Close() {
 	for _, turns := range s.turns() {
 		<-turns

@@ -9,6 +9,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
+	"github.com/lockstep-cdc/lockstep/monitor"
 )
 
 // action is something that can happen. do returns false if it cannot happen now.
@@ -91,13 +92,19 @@ var actions = []action{
 	{"scrub asked for", 3, askScrub},
 	{"receiver away", 2, func(w *world, r *rand.Rand) bool { w.told.away.Store(!w.told.away.Load()); return true }},
 	{"acknowledge", 1, acknowledge},
-	{"wait", 2, func(w *world, r *rand.Rand) bool { w.run(time.Duration(r.IntN(10)) * time.Second); return true }},
+	{"wait", 1, func(w *world, r *rand.Rand) bool { w.run(time.Duration(r.IntN(10)) * time.Second); return true }},
+	{"connect to a member anew", 1, connectAnew},
 	{"silent change everywhere", 1, silentlyEverywhere},
 	// Later ones come here and take their weight from the one before, so that what seeds draw stays what it was: those that
 	// mutants meet first are known to kill them.
 	{"subscribe anew", 1, subscribeAnew},
 	{"long initial copy", 1, func(w *world, r *rand.Rand) bool { return copyInitially(w, r, unseenWithin+5*time.Second) }},
 	{"row that differs in other ways", 1, differOtherwise},
+}
+
+// changesPlan are those that change what lockstep watches, with the same reference: half of them in place.
+var changesPlan = map[string]bool{
+	"member out": true, "member in": true, "table out": true, "table in": true, "scan only": true, "row index off or on": true,
 }
 
 func anyTable(r *rand.Rand) string { return tableNames[r.IntN(len(tableNames))] }
@@ -602,7 +609,7 @@ func memberOut(w *world, r *rand.Rand) bool {
 	p.members = slices.DeleteFunc(p.members, func(name string) bool { return name == s.Name })
 	w.trace.say(s.Name, "taken out", "")
 	w.oracle.out[s.Name] = time.Now()
-	w.restart(p)
+	w.adopt(p)
 	return true
 }
 
@@ -612,7 +619,7 @@ func memberIn(w *world, _ *rand.Rand) bool {
 		if !slices.Contains(p.members, s.Name) {
 			p.members = append(p.members, s.Name)
 			w.trace.say(s.Name, "put in", "")
-			w.restart(p)
+			w.adopt(p)
 			return true
 		}
 	}
@@ -626,7 +633,7 @@ func tableOut(w *world, r *rand.Rand) bool {
 	}
 	p.excluded = []string{anyTable(r)}
 	w.oracle.out[p.excluded[0]] = time.Now()
-	w.restart(p)
+	w.adopt(p)
 	return true
 }
 
@@ -636,7 +643,7 @@ func tableIn(w *world, _ *rand.Rand) bool {
 		return false
 	}
 	p.excluded = nil
-	w.restart(p)
+	w.adopt(p)
 	return true
 }
 
@@ -685,7 +692,7 @@ func scanOnly(w *world, r *rand.Rand) bool {
 		s := w.follower(r)
 		p.scanOnly = []string{s.Name}
 	}
-	w.restart(p)
+	w.adopt(p)
 	return true
 }
 
@@ -699,7 +706,19 @@ func sparse(w *world, r *rand.Rand) bool {
 	} else {
 		p.sparse = []string{tableNames[r.IntN(2)]} // the last one's order may be the server's own
 	}
-	w.restart(p)
+	w.adopt(p)
+	return true
+}
+
+// connectAnew has lockstep connect to one member anew, as when its password is another one.
+func connectAnew(w *world, r *rand.Rand) bool {
+	if w.recover(); w.group == nil {
+		return false
+	}
+	name := w.plan.members[r.IntN(len(w.plan.members))]
+	w.trace.say(name, "is to be connected to anew", "")
+	w.members = slices.DeleteFunc(slices.Clone(w.members), func(m monitor.Member) bool { return m.Name == name })
+	w.change(w.plan.clone())
 	return true
 }
 

@@ -22,7 +22,12 @@ type step struct {
 	action int
 	seed   uint64
 	pause  time.Duration // after it
+	// inPlace has a change of what is watched be one of lockstep as it runs. Otherwise it is started anew.
+	inPlace bool
 }
+
+// inPlace is what such a step has behind its name.
+const inPlace = " in place"
 
 // history is a world, made from a seed, and what happens in it.
 type history struct {
@@ -35,7 +40,11 @@ func (h history) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d\n", h.seed)
 	for _, s := range h.steps {
-		fmt.Fprintf(&b, "%d %v %s\n", s.seed, s.pause, actions[s.action].name)
+		name := actions[s.action].name
+		if s.inPlace {
+			name += inPlace
+		}
+		fmt.Fprintf(&b, "%d %v %s\n", s.seed, s.pause, name)
 	}
 	return b.String()
 }
@@ -53,6 +62,7 @@ func parseHistory(text string) (h history, err error) {
 		default:
 			var s step
 			pause, name, _ := strings.Cut(rest, " ")
+			name, s.inPlace = strings.CutSuffix(name, inPlace)
 			if s.seed, err = strconv.ParseUint(first, 10, 64); err == nil {
 				s.pause, err = time.ParseDuration(pause)
 			}
@@ -85,6 +95,7 @@ func draw(seed uint64, n int) history {
 			}
 		}
 		steps[i].seed = r.Uint64()
+		steps[i].inPlace = changesPlan[actions[steps[i].action].name] && steps[i].seed%2 == 1
 		steps[i].pause = pauses[r.IntN(len(pauses))]
 	}
 	return history{seed, steps}
@@ -124,8 +135,12 @@ func play(ctx context.Context, h history, out io.Writer) result {
 		}
 		a := &actions[s.action]
 		w.trace.say("", "* "+a.name, "")
+		w.inPlace = s.inPlace
 		if a.do(w, rand.New(rand.NewPCG(s.seed, 4))) {
 			w.drawn[a.name]++
+			if s.inPlace {
+				w.drawn[a.name+inPlace]++
+			}
 		}
 		w.run(s.pause)
 	}

@@ -69,7 +69,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "what is in flight is not unjournaled when the reference is read anew", file: "align/scan.go",
-		old:    "l.unjournaled(t)\n\t\tt.record.Forgotten",
+		old:    "l.unjournaled(t)\n\tt.record.Forgotten",
 		text:   "t.record.Forgotten",
 		effect: "a comparison begins while changes that were forgotten are in flight",
 	},
@@ -426,6 +426,18 @@ var mutants = []mutant{
 		effect: "what it had when it left counts when it comes back",
 	},
 	{
+		name: "a member that leaves while others go on is not forgotten", file: "align/members.go",
+		old:    "return l.state.DropMember(id)",
+		text:   "return nil",
+		effect: "its rows differ by what was before it left",
+	},
+	{
+		name: "a member that comes to be only scanned is taken as it was", file: "align/members.go",
+		old:    "if err := l.unverify(t, m, watchedOtherwise); err != nil {",
+		text:   "if err := error(nil); err != nil {",
+		effect: "rows that were never kept are compared",
+	},
+	{
 		name: "keys that differ outlive a member that is forgotten", file: "store/group.go",
 		old:    "case ofMember, ofCoverage, ofSpace:",
 		text:   "case ofMember, ofSpace:",
@@ -452,8 +464,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "what puts a table in doubt is not waited for", file: "align/scan.go",
-		old:    "\t\tl.journal.forget(t.record.Epoch.Table)\n\t\tl.unjournaled(t)",
-		text:   "\t\tl.journal.forget(t.record.Epoch.Table)",
+		old:    "\tl.journal.forget(t.record.Epoch.Table)\n\tl.unjournaled(t)",
+		text:   "\tl.journal.forget(t.record.Epoch.Table)",
 		effect: "a member that has yet to replay a TRUNCATE has rows that are extra",
 	},
 	{

@@ -118,6 +118,16 @@ func (o *oracle) started() {
 	o.ill[""] = time.Now()
 }
 
+// changed notes what lockstep watches in another way from now on.
+func (o *oracle) changed(before, p plan) {
+	for _, s := range o.w.servers {
+		was, is := slices.Contains(before.members, s.Name), slices.Contains(p.members, s.Name)
+		if was != is || slices.Contains(before.scanOnly, s.Name) != slices.Contains(p.scanOnly, s.Name) {
+			o.ill[s.Name] = time.Now()
+		}
+	}
+}
+
 // look brings what is true up to now and holds what lockstep says against it.
 func (o *oracle) look() {
 	now := time.Now()

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing/synctest"
 	"time"
@@ -72,7 +73,8 @@ type world struct {
 	// Of lockstep's process that runs now; store is nil while none does.
 	store   *store.Store
 	group   *monitor.Group
-	sources map[string]*cdctest.Source
+	members []monitor.Member
+	sources sources
 	stop    context.CancelFunc
 	done    chan error
 	told    *receiver
@@ -84,6 +86,7 @@ type world struct {
 	values  int
 	most    int // keys of tableNames[1]; of the others there are few
 	failed  []string
+	inPlace bool // the step that is taken says so
 	drawn   map[string]int
 	crashes int
 	// patient says that rest at the end is awaited for as long as anything might come: what is right at first may not stay so.
@@ -205,40 +208,15 @@ func (w *world) start() {
 		w.fail("the store cannot be opened: %v", err)
 		return
 	}
-	w.sources = make(map[string]*cdctest.Source)
-	opt := monitor.Options{
-		Name: "shop", Reference: w.plan.reference,
-		Match: func(table string) bool {
-			return strings.HasPrefix(table, "app.") && !slices.Contains(w.plan.excluded, table)
-		},
-		Exclude:     func(string) []string { return nil },
-		Budget:      func(string) time.Duration { return budget },
-		MaxInFlight: w.plan.inFlight,
-		PartsFrom:   w.plan.partsFrom(),
-		RangeRows:   4,
-		RowIndex:    func(table string) bool { return !slices.Contains(w.plan.sparse, table) },
-		Logger:      slog.New(slog.NewTextHandler(w.trace.log(), &slog.HandlerOptions{Level: slog.LevelInfo})),
-		OnNotice:    w.oracle.notice,
-	}
-	if w.plan.scrub {
-		opt.Scrub = monitor.ScrubPlan{
-			Every: func(string) time.Duration { return scrubEvery }, ChunkTime: 20 * time.Millisecond,
-			Settings: scan.Settings{MaxReplicaLag: time.Hour},
-		}
-	}
-	for _, name := range w.plan.members {
-		x := w.server(name).Source(digest.NewHasher(st.Secret()))
-		x.ScanOnly = slices.Contains(w.plan.scanOnly, name)
-		w.sources[name] = x
-		opt.Members = append(opt.Members, monitor.Member{Name: name, Source: x, ScanOnly: x.ScanOnly})
-	}
+	w.members = nil
+	opt := w.options(st, w.plan)
 	g, err := monitor.Open(opt, st)
 	if err != nil {
 		w.fail("the group cannot be opened: %v", err)
 		_ = st.Close()
 		return
 	}
-	w.store, w.group = st, g
+	w.store, w.group, w.members = st, g, opt.Members
 	w.oracle.remembered(g)
 	ctx, cancel := context.WithCancel(w.ctx)
 	w.stop, w.done = cancel, make(chan error, 2)
@@ -250,6 +228,74 @@ func (w *world) start() {
 	w.told.dead.Store(false)
 	go func() { w.done <- n.Run(ctx) }()
 	w.oracle.started()
+}
+
+// options are those of lockstep by a plan, with the members that it has already where they are to be watched in the same way.
+func (w *world) options(st *store.Store, p plan) monitor.Options {
+	opt := monitor.Options{
+		Name: "shop", Reference: p.reference,
+		Match: func(table string) bool {
+			return strings.HasPrefix(table, "app.") && !slices.Contains(p.excluded, table)
+		},
+		Exclude:     func(string) []string { return nil },
+		Budget:      func(string) time.Duration { return budget },
+		MaxInFlight: p.inFlight,
+		PartsFrom:   p.partsFrom(),
+		RangeRows:   4,
+		RowIndex:    func(table string) bool { return !slices.Contains(p.sparse, table) },
+		Logger:      slog.New(slog.NewTextHandler(w.trace.log(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		OnNotice:    w.oracle.notice,
+	}
+	if p.scrub {
+		opt.Scrub = monitor.ScrubPlan{
+			Every: func(string) time.Duration { return scrubEvery }, ChunkTime: 20 * time.Millisecond,
+			Settings: scan.Settings{MaxReplicaLag: time.Hour},
+		}
+	}
+	for _, name := range p.members {
+		scanOnly := slices.Contains(p.scanOnly, name)
+		i := slices.IndexFunc(w.members, func(m monitor.Member) bool { return m.Name == name && m.ScanOnly == scanOnly })
+		if i >= 0 {
+			opt.Members = append(opt.Members, w.members[i])
+			continue
+		}
+		x := w.server(name).Source(digest.NewHasher(st.Secret()))
+		x.ScanOnly = scanOnly
+		w.sources.add(x)
+		opt.Members = append(opt.Members, monitor.Member{Name: name, Source: x, ScanOnly: scanOnly})
+	}
+	return opt
+}
+
+// sources are all that lockstep has had since it was started. They may be reached from any goroutine.
+type sources struct {
+	mu   sync.Mutex
+	list []*cdctest.Source // guarded by mu
+	dead bool              // lockstep was killed; guarded by mu
+}
+
+func (s *sources) add(x *cdctest.Source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, x)
+	if s.dead {
+		x.Kill()
+	}
+}
+
+func (s *sources) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead = true
+	for _, x := range s.list {
+		x.Kill()
+	}
+}
+
+func (s *sources) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list, s.dead = nil, false
 }
 
 // end lets lockstep stop in good order, or sees it off after it was killed.
@@ -270,6 +316,7 @@ func (w *world) end(killed bool) {
 		w.fail("lockstep could not be closed: %v", err)
 	}
 	w.store, w.group = nil, nil
+	w.sources.clear()
 }
 
 // panics are those of a group, which it lives through.
@@ -307,9 +354,7 @@ func (w *world) kill() {
 	w.wreck.Store(w.fs.CrashClone(vfs.CrashCloneCfg{
 		UnsyncedDataPercent: w.share, RNG: rand.New(rand.NewPCG(uint64(w.share), 5)),
 	}))
-	for _, x := range w.sources {
-		x.Kill()
-	}
+	w.sources.kill()
 	for _, s := range w.servers {
 		s.Untell()
 	}
@@ -337,11 +382,38 @@ func (w *world) restart(p plan) {
 	w.fuse.Store(0)
 	w.end(false)
 	w.oracle.killed()
+	w.took(p)
+	w.start()
+}
+
+// adopt has lockstep go by another plan with the same reference.
+func (w *world) adopt(p plan) {
+	w.recover()
+	if !w.inPlace || w.group == nil {
+		w.restart(p)
+		return
+	}
+	w.change(p)
+}
+
+// change has lockstep go by another plan as it runs.
+func (w *world) change(p plan) {
+	w.trace.say("lockstep", "is changed in place", fmt.Sprintf("%+v", p))
+	before, opt := w.plan, w.options(w.store, p)
+	w.took(p)
+	if err := w.group.Change(w.ctx, opt); err != nil {
+		w.fail("lockstep cannot be changed: %v", err)
+	}
+	w.members = opt.Members
+	w.oracle.changed(before, p)
+}
+
+// took notes by which plan lockstep goes from now on.
+func (w *world) took(p plan) {
 	if p.scrub && !w.plan.scrub {
 		w.oracle.scrubs = time.Now()
 	}
 	w.plan = p
-	w.start()
 }
 
 // run lets time pass, with replication going on, and looks at lockstep all the time.
