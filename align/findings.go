@@ -140,11 +140,12 @@ func (l *Ledger) restart(f *finding.Finding) {
 }
 
 // become moves a key that differs in another way than it did from its finding to the one that it belongs to now. Its budget
-// goes on from when it first differed or, where people were told of that, begins anew: the divergence waits.
+// goes on from when it first differed or, where people were told of that, begins anew: the divergence waits. What only a read
+// was held to show, which was not made again, need not have been so.
 func (l *Ledger) become(m *member, t *table, before, d *DivergentKey, why blame) error {
 	l.leave(before.Finding)
 	f := l.findings.Number(before.Finding)
-	if f != nil && !f.Confirmed && !before.Seen.IsZero() {
+	if f != nil && !f.Confirmed && !before.Seen.IsZero() && !l.byReading(f) {
 		d.Seen = before.Seen
 	}
 	now := l.join(m, t, d.Kind, why, d.Seen)

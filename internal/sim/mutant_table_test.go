@@ -572,7 +572,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "who cannot be read holds up all", file: "monitor/suspects.go",
-		old:    "failed = errors.Join(failed, fmt.Errorf(\"member %s: %w\", g.feeds[id].Name, err))",
+		old:    "failed = errors.Join(failed, fmt.Errorf(\"member %s: %w\", f.Name, err))",
 		text:   "return err",
 		effect: "nothing is said of a table while one of its members cannot be read",
 	},
