@@ -38,6 +38,7 @@ format:
 
 lint: format ## gofmt, go vet, staticcheck
 	go vet ./...
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go vet ./cmd/lockstep
 	go tool staticcheck ./...
 
 test: deps format ## all tests, and gofmt; `make lint` has the rest (PKG=./align/... RACE= for a quick look)
