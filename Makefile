@@ -3,13 +3,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo format lint test sim mutants soak bench fuzz packages clean
+.PHONY: help deps build demo format lint test sim mutants soak bench fuzz release reproduce packages clean
 
 # Pebble's zstd in Go, as in the packages: the one in C takes a minute to compile.
 export GOFLAGS += -tags=pebblegozstd
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  := $(shell git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)
+COMMITTED := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 ARGS     ?=#       of `lockstep demo`
 PKG      ?= ./daemon ./cmd/lockstep ./cdc/mysql ./internal/sim ./cdc/postgres ./internal/demo ./internal/dbtest ./deploy ./...# packages to test, those that take longest first
@@ -18,6 +19,7 @@ TIMEOUT  ?= 30m#   of one package's tests: against a hang, not for speed
 MINUTES  ?= 10#    of `make sim`
 FUZZTIME ?= 20s#   for each fuzz target
 MUTANTS  ?= all#   or a part of the names of mutants
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64# of `make release` and `make reproduce`
 BENCH    ?= .#     pattern of benchmarks
 RUN      ?= Soak#  pattern of the tests of `make soak`
 
@@ -58,6 +60,12 @@ bench: deps ## the benchmarks (BENCH=pattern)
 
 fuzz: ## every fuzz target for FUZZTIME
 	@scripts/fuzz $(FUZZTIME)
+
+release: ## archives, their SHA256SUMS and lists of what is in them, into dist/
+	go run ./cmd/release -version '$(VERSION)' -commit '$(COMMIT)' -time '$(COMMITTED)' -platforms '$(PLATFORMS)'
+
+reproduce: ## make the release twice, in different folders, and compare the bytes
+	@scripts/reproduce '$(VERSION)' '$(COMMIT)' '$(COMMITTED)' '$(PLATFORMS)'
 
 packages: ## deb and rpm, into dist/
 	@scripts/packages
