@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo format lint test sim mutants soak bench fuzz release reproduce packages clean
+.PHONY: help deps build demo format lint test sim mutants soak bench fuzz chart release reproduce packages clean
 
 # Pebble's zstd in Go, as in the packages: the one in C takes a minute to compile.
 export GOFLAGS += -tags=pebblegozstd
@@ -45,6 +45,10 @@ lint: format ## gofmt, go vet, staticcheck
 
 test: deps format ## all tests, and gofmt; `make lint` has the rest (PKG=./align/... RACE= for a quick look)
 	GOGC=400 GORACE=atexit_sleep_ms=0 GOFLAGS="$$GOFLAGS -gcflags=all=-dwarf=false" go test -ldflags='-linkmode=internal -s -w' -p 3 -parallel 4 $(RACE) -vet=off -timeout $(TIMEOUT) $(PKG)
+	$(if $(filter ./...,$(PKG)),$(MAKE) --no-print-directory chart)
+
+chart: ## the tests of the Helm chart, a module of their own; `make test` runs them
+	cd deploy/helm && GOFLAGS= go test ./...
 
 sim: ## the whole monitor in a world that breaks, for MINUTES with fresh seeds (SEED= N= : those histories again)
 	$(if $(SEED),SEED=$(SEED) N=$(or $(N),1),SEED=1 N=0 MINUTES=$(MINUTES)) go test -count=1 -v -timeout 24h -run 'TestHistories|TestRegressions' ./internal/sim

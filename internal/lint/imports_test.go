@@ -38,6 +38,7 @@ var allowed = map[string]string{
 	"internal/sbom":    "",
 	"internal/sim":     "",
 	"deploy":           "",
+	"deploy/helm":      "",
 	"finding":          "digest cdc",
 	"status":           "cdc duty finding names",
 	"align":            "digest merkle cdc finding status",
