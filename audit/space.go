@@ -47,7 +47,7 @@ func (l *Log) measure(ctx context.Context, now time.Time) error {
 	if err := unix.Statfs(l.options.Dir, &disk); err != nil {
 		return fmt.Errorf("audit log %s: free space: %w", l.options.Dir, err)
 	}
-	s.Free = int64(disk.Bavail) * disk.Bsize
+	s.Free = int64(disk.Bavail) * int64(disk.Bsize)
 	if l.began.IsZero() {
 		first, err := l.first(ctx)
 		if err != nil {

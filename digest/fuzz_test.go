@@ -2,6 +2,7 @@ package digest
 
 import (
 	"bytes"
+	"encoding/json"
 	"testing"
 )
 
@@ -69,6 +70,33 @@ func FuzzKeyDecode(f *testing.F) {
 		s := keyShape(class)
 		if _, err := s.KeyJSON(k); err == nil {
 			checkKeyRoundTrip(t, s, k)
+		}
+	})
+}
+
+// FuzzKeyJSON wants of any JSON, as requests and archives have it, an error or a key that can be written and read again, and no panic.
+func FuzzKeyJSON(f *testing.F) {
+	for i, text := range []string{"-1", `"-0.015"`, `"1e-45"`, `"NaN"`, `"x"`, `"abc  "`, `{"v":"dead"}`, `"6b1f6d8e-3b1c-4f0e-9a53-7a6f0c2d1e4b"`, `"0044-03-15 BC"`, `"24:00:00"`,
+		`"294276-12-31T23:59:59.999999"`, `{"v":"0044-03-15T00:00:00.5Z BC"}`, `{"v":{"b":[1.5]}}`, `"1 mon"`} {
+		f.Add(uint8(i), []byte(text))
+	}
+	f.Fuzz(func(t *testing.T, choice uint8, text []byte) {
+		c := fuzzColumns[int(choice)%len(fuzzColumns)]
+		c.Wide = false
+		if c.Class == JSON || !json.Valid(text) { // which is what a json.RawMessage holds
+			return
+		}
+		s := Shape{Table: "t", Columns: []Column{c}, Key: []int{0}}
+		key, err := s.ParseBound(text)
+		if err != nil {
+			return
+		}
+		written, err := s.KeyJSON(key)
+		if err != nil {
+			t.Fatalf("%s is the key %x, which cannot be written: %v", text, key, err)
+		}
+		if again, err := s.ParseKey(written); err != nil || again.Compare(key) != 0 {
+			t.Errorf("%s is the key %x, is written as %s, and that is %x (%v)", text, key, written, again, err)
 		}
 	})
 }

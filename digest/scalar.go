@@ -82,7 +82,8 @@ func appendUUIDText(dst, text []byte) ([]byte, error) {
 	}
 	out := dst
 	for i := 0; i < len(text); i += 2 {
-		if text[i] == '-' {
+		switch i {
+		case 8, 13, 18, 23: // where the dashes are; any other is no digit
 			i++
 		}
 		high, ok1 := hexDigit(text[i])

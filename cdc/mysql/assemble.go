@@ -75,7 +75,7 @@ func (a *assembler) feed(event []byte) (cdc.Event, bool, error) {
 			a.mark.enter(a.cursor.file, h.seconds)
 		}
 		return a.besides(&h, err)
-	case replication.ROTATE_EVENT, replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2:
+	case replication.ROTATE_EVENT:
 		return a.move(&h, withoutSum(event, body))
 	}
 	if a.summed {
@@ -87,6 +87,11 @@ func (a *assembler) feed(event []byte) (cdc.Event, bool, error) {
 	case replication.PREVIOUS_GTIDS_EVENT, replication.MARIADB_GTID_LIST_EVENT, replication.MARIADB_BINLOG_CHECKPOINT_EVENT,
 		replication.MARIADB_START_ENCRYPTION_EVENT, replication.STOP_EVENT:
 		return a.besides(&h, nil)
+	case replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2:
+		if !a.summed {
+			body = withoutSum(event, body)
+		}
+		return a.move(&h, body)
 	}
 	if h.artificial() {
 		return cdc.Event{}, false, nil

@@ -74,7 +74,8 @@ func sumFits(event []byte) bool {
 }
 
 // withoutSum takes off a checksum from an event that may have one: those that are made up before the stream has said
-// whether its events have checksums, or between files of which one has them and one has not.
+// whether its events have checksums, or between files of which one has them and one has not. If it was damaged, what is
+// left of it at the end of a file's name makes that the name of no file.
 func withoutSum(event, body []byte) []byte {
 	if len(body) >= checksumSize && sumFits(event) {
 		return body[:len(body)-checksumSize]

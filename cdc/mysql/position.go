@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -75,7 +76,12 @@ type logCursor struct {
 }
 
 // place is where the next event begins.
-func (c *logCursor) place() (cdc.LSN, error) { return placeIn(c.file, c.offset) }
+func (c *logCursor) place() (cdc.LSN, error) {
+	if c.file == 0 {
+		return 0, errors.New("the server sends its log without having said which file of it")
+	}
+	return placeIn(c.file, c.offset)
+}
 
 // rotate goes to another file, or to where a stream begins in one.
 func (c *logCursor) rotate(name string, offset uint64) error {

@@ -156,7 +156,7 @@ func (m *member) differ(want, got []cdc.Event) string {
 		if a[i].Commit != b[i].Commit || a[i].End != b[i].End || a[i].ID != b[i].ID || !a[i].CommitTime.Equal(b[i].CommitTime) || a[i].Lane != b[i].Lane {
 			return fmt.Sprintf("transaction %d is %+v instead of %+v", i, b[i], a[i])
 		}
-		if len(b[i].Touched) == 0 && len(a[i].Changes) != len(b[i].Changes) {
+		if len(a[i].Touched)+len(b[i].Touched) == 0 && len(a[i].Changes) != len(b[i].Changes) {
 			return fmt.Sprintf("transaction %d has changes %v instead of %v", i, m.script(b[i:i+1]), m.script(a[i:i+1]))
 		}
 	}

@@ -35,8 +35,10 @@ var allowed = map[string]string{
 	"internal/dbtest":  "",
 	"internal/load":    "",
 	"internal/lint":    "",
+	"internal/sbom":    "",
 	"internal/sim":     "",
 	"deploy":           "",
+	"deploy/helm":      "",
 	"finding":          "digest cdc",
 	"status":           "cdc duty finding names",
 	"align":            "digest merkle cdc finding status",
@@ -48,6 +50,7 @@ var allowed = map[string]string{
 	"daemon":           "digest cdc evidence align status audit/tsa audit/mirror audit/witness audit preflight cdc/postgres cdc/mysql config finding store alerts web monitor",
 	"internal/cluster": "preflight config internal/dbtest daemon",
 	"internal/demo":    "config internal/dbtest internal/load finding web daemon internal/cluster",
+	"cmd/release":      "internal/sbom",
 	"cmd/lockstep":     "evidence names audit/report audit/tsa audit/witness audit/verify audit preflight config internal/dbtest finding status align diff web monitor daemon internal/demo",
 }
 
