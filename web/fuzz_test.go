@@ -34,6 +34,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add("POST", "/api/v1/scrubs", "", "[::1%25x]:1", "ann", "application/json; charset=utf-8", `{"tables":["public.orders"],"first_key":{"id":1},"last_key":null}`)
 	f.Add("GET", "/api/v1/divergences", "table=public.orders&state=open&kind=changed&limit=3&group=shop&member=us-1", "LOCALHOST.", "\x00:", "", "")
 	f.Add("DELETE", "/-/ready", "a=%zz&;", "127.0.0.1.evil.example", "carol:", "application/x-www-form-urlencoded", "{}")
+	f.Add("GET", "/", "", ":A", "ann:", "0", "") // a port that is none
 	f.Add("GET", "/metrics", "", "evil.example", "", "multipart/form-data; boundary=x", "")
 	roles := web.Roles{"grafana": web.Viewer, "ann": web.Operator, "carol": web.Auditor}
 	hosts := []string{"lockstep.example"}
@@ -75,11 +76,11 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// ours reports whether a Host header is the name or address of this server, as browsers read it.
+// ours reports whether a Host header is the name or address of this server, as browsers read it; or one that they cannot send.
 func ours(host string, names []string) bool {
 	u, err := url.Parse("http://" + host + "/")
 	if err != nil {
-		return false
+		return true
 	}
 	name := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	_, err = netip.ParseAddr(name)
