@@ -151,6 +151,8 @@ func TestAReportTellsOfChangesGapsAndWhoTookItOn(t *testing.T) {
 		{Type: evidence.DivergenceOpen, Group: "shop", Time: at(21), Data: found},
 		{Type: evidence.Acknowledge, Group: "shop", Time: at(25), Data: evidence.AcknowledgeData{ID: "01J", By: "ann", Ticket: "OPS-1"}},
 		{Type: evidence.GapOpen, Group: "shop", Time: at(50), Data: evidence.GapData{Member: "us-1", Table: "public.orders", Reason: "gone", Since: at(45)}},
+		// Another reference had the group opened anew.
+		{Type: evidence.GapOpen, Group: "shop", Time: at(55), Data: evidence.GapData{Member: "us-1", Table: "public.orders", Reason: "gone", Since: at(54)}},
 		{Type: evidence.Stop, Time: at(60), Data: struct{}{}},
 	}
 	d.record(events...)

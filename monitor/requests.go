@@ -11,6 +11,8 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/digest"
+	"github.com/lockstep-cdc/lockstep/fault"
 	"github.com/lockstep-cdc/lockstep/names"
 	"github.com/lockstep-cdc/lockstep/status"
 )
@@ -73,11 +75,13 @@ func (g *Group) bound(r *align.ScrubRequest) error {
 		if epoch.Shape.Table != r.Tables[0] {
 			continue
 		}
-		first, err := epoch.Shape.ParseBound(r.FirstKey)
-		if err != nil {
+		var first, last digest.Key
+		err := fault.Catch(func() (err error) { // what people write must not end the group
+			if first, err = epoch.Shape.ParseBound(r.FirstKey); err == nil {
+				last, err = epoch.Shape.ParseBound(r.LastKey)
+			}
 			return err
-		}
-		last, err := epoch.Shape.ParseBound(r.LastKey)
+		})
 		if err != nil {
 			return err
 		}
