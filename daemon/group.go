@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/preflight"
 	"github.com/lockstep-cdc/lockstep/status"
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 // Group is one replication group of the configuration. There is one from the first second, whatever its servers do: while it
@@ -601,7 +602,7 @@ func (g *Group) openEvents(kind evidence.Type, now time.Time) ([]evidence.Event,
 
 // errWaits is for what cannot be asked of a group that is not opened.
 func (g *Group) errWaits() error {
-	return fmt.Errorf("group %s is not watched yet: %s", g.config().Name, *g.waits.Load())
+	return fmt.Errorf("group %s %w: %s", g.config().Name, web.ErrWaits, *g.waits.Load())
 }
 
 // RequestScrub has rows read again, see [monitor.Group.RequestScrub].

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"time"
 	"unicode/utf8"
@@ -36,6 +37,8 @@ func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request, a acknowled
 	}
 	d, err := g.Acknowledge(r.Context(), meant.ID, finding.Acknowledgement{By: a.By, Ticket: a.Ticket, Note: a.Note, At: time.Now().UTC()})
 	switch {
+	case errors.Is(err, ErrWaits):
+		s.refuse(w, err)
 	case err != nil:
 		s.fail(w, http.StatusInternalServerError, "acknowledge: %v", err)
 	case d == nil:

@@ -1,10 +1,13 @@
 package web_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/lockstep-cdc/lockstep/web"
 )
 
 func TestADivergenceIsAcknowledgedByWhoAsks(t *testing.T) {
@@ -37,5 +40,19 @@ func TestADivergenceIsAcknowledgedByWhoAsks(t *testing.T) {
 	server(health{}, shop()).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v1/divergences/01J3/acknowledge", strings.NewReader(`{"by":"ann"}`)))
 	if w.Code != http.StatusUnsupportedMediaType {
 		t.Errorf("a form of another site: %d", w.Code)
+	}
+}
+
+func TestWhatAGroupCannotBeAskedYetMayBeAskedLater(t *testing.T) {
+	g := shop()
+	g.waits = fmt.Errorf("group shop %w: eu does not answer", web.ErrWaits)
+	for path, body := range map[string]string{"/api/v1/divergences/01J3/acknowledge": `{"by":"ann"}`, "/api/v1/scrubs": `{"group":"shop"}`} {
+		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		server(health{}, g).ServeHTTP(w, r)
+		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "group shop is not watched yet: eu does not answer") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
 	}
 }

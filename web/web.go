@@ -29,6 +29,9 @@ import (
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
+// ErrWaits is for what cannot be asked of a group before it is opened.
+var ErrWaits = errors.New("is not watched yet")
+
 // Group is what is served of one replication group. Its methods may be called from any goroutine.
 type Group interface {
 	Status() *status.Group
@@ -239,11 +242,15 @@ func (s *Server) names() names.Groups {
 	return all
 }
 
-// refuse fails a request that cannot be meant so: 404 for a name that nothing has, else 400.
+// refuse fails a request that cannot be meant so: 404 for a name that nothing has, 503 where it may be later, else 400.
 func (s *Server) refuse(w http.ResponseWriter, err error) {
 	code := http.StatusBadRequest
-	if unknown := (*names.Unknown)(nil); errors.As(err, &unknown) {
+	unknown := (*names.Unknown)(nil)
+	switch {
+	case errors.As(err, &unknown):
 		code = http.StatusNotFound
+	case errors.Is(err, ErrWaits):
+		code = http.StatusServiceUnavailable
 	}
 	s.fail(w, code, "%v", err)
 }

@@ -39,11 +39,15 @@ type watched struct {
 	status      status.Group
 	divergences []*finding.Divergence
 	err         error
+	waits       error    // what cannot be asked of it before it is opened
 	asked       []string // tables and members of scrubs that were asked for
 	scrubs      []align.ScrubRequest
 }
 
 func (w *watched) RequestScrub(_ context.Context, r align.ScrubRequest) (align.ScrubRequest, error) {
+	if w.waits != nil {
+		return align.ScrubRequest{}, w.waits
+	}
 	if err := (names.Groups{w.Status().Names()}).Check(names.Wanted{Group: w.status.Name, Members: r.Members, Tables: r.Tables}); err != nil {
 		return align.ScrubRequest{}, err
 	}
@@ -54,6 +58,9 @@ func (w *watched) RequestScrub(_ context.Context, r align.ScrubRequest) (align.S
 }
 
 func (w *watched) Acknowledge(_ context.Context, id string, a finding.Acknowledgement) (*finding.Divergence, error) {
+	if w.waits != nil {
+		return nil, w.waits
+	}
 	for _, d := range w.divergences {
 		if d.ID == id {
 			a.At = noon

@@ -22,11 +22,11 @@ func (s *Source) Server(ctx context.Context) (cdc.Server, error) {
 		if c.version.mariadb {
 			query = "SELECT CONCAT(@@hostname, ':', @@port, @@datadir)"
 		}
-		rows, err := c.query(ctx, query)
+		id, err := c.one(ctx, query, 1)
 		if err != nil {
 			return fmt.Errorf("identify server: %w", err)
 		}
-		server = cdc.Server{SystemID: rows[0].at(0), Version: c.version.String()}
+		server = cdc.Server{SystemID: id.at(0), Version: c.version.String()}
 		return nil
 	})
 	return server, err
@@ -147,11 +147,11 @@ func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cd
 // readCatalog reads all tables that match, by one query for each kind of thing, however many tables there are.
 func (s *Source) readCatalog(ctx context.Context, c *session, match func(name string) bool) (*catalogView, error) {
 	v := &catalogView{scope: everywhere, tables: map[relation]*definition{}}
-	rows, err := c.query(ctx, "SELECT @@lower_case_table_names")
+	lower, err := c.one(ctx, "SELECT @@lower_case_table_names", 1)
 	if err != nil {
 		return nil, err
 	}
-	v.fold = rows[0].at(0) != "0"
+	v.fold = lower.at(0) != "0"
 	if err := v.readDefinitions(ctx, c, match); err != nil {
 		return nil, err
 	}

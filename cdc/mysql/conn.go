@@ -181,6 +181,18 @@ func (c *session) query(ctx context.Context, statement string, args ...any) (row
 	return rows, err
 }
 
+// one runs a statement whose answer has a row of so many columns, and returns that. What has none is no server of ours.
+func (c *session) one(ctx context.Context, statement string, columns int) (row, error) {
+	rows, err := c.query(ctx, statement)
+	switch {
+	case err != nil:
+		return row{}, err
+	case len(rows) == 0 || len(rows[0].values) < columns:
+		return row{}, fmt.Errorf("%q was answered without a row of %d columns: connect to the server itself, not through a proxy", statement, columns)
+	}
+	return rows[0], nil
+}
+
 func (c *session) exec(ctx context.Context, statements ...string) error {
 	for _, statement := range statements {
 		if _, err := c.query(ctx, statement); err != nil {

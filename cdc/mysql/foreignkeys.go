@@ -86,16 +86,16 @@ func (v *catalogView) readForeignKeys(ctx context.Context, c *session) error {
 // logsCascades reports whether the server logs what foreign keys do.
 func logsCascades(ctx context.Context, c *session) (bool, error) {
 	rows, err := c.query(ctx, "SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
-	return len(rows) == 1 && rows[0].at(1) == "OFF", err
+	return len(rows) == 1 && len(rows[0].values) == 2 && rows[0].at(1) == "OFF", err
 }
 
 // printedForeignKeys reads the rules from the statement that would make the table.
 func printedForeignKeys(ctx context.Context, c *session, child relation) ([]foreignKey, error) {
-	rows, err := c.query(ctx, "SHOW CREATE TABLE "+quoteName(child.schema, child.table))
+	printed, err := c.one(ctx, "SHOW CREATE TABLE "+quoteName(child.schema, child.table), 2)
 	if err != nil {
 		return nil, fmt.Errorf("read foreign keys of table %s.%s: %w", child.schema, child.table, err)
 	}
-	return parseForeignKeys(child, rows[0].at(1)), nil
+	return parseForeignKeys(child, printed.at(1)), nil
 }
 
 var (

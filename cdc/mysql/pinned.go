@@ -61,12 +61,12 @@ var checked = []setting{
 // pin finds out who the server and we are, sets the settings, and makes sure that they hold: a proxy in between may give
 // each statement another session.
 func (c *session) pin(ctx context.Context) error {
-	rows, err := c.query(ctx, "SELECT @@version, CURRENT_USER()")
+	who, err := c.one(ctx, "SELECT @@version, CURRENT_USER()", 2)
 	if err != nil {
 		return err
 	}
-	c.version = parseVersion(rows[0].at(0))
-	c.account = quoteAccount(rows[0].at(1))
+	c.version = parseVersion(who.at(0))
+	c.account = quoteAccount(who.at(1))
 	if err := c.version.supported(); err != nil {
 		return err
 	}
@@ -80,11 +80,11 @@ func (c *session) pin(ctx context.Context) error {
 		return err
 	}
 	for _, s := range checked {
-		rows, err := c.query(ctx, "SELECT @@SESSION."+s.name)
+		is, err := c.one(ctx, "SELECT @@SESSION."+s.name, 1)
 		if err != nil {
 			return err
 		}
-		if got := rows[0].at(0); got != s.value {
+		if got := is.at(0); got != s.value {
 			return &cdc.SetupError{
 				Problem: fmt.Sprintf("%s is %q in our session although we asked for %q", s.name, got, s.value),
 				Hint:    "connect to the server itself, not through a proxy",

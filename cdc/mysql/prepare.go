@@ -126,11 +126,11 @@ func (c *session) mariadbNow(ctx context.Context) (cdc.Position, error) {
 
 // binlogState is the last id of each server in each domain.
 func (c *session) binlogState(ctx context.Context) ([]string, error) {
-	rows, err := c.query(ctx, "SELECT @@GLOBAL.gtid_binlog_state")
+	state, err := c.one(ctx, "SELECT @@GLOBAL.gtid_binlog_state", 1)
 	if err != nil {
 		return nil, err
 	}
-	return strings.FieldsFunc(rows[0].at(0), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }), nil
+	return strings.FieldsFunc(state.at(0), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }), nil
 }
 
 // oneEach reports whether of each domain no more than one id differs.
@@ -153,20 +153,20 @@ func oneEach(before, after []string) bool {
 // lastAt is the last transaction of each domain before a place in MariaDB's log. It is not known of a file that is gone.
 func (c *session) lastAt(ctx context.Context, file string, at cdc.LSN) (last cdc.TxSet, known bool, err error) {
 	_, offset := fileAndOffset(at)
-	rows, err := c.query(ctx, fmt.Sprintf("SELECT COALESCE(BINLOG_GTID_POS(%s, %d), 'NULL')", quoteText(file), offset))
-	if err != nil || rows[0].at(0) == "NULL" {
+	set, err := c.one(ctx, fmt.Sprintf("SELECT COALESCE(BINLOG_GTID_POS(%s, %d), 'NULL')", quoteText(file), offset), 1)
+	if err != nil || set.at(0) == "NULL" {
 		return cdc.TxSet{}, false, err
 	}
-	last, err = cdc.ParseTxSet(rows[0].at(0))
+	last, err = cdc.ParseTxSet(set.at(0))
 	return last, true, err
 }
 
 func (c *session) readSet(ctx context.Context, query string) (cdc.TxSet, error) {
-	rows, err := c.query(ctx, query)
+	set, err := c.one(ctx, query, 1)
 	if err != nil {
 		return cdc.TxSet{}, err
 	}
-	return cdc.ParseTxSet(rows[0].at(0))
+	return cdc.ParseTxSet(set.at(0))
 }
 
 const keepHistory = "keep the log of a server that is watched: no RESET BINARY LOGS AND GTIDS, RESET MASTER, or restoring in place"

@@ -51,14 +51,14 @@ func readReplayed(ctx context.Context, c *session) (applied, position cdc.TxSet,
 	if c.version.mariadb {
 		query = "SELECT CONCAT_WS(',', @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos), @@GLOBAL.gtid_slave_pos"
 	}
-	rows, err := c.query(ctx, query)
+	sets, err := c.one(ctx, query, 2)
 	if err != nil {
 		return applied, position, err
 	}
-	if applied, err = cdc.ParseTxSet(rows[0].at(0)); err != nil {
+	if applied, err = cdc.ParseTxSet(sets.at(0)); err != nil {
 		return applied, position, err
 	}
-	position, err = cdc.ParseTxSet(rows[0].at(1))
+	position, err = cdc.ParseTxSet(sets.at(1))
 	return applied, position, err
 }
 
@@ -230,9 +230,9 @@ func (s *Source) Confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
 		if c.version.mariadb {
 			query = "SELECT @@server_id" // what its replicas show of it
 		}
-		rows, err := c.query(ctx, query)
+		id, err := c.one(ctx, query, 1)
 		if err == nil {
-			own = rows[0].at(0)
+			own = id.at(0)
 		}
 		return err
 	})

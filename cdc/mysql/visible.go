@@ -25,9 +25,9 @@ func (s *Source) Visible(ctx context.Context) (set cdc.TxSet, err error) {
 		if set, err = readVisible(ctx, c); err != nil || !c.version.mariadb {
 			return err
 		}
-		rows, err := c.query(ctx, "SELECT @@GLOBAL.gtid_binlog_state")
+		state, err := c.one(ctx, "SELECT @@GLOBAL.gtid_binlog_state", 1)
 		if err == nil {
-			set.AddSet(upTo(set.String(), rows[0].at(0)))
+			set.AddSet(upTo(set.String(), state.at(0)))
 		}
 		return err
 	})
