@@ -123,7 +123,10 @@ func describeDivergence(out io.Writer, d finding.Divergence) error {
 		{"Kind", string(d.Kind)}, {"Cause", string(d.Cause)}, {"Detail", d.Detail}, {"Keys", fmt.Sprint(d.Keys)},
 	}
 	if by := d.IntroducedBy; by != nil {
-		rows = append(rows, []string{"Transaction", by.Transaction})
+		rows = append(rows, []string{"Transaction", by.Transaction + ", committed " + at(by.CommittedAt)})
+		if look := d.Look(); look != "" {
+			rows = append(rows, []string{"To see it", look})
+		}
 	}
 	for _, member := range slices.Sorted(maps.Keys(d.Positions)) {
 		rows = append(rows, []string{"Position", member + " " + d.Positions[member]})
