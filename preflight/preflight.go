@@ -54,7 +54,9 @@ type Report struct {
 	Tables []Table // that match
 	Whole  bool    // all of it was read
 	Copies bool    // it replays what another has written
-	Client string  // by which the SQL is run: psql, as a superuser in its database
+	// Unbrought are those of Tables that no subscription brings, on PostgreSQL.
+	Unbrought []string
+	Client    string // by which the SQL is run: psql, as a superuser in its database
 	// Preamble of the script: SQL that makes sure that it runs as it must.
 	Preamble string
 }

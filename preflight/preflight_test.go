@@ -59,17 +59,22 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 	a := report("a", "1", table("t", "id", id, note), table("only", "id", id))
 	b := report("b", "2", table("t", "note", id, column("note", digest.Bytes), column("more", digest.Int)))
 	twin := report("twin", "1", table("t", "id", id, note), table("only", "id", id))
+	part := &preflight.Report{Member: "part", Server: "5", Copies: true, Unbrought: []string{"only", "t"}}
+	whole := &preflight.Report{Member: "whole", Server: "6", Unbrought: []string{"t"}}
 	deaf := &preflight.Report{Member: "deaf", Server: "3"}
 	for name, c := range map[string]struct {
-		reports  []*preflight.Report
-		excluded []string
-		want     []string
+		reports   []*preflight.Report
+		reference string
+		excluded  []string
+		want      []string
 	}{
-		"the same twice":      {[]*preflight.Report{a, twin}, nil, []string{"fail members: a and twin are the same server"}},
-		"one did not answer":  {[]*preflight.Report{a, deaf}, nil, nil},
-		"a mistyped column":   {[]*preflight.Report{a, report("c", "4", a.Tables...)}, []string{"not"}, []string{"warn table only: has no column not, which is excluded", "warn table t: has no column not, which is excluded"}},
-		"the key is excluded": {[]*preflight.Report{a, report("c", "4", a.Tables[0])}, []string{"id"}, []string{"fail table only: is on a and missing on c", "fail table only: column id is excluded and part of the primary key", "fail table t: column id is excluded and part of the primary key"}},
-		"definitions differ": {[]*preflight.Report{a, b}, nil, []string{
+		"the same twice":                 {[]*preflight.Report{a, twin}, "", nil, []string{"fail members: a and twin are the same server"}},
+		"no subscription brings a table": {[]*preflight.Report{whole, part}, "", nil, []string{"warn subscriptions: no subscription of part brings 2 tables: only, t: unverified until one does"}},
+		"the reference subscribes":       {[]*preflight.Report{whole, part}, "part", nil, []string{"warn subscriptions: no subscription of whole brings t: unverified until one does"}},
+		"one did not answer":             {[]*preflight.Report{a, deaf}, "", nil, nil},
+		"a mistyped column":              {[]*preflight.Report{a, report("c", "4", a.Tables...)}, "", []string{"not"}, []string{"warn table only: has no column not, which is excluded", "warn table t: has no column not, which is excluded"}},
+		"the key is excluded":            {[]*preflight.Report{a, report("c", "4", a.Tables[0])}, "", []string{"id"}, []string{"fail table only: is on a and missing on c", "fail table only: column id is excluded and part of the primary key", "fail table t: column id is excluded and part of the primary key"}},
+		"definitions differ": {[]*preflight.Report{a, b}, "", nil, []string{
 			"fail table only: is on a and missing on b",
 			"fail table t: primary key is (id) on a and (note) on b",
 			"fail table t: column note is text on a and bytes on b",
@@ -77,7 +82,7 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 		}},
 	} {
 		var got []string
-		for _, check := range preflight.Group(c.reports, func(string) []string { return c.excluded }) {
+		for _, check := range preflight.Group(c.reports, c.reference, func(string) []string { return c.excluded }) {
 			got = append(got, fmt.Sprintf("%v %s: %s", check.State, check.Subject, check.Detail))
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {

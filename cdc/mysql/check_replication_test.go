@@ -145,7 +145,7 @@ func TestMemberWithAnotherColumnIsFoundInTheGroup(t *testing.T) {
 		a.Member, b.Member = "eu-1", "us-1"
 		match := checkPrefix("app.")
 		groupLines := func(reports ...*preflight.Report) []string {
-			return notOK(&preflight.Report{Checks: preflight.Group(reports, func(string) []string { return nil })})
+			return notOK(&preflight.Report{Checks: preflight.Group(reports, "", func(string) []string { return nil })})
 		}
 		first := runCheck(t, a, match)
 		want := []string{

@@ -85,7 +85,7 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 	r.Add(judgeSubscriptions(subscriptions)...)
 	r.Add(judgeSettings(r.server)...)
 	r.Add(judgeSlot(o.Slot, r.server))
-	r.Whole, r.Copies = true, len(subscriptions) > 0
+	r.Whole, r.Copies, r.Unbrought = true, len(subscriptions) > 0, unbrought(r.tables, subscriptions)
 	return nil
 }
 

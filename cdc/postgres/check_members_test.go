@@ -13,7 +13,7 @@ import (
 func checkConfig(dsn string) (*pgx.ConnConfig, error) { return Options{DSN: dsn}.config() }
 
 func groupLines(reports []*preflight.Report, excluded ...string) []string {
-	r := &preflight.Report{Checks: preflight.Group(reports, func(string) []string { return excluded })}
+	r := &preflight.Report{Checks: preflight.Group(reports, "", func(string) []string { return excluded })}
 	return notOK(r)
 }
 

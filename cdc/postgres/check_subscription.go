@@ -66,6 +66,19 @@ func readSubscriptions(ctx context.Context, conn *pgx.Conn, match func(string) b
 	return slices.DeleteFunc(all, func(s subscriptionFacts) bool { return len(s.tables) == 0 }), nil
 }
 
+// unbrought lists the tables that no subscription carries.
+func unbrought(tables []tableFacts, subscriptions []subscriptionFacts) (names []string) {
+	for _, t := range tables {
+		carries := func(s subscriptionFacts) bool {
+			return slices.ContainsFunc(s.tables, func(carried subscribedFacts) bool { return carried.Root == t.Name })
+		}
+		if !slices.ContainsFunc(subscriptions, carries) {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
 func judgeSubscriptions(subscriptions []subscriptionFacts) []preflight.Check {
 	var checks []preflight.Check
 	carriers := map[string][]string{} // table to the subscriptions that write it

@@ -286,7 +286,7 @@ func TestSubscriptionsAreChecked(t *testing.T) {
 	checkEach(t, func(t *testing.T, install dbtest.Install) {
 		g := dbtest.GroupT(t, install, 1, "CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE orders_2 (id int PRIMARY KEY)", dbtest.Options{})
 		sub := g.Subscribers[0]
-		dbtest.ExecT(t, sub, "CREATE ROLE lockstep LOGIN", "CREATE TABLE keyless (id int)")
+		dbtest.ExecT(t, sub, "CREATE ROLE lockstep LOGIN", "CREATE TABLE keyless (id int)", "CREATE TABLE orders_alone (id int PRIMARY KEY)")
 		o := checkOptions(sub, "lockstep")
 		match := checkPrefix("public.orders")
 		runPsql(t, sub, runCheck(t, o, match).SQL())
@@ -302,6 +302,9 @@ func TestSubscriptionsAreChecked(t *testing.T) {
 			}
 		}
 		failures()
+		if got := runCheck(t, o, match).Unbrought; !cmp.Equal(got, []string{"public.orders_alone"}) {
+			t.Errorf("no subscription brings %q", got)
+		}
 		dbtest.ExecT(t, sub, "ALTER SUBSCRIPTION app_0 DISABLE")
 		failures("fail subscription app_0: is disabled")
 		dbtest.ExecT(t, sub, "ALTER SUBSCRIPTION app_0 ENABLE")

@@ -150,8 +150,9 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 		}
 	}
 	if whole {
-		between := preflight.Group(answered, g.ExcludeColumns)
-		if reference := referenceOf(g, answered); reference != "" {
+		reference := referenceOf(g, answered)
+		between := preflight.Group(answered, reference, g.ExcludeColumns)
+		if reference != "" {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			between = append(between, daemon.CheckErrant(ctx, &g, reference)...)
