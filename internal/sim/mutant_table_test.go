@@ -151,6 +151,7 @@ var mutants = []mutant{
 		old:    "`json:\"lost,omitzero\"`",
 		text:   "`json:\"-\"`",
 		effect: "what was in no journal while a lane was lost is told as a divergence",
+		lives:  "what came of reading is read again once the member has caught up: with both faults the kept history of a lane that fell too far behind dies",
 	},
 	{
 		name: "lateness is what changes a row in the end", file: "align/stale.go",
@@ -196,6 +197,7 @@ var mutants = []mutant{
 		old:    "m.record.Position.LSN < max(scan.Cut, scan.Settled)",
 		text:   "m.record.Position.LSN < scan.Cut",
 		effect: "rows are ahead of the stream",
+		lives:  "what came of reading is read again on both sides before it is told: with both faults the kept history of rows read ahead dies",
 	},
 	{
 		name: "a comparison begins without a look at the rows", file: "align/residual.go",
