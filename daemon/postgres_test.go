@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/finding"
@@ -100,7 +101,8 @@ func schemaChangeMakesTheTableUnverifiedAndItComesBack(w *watch) {
 	w.replayed()
 	w.until("the rows to arrive", func() bool { return w.table("us-1", "public.shapes").Rows == 2000 })
 	w.inStep()
-	for _, member := range []string{"us-1", "us-2", "eu-1"} {
+	members, altered := []string{"us-1", "us-2", "eu-1"}, time.Now()
+	for _, member := range members {
 		w.exec(member, "ALTER TABLE shapes ADD COLUMN note text DEFAULT 'none'")
 	}
 	w.exec("eu-1", "UPDATE shapes SET note = 'mine' WHERE id = 7")
@@ -108,6 +110,9 @@ func schemaChangeMakesTheTableUnverifiedAndItComesBack(w *watch) {
 	if s := w.table("us-1", "public.other"); !s.Live {
 		w.t.Errorf("another table is read anew too: %s", s.Reason)
 	}
+	w.until("it to be read anew on all members", func() bool { // not all need have been asked for their columns at once
+		return !slices.ContainsFunc(members, func(member string) bool { return w.table(member, "public.shapes").VerifiedAt.Before(altered) })
+	})
 	w.inStep()
 	w.neverDiverged()
 	w.exec("us-2", "UPDATE shapes SET note = 'theirs' WHERE id = 9")
