@@ -114,7 +114,7 @@ func (l *Ledger) suspect(f *finding.Finding) error {
 	if younger, err := l.rejuvenate(f); younger || err != nil {
 		return err
 	}
-	if l.byReading(f) && f.Suspected.IsZero() {
+	if l.byReading(f) && !f.Suspected.After(f.Divergence.FirstSeen) {
 		f.Suspected = l.now
 		if err := l.suspectFound(f); err != nil {
 			return err
