@@ -135,7 +135,7 @@ func (w *world) resolve() {
 		for id := range w.servers {
 			keys = append(keys, w.ledger.Suspects(t, id)...)
 		}
-		slices.SortFunc(keys, func(a, b digest.Key) int { return bytes.Compare(a, b) })
+		slices.SortFunc(keys, digest.Key.Compare)
 		if len(keys) > 0 && w.ledger.Live(t, refID) {
 			w.reread(t, slices.CompactFunc(keys, func(a, b digest.Key) bool { return bytes.Equal(a, b) }))
 		}
@@ -157,7 +157,7 @@ func (w *world) reread(t cdc.TableID, keys []digest.Key) (mended int) {
 		scan := align.Scan{Span: keys == nil, Keys: keys, View: cdc.View{Cut: s.end, Settled: s.end}}
 		for _, n := range slices.Sorted(maps.Keys(s.rows[t])) {
 			key := keyOf(t, n)
-			if _, asked := slices.BinarySearchFunc(keys, key, func(a, b digest.Key) int { return bytes.Compare(a, b) }); asked || keys == nil {
+			if _, asked := slices.BinarySearchFunc(keys, key, digest.Key.Compare); asked || keys == nil {
 				scan.Rows = append(scan.Rows, align.ScannedRow{Key: key, Row: digest.AppendRow(nil, &digest.Row{Digest: digestOf(t, n, s.rows[t][n])})})
 			}
 		}

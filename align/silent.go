@@ -1,7 +1,6 @@
 package align
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,7 +26,7 @@ func (l *Ledger) Suspect(id cdc.TableID, on cdc.MemberID, keys []digest.Key) {
 	}
 	c := t.coverage[on]
 	for _, k := range keys {
-		at, known := slices.BinarySearchFunc(c.Suspects, k, compareKeys)
+		at, known := slices.BinarySearchFunc(c.Suspects, k, digest.Key.Compare)
 		if !known && len(c.Suspects) < maxSuspects {
 			c.Suspects = slices.Insert(c.Suspects, at, slices.Clone(k))
 		}
@@ -48,8 +47,6 @@ func (l *Ledger) suspectFound(f *finding.Finding) error {
 	l.Suspect(f.Table, f.Member, keys)
 	return err
 }
-
-func compareKeys(a, b digest.Key) int { return bytes.Compare(a, b) }
 
 // Suspects returns the keys of a table that are under suspicion on a member.
 func (l *Ledger) Suspects(id cdc.TableID, on cdc.MemberID) []digest.Key {
@@ -130,7 +127,7 @@ func (l *Ledger) Mend(id cdc.TableID, r Reread) error {
 func (t *table) suspect(on cdc.MemberID, keys []string) {
 	c := t.coverage[on]
 	for _, k := range keys {
-		if at, known := slices.BinarySearchFunc(c.Suspects, digest.Key(k), compareKeys); !known {
+		if at, known := slices.BinarySearchFunc(c.Suspects, digest.Key(k), digest.Key.Compare); !known {
 			c.Suspects, t.dirty = slices.Insert(c.Suspects, at, digest.Key(k)), true
 		}
 	}
@@ -142,7 +139,7 @@ func (l *Ledger) settle(m *member, t *table, keys []digest.Key, silent map[strin
 	c := t.coverage[m.id]
 	judged := slices.Collect(maps.Keys(silent))
 	c.Suspects = slices.DeleteFunc(c.Suspects, func(k digest.Key) bool {
-		_, settled := slices.BinarySearchFunc(keys, k, compareKeys)
+		_, settled := slices.BinarySearchFunc(keys, k, digest.Key.Compare)
 		if _, found := silent[string(k)]; settled && !found {
 			judged = append(judged, string(k))
 		}

@@ -62,7 +62,7 @@ func (g *resolver) underSuspicion(ctx context.Context) ([]suspicion, error) {
 				}
 			}
 			if len(keys) > 0 {
-				slices.SortFunc(keys, compareKeys)
+				slices.SortFunc(keys, digest.Key.Compare)
 				keys = slices.CompactFunc(keys, func(a, b digest.Key) bool { return bytes.Equal(a, b) })
 				work = append(work, suspicion{epoch, keys})
 			}
@@ -71,8 +71,6 @@ func (g *resolver) underSuspicion(ctx context.Context) ([]suspicion, error) {
 	})
 	return work, err
 }
-
-func compareKeys(a, b digest.Key) int { return bytes.Compare(a, b) }
 
 // errMoving is for rows that changed on the reference while they were read.
 var errMoving = errors.New("they change too fast")
@@ -180,17 +178,17 @@ func (g *Group) readAgain(ctx context.Context, on cdc.MemberID, s suspicion) (*w
 }
 
 // standing lists the keys of rows that were the same in two reads.
-func standing(keys []digest.Key, reads ...[]align.ScannedRow) []digest.Key {
-	var rows [2]map[string][]byte
-	for i, read := range reads {
-		rows[i] = make(map[string][]byte, len(read))
-		for _, r := range read {
-			rows[i][string(r.Key)] = r.Row
-		}
+func standing(keys []digest.Key, first, again []align.ScannedRow) []digest.Key {
+	before, after := byKey(first), byKey(again)
+	return slices.DeleteFunc(slices.Clone(keys), func(k digest.Key) bool { return !bytes.Equal(before[string(k)], after[string(k)]) })
+}
+
+func byKey(read []align.ScannedRow) map[string][]byte {
+	rows := make(map[string][]byte, len(read))
+	for _, r := range read {
+		rows[string(r.Key)] = r.Row
 	}
-	return slices.DeleteFunc(slices.Clone(keys), func(k digest.Key) bool {
-		return !bytes.Equal(rows[0][string(k)], rows[1][string(k)])
-	})
+	return rows
 }
 
 // mend tells the ledger what was read. It runs on the ledger's goroutine.
@@ -208,7 +206,7 @@ func (g *resolver) mend(s suspicion, reads map[cdc.MemberID]*watched, unread []c
 			return g.fail(err)
 		}
 		list = slices.DeleteFunc(list, func(m align.Mismatch) bool {
-			_, stood := slices.BinarySearchFunc(s.keys, m.Key, compareKeys)
+			_, stood := slices.BinarySearchFunc(s.keys, m.Key, digest.Key.Compare)
 			return !stood
 		})
 		if len(list) == 0 {
