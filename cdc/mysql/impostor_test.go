@@ -3,8 +3,6 @@ package mysql
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -12,9 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,10 +19,11 @@ import (
 	wire "github.com/go-mysql-org/go-mysql/mysql"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/internal/impostor"
 )
 
-// impostor answers in place of a server, and keeps all that it is told, under the TLS that it speaks with a certificate of its own.
-type impostor struct {
+// liar answers in place of a server, and keeps all that it is told, under the TLS that it speaks with a certificate of its own.
+type liar struct {
 	greeting []byte
 	asks     []byte // the packet after the login
 	key      *rsa.PrivateKey
@@ -58,7 +55,7 @@ func switchTo(plugin string) []byte {
 	return append(append([]byte{wire.EOF_HEADER}, plugin+"\x00"...), "12345678901234567890123456789012\x00"...)
 }
 
-func (i *impostor) serve(conn net.Conn) {
+func (i *liar) serve(conn net.Conn) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	send := func(packet []byte, sequence byte) { _, _ = conn.Write(framed(packet, sequence)) }
@@ -108,43 +105,11 @@ func (i *impostor) serve(conn net.Conn) {
 	}
 }
 
-// selfSigned is a certificate for 127.0.0.1 that nobody else has signed, and the file that trusts it.
-func selfSigned(t *testing.T) (*tls.Config, string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := t.TempDir() + "/ca.pem"
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, file
-}
-
 // ask has a source log in to the impostor, by a DSN with the host and parameters, and returns what came of it and what the impostor was told.
-func (i *impostor) ask(t *testing.T, host, parameters string) (told []byte, failed error) {
+func (i *liar) ask(t *testing.T, host, parameters string) (told []byte, failed error) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var served sync.WaitGroup
-	served.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			i.serve(conn)
-		}
-	})
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	address, end := impostor.Listen(t, i.serve)
+	_, port, _ := net.SplitHostPort(address)
 	source, err := New(Options{Member: "m", DSN: "mysql://lockstep@" + host + ":" + port + "/" + parameters, Password: func() (string, error) { return secret, nil }}, scanHasher)
 	if err != nil {
 		t.Fatal(err)
@@ -153,8 +118,7 @@ func (i *impostor) ask(t *testing.T, host, parameters string) (told []byte, fail
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	_, err = source.open(ctx)
-	_ = listener.Close()
-	served.Wait()
+	end()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.told, err
@@ -167,9 +131,9 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seal, authority := selfSigned(t)
+	seal, authority := impostor.SelfSigned(t)
 	full := []byte{wire.MORE_DATE_HEADER, wire.CACHE_SHA2_FULL_AUTH}
-	asks := map[string]*impostor{
+	asks := map[string]*liar{
 		"in clear":                      {greeting: greetingOf(pluginNative, true), asks: switchTo(pluginClear)},
 		"by SHA-256":                    {greeting: greetingOf(pluginSHA256, true), asks: switchTo(pluginSHA256)},
 		"as one that is not cached":     {greeting: greetingOf(pluginSHA2, true), asks: full},
@@ -181,7 +145,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 		for parameters, sealed := range map[string]bool{
 			"": true, "?tls=preferred": true, "?tls=required": true, "?tls=verify-ca": true, "?tls=verify-full": true, "?tls=disable": false,
 		} {
-			i := &impostor{greeting: ask.greeting, asks: ask.asks, key: key}
+			i := &liar{greeting: ask.greeting, asks: ask.asks, key: key}
 			if sealed {
 				i.seal = seal
 			}
@@ -201,7 +165,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 			"?insecure_password=allow&tls=disable", "?insecure_password=allow", "?tls=verify-full&tls_ca=" + authority, "?tls=verify-ca&tls_ca=" + authority,
 		} {
 			t.Run("a server that may know, "+name+parameters, func(t *testing.T) {
-				i := &impostor{greeting: asks[name].greeting, asks: asks[name].asks, key: key, seal: seal}
+				i := &liar{greeting: asks[name].greeting, asks: asks[name].asks, key: key, seal: seal}
 				if told, _ := i.ask(t, "127.0.0.1", parameters); !bytes.Contains(told, []byte(secret)) {
 					t.Errorf("it was told %q", told)
 				}
@@ -212,8 +176,8 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 
 // A server without TLS on another machine is one that anybody can pose as.
 func TestServerOnAnotherMachineMustProveWhoItIs(t *testing.T) {
-	seal, _ := selfSigned(t)
-	for name, i := range map[string]*impostor{
+	seal, _ := impostor.SelfSigned(t)
+	for name, i := range map[string]*liar{
 		"without TLS":               {greeting: greetingOf(pluginNative, false), asks: switchTo(pluginClear)},
 		"a certificate of nobody's": {greeting: greetingOf(pluginNative, true), asks: switchTo(pluginClear), seal: seal},
 	} {

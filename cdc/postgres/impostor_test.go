@@ -3,19 +3,12 @@ package postgres
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -24,10 +17,11 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
+	"github.com/lockstep-cdc/lockstep/internal/impostor"
 )
 
-// impostor answers in place of a server, and keeps all that it is told, under the TLS that it speaks with a certificate of its own.
-type impostor struct {
+// liar answers in place of a server, and keeps all that it is told, under the TLS that it speaks with a certificate of its own.
+type liar struct {
 	asks pgproto3.BackendMessage
 	seal *tls.Config // nil: no TLS
 
@@ -40,7 +34,7 @@ const (
 	sslRequest = 80877103
 )
 
-func (i *impostor) serve(conn net.Conn) {
+func (i *liar) serve(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	// hear reads a message that begins with its kind, or the first, which has none.
@@ -79,51 +73,19 @@ func (i *impostor) serve(conn net.Conn) {
 	}
 }
 
-// selfSigned is a certificate for 127.0.0.1 that nobody else has signed, and the file that trusts it.
-func selfSigned(t *testing.T) (*tls.Config, string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := t.TempDir() + "/ca.pem"
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, file
-}
-
 // ask has a member log in to the impostor, and returns what came of it and what the impostor was told. Another host than this one's is
 // where it can be reached too.
-func (i *impostor) ask(t *testing.T, host, parameters string) (told []byte, failed error) {
+func (i *liar) ask(t *testing.T, host, parameters string) (told []byte, failed error) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var served sync.WaitGroup
-	served.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			i.serve(conn)
-		}
-	})
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	address, end := impostor.Listen(t, i.serve)
+	_, port, _ := net.SplitHostPort(address)
 	o := Options{Member: "m", DSN: fmt.Sprintf("postgres://lockstep@%s:%s/db%s", host, port, parameters), Password: func() (string, error) { return secret, nil }}
 	config, err := o.config()
 	if err != nil {
 		t.Fatal(err)
 	}
 	config.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return cdc.Dial(ctx, network, listener.Addr().String())
+		return cdc.Dial(ctx, network, address)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -133,8 +95,7 @@ func (i *impostor) ask(t *testing.T, host, parameters string) (told []byte, fail
 	} else {
 		err = o.refused(err)
 	}
-	_ = listener.Close()
-	served.Wait()
+	end()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.told, err
@@ -148,7 +109,7 @@ func gives(told []byte) bool {
 // Whoever answers at the address of a server asks for the password in every way that the protocol has. What it is told is a proof at
 // most, which is good for nobody else.
 func TestImpostorIsNotToldThePassword(t *testing.T) {
-	seal, authority := selfSigned(t)
+	seal, authority := impostor.SelfSigned(t)
 	asks := map[string]pgproto3.BackendMessage{
 		"in clear text": &pgproto3.AuthenticationCleartextPassword{},
 		"by MD5":        &pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}},
@@ -158,7 +119,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 			for _, parameters := range []string{"", "?sslmode=disable", "?sslmode=allow", "?sslmode=prefer", "?sslmode=require", "?sslmode=verify-ca", "?sslmode=verify-full", "?sslmode=disable&require_auth=scram-sha-256"} {
 				for _, seal := range []*tls.Config{nil, seal} {
 					t.Run(fmt.Sprintf("%s %s%s TLS %v", name, host, parameters, seal != nil), func(t *testing.T) {
-						told, err := (&impostor{asks: ask, seal: seal}).ask(t, host, parameters)
+						told, err := (&liar{asks: ask, seal: seal}).ask(t, host, parameters)
 						if !cdc.IsSetup(err) || strings.Contains(err.Error(), "\n") {
 							t.Errorf("%v, want a line for the operator", err)
 						}
@@ -174,7 +135,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 		}
 		for _, parameters := range []string{"?sslmode=disable&require_auth=password,md5", "?sslmode=verify-full&sslrootcert=" + authority, "?sslmode=verify-ca&sslrootcert=" + authority} {
 			t.Run("a server that may know, "+name+parameters, func(t *testing.T) {
-				told, err := (&impostor{asks: ask, seal: seal}).ask(t, "127.0.0.1", parameters)
+				told, err := (&liar{asks: ask, seal: seal}).ask(t, "127.0.0.1", parameters)
 				if !gives(told) || !cdc.IsDenied(err) {
 					t.Errorf("%v, told %q", err, told)
 				}
@@ -185,7 +146,7 @@ func TestImpostorIsNotToldThePassword(t *testing.T) {
 
 // A proof by SCRAM is for whoever asks: it tells nothing that could be used elsewhere.
 func TestImpostorIsToldNoMoreByTheWayThatProofsTake(t *testing.T) {
-	told, err := (&impostor{asks: &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}}).ask(t, "127.0.0.1", "?sslmode=disable")
+	told, err := (&liar{asks: &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}}).ask(t, "127.0.0.1", "?sslmode=disable")
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || !bytes.Contains(told, []byte("SCRAM-SHA-256")) || gives(told) {
 		t.Errorf("%v, told %q", err, told)
 	}
