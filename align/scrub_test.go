@@ -151,7 +151,6 @@ func (w *world) reread(t cdc.TableID, keys []digest.Key) (mended int) {
 		case watch == nil && keys == nil:
 			w.t.Fatalf("member %d table %d is not live", id, t)
 		case watch == nil, keys != nil && !w.ledger.CaughtUp(t, id, w.ledger.Mark()):
-			again.Unread = append(again.Unread, id)
 			continue
 		}
 		scan := align.Scan{Span: keys == nil, Keys: keys, View: cdc.View{Cut: s.end, Settled: s.end}}
@@ -164,10 +163,8 @@ func (w *world) reread(t cdc.TableID, keys []digest.Key) (mended int) {
 		some, err := w.ledger.Mismatches(watch, &scan)
 		w.must(err)
 		w.ledger.Unwatch(watch)
-		if len(some) > 0 {
-			again.Found[id] = some
-			mended += len(some)
-		}
+		again.Found[id] = some
+		mended += len(some)
 	}
 	w.must(w.ledger.Mend(t, again))
 	return mended

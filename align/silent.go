@@ -77,11 +77,10 @@ func (l *Ledger) CaughtUp(id cdc.TableID, on cdc.MemberID, mark cdc.TxSet) bool 
 
 // Reread is what rows under suspicion were found to be, when they were read again.
 type Reread struct {
-	Keys  []digest.Key                // of the rows
-	Found map[cdc.MemberID][]Mismatch // by the member where they are not what its stream says
-	// Unread are members on which they could not be read. What was found elsewhere may have happened there, too: there they are
-	// under suspicion until they are.
-	Unread []cdc.MemberID
+	Keys []digest.Key // of the rows
+	// Found has, for each member on which they were read, those that are not what its stream says. What was found may have happened
+	// on the others, too: there they are under suspicion until they are read.
+	Found map[cdc.MemberID][]Mismatch
 }
 
 // Mend brings what is kept of rows to what was read of them on servers that were found, twice, to hold others than their
@@ -89,7 +88,7 @@ type Reread struct {
 // and the mended rows become durable together. Rows that the stream has changed since are left: what they are now is known.
 //
 // The reads of all members must be of one time as far as the rows go: the reference's rows were the same before and after
-// the members', and the members had replayed what the reference had shown.
+// the members', the members had replayed what the reference had shown, and the reference's last [Watch] is unsettled.
 func (l *Ledger) Mend(id cdc.TableID, r Reread) error {
 	t := l.tables[id]
 	if t == nil {
@@ -111,9 +110,14 @@ func (l *Ledger) Mend(id cdc.TableID, r Reread) error {
 		}
 	}
 	t.settledAt = l.now
+	for _, c := range t.coverage {
+		for _, w := range c.watches {
+			w.settled = true
+		}
+	}
 	for _, m := range l.sortedMembers() {
-		if slices.Contains(r.Unread, m.id) {
-			t.suspect(m.id, slices.Sorted(maps.Keys(silent)))
+		if _, read := r.Found[m.id]; !read {
+			t.suspect(m, slices.Sorted(maps.Keys(silent)))
 			continue
 		}
 		if err := l.settle(m, t, r.Keys, silent); err != nil {
@@ -124,8 +128,11 @@ func (l *Ledger) Mend(id cdc.TableID, r Reread) error {
 }
 
 // suspect puts rows under suspicion that were changed elsewhere.
-func (t *table) suspect(on cdc.MemberID, keys []string) {
-	c := t.coverage[on]
+func (t *table) suspect(on *member, keys []string) {
+	c := t.coverage[on.id]
+	if on.scanOnly || c.Phase != Live {
+		return // its rows are not kept, or are read anew
+	}
 	for _, k := range keys {
 		if at, known := slices.BinarySearchFunc(c.Suspects, digest.Key(k), digest.Key.Compare); !known {
 			c.Suspects, t.dirty = slices.Insert(c.Suspects, at, digest.Key(k)), true

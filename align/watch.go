@@ -15,7 +15,8 @@ type Watch struct {
 	states map[string][]state
 	noted  int
 	// broken is set when the rows that are kept were dropped, or when too many changes came: nothing can be said then.
-	broken bool
+	broken  bool
+	settled bool // rows of its table that were under suspicion have been, since it began
 }
 
 // state is what a row was before and after one transaction.
@@ -53,6 +54,9 @@ func (w *Watch) Table() cdc.TableID { return w.at.Table }
 
 // Broken reports whether nothing can be said by means of the Watch any more.
 func (w *Watch) Broken() bool { return w.broken }
+
+// Unsettled reports whether no rows of the table that were under suspicion have been settled since the Watch began.
+func (w *Watch) Unsettled() bool { return !w.settled }
 
 // note tells the watches of what a transaction did to each row in total.
 func (l *Ledger) note(m *member, tx *cdc.Transaction, fx []RowChange) {

@@ -141,7 +141,7 @@ func (g *Group) probe(f *feed, c *canary) *duty.Duty {
 			g.log.Error("no canary could be written", "member", f.Name, "table", plan.Table, "err", err.Error(), "hint", CanaryHint)
 		},
 	}
-	return g.hearPanics(f.Name, []*duty.Duty{d})[0]
+	return g.hearPanics(f, []*duty.Duty{d})[0]
 }
 
 // probeOnce writes a row, and records what became of it.

@@ -99,7 +99,7 @@ func (g *Group) readRangeOnce(ctx context.Context, f *feed, p part, d align.Dril
 	if err != nil {
 		return len(read), false, err
 	}
-	err = g.until(ctx, errStreamBehind, func() bool { return w.watch.Broken() || g.ledger.Position(f.id) >= settled })
+	err = g.until(ctx, reachWithin, errStreamBehind, func() bool { return w.watch.Broken() || g.ledger.Position(f.id) >= settled })
 	if err != nil {
 		return len(read), false, err
 	}

@@ -9,27 +9,15 @@ import (
 	"github.com/lockstep-cdc/lockstep/scan"
 )
 
-// ownDuties are what is done again and again for the group, each by a goroutine of its own. Beside them there is Run.
-func (g *Group) ownDuties() []*duty.Duty {
-	return g.hearPanics("", []*duty.Duty{
-		{
-			Name: "resolve_suspects", First: suspectsEvery, Every: suspectsEvery, Retry: suspectsRetry,
-			Do: plain(g.resolver().resolveSuspects),
-			Failed: func(err error, _ time.Duration) {
-				g.log.Warn("rows under suspicion could not be read again yet", "err", err.Error())
-			},
-		},
-	})
-}
-
-func (g *Group) hearPanics(member string, duties []*duty.Duty) []*duty.Duty {
+func (g *Group) hearPanics(f *feed, duties []*duty.Duty) []*duty.Duty {
 	for _, d := range duties {
-		d.Panicked = func(e *fault.Error) { g.saw(e, "member", member, "duty", d.Name) }
+		d.Panicked = func(e *fault.Error) { g.saw(e, "member", f.Name, "duty", d.Name) }
 	}
 	return duties
 }
 
-// dutiesOf lists those of a member, but its canary's.
+// dutiesOf lists what is done again and again for a member, each by a goroutine of its own, but for what its canary has done. Beside
+// them there is Run.
 func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 	list := []*duty.Duty{
 		{
@@ -68,12 +56,15 @@ func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 			Do:     func(ctx context.Context) (time.Duration, error) { return g.follow(ctx, f) },
 			Failed: g.troubles(f, "change stream was interrupted; lockstep reconnects"),
 		}, &duty.Duty{
+			Name: "resolve_suspects", First: suspectsEvery, Every: suspectsEvery, Retry: suspectsRetry, Longest: lastSuspectsRetry,
+			Do: of(f, g.resolveSuspects), Failed: g.warns(f, "rows under suspicion could not be read again yet; lockstep tries again"),
+		}, &duty.Duty{
 			Name: "drill", First: drillEvery, Every: drillEvery, Retry: troubleWait,
 			Do:     func(ctx context.Context) (time.Duration, error) { return g.drill(ctx, f) },
 			Failed: g.warns(f, "rows that differ could not be read; lockstep tries again"),
 		})
 	}
-	return g.hearPanics(f.Name, list)
+	return g.hearPanics(f, list)
 }
 
 // plain is a duty's function that does not say when the next time is.

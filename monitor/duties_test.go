@@ -87,7 +87,6 @@ func dutiesAsDocumented(t *testing.T) []string {
 			list = append(list, fmt.Sprintf("%s %s: %s; %s", d.Name, member, every, retry))
 		}
 	}
-	say("", g.duties)
 	for _, f := range g.feeds {
 		say(f.Name, append(f.canary.duties(), f.duties...))
 	}

@@ -177,6 +177,7 @@ func prepare(ctx context.Context, src cdc.Source, from cdc.Position, known, serv
 // openSession tells the ledger of the stream that begins.
 func (g *Group) openSession(ctx context.Context, f *feed, start cdc.Position, server cdc.Server, gap string) error {
 	return g.do(ctx, func() error {
+		g.drop(f) // they come again, or others if the log was set back to before them
 		if gap == "" {
 			g.ledger.Opened(f.id, server)
 			return nil
@@ -184,7 +185,6 @@ func (g *Group) openSession(ctx context.Context, f *feed, start cdc.Position, se
 		if g.ledger.Server(f.id) != (cdc.Server{}) {
 			g.log.Warn("change stream has a hole; the member is read anew", "member", f.Name, "reason", gap)
 		}
-		g.drop(f)
 		if err := g.ledger.Unverify(f.id, start.Clone(), server, gap); err != nil {
 			return err
 		}
@@ -232,6 +232,7 @@ func (g *Group) send(ctx context.Context, f *feed, e cdc.Event) error {
 	case g.events <- arrival{f.id, time.Now(), e}:
 		return nil
 	case <-ctx.Done():
+		<-f.credit
 		return ctx.Err()
 	}
 }

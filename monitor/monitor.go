@@ -92,8 +92,7 @@ type Group struct {
 	changed  time.Time // when it was last said what is watched; owned by the goroutine of Run
 	recorder recorder
 	requests requests
-	duties   []*duty.Duty // beside those of the members
-	broken   chan error   // what ends Run, from other goroutines; holds one
+	broken   chan error // what ends Run, from other goroutines; holds one
 	faults   faults
 }
 
@@ -101,8 +100,9 @@ type Group struct {
 type feed struct {
 	Member
 	id cdc.MemberID
-	// session counts the gaps in the member's stream: what the member said of its progress before the last one says nothing. Of
-	// events no other session's can come: it is one goroutine that sends them and notes gaps, and what it sends is taken at once.
+	// session counts the times that the member's stream was opened, or had a gap: what the member said of its progress before the
+	// last one says nothing. Of events no other session's can come: it is one goroutine that sends them and notes gaps, and what it
+	// sends is taken at once.
 	session int
 	// end ends the stream that is open now, for a reason; nil while none is.
 	end     context.CancelCauseFunc

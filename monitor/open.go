@@ -73,7 +73,6 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 			g.ref = id
 		}
 	}
-	g.duties = g.ownDuties()
 	if err := g.load(names, digest.NewHasher(st.Secret())); err != nil {
 		return nil, fmt.Errorf("group %s: %w", opt.Name, err)
 	}

@@ -37,13 +37,11 @@ func (g *Group) run(ctx context.Context) error {
 		}
 		return func() { cancel(); work.Wait() }
 	}
-	stop := g.start(g.duties)
 	for _, f := range g.feeds {
 		g.begin(f)
 	}
 	err := g.guard(ctx)
 	cancel()
-	stop()
 	for _, f := range g.feeds {
 		f.stop()
 		f.canary.end()

@@ -41,8 +41,8 @@ var (
 )
 
 // until asks on the ledger's goroutine again and again whether a state is reached.
-func (g *Group) until(ctx context.Context, behind error, reached func() bool) error {
-	timeout := time.After(reachWithin)
+func (g *Group) until(ctx context.Context, within time.Duration, behind error, reached func() bool) error {
+	timeout := time.After(within)
 	for {
 		done := false
 		if err := g.do(ctx, func() error { done = reached(); return nil }); err != nil || done {
@@ -90,7 +90,7 @@ func (g *Group) read(ctx context.Context, f *feed, p part) (*watched, error) {
 	}
 	if f.ScanOnly {
 		caughtUp := func() bool { return g.ledger.CaughtUp(p.epoch.Table, f.id, mark) }
-		if err := g.until(ctx, errNotCaughtUp, caughtUp); err != nil {
+		if err := g.until(ctx, reachWithin, errNotCaughtUp, caughtUp); err != nil {
 			return w, err
 		}
 	}
@@ -152,7 +152,7 @@ func (g *Group) reach(ctx context.Context, f *feed, w *watched) error {
 		}
 		on, settled = g.ref, progress.Barrier
 	}
-	return g.until(ctx, errStreamBehind, func() bool { return w.watch.Broken() || g.ledger.Position(on) >= settled })
+	return g.until(ctx, reachWithin, errStreamBehind, func() bool { return w.watch.Broken() || g.ledger.Position(on) >= settled })
 }
 
 // unwatch ends a watch.

@@ -28,7 +28,6 @@ func (g *Group) say(now status.Clocks) {
 		Said:      now,
 		Members:   g.ledger.Status(true),
 		Scans:     g.Scans(),
-		Duties:    runsOf(g.duties),
 	}
 	for i := range s.Members {
 		m := &s.Members[i]

@@ -14,29 +14,26 @@ import (
 	"github.com/lockstep-cdc/lockstep/fault"
 )
 
-// suspectsEvery is how often it is looked whether rows are under suspicion, and suspectsRetry how long after a failure.
 const (
-	suspectsEvery = 200 * time.Millisecond
-	suspectsRetry = 2 * time.Second
+	// suspectsEvery is how often it is looked whether rows are under suspicion; after failures it is ever less often.
+	suspectsEvery     = 200 * time.Millisecond
+	suspectsRetry     = 2 * time.Second
+	lastSuspectsRetry = lastRetry
+	// graceWithin is how long who has nothing under suspicion is waited for.
+	graceWithin = time.Second
 )
 
-// resolver reads rows that are under suspicion again, on every member, and brings what is kept of them to what they are.
-// All members take part because a row may rightly have changed on all of them without a trace, as by a foreign key's
-// cascade: mending one alone would make it differ from the others. A member that cannot be read holds up nobody: there the
-// rows stay under suspicion until it can.
-type resolver struct {
-	*Group
-	trouble map[cdc.MemberID]pause // of members that could not be read
-}
-
-func (g *Group) resolver() *resolver {
-	return &resolver{Group: g, trouble: make(map[cdc.MemberID]pause)}
-}
-
-func (g *resolver) resolveSuspects(ctx context.Context) error {
-	work, err := g.underSuspicion(ctx)
+// resolveSuspects reads a member's rows that are under suspicion again, there and on the reference, and brings what is kept of
+// them to what they are. The others take part if they have replayed as much, because a row may rightly have changed on all of
+// them without a trace, as by a foreign key's cascade: mending one alone would make it differ from the others. Who cannot be
+// read, or lags, holds up only itself: what was found elsewhere is under suspicion there until it has been read.
+func (g *Group) resolveSuspects(ctx context.Context, f *feed) error {
+	if f.trouble.Load() != nil {
+		return nil // it cannot be read, which is told already
+	}
+	work, err := g.underSuspicion(ctx, f)
 	for _, s := range work {
-		if failed := fault.Catch(func() error { return g.resolveRows(ctx, s) }); failed != nil {
+		if failed := fault.Catch(func() error { return g.resolveRows(ctx, f, s) }); failed != nil {
 			err = errors.Join(err, fmt.Errorf("table %s: %d rows: %w", s.epoch.Shape.Table, len(s.keys), failed))
 		}
 	}
@@ -49,22 +46,13 @@ type suspicion struct {
 	keys  []digest.Key // ascending
 }
 
-// underSuspicion lists the rows that are, on a member that is not left alone just now.
-func (g *resolver) underSuspicion(ctx context.Context) ([]suspicion, error) {
+// underSuspicion lists the rows that are, on a member.
+func (g *Group) underSuspicion(ctx context.Context, f *feed) ([]suspicion, error) {
 	var work []suspicion
-	now := time.Now()
 	err := g.do(ctx, func() error {
 		for id, epoch := range g.ledger.Epochs() {
-			var keys []digest.Key
-			for _, on := range g.order {
-				if g.trouble[on].over(now) {
-					keys = append(keys, g.ledger.Suspects(id, on)...)
-				}
-			}
-			if len(keys) > 0 {
-				slices.SortFunc(keys, digest.Key.Compare)
-				keys = slices.CompactFunc(keys, func(a, b digest.Key) bool { return bytes.Equal(a, b) })
-				work = append(work, suspicion{epoch, keys})
+			if keys := g.ledger.Suspects(id, f.id); len(keys) > 0 {
+				work = append(work, suspicion{epoch, slices.Clone(keys)})
 			}
 		}
 		return nil
@@ -72,100 +60,106 @@ func (g *resolver) underSuspicion(ctx context.Context) ([]suspicion, error) {
 	return work, err
 }
 
-// errMoving is for rows that changed on the reference while they were read.
+// errMoving is for rows that changed on the reference, or were settled for another member, while they were read.
 var errMoving = errors.New("they change too fast")
 
 // resolveRounds bounds how often rows that change on the reference are read at once.
 const resolveRounds = 5
 
-func (g *resolver) resolveRows(ctx context.Context, s suspicion) error {
+func (g *Group) resolveRows(ctx context.Context, f *feed, s suspicion) error {
 	for range resolveRounds {
-		if err := g.resolveOnce(ctx, s); !errors.Is(err, errMoving) {
+		if err := g.resolveOnce(ctx, f, s); !errors.Is(err, errMoving) {
 			return err
 		}
 	}
 	return errMoving
 }
 
-// resolveOnce reads the rows on the reference, then on each member that has replayed what the reference had shown, then on
-// the reference again. If they were the same there all the time, the members' rows are of one time with them.
-func (g *resolver) resolveOnce(ctx context.Context, s suspicion) error {
+// resolveOnce reads the rows on the reference, then on the member once it has replayed what the reference had shown and on all
+// that have done so by then, then on the reference again. If they were the same there all the time, the members' rows are of
+// one time with them.
+func (g *Group) resolveOnce(ctx context.Context, f *feed, s suspicion) error {
 	reads := make(map[cdc.MemberID]*watched)
 	defer func() {
 		for _, w := range reads {
 			g.unwatch(ctx, w)
 		}
 	}()
-	first, err := g.readAgain(ctx, g.ref, s)
-	defer g.unwatch(ctx, first)
-	if err != nil {
-		return err
-	}
 	var mark cdc.TxSet
-	var members []*feed
-	err = g.do(ctx, func() error {
-		mark = g.ledger.Mark()
+	var ref *feed
+	var others []*feed
+	err := g.do(ctx, func() error {
+		ref = g.feeds[g.ref]
 		for _, id := range g.order {
-			members = append(members, g.feeds[id])
+			if other := g.feeds[id]; other != ref && other != f && !other.ScanOnly && g.ledger.Live(s.epoch.Table, id) {
+				others = append(others, other)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	var failed error
-	var unread []cdc.MemberID
-	for _, f := range members {
-		if f.id == g.ref || !g.live(ctx, s.epoch.Table, f.id) {
-			continue
-		}
-		if g.trouble[f.id].over(time.Now()) {
-			if reads[f.id], err = g.readReplayed(ctx, f.id, s, mark); err == nil {
-				continue
-			}
-			failed = errors.Join(failed, fmt.Errorf("member %s: %w", f.Name, err))
-			g.trouble[f.id] = g.trouble[f.id].next(time.Now(), err)
-		}
-		unread = append(unread, f.id)
-	}
-	if reads[g.ref], err = g.readAgain(ctx, g.ref, s); err != nil {
+	first, err := g.readAgain(ctx, ref, s)
+	defer g.unwatch(ctx, first)
+	if err != nil {
 		return err
 	}
-	stood := standing(s.keys, first.scan.Rows, reads[g.ref].scan.Rows)
-	if len(stood) < len(s.keys) {
-		failed = errors.Join(failed, errMoving)
+	if err := g.do(ctx, func() error { mark = g.ledger.Mark(); return nil }); err != nil {
+		return err
 	}
-	return errors.Join(failed, g.do(ctx, func() error { return g.mend(suspicion{s.epoch, stood}, reads, unread) }))
+	if f != ref {
+		if reads[f.id], err = g.readReplayed(ctx, f, s, mark, reachWithin); err != nil {
+			return err
+		}
+	}
+	grace := time.Now().Add(graceWithin)
+	for _, other := range others {
+		if other.trouble.Load() != nil {
+			continue
+		}
+		w, err := g.readReplayed(ctx, other, s, mark, max(0, time.Until(grace)))
+		if err != nil {
+			g.unwatch(ctx, w)
+			g.log.Debug("rows that are under suspicion elsewhere could not be read", "member", other.Name, "err", err.Error())
+			continue
+		}
+		reads[other.id] = w
+	}
+	if reads[ref.id], err = g.readAgain(ctx, ref, s); err != nil {
+		return err
+	}
+	stood := standing(s.keys, first.scan.Rows, reads[ref.id].scan.Rows)
+	err = g.do(ctx, func() error {
+		if g.ref != ref.id || !reads[ref.id].watch.Unsettled() {
+			return errMoving
+		}
+		return g.mend(suspicion{s.epoch, stood}, reads)
+	})
+	if err == nil && len(stood) < len(s.keys) {
+		err = errMoving
+	}
+	return err
 }
 
 // readReplayed reads the rows on a member once it has replayed what the reference had shown.
-func (g *Group) readReplayed(ctx context.Context, id cdc.MemberID, s suspicion, mark cdc.TxSet) (w *watched, err error) {
+func (g *Group) readReplayed(ctx context.Context, f *feed, s suspicion, mark cdc.TxSet, within time.Duration) (w *watched, err error) {
 	w = &watched{}
 	err = fault.Catch(func() error {
-		caughtUp := func() bool { return g.feeds[id] == nil || g.ledger.CaughtUp(s.epoch.Table, id, mark) }
-		if err := g.until(ctx, errNotCaughtUp, caughtUp); err != nil {
+		caughtUp := func() bool { return g.feeds[f.id] == nil || g.ledger.CaughtUp(s.epoch.Table, f.id, mark) }
+		if err := g.until(ctx, within, errNotCaughtUp, caughtUp); err != nil {
 			return err
 		}
-		w, err = g.readAgain(ctx, id, s)
+		w, err = g.readAgain(ctx, f, s)
 		return err
 	})
 	return w, err
 }
 
-func (g *Group) live(ctx context.Context, id cdc.TableID, on cdc.MemberID) (live bool) {
-	_ = g.do(ctx, func() error {
-		f := g.feeds[on]
-		live = f != nil && !f.ScanOnly && g.ledger.Live(id, on)
-		return nil
-	})
-	return live
-}
-
-func (g *Group) readAgain(ctx context.Context, on cdc.MemberID, s suspicion) (*watched, error) {
-	var f *feed
+func (g *Group) readAgain(ctx context.Context, f *feed, s suspicion) (*watched, error) {
 	var table cdc.Table
 	err := g.do(ctx, func() error {
-		if f = g.feeds[on]; f == nil {
+		if g.feeds[f.id] != f {
 			return errBroken
 		}
 		table = f.defined[s.epoch.Shape.Table]
@@ -192,11 +186,11 @@ func byKey(read []align.ScannedRow) map[string][]byte {
 }
 
 // mend tells the ledger what was read. It runs on the ledger's goroutine.
-func (g *resolver) mend(s suspicion, reads map[cdc.MemberID]*watched, unread []cdc.MemberID) error {
-	r := align.Reread{Keys: s.keys, Found: make(map[cdc.MemberID][]align.Mismatch), Unread: unread}
+func (g *Group) mend(s suspicion, reads map[cdc.MemberID]*watched) error {
+	r := align.Reread{Keys: s.keys, Found: make(map[cdc.MemberID][]align.Mismatch)}
 	for id, w := range reads {
 		switch {
-		case slices.Contains(unread, id), g.feeds[id] == nil: // it left meanwhile
+		case g.feeds[id] == nil: // it left meanwhile
 			continue
 		case w.watch.Broken():
 			return errBroken
@@ -209,11 +203,10 @@ func (g *resolver) mend(s suspicion, reads map[cdc.MemberID]*watched, unread []c
 			_, stood := slices.BinarySearchFunc(s.keys, m.Key, digest.Key.Compare)
 			return !stood
 		})
-		if len(list) == 0 {
-			continue
-		}
 		r.Found[id] = list
-		g.log.Warn("rows were changed without a trace in the log", "member", g.feeds[id].Name, "table", s.epoch.Shape.Table, "rows", len(list))
+		if len(list) > 0 {
+			g.log.Warn("rows were changed without a trace in the log", "member", g.feeds[id].Name, "table", s.epoch.Shape.Table, "rows", len(list))
+		}
 	}
 	if err := g.ledger.Mend(s.epoch.Table, r); err != nil {
 		return g.fail(err)

@@ -25,7 +25,6 @@ type Group struct {
 	Said    Clocks        `json:"-"` // At, by both clocks
 	Looping bool          `json:"-"` // its loop is to come round
 	Still   time.Duration `json:"-"` // for how long it has not, though it is to
-	Duties  []duty.Runs   `json:"-"` // of the group as a whole
 	Panics  int64         `json:"-"` // that were caught beside those of duties
 }
 

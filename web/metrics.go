@@ -118,8 +118,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, g := range c.groups {
 		now := g.Status()
-		runs(count, c.duties, now.Name, "", now.Duties)
-		c.panicked(count, now.Name, "", now.Duties, now.Panics)
+		c.panicked(count, now.Name, "", nil, now.Panics)
 		if now.Looping {
 			emit.moment(c.round, now.At, now.Name)
 		}

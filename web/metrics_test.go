@@ -35,7 +35,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 // What is counted is there, at zero, before anything goes wrong, and so is whether anybody is trusted. Of the rest nothing is known
 // yet, and 0 would say that it is: no lag, no row that differs.
 func TestSeriesBeginAtZeroOrAreNotThere(t *testing.T) {
-	fresh := &watched{status: status.Group{Name: "shop", Duties: []duty.Runs{{Name: "resolve_suspects"}}, Members: []status.Member{
+	fresh := &watched{status: status.Group{Name: "shop", Members: []status.Member{
 		{Name: "us-1", Canary: &status.Canary{Every: time.Hour}, Duties: []duty.Runs{{Name: "scan"}}, Tables: []status.Table{{Table: "public.orders"}}},
 	}}}
 	body := scrape(t, health{{Name: "ops", Kind: "webhook"}}, fresh)
@@ -52,8 +52,6 @@ func TestSeriesBeginAtZeroOrAreNotThere(t *testing.T) {
 		`lockstep_scrub_rows_total{group="shop",member="us-1"} 0`,
 		`lockstep_silent_changes_total{` + table + `} 0`,
 		`lockstep_canaries_total{group="shop",member="us-1",result="found"} 0`,
-		`lockstep_duty_runs_total{duty="resolve_suspects",group="shop",member="",outcome="ok"} 0`,
-		`lockstep_duty_runs_total{duty="resolve_suspects",group="shop",member="",outcome="failed"} 0`,
 		`lockstep_duty_runs_total{duty="scan",group="shop",member="us-1",outcome="failed"} 0`,
 	}
 	for _, series := range begin {
@@ -100,7 +98,6 @@ func TestOldWordsSayNothingGood(t *testing.T) {
 func TestMetricsShowTheState(t *testing.T) {
 	g := shop()
 	g.status.Members[0].Trouble = "connection refused"
-	g.status.Duties = []duty.Runs{{Name: "resolve_suspects", OK: 4}}
 	g.status.Members[0].Duties = []duty.Runs{{Name: "follow", OK: 1, Failed: 2}}
 	body := scrape(t, health{{Name: "ops", Kind: "slack", Waiting: 3, Sent: 8}}, g)
 	for _, series := range []string{
@@ -111,7 +108,6 @@ func TestMetricsShowTheState(t *testing.T) {
 		`lockstep_audit_log_up 0`,
 		`lockstep_duty_runs_total{duty="audit_log",group="",member="",outcome="ok"} 5`,
 		`lockstep_duty_runs_total{duty="audit_log",group="",member="",outcome="failed"} 6`,
-		`lockstep_duty_runs_total{duty="resolve_suspects",group="shop",member="",outcome="ok"} 4`,
 		`lockstep_duty_runs_total{duty="follow",group="shop",member="eu-1",outcome="ok"} 1`,
 		`lockstep_duty_runs_total{duty="follow",group="shop",member="eu-1",outcome="failed"} 2`,
 		`lockstep_audit_logs_put_aside 1`,

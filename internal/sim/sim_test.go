@@ -196,15 +196,6 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// TestOpen plays histories that fail and that no mend is made for yet. Which of them still do depends on the order of goroutines, too.
-func TestOpen(t *testing.T) {
-	for name, h := range kept(t, "open") {
-		if r := one(t, h, nil); len(r.failed) > 0 {
-			t.Logf("%s: %s", name, r.failed[0])
-		}
-	}
-}
-
 func TestRegressions(t *testing.T) {
 	for name, h := range regressions(t) {
 		t.Run(name, func(t *testing.T) {
@@ -224,15 +215,9 @@ func TestRegressions(t *testing.T) {
 // regressions are the histories that failed once, by what each is about. Each file has its story.
 func regressions(t *testing.T) map[string]history {
 	t.Helper()
-	return kept(t, "regressions")
-}
-
-// kept reads the histories in a folder.
-func kept(t *testing.T, folder string) map[string]history {
-	t.Helper()
-	files, err := filepath.Glob("testdata/" + folder + "/*.txt")
+	files, err := filepath.Glob("testdata/regressions/*.txt")
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no %s: %v", folder, err)
+		t.Fatalf("no regressions: %v", err)
 	}
 	all := make(map[string]history)
 	for _, file := range files {

@@ -322,13 +322,11 @@ func (w *world) end(killed bool) {
 // panics are those of a group, which it lives through.
 func panics(s *status.Group) int64 {
 	n := s.Panics
-	duties := slices.Clone(s.Duties)
 	for _, m := range s.Members {
 		n += m.Panics
-		duties = append(duties, m.Duties...)
-	}
-	for _, d := range duties {
-		n += d.Panicked
+		for _, d := range m.Duties {
+			n += d.Panicked
+		}
 	}
 	return n
 }
