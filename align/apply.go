@@ -16,14 +16,26 @@ import (
 // Ready reports whether tx, which came at the time came, can be applied now. What a member replayed cannot be judged before
 // the reference's stream has shown it, so a replayed transaction waits until the reference is read up to it; the member's
 // position waits with it. An id that the reference has not shown after it has shown all that it had when the transaction came
-// is not the reference's: nobody can replay what was not written yet. It need not wait any longer.
+// is not the reference's: nobody can replay what was not written yet. It need not wait any longer. Where the reference replicates
+// itself, what it has yet to replay is waited for, however long that takes.
 func (l *Ledger) Ready(id cdc.MemberID, tx *cdc.Transaction, came time.Time) bool {
 	m := l.members[id]
+	m.awaits = cdc.TxID{}
 	unknown := tx.Lane != cdc.GTIDLane && m.lanes[tx.Lane] == nil // its ids may be of another log than the reference's
 	if m == l.ref || unknown || tx.ID.Seq == 0 || l.ref.shown().Contains(tx.ID) {
 		return true
 	}
+	if tx.Lane == cdc.GTIDLane && !l.coming(one(tx.ID)).IsZero() {
+		m.awaits = tx.ID
+		return false
+	}
 	return l.ref.provenAt.After(came)
+}
+
+// one is the set of one transaction.
+func one(id cdc.TxID) (set cdc.TxSet) {
+	set.AddRange(id.Source, id.Seq, id.Seq)
+	return set
 }
 
 func (m *member) shown() cdc.TxSet { return m.record.Position.Shown }
@@ -74,6 +86,9 @@ func (m *member) mayHaveHad(id cdc.TxID) bool {
 // which says nothing of what it has replayed.
 func (l *Ledger) lead(id cdc.TxID) {
 	domain := id.Domain()
+	if l.IsReplica() { // what it wrote itself comes to nobody who does not replicate from it
+		return
+	}
 	if domain == "" || l.leader[domain] == id.Source {
 		return
 	}
@@ -226,7 +241,7 @@ func (l *Ledger) touch(t *table, c *coverage, m *member, tx *cdc.Transaction, re
 
 // unjournaled notes that of what the reference has shown so far a table's changes are not all in the journal.
 func (l *Ledger) unjournaled(t *table) {
-	t.record.Unjournaled.AddSet(l.ref.record.Position.Tip())
+	t.record.Unjournaled.AddSet(l.mark())
 	t.dirty = true
 }
 

@@ -18,7 +18,10 @@ func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirm
 	if err := m.setBack(p.Applied); err != nil {
 		return err
 	}
-	m.provenAt = at
+	m.provenAt, m.progress = at, p
+	if err := l.findUpstream(); err != nil {
+		return err
+	}
 	if said, ok := p.Applied[cdc.GTIDLane]; ok {
 		m.said, m.saidAt = said, l.now
 	}
@@ -42,6 +45,10 @@ func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirm
 			applied, said = applied.Clone(), true
 			applied.AddSet(c)
 		}
+		if passed := l.passedBy(m, p.Position); !passed.IsZero() {
+			applied = applied.Clone()
+			applied.AddSet(passed)
+		}
 		if !said {
 			continue
 		}
@@ -58,7 +65,7 @@ func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirm
 func (l *Ledger) findErrant(asked time.Time, ref *cdc.Progress) {
 	for _, m := range l.members {
 		if m != l.ref && !m.saidAt.IsZero() && !m.saidAt.After(asked) {
-			m.errant = ref.Lacks(m.said).Without(l.ref.shown())
+			m.errant = l.foreign(ref.Lacks(m.said))
 		}
 	}
 }
@@ -87,7 +94,7 @@ func (l *Ledger) claimed(m *member, ln *lane, applied cdc.TxSet) error {
 			return err
 		}
 	}
-	if !ln.record.Lost.IsZero() && ln.record.Applied.Covers(ln.record.Lost) {
+	if !ln.record.Lost.IsZero() && l.covers(m, ln, ln.record.Lost) {
 		l.found(m, ln)
 	}
 	return nil

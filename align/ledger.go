@@ -107,6 +107,11 @@ type member struct {
 	// said are the transactions with a GTID that it last said to have, at saidAt, and errant those that the reference has not.
 	said, errant cdc.TxSet
 	saidAt       time.Time
+	// progress is what it last said of itself, and upstream from whom it replicates by what all have said. awaits is, of the transactions with a GTID that it has shown, the first that cannot be
+	// applied before the reference, which replicates itself, has replayed it; zero: there is none.
+	progress cdc.Progress
+	upstream cdc.Upstream
+	awaits   cdc.TxID
 	// definedAt is when its table definitions were last found to be the ones that the ledger knows.
 	definedAt time.Time
 	// assignedAt is when it last said which lanes it has and which tables they bring, and assignedBy when the reference's
@@ -350,7 +355,7 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 		case c.Phase == Scanning && c.Scan.Through != nil:
 			c.paused, c.Scan.Began = true, l.notAhead(c.Scan.Began)
 		default:
-			c.Phase, c.Compared, c.Scan = Waiting, false, nil
+			c.Phase, c.Compared, c.Scan, c.Suspects = Waiting, false, nil, nil
 			err = l.state.DropSpace(c.space)
 		}
 		if err == nil && c.Phase == Live && r.Sparse {

@@ -41,6 +41,9 @@ func (l *Ledger) Leave(id cdc.MemberID) error {
 		}
 	}
 	delete(l.members, id)
+	if err := l.findUpstream(); err != nil {
+		return err
+	}
 	for _, t := range l.sortedTables() {
 		c := t.coverage[id]
 		c.breakWatches()

@@ -33,6 +33,17 @@ func (l *Ledger) author(tx *cdc.Transaction, fx []RowChange) error {
 			return err
 		}
 	}
+	if l.IsReplica() {
+		for _, m := range l.sortedMembers() {
+			if ln := m.lanes[cdc.GTIDLane]; ln != nil && !l.brings(m, tx.ID.Author()) {
+				ln.record.Unbrought.AddSet(one(tx.ID))
+				m.dirty = true
+				if err := l.passOver(m, ln, []*inFlight{entry}); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	if err := l.release(entry); err != nil {
 		return err
 	}
@@ -65,9 +76,7 @@ func (l *Ledger) foreseen(m *member, entry *inFlight) error {
 
 // cameBack notes that a transaction of the member's own has become one of the reference's.
 func (m *member) cameBack(ln *lane, id cdc.TxID) {
-	var one cdc.TxSet
-	one.AddRange(id.Source, id.Seq, id.Seq)
-	m.record.Ahead = m.record.Ahead.Without(one)
+	m.record.Ahead = m.record.Ahead.Without(one(id))
 	ln.record.Applied.Add(id)
 	m.dirty = true
 }
@@ -204,7 +213,12 @@ func (l *Ledger) drain(m *member, ln *lane) error {
 			skipped = append(skipped, f)
 		}
 	}
-	if err := l.skip(m, ln, skipped); err != nil {
+	return l.passOver(m, ln, skipped)
+}
+
+// passOver judges transactions of a lane's queue that will not arrive, and those that are at its head then.
+func (l *Ledger) passOver(m *member, ln *lane, list []*inFlight) error {
+	if err := l.skip(m, ln, list); err != nil {
 		return err
 	}
 	return l.drainHead(m, ln)
@@ -363,7 +377,7 @@ func (l *Ledger) shed() error {
 		if worst == nil {
 			return nil
 		}
-		if err := l.lose(on, worst); err != nil {
+		if err := l.lose(on, worst, fmt.Sprintf("fell more than %d row changes behind", l.opt.MaxInFlight)); err != nil {
 			return err
 		}
 	}
@@ -371,9 +385,8 @@ func (l *Ledger) shed() error {
 }
 
 // lose drops a lane's queue; its tables are read anew once it has caught up.
-func (l *Ledger) lose(m *member, ln *lane) error {
-	ln.record.Lost, m.dirty = l.ref.record.Position.Tip().Clone(), true
-	reason := fmt.Sprintf("fell more than %d row changes behind", l.opt.MaxInFlight)
+func (l *Ledger) lose(m *member, ln *lane, reason string) error {
+	ln.record.Lost, m.dirty = l.mark(), true
 	for _, t := range l.sortedTables() {
 		if c := t.coverage[m.id]; c.Lane == ln.Name {
 			l.unjournaled(t)

@@ -72,7 +72,7 @@ func (l *Ledger) comparable(t *table, m *member) bool {
 // journaled reports whether it is known what a member's lane has replayed, and every row of what it has yet to replay.
 func (l *Ledger) journaled(t *table, m *member, c *coverage) bool {
 	ln := m.lanes[c.Lane]
-	return ln != nil && ln.known && ln.record.Lost.IsZero() && ln.record.Applied.Covers(t.record.Unjournaled)
+	return ln != nil && ln.known && ln.record.Lost.IsZero() && l.covers(m, ln, t.record.Unjournaled)
 }
 
 // follows reports whether a member's rows are there and its stream has gone on since. While it is shut, as that of a server
@@ -85,7 +85,9 @@ func (m *member) follows(c *coverage) bool { return c.Phase == Live && m.provenA
 func (l *Ledger) ahead(m *member, c *coverage, ln *lane) bool {
 	seen := ln.early
 	if ln.Name == cdc.GTIDLane {
-		seen = m.shown()
+		if seen = m.shown(); !l.coming(seen).IsZero() {
+			return true
+		}
 	}
 	return !l.ref.shown().Covers(seen) && !l.ref.provenAt.After(c.liveAt)
 }

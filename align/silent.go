@@ -21,8 +21,8 @@ const suspectsAtOnce = 100
 // of the table: whether they differ between members is not known.
 func (l *Ledger) Suspect(id cdc.TableID, on cdc.MemberID, keys []digest.Key) {
 	t := l.tables[id]
-	if t == nil || t.record.Sparse || t.coverage[on] == nil {
-		return // it has come to be watched in another way since they were read
+	if t == nil || t.record.Sparse || t.coverage[on] == nil || t.coverage[on].Phase != Live {
+		return // it has come to be watched in another way since they were read, or is read anew
 	}
 	c := t.coverage[on]
 	for _, k := range keys {
@@ -63,7 +63,7 @@ func (l *Ledger) Suspected(id cdc.TableID, on cdc.MemberID) bool {
 }
 
 // Mark returns what a member must have replayed to have all that the reference has shown so far.
-func (l *Ledger) Mark() cdc.TxSet { return l.ref.record.Position.Tip().Clone() }
+func (l *Ledger) Mark() cdc.TxSet { return l.mark() }
 
 // CaughtUp reports whether a member is known to have replayed, of what concerns the table, all of mark.
 func (l *Ledger) CaughtUp(id cdc.TableID, on cdc.MemberID, mark cdc.TxSet) bool {
@@ -72,7 +72,7 @@ func (l *Ledger) CaughtUp(id cdc.TableID, on cdc.MemberID, mark cdc.TxSet) bool 
 		return t != nil
 	}
 	ln := m.lanes[t.coverage[on].Lane]
-	return ln != nil && ln.known && ln.record.Applied.Covers(mark)
+	return ln != nil && ln.known && l.covers(m, ln, mark)
 }
 
 // Reread is what rows under suspicion were found to be, when they were read again.

@@ -121,6 +121,8 @@ type LaneRecord struct {
 	// Lost is how far the reference was when the lane had fallen so far behind that its transactions were dropped from the
 	// journal; empty if they are all in it. Until the lane has got that far it is lost, and nothing is journaled for it.
 	Lost cdc.TxSet `json:"lost,omitzero"`
+	// Unbrought is what the reference, a replica itself, has that does not come to the member.
+	Unbrought cdc.TxSet `json:"unbrought,omitzero"`
 }
 
 // TableRecord is what is known of one table in the whole group.

@@ -19,7 +19,7 @@ func (l *Ledger) Status(roots bool) []status.Member {
 	for _, m := range l.sortedMembers() {
 		s := status.Member{
 			ID: m.id, Name: m.name, Role: "replica", Version: m.record.Server.Version, Position: m.record.Position.String(), Exact: m.record.Position.Clone(),
-			Errant: m.errant.Without(l.ref.shown()).String(), ProvenAt: status.Time{Time: m.provenAt},
+			Errant: l.foreign(m.errant).String(), ProvenAt: status.Time{Time: m.provenAt},
 			Open: make(map[finding.Kind]int), ScanOnly: m.scanOnly,
 		}
 		for _, f := range findings {
@@ -149,11 +149,11 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage, suspicions string) stri
 	case !m.scanOnly && c.Phase != Live:
 		return orElse(c.Reason, "being read")
 	case m != l.ref && !c.Compared:
-		return orElse(c.Reason, "not compared yet") + standstill(m, m.lanes[c.Lane])
+		return orElse(c.Reason, orElse(l.awaits(m, m.shown()), "not compared yet")) + standstill(m, m.lanes[c.Lane])
 	case l.now.Sub(l.ref.provenAt) > patience:
 		return unheard(l.ref, l.now)
 	case l.now.Sub(m.provenAt) > patience:
-		return unheard(m, l.now)
+		return orElse(l.awaits(m, one(m.awaits)), unheard(m, l.now))
 	case l.ref.provenAt.Before(l.mistrusted):
 		return unheardSince(l.ref)
 	case m.provenAt.Before(l.mistrusted):

@@ -45,6 +45,15 @@ func (id TxID) Domain() string {
 	return domainOf(id.Source)
 }
 
+// Author returns which server wrote a transaction with a GTID: MySQL's UUID, MariaDB's server id. It is empty for PostgreSQL's.
+func (id TxID) Author() string {
+	if id.sequential() {
+		_, server, _ := strings.Cut(id.Source, "-")
+		return server
+	}
+	return id.Source[:uuidLength]
+}
+
 // domainOf returns the domain of a source of MariaDB's, domain-server.
 func domainOf(source string) string {
 	domain, _, ok := strings.Cut(source, "-")
@@ -230,6 +239,10 @@ type Progress struct {
 	// Position is MariaDB's gtid_slave_pos: what the server was seeded or came with, it has up to there, whichever server wrote
 	// it, and Applied need not name it.
 	Position TxSet
+	// Self is the id that a server with GTIDs gives to what it writes, and Follows those of the servers that it replicates from; ""
+	// of one that it has not been connected to.
+	Self     string
+	Follows  []string
 	Lanes    []Lane
 	Retained Retained
 }

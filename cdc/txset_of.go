@@ -2,24 +2,34 @@ package cdc
 
 import (
 	"cmp"
-	"strings"
 )
 
 // WrittenBy returns the transactions of s that were first written on a server: of MySQL's by its UUID, of MariaDB's by its
 // server id. PostgreSQL's ids do not tell.
 func (s TxSet) WrittenBy(server string) TxSet {
-	var own TxSet
+	return s.OfAuthors(func(author string) bool { return author == server && server != "" })
+}
+
+// OfAuthors returns the transactions of s that some servers wrote first, which are named as in [TxID.Author].
+func (s TxSet) OfAuthors(keep func(author string) bool) TxSet {
+	var some TxSet
 	for source, spans := range s.spans {
-		uuid, _, _ := strings.Cut(source, ":")
-		_, id, _ := strings.Cut(source, "-")
-		if (TxID{Source: source}).sequential() {
-			uuid = id
-		}
-		if source != "" && uuid == server {
-			own.AddSet(TxSet{map[string][]span{source: spans}})
+		if keep((TxID{Source: source}).Author()) {
+			some.AddSet(TxSet{map[string][]span{source: spans}})
 		}
 	}
-	return own
+	return some
+}
+
+// OfDomains returns the transactions of s that are of some of MariaDB's domains.
+func (s TxSet) OfDomains(keep func(domain string) bool) TxSet {
+	var some TxSet
+	for source, spans := range s.spans {
+		if domain := (TxID{Source: source}).Domain(); domain != "" && keep(domain) {
+			some.AddSet(TxSet{map[string][]span{source: spans}})
+		}
+	}
+	return some
 }
 
 // LastOf returns the highest number of one of MariaDB's domains; 0 if there is none.

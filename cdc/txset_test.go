@@ -215,3 +215,35 @@ func TestWhatAServerLacksIsNotWhatItCameWith(t *testing.T) {
 		}
 	}
 }
+
+func TestUpstream(t *testing.T) {
+	follows := func(self string, from ...string) cdc.Progress { return cdc.Progress{Self: self, Follows: from} }
+	has := "0-1-5,0-9-4" // by 1, and 9 long ago
+	for _, c := range []struct {
+		name    string
+		server  cdc.Progress
+		others  []cdc.Progress
+		set     string
+		coming  string
+		follows string
+	}{
+		{"a primary", follows("1"), []cdc.Progress{follows("2", "1")}, "0-1-7,0-2-8", "", ""},
+		{"a replica", follows("2", "1"), []cdc.Progress{follows("1"), follows("3", "1")}, "0-1-7,0-3-8", "0-1-7", "1"},
+		{"by way of another", follows("3", "2"), []cdc.Progress{follows("1"), follows("2", "1")}, "0-1-7,0-2-8", "0-1-7,0-2-8", "12"},
+		{"one of a ring", follows("2", "1"), []cdc.Progress{follows("1", "2"), follows("3", "1")}, "0-1-7,0-3-8", "0-1-7", "1"},
+		{"of a server that is not watched", follows("2", "8"), []cdc.Progress{follows("1"), follows("3", "8")}, "0-8-9,0-9-6,0-3-8", "0-8-9,0-9-6", "8"},
+		{"of one that is not known yet", follows("2", ""), []cdc.Progress{follows("1")}, "0-1-7,0-3-8", "0-1-7", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			u := cdc.UpstreamOf(c.server, c.others)
+			if coming := u.Coming(parse(t, c.set), parse(t, has)).String(); coming != c.coming {
+				t.Errorf("of %s may come %q, want %q", c.set, coming, c.coming)
+			}
+			for _, id := range []string{"1", "2", "3", "8"} {
+				if u.Follows(id) != strings.Contains(c.follows, id) {
+					t.Errorf("it follows %s: %v", id, u.Follows(id))
+				}
+			}
+		})
+	}
+}

@@ -52,13 +52,13 @@ func checkCanary(ctx context.Context, g *config.Group, m *config.Member) preflig
 // CheckErrant names the transactions with a GTID that a member has and the reference has not, which is asked last: what a member
 // had before is no longer on its way from there. Members that do not answer are left out; PostgreSQL has no GTIDs.
 func CheckErrant(ctx context.Context, g *config.Group, reference string) (checks []preflight.Check) {
-	said := make(map[string]cdc.TxSet)
+	said := make(map[string]cdc.Progress)
 	for _, m := range g.Members {
 		if m.Name == reference || g.Engine == config.Postgres {
 			continue
 		}
 		if p, err := askProgress(ctx, g, &m); err == nil {
-			said[m.Name] = p.Applied[cdc.GTIDLane]
+			said[m.Name] = p
 		}
 	}
 	if len(said) == 0 {
@@ -68,8 +68,11 @@ func CheckErrant(ctx context.Context, g *config.Group, reference string) (checks
 	if err != nil {
 		return nil
 	}
+	upstream := cdc.UpstreamOf(has, slices.Collect(maps.Values(said))) // the reference may be a replica itself, which lags
 	for _, name := range slices.Sorted(maps.Keys(said)) {
-		if errant := has.Lacks(said[name]); !errant.IsZero() {
+		errant := has.Lacks(said[name].Applied[cdc.GTIDLane])
+		errant = errant.Without(upstream.Coming(errant, has.Applied[cdc.GTIDLane]))
+		if !errant.IsZero() {
 			checks = append(checks, preflight.Check{
 				Subject: "errant transactions", State: preflight.Warn,
 				Detail: fmt.Sprintf("%s has %v, which %s has not", name, errant, reference),

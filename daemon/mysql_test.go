@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/internal/cluster"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
@@ -223,5 +224,53 @@ func TestParallelReplicasUnderLoadNeverDiverge(t *testing.T) {
 		w.inStep()
 		w.neverDiverged()
 		w.checkDigests()
+	})
+}
+
+// held is a cluster of which a certain member is held to be the reference.
+type held struct {
+	servers
+	reference string
+}
+
+func (h held) Configuration() *config.Config {
+	c := h.servers.Configuration()
+	c.Groups[0].Reference = h.reference
+	return c
+}
+
+// The reference is a replica, which others are ahead of all the time, and which wrote something of its own once: it came to nobody, and was
+// written over since.
+func TestAReplicaAsTheReferenceRaisesNoAlarm(t *testing.T) {
+	onMySQL(t, cluster.Options{Schema: mysqlTable, LagBudget: 2 * time.Second}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+		ctx := t.Context()
+		w.c = held{c, "us-1"}
+		w.exec("eu-1", rowsOf(1, 300))
+		w.replayed()
+		w.start()
+		w.inStep()
+		w.exec("us-1", "UPDATE items SET name = 'mine' WHERE id = 7")
+		w.finds(`eu-1 app.items changed skipped_transaction {"id":7}..{"id":7}`, `us-2 app.items changed skipped_transaction {"id":7}..{"id":7}`)
+		w.exec("eu-1", "UPDATE items SET name = 'ours' WHERE id = 7")
+		w.finds()
+		w.inStep()
+		us1 := c.Member("us-1")
+		if err := us1.StopApplier(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.exec("eu-1", "UPDATE items SET price = price + 1", rowsOf(1000, 1100))
+		w.until("it to be said what is waited for", func() bool {
+			return strings.Contains(w.table("eu-1", "app.items").Reason, "us-1, the reference, is a replica itself, and has yet to replay") &&
+				w.table("us-2", "app.items").Verdict == status.Unverified
+		})
+		if err := us1.StartApplier(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.inStep()
+		w.scrub()
+		w.inStep()
+		w.neverDiverged()
+		w.exec("us-2", "UPDATE items SET name = 'theirs' WHERE id = 9")
+		w.finds(`us-2 app.items changed errant_transaction {"id":9}..{"id":9}`)
 	})
 }

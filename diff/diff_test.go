@@ -241,13 +241,42 @@ func TestRowThatNeverStandsStillIsNamed(t *testing.T) {
 	})
 }
 
+// A server with GTIDs has one lane for all that may ever come to it.
 func TestTableThatNothingReplicatesIsNotJudged(t *testing.T) {
-	inGroup(t, func(t *testing.T, g *group, us *member) {
+	inGroupOf(t, cdctest.Postgres, func(t *testing.T, g *group, us *member) {
 		us.Silently(put(3, 4))
 		us.Carry(us.lane, goods, false, "")
-		us.Follow(nil)
 		expect(t, run(t, g.options(us)).Results[0], status.Unverified, "nothing on us-1 replicates it from eu-1; keys that differ now: 1")
 	})
+}
+
+// The reference may be a replica itself: then another member, or the server that both replicate from, has what it has yet to replay, and what
+// it wrote itself comes to nobody.
+func TestAReplicaAsTheReference(t *testing.T) {
+	for _, engine := range []cdctest.Engine{cdctest.MariaDB, cdctest.MySQL} {
+		for _, held := range []string{"eu-1", "us-2"} {
+			t.Run(fmt.Sprintf("%s/%s", engine, held), func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
+					g := newGroup(engine, 1, equal(10))
+					source, us := g.ref, g.member()
+					other := g.member()
+					us.lag = 300 * time.Millisecond
+					us.Write(put(3, 7)) // comes to nobody, and is written over
+					source.Write(put(3, 8))
+					g.ref = us
+					against := map[string]*member{"eu-1": source, "us-2": other}[held]
+					against.Silently(put(5, 9))
+					next := 10
+					r := during(t, g.options(against), g.followsOf(source, us), g.followsOf(source, other), func(ctx context.Context) {
+						for ; sleep(ctx, 20*time.Millisecond) == nil; next++ {
+							source.Write(put(7, next))
+						}
+					})
+					expect(t, r, status.Diverged, "", "5 changed")
+				})
+			})
+		}
+	}
 }
 
 func TestTableThatOneLaneDoesNotBringIsNotJudged(t *testing.T) {

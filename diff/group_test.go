@@ -87,11 +87,14 @@ func (g *group) at(m *member) cdc.TxSet {
 
 // replays replays the log of the reference on a member until ctx ends: it keeps up, but stays behind by what was written
 // last, now by more and now by less.
-func (g *group) replays(m *member) func(ctx context.Context) {
+func (g *group) replays(m *member) func(ctx context.Context) { return g.followsOf(g.ref, m) }
+
+// followsOf is the same of another server's log.
+func (g *group) followsOf(source, m *member) func(ctx context.Context) {
 	random := rand.New(rand.NewPCG(uint64(len(g.members)), 3))
 	return func(ctx context.Context) {
 		for sleep(ctx, max(m.lag, time.Millisecond)) == nil {
-			n, _ := m.InFlight(g.ref.Server, goods)
+			n, _ := m.InFlight(source.Server, goods)
 			for n -= random.IntN(m.behind + 1); n > 0 && m.Replay(m.lane, cdctest.Rightly, random); n-- {
 			}
 		}

@@ -14,6 +14,9 @@ type route struct {
 	pair *pair
 	lane cdc.Lane
 	back *cdc.Lane // by which the member's own transactions reach the reference; nil: they do not
+	// ref and member are what the two say of their replication, above and below from whom they replicate.
+	ref, member  cdc.Progress
+	above, below cdc.Upstream
 }
 
 // findRoute finds the lane that brings the table to the member. reason says why none does.
@@ -36,22 +39,25 @@ func (p *pair) findRoute(ctx context.Context) (r *route, reason string, err erro
 	if hold != "" {
 		return nil, hold, nil
 	}
-	r = &route{pair: p, lane: *ln}
-	r.back, err = p.findBack(ctx)
+	r = &route{pair: p, lane: *ln, member: progress}
+	if r.ref, err = p.ref.reader.Progress(ctx); err != nil {
+		return nil, "", err
+	}
+	r.above, r.below = cdc.UpstreamOf(r.ref, []cdc.Progress{r.member}), cdc.UpstreamOf(r.member, []cdc.Progress{r.ref})
+	r.back, err = r.findBack(ctx)
 	return r, "", err
 }
 
 // findBack finds the lane by which the reference follows the member, where both are written to.
-func (p *pair) findBack(ctx context.Context) (*cdc.Lane, error) {
-	confirmed, err := p.member.confirmed(ctx)
+func (r *route) findBack(ctx context.Context) (*cdc.Lane, error) {
+	if r.lane.Name == cdc.GTIDLane {
+		return nil, nil // the names of transactions tell
+	}
+	confirmed, err := r.pair.member.confirmed(ctx)
 	if err != nil || len(confirmed) == 0 {
 		return nil, err
 	}
-	progress, err := p.ref.reader.Progress(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, ln := range progress.Lanes {
+	for _, ln := range r.ref.Lanes {
 		if _, follows := confirmed[ln.Slot]; follows {
 			return &ln, nil
 		}
@@ -116,8 +122,12 @@ func (r *route) await(ctx context.Context, s *side, want cdc.TxSet, most time.Du
 // shortest is how long the reference is given at least to show what is in its log.
 const shortest = 2 * time.Second
 
-// catchUp waits until the member has replayed all up to the mark.
+// catchUp waits until the member has replayed all up to the mark that comes to it.
 func (r *route) catchUp(ctx context.Context, m cdc.TxSet) (cdc.TxSet, error) {
+	if r.lane.Name == cdc.GTIDLane {
+		has := r.member.Applied[cdc.GTIDLane]
+		m = m.OfAuthors(func(author string) bool { return r.below.Reaches(r.member, r.ref, author, has) })
+	}
 	return r.await(ctx, r.pair.member, m.Latest(), r.pair.wait(), r.applied)
 }
 
@@ -150,23 +160,17 @@ func (r *route) had(ctx context.Context) (cdc.TxSet, error) {
 		return mark(ctx, r.pair.ref)
 	}
 	has, err := r.pair.member.reader.Visible(ctx)
-	if err != nil || r.back != nil {
+	if err != nil {
 		return has, err
 	}
-	confirmed, err := r.pair.ref.confirmed(ctx)
-	if err != nil {
-		return cdc.TxSet{}, err
-	}
-	var own cdc.TxSet
-	for server := range confirmed {
-		own.AddSet(has.WrittenBy(server))
-	}
-	return own, nil
+	return has.OfAuthors(func(author string) bool {
+		return author == r.ref.Self || r.above.Brings(author, r.ref.Applied[cdc.GTIDLane])
+	}), nil
 }
 
 // shownBack waits until the reference has replayed what a member of PostgreSQL that it follows had written.
 func (r *route) shownBack(ctx context.Context) error {
-	if r.back == nil || r.lane.Name == cdc.GTIDLane {
+	if r.back == nil {
 		return nil
 	}
 	written, err := mark(ctx, r.pair.member)

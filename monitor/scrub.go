@@ -97,8 +97,29 @@ func (g *Group) read(ctx context.Context, f *feed, p part) (*watched, error) {
 	if err := w.readRows(ctx, f, p); err != nil {
 		return w, err
 	}
+	if f.ScanOnly {
+		if err := g.overtake(ctx, f); err != nil {
+			return w, err
+		}
+	}
 	return w, g.reach(ctx, f, w)
 }
+
+// overtake waits until the reference, if it is a replica itself, has replayed what a member that is only scanned has.
+func (g *Group) overtake(ctx context.Context, f *feed) error {
+	replica := false
+	if err := g.do(ctx, func() error { replica = g.ledger.IsReplica(); return nil }); err != nil || !replica {
+		return err
+	}
+	p, err := f.Source.Progress(ctx)
+	if err != nil {
+		return err
+	}
+	return g.until(ctx, reachWithin, errOvertaken, func() bool { return !g.ledger.Coming(p.Applied[cdc.GTIDLane]) })
+}
+
+// errOvertaken is for a member that has what the reference has yet to replay.
+var errOvertaken = errors.New("the reference, a replica itself, has yet to replay what it has")
 
 // errNotCaughtUp is for a member that has yet to replay what the reference had written.
 var errNotCaughtUp = errors.New("it has not replayed what the reference had written before")

@@ -183,7 +183,13 @@ func confirmed(t *testing.T, s Subject) {
 		}
 		return s.Engine != Postgres || has.Contains(id), err
 	})
-	if lanes := author.progress().Lanes; s.Engine == Postgres && len(lanes) != 0 {
+	lanes := author.progress().Lanes
+	if s.Engine != Postgres { // where it has one, by which nothing comes
+		lanes = slices.DeleteFunc(lanes, func(ln cdc.Lane) bool {
+			return ln.Name == cdc.GTIDLane && ln.Slot == "" && !ln.Enabled && ln.Problem != ""
+		})
+	}
+	if len(lanes) != 0 {
 		t.Errorf("the author has lanes: %+v", lanes)
 	}
 }

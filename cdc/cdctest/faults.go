@@ -134,7 +134,11 @@ func (s *Server) Seed(from *Server) {
 				s.note(name, key, step{after: row})
 			}
 		}
-		s.executed, s.newest, s.slavePosition = from.executed.Clone(), from.newest, from.newest
+		s.executed, s.newest = from.executed.Clone(), from.newest
+		if n := len(from.log); n > 0 && s.cluster.gtids() { // a dump says where in the log it was taken
+			s.newest = from.log[n-1].id
+		}
+		s.slavePosition = s.newest
 	})
 }
 

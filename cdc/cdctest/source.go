@@ -130,16 +130,18 @@ func (x *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		if x.ScanOnly {
 			p.Applied[cdc.GTIDLane] = s.visible()
 		}
+		p.Self = s.id()
+		ln := cdc.Lane{Name: cdc.GTIDLane, Title: "replication", Tables: make(map[string]string)}
 		if s.follows != nil {
-			ln := cdc.Lane{
-				Name: cdc.GTIDLane, Title: "replication", Slot: s.follows.id(), Enabled: !s.stopped,
-				Problem: s.problem, Tables: make(map[string]string),
-			}
-			for name := range s.tables {
-				ln.Tables[name] = ""
-			}
-			p.Lanes = append(p.Lanes, ln)
+			p.Follows = []string{s.follows.id()}
+			ln.Slot, ln.Enabled, ln.Problem = s.follows.id(), !s.stopped, s.problem
+		} else {
+			ln.Problem = "it replicates from nobody"
 		}
+		for name := range s.tables {
+			ln.Tables[name] = ""
+		}
+		p.Lanes = append(p.Lanes, ln)
 		return p, nil
 	}
 	for _, name := range s.lanes() {

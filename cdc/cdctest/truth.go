@@ -36,8 +36,11 @@ func (s *Server) Differences(ref *Server, name string, excluded []string) (diffe
 		}
 		columns = append(columns, c)
 	}
-	differ = make(map[int]Difference)
+	differ, coming := make(map[int]Difference), s.before(ref, name)
 	check := func(key int) {
+		if coming[key] {
+			return
+		}
 		if want, have := ref.valueFor(name, key, replayed), mine.rows[key]; !want.same(have, columns) {
 			differ[key] = Difference{want.only(columns), have.only(columns)}
 		}
@@ -53,6 +56,26 @@ func (s *Server) Differences(ref *Server, name string, excluded []string) (diffe
 	return differ, true
 }
 
+// before lists the keys of rows that the server has changed, and that a reference has yet to replay from the one that it follows:
+// that it has not is no difference.
+func (s *Server) before(ref *Server, table string) map[int]bool {
+	keys := make(map[int]bool)
+	if ref.follows == nil {
+		return keys
+	}
+	for _, e := range ref.follows.log {
+		if e.id.Seq == 0 || !s.executed.Contains(e.id) || ref.executed.Contains(e.id) || ref.past(ref.follows, e) {
+			continue
+		}
+		for _, l := range e.changes {
+			if l.table == table {
+				keys[l.key], keys[l.from] = true, true
+			}
+		}
+	}
+	return keys
+}
+
 // replayedOf returns which of the reference's transactions a server has gone through, of what concerns a table, and
 // whether anything brings the table from there.
 func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
@@ -61,8 +84,8 @@ func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
 	}
 	if s.cluster.gtids() {
 		return func(st step) bool {
-			return st.id.Seq == 0 || s.executed.Contains(st.id) || s.past(ref, &entry{id: st.id, end: st.end})
-		}, s.follows != nil
+			return st.id.Seq == 0 || s.executed.Contains(st.id) || s.past(ref, &entry{id: st.id, end: st.end}) || !s.gets(ref, st.id)
+		}, true
 	}
 	var from *Subscription
 	for _, sub := range s.subscriptions {
@@ -80,6 +103,21 @@ func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
 	}
 	at := from.passed()
 	return func(st step) bool { return st.id.Seq == 0 || st.end <= at }, true
+}
+
+// gets reports whether a transaction of a reference comes to the server. Where the reference is a replica itself, what it wrote comes to
+// those only that replicate from it.
+func (s *Server) gets(ref *Server, id cdc.TxID) bool {
+	if ref.follows == nil || id.Author() == s.id() {
+		return true
+	}
+	seen := map[*Server]bool{s: true}
+	for up := s.follows; up != nil && !seen[up]; up = up.follows {
+		if seen[up] = true; up == ref || id.Author() == up.id() {
+			return true
+		}
+	}
+	return false
 }
 
 // Namesake reports whether a subscription that brings a table follows another server than the reference, which has a slot of

@@ -16,7 +16,11 @@ import (
 func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	var p cdc.Progress
 	err := s.ask(ctx, func(ctx context.Context, c *session) error {
-		lane, err := s.lane(ctx, c)
+		self, err := readID(ctx, c)
+		if err != nil {
+			return fmt.Errorf("read the server's id: %w", err)
+		}
+		lane, follows, err := s.lane(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -29,7 +33,9 @@ func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 		if err != nil {
 			return fmt.Errorf("read what was replayed: %w", err)
 		}
-		p = cdc.Progress{Applied: map[string]cdc.TxSet{cdc.GTIDLane: applied}, Position: position, Lanes: []cdc.Lane{lane}}
+		p = cdc.Progress{
+			Applied: map[string]cdc.TxSet{cdc.GTIDLane: applied}, Position: position, Self: self, Follows: follows, Lanes: []cdc.Lane{lane},
+		}
 		if !s.options.ScanOnly {
 			p.End, err = endOfLog(ctx, c)
 			p.Barrier = p.End
@@ -127,22 +133,23 @@ func logPlace(file, offset string) (cdc.LSN, error) {
 }
 
 // lane is all of the replication that the server takes part in as a replica, whatever its channels: a transaction has the
-// same name by whichever it comes.
-func (s *Source) lane(ctx context.Context, c *session) (cdc.Lane, error) {
+// same name by whichever it comes. The second result has the ids of the servers that they read from.
+func (s *Source) lane(ctx context.Context, c *session) (cdc.Lane, []string, error) {
 	lane := cdc.Lane{Name: cdc.GTIDLane, Title: "replication", Tables: map[string]string{}}
 	rows, err := c.query(ctx, c.version.replicaStatus())
 	if err != nil {
 		if err = c.missingRight(err, c.version.seeReplicas(), "*.*"); !cdc.IsSetup(err) {
-			return lane, fmt.Errorf("read state of replication: %w", err)
+			return lane, nil, fmt.Errorf("read state of replication: %w", err)
 		}
 		lane.Problem = oneLine(err.Error())
 	}
 	if len(rows) > 0 && s.mute.Load() { // since the stream was opened, and it need not be so when that is opened again
-		return lane, &cdc.GapError{Reason: replaysUnlogged, Hint: logReplays}
+		return lane, nil, &cdc.GapError{Reason: replaysUnlogged, Hint: logReplays}
 	}
-	channels := make([]channel, len(rows))
+	channels, follows := make([]channel, len(rows)), make([]string, len(rows))
 	for i, r := range rows {
 		channels[i] = newChannel(r, s.fold.Load())
+		follows[i] = channels[i].source
 	}
 	if len(channels) > 0 {
 		lane.Slot, lane.Title, lane.Enabled = channels[0].source, title(channels), true
@@ -166,13 +173,13 @@ func (s *Source) lane(ctx context.Context, c *session) (cdc.Lane, error) {
 	for _, table := range s.listed {
 		lane.Tables[table] = filtered(channels, table)
 	}
-	return lane, nil
+	return lane, follows, nil
 }
 
 // channel is one connection of a replica to a source.
 type channel struct {
 	name    string
-	source  string // the id of the server it reads from; see Confirmed
+	source  string // the id of the server it reads from, see Confirmed; empty: it was not connected yet
 	running bool
 	problem string
 	filters replicaFilters
@@ -184,6 +191,9 @@ func newChannel(r row, fold bool) channel {
 		source:  cmp.Or(r.text("Source_UUID"), r.either("Master_UUID", "Master_Server_Id")),
 		running: r.either("Replica_IO_Running", "Slave_IO_Running") != "No" && r.either("Replica_SQL_Running", "Slave_SQL_Running") == "Yes",
 		filters: newReplicaFilters(r, fold),
+	}
+	if ch.source == "0" {
+		ch.source = "" // MariaDB's, that was not connected yet
 	}
 	var errs []string
 	for _, column := range []string{"Last_IO_Error", "Last_SQL_Error"} {
@@ -225,19 +235,25 @@ func filtered(channels []channel, table string) string {
 // Confirmed implements [cdc.Source]. These servers do not know what their replicas have.
 func (s *Source) Confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
 	var own string
-	err := s.ask(ctx, func(ctx context.Context, c *session) error {
-		query := "SELECT @@server_uuid"
-		if c.version.mariadb {
-			query = "SELECT @@server_id" // what its replicas show of it
-		}
-		id, err := c.one(ctx, query, 1)
-		if err == nil {
-			own = id.at(0)
-		}
+	err := s.ask(ctx, func(ctx context.Context, c *session) (err error) {
+		own, err = readID(ctx, c)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return map[string]cdc.TxSet{own: {}}, nil
+}
+
+// readID asks for the id that is in the GTIDs of what the server writes, and that its replicas show of it.
+func readID(ctx context.Context, c *session) (string, error) {
+	query := "SELECT @@server_uuid"
+	if c.version.mariadb {
+		query = "SELECT @@server_id"
+	}
+	id, err := c.one(ctx, query, 1)
+	if err != nil {
+		return "", err
+	}
+	return id.at(0), nil
 }

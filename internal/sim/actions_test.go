@@ -22,11 +22,11 @@ type action struct {
 // actions are all that is drawn, with how often. The run prints how often each was; a test fails when one never is.
 var actions = []action{
 	// Applications.
-	{"write", 60, func(w *world, r *rand.Rand) bool { return w.write(w.ref(), r, 1+r.IntN(4)) }},
-	{"write much", 3, func(w *world, r *rand.Rand) bool { return w.write(w.ref(), r, 60) }},
+	{"write", 60, func(w *world, r *rand.Rand) bool { return w.write(w.writer(), r, 1+r.IntN(4)) }},
+	{"write much", 3, func(w *world, r *rand.Rand) bool { return w.write(w.writer(), r, 60) }},
 	{"swap keys", 3, swapKeys},
-	{"truncate", 1, func(w *world, r *rand.Rand) bool { w.ref().Write(cdctest.Truncate(anyTable(r))); return true }},
-	{"empty transaction", 2, func(w *world, r *rand.Rand) bool { w.ref().Write(); return true }},
+	{"truncate", 1, func(w *world, r *rand.Rand) bool { w.writer().Write(cdctest.Truncate(anyTable(r))); return true }},
+	{"empty transaction", 2, func(w *world, r *rand.Rand) bool { w.writer().Write(); return true }},
 	{"commit that waits for a synchronous standby", 4, hiddenWrite},
 	{"noise", 3, func(w *world, r *rand.Rand) bool { w.anyServer(r).Noise(); return true }},
 	{"update a part of a row", 8, partialUpdate},
@@ -100,6 +100,7 @@ var actions = []action{
 	{"subscribe anew", 1, subscribeAnew},
 	{"long initial copy", 1, func(w *world, r *rand.Rand) bool { return copyInitially(w, r, unseenWithin+5*time.Second) }},
 	{"row that differs in other ways", 1, differOtherwise},
+	{"a replica as the reference", 1, replicaAsReference},
 }
 
 // changesPlan are those that change what lockstep watches, with the same reference: half of them in place.
@@ -111,7 +112,17 @@ func anyTable(r *rand.Rand) string { return tableNames[r.IntN(len(tableNames))] 
 
 func (w *world) anyServer(r *rand.Rand) *cdctest.Server { return w.servers[r.IntN(len(w.servers))] }
 
+// follower is a server that replicates from the one that applications write to.
 func (w *world) follower(r *rand.Rand) *cdctest.Server {
+	for {
+		if s := w.anyServer(r); s != w.writer() {
+			return s
+		}
+	}
+}
+
+// held is a server that lockstep holds against the reference.
+func (w *world) held(r *rand.Rand) *cdctest.Server {
 	for {
 		if s := w.anyServer(r); s != w.ref() {
 			return s
@@ -176,13 +187,13 @@ func hiddenWrite(w *world, r *rand.Rand) bool {
 		t := anyTable(r)
 		changes = append(changes, cdctest.Put(t, w.anyKey(t, r), cdctest.Row{"v": w.value()}))
 	}
-	id := w.ref().WriteHidden(time.Duration(r.IntN(2000))*time.Millisecond, changes...)
-	w.trace.say(w.ref().Name, "writes hidden "+id.String(), brief(changes))
+	id := w.writer().WriteHidden(time.Duration(r.IntN(2000))*time.Millisecond, changes...)
+	w.trace.say(w.writer().Name, "writes hidden "+id.String(), brief(changes))
 	return !id.IsZero()
 }
 
 func swapKeys(w *world, r *rand.Rand) bool {
-	t, s := anyTable(r), w.ref()
+	t, s := anyTable(r), w.writer()
 	keys := s.Keys(t)
 	if len(keys) < 2 {
 		return false
@@ -197,7 +208,7 @@ func swapKeys(w *world, r *rand.Rand) bool {
 }
 
 func partialUpdate(w *world, r *rand.Rand) bool {
-	t, s := anyTable(r), w.ref()
+	t, s := anyTable(r), w.writer()
 	keys := s.Keys(t)
 	if len(keys) == 0 {
 		return false
@@ -261,7 +272,7 @@ func replayWrongly(w *world, r *rand.Rand) bool {
 
 // heal makes rows of a follower what they must be, by writes of its own.
 func heal(w *world, r *rand.Rand) bool {
-	s, t := w.follower(r), anyTable(r)
+	s, t := w.held(r), anyTable(r)
 	differ, _ := s.Differences(w.ref(), t, nil)
 	if len(differ) == 0 {
 		return false
@@ -435,7 +446,7 @@ func resetLog(w *world, r *rand.Rand) bool {
 	s := w.follower(r)
 	w.trace.say(s.Name, "RESET MASTER and seed", "")
 	s.Reset()
-	s.Seed(w.ref())
+	s.Seed(w.writer())
 	w.oracle.obscure(s.Name)
 	return true
 }
@@ -525,7 +536,7 @@ func moveTable(w *world, r *rand.Rand) bool {
 	if r.IntN(2) == 0 {
 		w.run(time.Duration(r.IntN(1000)) * time.Millisecond)
 	}
-	s.Subscribe(w.ref(), fmt.Sprintf("moved_%d", w.value()), t)
+	s.Subscribe(w.writer(), fmt.Sprintf("moved_%d", w.value()), t)
 	w.trace.say(s.Name, "another lane for", t)
 	w.oracle.changedLanes(s.Name)
 	return true
@@ -543,7 +554,7 @@ func doubleTable(w *world, r *rand.Rand) bool {
 		return false
 	}
 	w.oracle.changedLanes(s.Name)
-	lane := s.Subscribe(w.ref(), fmt.Sprintf("double_%d", w.value()), anyTable(r))
+	lane := s.Subscribe(w.writer(), fmt.Sprintf("double_%d", w.value()), anyTable(r))
 	w.run(time.Duration(r.IntN(2000)) * time.Millisecond)
 	s.Unsubscribe(lane)
 	return true
@@ -576,7 +587,7 @@ func subscribeAnew(w *world, r *rand.Rand) bool {
 		return false
 	}
 	w.trace.say(s.Name, "subscribes anew", "")
-	w.connect(s, w.ref())
+	w.connect(s, w.writer())
 	w.oracle.changedLanes(s.Name)
 	return true
 }
@@ -602,7 +613,7 @@ func enableLanes(w *world, _ *rand.Rand) bool {
 
 func memberOut(w *world, r *rand.Rand) bool {
 	p := w.plan.clone()
-	s := w.follower(r)
+	s := w.held(r)
 	if len(p.members) < 3 {
 		return false
 	}
@@ -649,25 +660,46 @@ func tableIn(w *world, _ *rand.Rand) bool {
 
 // anotherReference is a failover that people carried out: the others follow the new one, and lockstep is told.
 func anotherReference(w *world, r *rand.Rand) bool {
-	s := w.follower(r)
+	s := w.held(r)
 	p := w.plan.clone()
 	if !slices.Contains(p.members, s.Name) || slices.Contains(p.scanOnly, s.Name) || s.Logless() {
 		return false
 	}
 	p.reference = s.Name
 	w.trace.say(s.Name, "is the new reference", "")
+	w.plan.reference = s.Name
+	w.promoteReference()
+	w.oracle.newReference()
+	w.restart(p)
+	return true
+}
+
+// promoteReference has applications write to the reference, and the others follow it.
+func (w *world) promoteReference() {
+	w.source = w.plan.reference
 	for _, o := range w.servers {
 		for _, lane := range o.Lanes() {
 			o.Unsubscribe(lane)
 		}
 		o.Follow(nil)
 	}
-	w.plan.reference = s.Name
 	for _, o := range w.servers {
-		if o != s {
-			w.connect(o, s)
+		if o != w.writer() {
+			w.connect(o, w.writer())
 		}
 	}
+}
+
+// replicaAsReference has lockstep hold the others against a server that replicates itself.
+func replicaAsReference(w *world, r *rand.Rand) bool {
+	s := w.held(r)
+	p := w.plan.clone()
+	if w.cluster.Engine == cdctest.Postgres || !slices.Contains(p.members, s.Name) || slices.Contains(p.scanOnly, s.Name) || s.Logless() {
+		return false
+	}
+	p.reference = s.Name
+	w.trace.say(s.Name, "is held to be the reference", "")
+	w.plan.reference = s.Name
 	w.oracle.newReference()
 	w.restart(p)
 	return true
@@ -689,7 +721,7 @@ func scanOnly(w *world, r *rand.Rand) bool {
 	if len(p.scanOnly) > 0 {
 		p.scanOnly = nil
 	} else {
-		s := w.follower(r)
+		s := w.held(r)
 		p.scanOnly = []string{s.Name}
 	}
 	w.adopt(p)

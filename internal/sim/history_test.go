@@ -122,10 +122,10 @@ func play(ctx context.Context, h history, out io.Writer) result {
 		for key := range w.most {
 			load = append(load, cdctest.Put(tableNames[1], key+1, cdctest.Row{"v": key}))
 		}
-		w.ref().Write(load...)
+		w.writer().Write(load...)
 	}
 	for range 12 {
-		w.write(w.ref(), warm, 3)
+		w.write(w.writer(), warm, 3)
 	}
 	w.start()
 	w.run(5 * time.Second)
@@ -186,11 +186,19 @@ func (w *world) calm() {
 		s.Break(cdctest.Faults{})
 		w.logOn(s)
 		for _, lane := range s.Lanes() {
-			s.Enable(lane, s != w.ref()) // servers that follow one another never come to rest
+			s.Enable(lane, s != w.writer()) // servers that follow one another never come to rest
 		}
 	}
 	clear(w.paused)
 	clear(w.bad)
+	if w.writer() != w.ref() {
+		w.run(25 * time.Second) // what stays wrong shows
+		w.trace.say(w.plan.reference, "is what the others follow", "")
+		w.promoteReference()
+		for _, s := range w.servers {
+			w.oracle.obscure(s.Name)
+		}
+	}
 	w.told.away.Store(false)
 	w.fuse.Store(0) // a crash that is still to come would come between what is healed and the last look
 	p := w.plan.clone()

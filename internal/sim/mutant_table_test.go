@@ -542,7 +542,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "who cannot be read is held against what was mended", file: "align/silent.go",
-		old:    "t.suspect(m.id, slices.Sorted(maps.Keys(silent)))",
+		old:    "t.suspect(m, slices.Sorted(maps.Keys(silent)))",
 		text:   "_ = m",
 		effect: "rows that changed on all servers are told to differ on the one that could not be read",
 		lives:  "what differs by the digests alone is read again before it is told; without that its kept history dies",
@@ -568,15 +568,45 @@ var mutants = []mutant{
 	},
 	{
 		name: "errant transactions are those that the logs show", file: "align/lanes.go",
-		old:    "m.errant = ref.Lacks(m.said).Without(l.ref.shown())",
-		text:   "m.errant = ref.Lacks(m.record.Ahead).Without(l.ref.shown())",
+		old:    "m.errant = l.foreign(ref.Lacks(m.said))",
+		text:   "m.errant = l.foreign(ref.Lacks(m.record.Ahead))",
 		effect: "those from before the start are not named",
 	},
 	{
 		name: "who cannot be read holds up all", file: "monitor/suspects.go",
-		old:    "failed = errors.Join(failed, fmt.Errorf(\"member %s: %w\", f.Name, err))",
-		text:   "return err",
+		old:    "g.unwatch(ctx, w)\n\t\t\tg.log.Debug",
+		text:   "return err\n\t\t\tg.log.Debug",
 		effect: "nothing is said of a table while one of its members cannot be read",
+	},
+	{
+		name: "who lags is waited for by all", file: "monitor/suspects.go",
+		old:    "max(0, time.Until(grace)))",
+		text:   "reachWithin)",
+		effect: "nothing is said of a table for half a minute, as one of its members lags",
+	},
+	{
+		name: "what waited when a stream ended is kept", file: "monitor/follow.go",
+		old:    "g.drop(f) // they come again",
+		text:   "f.session++ // they come again",
+		effect: "transactions of a log that was set back are taken for its own",
+	},
+	{
+		name: "a reference that replicates has all that others have", file: "align/upstream.go",
+		old:    "return l.ref.upstream.Coming(has, l.ref.shown()).Without(l.ref.said)",
+		text:   "return cdc.TxSet{}",
+		effect: "what it has yet to replay looks errant on those that have it",
+	},
+	{
+		name: "what a replica wrote itself is waited for by all", file: "cdc/upstream.go",
+		old:    "return u.Brings(author, has) || u.servers[ref.Self]",
+		text:   "return true || u.Brings(author, has)",
+		effect: "rows that are written over since are told to differ",
+	},
+	{
+		name: "what comes from another source since is not noted", file: "align/upstream.go",
+		old:    "if comes.IsZero() {",
+		text:   "if true || comes.IsZero() {",
+		effect: "what was not waited for before and comes now looks wrong until all has come",
 	},
 	{
 		name: "a part that was read stands for all", file: "monitor/rolling.go",

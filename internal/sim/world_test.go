@@ -66,6 +66,7 @@ type world struct {
 	cluster *cdctest.Cluster
 	servers []*cdctest.Server
 	plan    plan
+	source  string // the server that applications write to: the reference, as a rule
 	fs      *vfs.MemFS
 	trace   *trace
 	oracle  *oracle
@@ -129,7 +130,8 @@ func newWorld(ctx context.Context, seed uint64, out io.Writer) *world {
 			s.CreateTable(t, cdctest.Int("v"), cdctest.Wide("note"))
 		}
 	}
-	w.plan = plan{reference: "a", members: names, scrub: random.IntN(4) > 0, inFlight: []int{0, 0, 12}[random.IntN(3)]}
+	w.source = "a"
+	w.plan = plan{reference: w.source, members: names, scrub: random.IntN(4) > 0, inFlight: []int{0, 0, 12}[random.IntN(3)]}
 	if random.IntN(6) == 0 && engine != cdctest.Postgres {
 		w.plan.sparse = []string{tableNames[1]}
 	}
@@ -191,6 +193,9 @@ func (w *world) server(name string) *cdctest.Server {
 }
 
 func (w *world) ref() *cdctest.Server { return w.server(w.plan.reference) }
+
+// writer is the server that applications write to, which the others replicate from.
+func (w *world) writer() *cdctest.Server { return w.server(w.source) }
 
 // fail notes that lockstep did what it must not.
 func (w *world) fail(format string, args ...any) {

@@ -1,0 +1,54 @@
+package cdc
+
+import "slices"
+
+// Upstream is from which servers one with GTIDs replicates, directly or by way of others. The zero Upstream is none.
+type Upstream struct {
+	servers map[string]bool // by id
+	// open says that from one of them it is not known whom it replicates from: it is not watched, or has not said yet.
+	open bool
+}
+
+// UpstreamOf works out from whom a server replicates, by what it and others say of themselves.
+func UpstreamOf(p Progress, others []Progress) Upstream {
+	u := Upstream{servers: make(map[string]bool)}
+	for next := slices.Clone(p.Follows); len(next) > 0; {
+		id := next[0]
+		if next = next[1:]; u.servers[id] || id == p.Self {
+			continue
+		}
+		at := slices.IndexFunc(others, func(o Progress) bool { return o.Self == id && id != "" })
+		if at < 0 {
+			u.open = true
+		} else {
+			next = append(next, others[at].Follows...)
+		}
+		if id != "" {
+			u.servers[id] = true
+		}
+	}
+	return u
+}
+
+// Brings reports whether a server that has some transactions may get those that another one wrote: it replicates from that, or, where
+// not all are known from which it does, such have come to it before.
+func (u Upstream) Brings(author string, has TxSet) bool {
+	return u.servers[author] || u.open && !has.WrittenBy(author).IsZero()
+}
+
+// Reaches reports whether replication may bring to a server, whose upstream is u and which has some transactions, what another one wrote
+// and the reference has. A reference that is a replica itself may have what comes to those only that replicate from it.
+func (u Upstream) Reaches(to, ref Progress, author string, has TxSet) bool {
+	if len(ref.Follows) == 0 || to.Self == "" || to.Self == author {
+		return true
+	}
+	return u.Brings(author, has) || u.servers[ref.Self]
+}
+
+// Coming returns which of some transactions a server may have yet to replay that has others: the author of each is upstream of it.
+func (u Upstream) Coming(set, has TxSet) TxSet {
+	return set.Without(has).OfAuthors(func(author string) bool { return u.Brings(author, has) })
+}
+
+// Follows reports whether a server is among those from which is replicated.
+func (u Upstream) Follows(id string) bool { return u.servers[id] }
