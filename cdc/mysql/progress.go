@@ -225,19 +225,25 @@ func filtered(channels []channel, table string) string {
 // Confirmed implements [cdc.Source]. These servers do not know what their replicas have.
 func (s *Source) Confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
 	var own string
-	err := s.ask(ctx, func(ctx context.Context, c *session) error {
-		query := "SELECT @@server_uuid"
-		if c.version.mariadb {
-			query = "SELECT @@server_id" // what its replicas show of it
-		}
-		id, err := c.one(ctx, query, 1)
-		if err == nil {
-			own = id.at(0)
-		}
+	err := s.ask(ctx, func(ctx context.Context, c *session) (err error) {
+		own, err = ownID(ctx, c)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return map[string]cdc.TxSet{own: {}}, nil
+}
+
+// ownID is what replicas show of the server that they read from.
+func ownID(ctx context.Context, c *session) (string, error) {
+	query := "SELECT @@server_uuid"
+	if c.version.mariadb {
+		query = "SELECT @@server_id"
+	}
+	id, err := c.one(ctx, query, 1)
+	if err != nil {
+		return "", err
+	}
+	return id.at(0), nil
 }

@@ -35,6 +35,9 @@ func (o Options) judgeRefusal(err error, config *pgx.ConnConfig) (refused prefli
 	switch answer.Code {
 	case invalidPassword:
 		c.Hint = fmt.Sprintf("role %s may not exist, have no password or another one; compare it with the password_file", role)
+		if o.Password == nil {
+			c.Hint = fmt.Sprintf("no password was given: name the file that holds it, password_file or lockstep init --password-file; or role %s does not exist yet (CREATE ROLE %s LOGIN PASSWORD …)", role, role)
+		}
 	case invalidAuthorization:
 		c.Hint = fmt.Sprintf("make the role (CREATE ROLE %s LOGIN REPLICATION, and a password), and let pg_hba.conf admit it", role)
 	case noSuchDatabase:

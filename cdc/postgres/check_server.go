@@ -38,6 +38,7 @@ type serverFacts struct {
 	Superuser     bool
 	Replication   bool
 	ReadsOrigins  bool
+	Feeding       []string   // slots of the database that subscriptions may read
 	Slot          *slotFacts // nil: not there yet
 }
 
@@ -58,7 +59,8 @@ SELECT current_setting('server_version_num')::int, current_setting('server_versi
      ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)), 0)::bigint FROM pg_catalog.pg_replication_slots),
   current_user::text, r.rolsuper, r.rolreplication,
   pg_catalog.has_table_privilege('pg_catalog.pg_replication_origin_status', 'SELECT')
-    AND pg_catalog.has_function_privilege('pg_catalog.pg_show_replication_origin_status()', 'EXECUTE')
+    AND pg_catalog.has_function_privilege('pg_catalog.pg_show_replication_origin_status()', 'EXECUTE'),
+  ARRAY(SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE slot_type = 'logical' AND database = current_database())
 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`
 
 // Columns that only newer versions have are read by way of JSON.
@@ -71,7 +73,7 @@ func readServer(ctx context.Context, conn *pgx.Conn, slot string) (serverFacts, 
 	var s serverFacts
 	err := conn.QueryRow(ctx, serverQuery).Scan(&s.Version, &s.VersionText, &s.SystemID, &s.Database, &s.Encoding, &s.Recovery,
 		&s.WalLevel, &s.Slots, &s.MaxSlots, &s.Senders, &s.MaxSenders, &s.KeepMB, &s.RetainedBytes, &s.Role, &s.Superuser,
-		&s.Replication, &s.ReadsOrigins)
+		&s.Replication, &s.ReadsOrigins, &s.Feeding)
 	if err != nil {
 		return s, fmt.Errorf("read settings: %w", err)
 	}

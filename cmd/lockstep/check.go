@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 
 // unreachable is the state of a member that did not answer; the other states are those of preflight.State.
 const unreachable = "unreachable"
+
+// checkTimeout is how long a member may take to answer, unless it is said.
+const checkTimeout = 20 * time.Second
 
 type checkOptions struct {
 	path, group, member string
@@ -54,7 +58,7 @@ cannot mend), 4 a member could not be reached.`,
 	o.output = formatFlag(cmd, "table", "json", "sql")
 	cmd.Flags().StringVar(&o.group, "group", "", "check only this group")
 	cmd.Flags().StringVar(&o.member, "member", "", "check only this member")
-	cmd.Flags().DurationVar(&o.timeout, "timeout", 20*time.Second, "how long a member may take to answer")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", checkTimeout, "how long a member may take to answer")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.OutOrStdout()) }
 	return cmd
 }
@@ -73,13 +77,11 @@ func (o checkOptions) run(ctx context.Context, w io.Writer) error {
 	}
 	worst := exitInStep
 	for _, g := range groups {
-		lines := checkGroup(ctx, g, o.timeout, o.member == "")
+		lines, _ := checkGroup(ctx, g, o.timeout, o.member == "")
 		if err := o.print(w, g, lines); err != nil {
 			return err
 		}
-		for _, l := range lines {
-			worst = max(worst, l.code())
-		}
+		worst = max(worst, worstOf(lines))
 	}
 	if worst != exitInStep {
 		return exit(worst, nil)
@@ -130,18 +132,16 @@ func askMembers(ctx context.Context, g config.Group, timeout time.Duration) ([]*
 	return reports, errs
 }
 
-// checkGroup checks the members, and if all of them were asked, them against each other.
-func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whole bool) []checkLine {
+// checkGroup checks the members, and the whole group also against each other. Members that did not answer have no report.
+func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whole bool) (lines []checkLine, answered []*preflight.Report) {
 	reports, errs := askMembers(ctx, g, timeout)
-	var lines []checkLine
-	var answered []*preflight.Report
 	client := ""
 	add := func(member, state string, c preflight.Check) {
 		lines = append(lines, checkLine{Group: g.Name, Member: member, Check: c, StateName: state, client: client})
 	}
 	for i, m := range g.Members {
 		if errs[i] != nil {
-			add(m.Name, unreachable, preflight.Check{Subject: "connection", Detail: errs[i].Error()})
+			add(m.Name, unreachable, preflight.Check{Subject: "connection", Detail: strings.TrimPrefix(errs[i].Error(), "member "+m.Name+": ")})
 			continue
 		}
 		answered, client = append(answered, reports[i]), reports[i].Client
@@ -150,31 +150,21 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 		}
 	}
 	if whole {
-		reference := referenceOf(g, answered)
+		reference := cmp.Or(g.Reference, preflight.Reference(answered))
 		between := preflight.Group(answered, reference, g.ExcludeColumns)
+		if len(answered) == len(g.Members) {
+			between = append(between, preflight.Strays(answered, reference)...)
+		}
 		if reference != "" {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			between = append(between, daemon.CheckErrant(ctx, &g, reference)...)
 		}
 		for _, c := range between {
-			add("", c.State.String(), c)
+			add(c.About, c.State.String(), c)
 		}
 	}
-	return lines
-}
-
-// referenceOf is the member that is the reference by the config or, if that does not say, the only one that does not replicate;
-// empty: it is not known.
-func referenceOf(g config.Group, answered []*preflight.Report) string {
-	if g.Reference != "" {
-		return g.Reference
-	}
-	originals := slices.DeleteFunc(slices.Clone(answered), func(r *preflight.Report) bool { return r.Copies })
-	if len(originals) != 1 {
-		return ""
-	}
-	return originals[0].Member
+	return lines, answered
 }
 
 // code is the exit code that a line calls for.
@@ -186,6 +176,15 @@ func (l checkLine) code() int {
 		return exitUnknown
 	}
 	return exitInStep
+}
+
+// worstOf is the exit code of all lines together.
+func worstOf(lines []checkLine) int {
+	worst := exitInStep
+	for _, l := range lines {
+		worst = max(worst, l.code())
+	}
+	return worst
 }
 
 // printSQL prints the script of the one member that was chosen.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/lockstep-cdc/lockstep/config"
@@ -19,14 +20,38 @@ func (o checkOptions) print(w io.Writer, g config.Group, lines []checkLine) erro
 		}
 		return nil
 	}
+	if err := printLines(w, lines); err != nil {
+		return err
+	}
+	return printAdvice(w, append(o.scripts(g, lines), hints(lines)...))
+}
+
+func printLines(w io.Writer, lines []checkLine) error {
 	var rows [][]string
 	for _, l := range lines {
 		rows = append(rows, []string{l.owner(), l.Subject, l.StateName, l.Detail})
 	}
-	if err := printTable(w, []string{"MEMBER", "CHECK", "STATE", "DETAIL"}, rows, statePaint(w)); err != nil {
+	return printTable(w, []string{"MEMBER", "CHECK", "STATE", "DETAIL"}, rows, statePaint(w))
+}
+
+// printMissing shows what is not well, what to do by hand, and the SQL for each member that SQL can mend.
+func printMissing(w io.Writer, lines []checkLine, reports []*preflight.Report) error {
+	lines = slices.DeleteFunc(slices.Clone(lines), func(l checkLine) bool { return l.StateName == preflight.OK.String() })
+	if err := printLines(w, lines); err != nil {
 		return err
 	}
-	return o.printMending(w, g, lines)
+	if err := printAdvice(w, hints(lines)); err != nil {
+		return err
+	}
+	for _, r := range reports {
+		if !slices.ContainsFunc(lines, func(l checkLine) bool { return l.Member == r.Member && l.SQL != "" }) {
+			continue
+		}
+		if _, err := io.WriteString(w, "\n"+r.SQL()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // statePaint colours the third column.
@@ -43,14 +68,29 @@ func statePaint(w io.Writer) func(int, string, string) string {
 	}
 }
 
-// printMending says, below the table, what to run and what to do by hand.
-func (o checkOptions) printMending(w io.Writer, g config.Group, lines []checkLine) error {
-	advice := o.scripts(g, lines)
+// hints say what to do by hand, once for all whom it is about.
+func hints(lines []checkLine) (advice []string) {
+	owners := make(map[string][]string)
+	var order []string
 	for _, l := range lines {
-		if l.State != preflight.OK && l.Hint != "" {
-			advice = append(advice, fmt.Sprintf("%s: %s: %s", l.owner(), l.Subject, l.Hint))
+		if l.State == preflight.OK || l.Hint == "" {
+			continue
+		}
+		what := l.Subject + ": " + l.Hint
+		if owners[what] == nil {
+			order = append(order, what)
+		}
+		if !slices.Contains(owners[what], l.owner()) {
+			owners[what] = append(owners[what], l.owner())
 		}
 	}
+	for _, what := range order {
+		advice = append(advice, strings.Join(owners[what], ", ")+": "+what)
+	}
+	return advice
+}
+
+func printAdvice(w io.Writer, advice []string) error {
 	if len(advice) == 0 {
 		return nil
 	}
