@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,8 +114,24 @@ func (s *Server) answer(r *http.Request) *answer {
 		return nil
 	}
 	a := &answer{header: make(http.Header)}
-	s.mux.ServeHTTP(a, r)
+	if handler, pattern := s.mux.Handler(r); pattern == "" && strings.HasPrefix(r.URL.Path, "/api/") {
+		s.noRoute(a, r, handler)
+	} else {
+		s.mux.ServeHTTP(a, r)
+	}
 	return a
+}
+
+// noRoute answers what is not served as all errors of the API are answered: the mux knows whether another method is.
+func (s *Server) noRoute(w http.ResponseWriter, r *http.Request, handler http.Handler) {
+	said := answer{header: make(http.Header)}
+	handler.ServeHTTP(&said, r)
+	if allow := said.header.Get("Allow"); allow != "" {
+		w.Header().Set("Allow", allow)
+		s.fail(w, said.code, "%s takes %s", r.URL.Path, allow)
+		return
+	}
+	s.fail(w, http.StatusNotFound, "the API has no %s", r.URL.Path)
 }
 
 // Retire has later requests told to come again.

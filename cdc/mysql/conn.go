@@ -41,7 +41,7 @@ func (s *Source) open(ctx context.Context) (*session, error) {
 	if s.options.Password != nil {
 		var err error
 		if password, err = s.options.Password(); err != nil {
-			return nil, &cdc.SetupError{Problem: oneLine(err.Error()), Hint: "make that file readable, or correct password_file"}
+			return nil, &cdc.SetupError{Problem: oneLine(err.Error())}
 		}
 	}
 	config, err := s.address.tlsConfig()

@@ -86,7 +86,7 @@ func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, erro
 func (o Options) connectBy(ctx context.Context, config *pgx.ConnConfig, replication bool) (_ *pgx.Conn, err error) {
 	if o.Password != nil {
 		if config.Password, err = o.Password(); err != nil {
-			return nil, &memberError{o.Member, &cdc.SetupError{Problem: oneLine(err), Hint: "make that file readable, or correct password_file"}}
+			return nil, &memberError{o.Member, &cdc.SetupError{Problem: oneLine(err)}}
 		}
 	}
 	if config.ConnectTimeout == 0 {

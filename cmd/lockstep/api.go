@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -45,7 +44,7 @@ func (f *apiFlags) client() (*http.Client, error) {
 	if f.caFile == "" {
 		return &http.Client{CheckRedirect: stay}, nil
 	}
-	data, err := os.ReadFile(f.caFile)
+	data, err := config.ReadFile(f.caFile)
 	if err != nil {
 		return nil, usageError(fmt.Errorf("--ca-file: %w", err))
 	}

@@ -134,18 +134,18 @@ type verifyFlags struct {
 
 // options reads the files that the flags name.
 func (f *verifyFlags) options() (o verify.Options, err error) {
-	key, err := os.ReadFile(f.key)
+	key, err := config.ReadFile(f.key)
 	if err != nil {
 		return o, undeterminedError(fmt.Errorf("read the key: %w", err))
 	}
 	o = verify.Options{Key: string(key), Log: f.log, Version: version}
 	if f.seen != "" {
-		if o.Seen, err = os.ReadFile(f.seen); err != nil {
+		if o.Seen, err = config.ReadFile(f.seen); err != nil {
 			return o, undeterminedError(fmt.Errorf("read the checkpoint that was kept: %w", err))
 		}
 	}
 	if f.authorities != "" {
-		pem, err := os.ReadFile(f.authorities)
+		pem, err := config.ReadFile(f.authorities)
 		if err != nil {
 			return o, undeterminedError(fmt.Errorf("--tsa-ca: %w", err))
 		}
@@ -154,7 +154,7 @@ func (f *verifyFlags) options() (o verify.Options, err error) {
 		}
 	}
 	for _, path := range f.witnesses {
-		text, err := os.ReadFile(path)
+		text, err := config.ReadFile(path)
 		if err != nil {
 			return o, undeterminedError(fmt.Errorf("--witness-key: %w", err))
 		}
