@@ -68,9 +68,9 @@ Run it where lockstep runs, as its user.`,
 
 // printKey prints a public key of the log whose folder a configuration names.
 func printKey(cmd *cobra.Command, path string, of func(dir string) (string, error)) error {
-	c, err := config.Load(path)
+	c, err := loadConfig(path)
 	if err != nil {
-		return usageError(err)
+		return err
 	}
 	key, err := of(daemon.AuditDir(c))
 	if err != nil {
@@ -252,9 +252,12 @@ in the log who has taken the report.`,
 		if out == "" {
 			return usageError(fmt.Errorf("--output is missing: name the file to write, such as report.zip"))
 		}
-		c, err := config.Load(api.config)
+		c, err := loadConfig(api.config)
+		if err == nil {
+			_, err = api.base() // which is asked once the report is written
+		}
 		if err != nil {
-			return usageError(err)
+			return err
 		}
 		if err := c.Names().Check(names.Wanted{Group: p.Group}); err != nil {
 			return fmt.Errorf("%s: %w", api.config, err)

@@ -58,7 +58,7 @@ cannot mend), 4 a member could not be reached.`,
 	o.output = formatFlag(cmd, "table", "json", "sql")
 	cmd.Flags().StringVar(&o.group, "group", "", "check only this group")
 	cmd.Flags().StringVar(&o.member, "member", "", "check only this member")
-	cmd.Flags().DurationVar(&o.timeout, "timeout", checkTimeout, "how long a member may take to answer")
+	durationFlag(cmd, &o.timeout, someTime, "timeout", checkTimeout, "how long a member may take to answer")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.OutOrStdout()) }
 	return cmd
 }

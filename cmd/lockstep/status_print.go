@@ -55,7 +55,7 @@ func (o statusOptions) printGroup(w io.Writer, g status.Group, colours bool) err
 	}
 	rows := [][]string{}
 	for _, m := range g.Members {
-		rows = append(rows, []string{m.Name, m.Role, string(m.State), lag(m), shortPosition(m.Position), memberNote(m)})
+		rows = append(rows, []string{m.Name, m.Role, string(m.State), lag(g, m), shortPosition(m.Position), memberNote(m)})
 	}
 	if err := printTable(w, []string{"MEMBER", "ROLE", stateHeader, "LAG", "POSITION", "NOTE"}, rows, paintStates(colours)); err != nil {
 		return err
@@ -206,7 +206,13 @@ func shortPosition(set string) string {
 	return entries[0]
 }
 
-func lag(m status.Member) string { return fmt.Sprintf("%.1fs", m.Behind.Seconds()) }
+// lag is not known of a member that was not heard from since the start, nor while nothing is.
+func lag(g status.Group, m status.Member) string {
+	if m.ProvenAt.IsZero() || g.Stale != "" {
+		return "-"
+	}
+	return fmt.Sprintf("%.1fs", m.Behind.Seconds())
+}
 
 // age is how long ago something was, in the largest unit that says enough.
 func age(now time.Time, at status.Time) string {
@@ -236,12 +242,12 @@ func (o statusOptions) printWide(w io.Writer, groups []status.Group, colours boo
 		for i, m := range o.inStates(g).Members {
 			for _, t := range m.Tables {
 				rows = append(rows, []string{
-					g.Name, m.Name, m.Role, t.Table, string(t.Verdict), fmt.Sprint(t.Rows), fmt.Sprint(t.DivergentKeys), lag(m), age(g.At, t.VerifiedAt),
+					g.Name, m.Name, m.Role, t.Table, string(t.Verdict), fmt.Sprint(t.Rows), fmt.Sprint(t.DivergentKeys), lag(g, m), age(g.At, t.VerifiedAt),
 					fmt.Sprintf("%.0f%%", 100*t.Fresh), fmt.Sprint(t.Silent), m.Position, howOld(g), cmp.Or(t.Reason, m.Trouble),
 				})
 			}
 			if len(g.Members[i].Tables) == 0 && among(o.states, string(m.State)) {
-				rows = append(rows, []string{g.Name, m.Name, m.Role, "-", string(m.State), "-", "-", lag(m), "never", "-", "-", m.Position, howOld(g), m.Trouble})
+				rows = append(rows, []string{g.Name, m.Name, m.Role, "-", string(m.State), "-", "-", lag(g, m), "never", "-", "-", m.Position, howOld(g), m.Trouble})
 			}
 		}
 	}
