@@ -72,7 +72,7 @@ func CheckErrant(ctx context.Context, g *config.Group, reference string) (checks
 		if errant := has.Lacks(said[name]); !errant.IsZero() {
 			checks = append(checks, preflight.Check{
 				Subject: "errant transactions", State: preflight.Warn, About: name,
-				Detail: fmt.Sprintf("%s has %v, which %s has not", name, errant, reference),
+				Detail: fmt.Sprintf("%s has %s, which %s has not", name, errant.Ranges(), reference),
 				Hint:   "somebody wrote there, or it was the primary once: lockstep finds the rows that differ; before a failover to it, see what they did",
 			})
 		}

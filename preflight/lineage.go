@@ -32,6 +32,11 @@ func Followers(reports []*Report, member string) (names []string) {
 	return names
 }
 
+// Unseen reports whether it is not known of all members what they replay from.
+func Unseen(reports []*Report) bool {
+	return slices.ContainsFunc(reports, func(r *Report) bool { return r.Unseen || !r.Asked() })
+}
+
 // Reference is the member from which most others replay, else the only one that replays from nowhere; empty: there is none.
 func Reference(reports []*Report) string {
 	best, most := "", 0
@@ -47,16 +52,16 @@ func Reference(reports []*Report) string {
 			originals = append(originals, r.Member)
 		}
 	}
-	if len(originals) == 1 {
+	if len(originals) == 1 && !Unseen(reports) {
 		best = cmp.Or(best, originals[0])
 	}
 	return best
 }
 
 // Strays finds members that replay from a server which is not among the members, and members none of which replays from another.
-// Where one could not be asked nothing is said, nor may it be called where one did not answer.
+// Nothing is said where that is not known of all; it is not to be called where a member did not answer.
 func Strays(reports []*Report, reference string) (checks []Check) {
-	if slices.ContainsFunc(reports, func(r *Report) bool { return !r.Asked() }) {
+	if Unseen(reports) {
 		return nil
 	}
 	for _, r := range reports {

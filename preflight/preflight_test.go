@@ -112,6 +112,8 @@ func TestTheReferenceIsWhatTheOthersReplayFrom(t *testing.T) {
 	lost := func(name, from string) string {
 		return "fail members: " + name + " replicates from server " + from + ", which is not among the members"
 	}
+	unseen := member("r1", false, "2")
+	unseen.Unseen = true
 	const nobody = "warn members: none of them was seen to replicate from another"
 	for name, c := range map[string]struct {
 		reports   []*preflight.Report
@@ -124,6 +126,7 @@ func TestTheReferenceIsWhatTheOthersReplayFrom(t *testing.T) {
 		"a replica's replica, by GTIDs":         {[]*preflight.Report{member("r2", false, "3", "2"), member("p", false, "1")}, "p", nil},
 		"two replicas":                          {[]*preflight.Report{member("r2", false, "3", "1"), member("r1", false, "2", "1")}, "", []string{lost("r2", "1"), lost("r1", "1")}},
 		"one that never connected":              {[]*preflight.Report{member("r2", false, "3", ""), member("p", false, "1")}, "p", nil},
+		"one that may not be seen yet":          {[]*preflight.Report{member("p", false, "1"), unseen}, "", nil},
 		"no replication":                        {[]*preflight.Report{member("a", true, "1"), member("b", true, "2")}, "", []string{nobody}},
 		"a primary and its standby":             {[]*preflight.Report{standby, member("eu", true, "1")}, "eu", nil},
 	} {

@@ -102,6 +102,7 @@ func (r *report) judge() {
 		r.Tables = append(r.Tables, t.shown())
 	}
 	r.Whole = len(r.tables) > 0 && len(r.unreadable()) == 0 || r.account.readsAll
+	r.Unseen = !r.account.seesReplicas
 	for _, ch := range r.channels {
 		u := preflight.Upstream{ID: ch.source, Named: ch.from}
 		if u.ID == "0" { // of MariaDB, until it has connected

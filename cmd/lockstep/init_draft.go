@@ -23,6 +23,7 @@ type draft struct {
 	unasked   []string
 	reference string   // empty: not known
 	followers []string // replicate from it
+	unseen    bool     // nor is it known of all from which server they replicate
 	schemas   []string
 	unfit     []unfitTable
 }
@@ -79,7 +80,7 @@ func (d *draft) learn(answered []*preflight.Report) error {
 		}
 		d.members[i].version = answered[at].Version
 	}
-	d.reference = preflight.Reference(answered)
+	d.reference, d.unseen = preflight.Reference(answered), preflight.Unseen(answered)
 	wrong := preflight.SameServer(answered)
 	if len(d.unasked) == 0 {
 		wrong = append(wrong, preflight.Strays(answered, d.reference)...)
@@ -134,10 +135,14 @@ func (d *draft) yaml() []byte {
 		line("  - name: %s", d.name)
 	}
 	line("    engine: %s", d.engine)
-	if len(d.followers) > 0 {
+	switch {
+	case len(d.followers) > 0:
 		line("    # Seen to replicate from %s: %s. lockstep finds that out by itself; to be independent of that, say so:", d.reference, strings.Join(d.followers, ", "))
 		line("    # reference: %s", d.reference)
-	} else {
+	case d.unseen:
+		line("    # Which of them the others replicate from may not be seen yet: lockstep finds that out by itself. To be independent of that, say so:")
+		line("    # reference: %s", d.members[0].name)
+	default:
 		line("    # None of them was seen to replicate from another. Say which one the others are held against:")
 		line("    # reference: %s", cmp.Or(d.reference, d.members[0].name))
 	}

@@ -73,9 +73,23 @@ func TestInitOfMariaDBNamesNoSchemaOfTheServersOwn(t *testing.T) {
 			t.Logf("close: %v", err)
 		}
 	})
-	var dsns []string
+	named := func(dsns []string) []string {
+		return append([]string{"init", "--output", "-", "--data-dir", t.TempDir()}, dsns...)
+	}
+	var dsns, bare []string
 	for _, m := range c.Configuration().Groups[0].Members {
 		dsns = append(dsns, strings.Replace(m.DSN, "mysql://", "mariadb://", 1))
+	}
+	for i, name := range c.Names {
+		if err := c.Exec(t.Context(), name, "SET sql_log_bin = 0", "CREATE USER bare@'%'"); err != nil {
+			t.Fatal(err)
+		}
+		bare = append(bare, strings.Replace(dsns[i], "lockstep@", "bare@", 1))
+	}
+	code, said, stderr := lockstep(t, named(bare)...)
+	if code != exitUnknown || !strings.Contains(said, "may not be seen yet") || strings.Contains(said, "slots") || !strings.Contains(said, `include: ["`+cluster.Database+`.*"]`) ||
+		!strings.Contains(stderr, "GRANT SELECT ON `"+cluster.Database+"`.* TO 'bare'@'%';") {
+		t.Errorf("of an account without rights: exit code %d, %s%s", code, said, stderr)
 	}
 	file := filepath.Join(t.TempDir(), "lockstep.yaml")
 	if code, _, stderr := lockstep(t, append([]string{"init", "--output", file, "--data-dir", t.TempDir()}, dsns...)...); code != exitInStep {
