@@ -133,7 +133,7 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 		err := f.Reload(r.Context())
 		_ = client.SetWriteDeadline(time.Now().Add(sendWithin))
 		if err != nil {
-			http.Error(w, "The new configuration cannot be used; lockstep goes on by the one before: "+err.Error(), http.StatusInternalServerError)
+			http.Error(w, "the new configuration cannot be used; lockstep goes on by the one before: "+err.Error(), http.StatusInternalServerError)
 			return
 		}
 		fmt.Fprintln(w, "The configuration was taken in.")
