@@ -32,7 +32,7 @@ type checkOptions struct {
 
 // checkLine is one line of output, and of -o json.
 type checkLine struct {
-	Group  string `json:"group"`
+	Group  string `json:"group,omitempty"`  // empty: about lockstep's own machine
 	Member string `json:"member,omitempty"` // empty: about the group as a whole
 	preflight.Check
 	StateName string `json:"state"` // hides that of Check, which knows no unreachable
@@ -44,7 +44,8 @@ func newCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Say what keeps the servers from being watched, and the SQL that mends it",
-		Long: `Check reads the configuration, asks every member what lockstep needs of it, and changes nothing.
+		Long: `Check reads the configuration, asks every member what lockstep needs of it, and changes nothing. Of the machine that it runs on it warns
+if data_dir cannot be written, or nobody could find what listens.
 
 With -o sql it prints a script that makes one member ready:
 
@@ -74,6 +75,11 @@ func (o checkOptions) run(ctx context.Context, w io.Writer) error {
 	}
 	if o.output.value == "sql" {
 		return o.printSQL(ctx, w, groups)
+	}
+	if o.group == "" && o.member == "" {
+		if err := o.print(w, config.Group{}, checkLocal(c)); err != nil {
+			return err
+		}
 	}
 	worst := exitInStep
 	for _, g := range groups {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -12,6 +13,9 @@ import (
 
 // print shows the lines of one group.
 func (o checkOptions) print(w io.Writer, g config.Group, lines []checkLine) error {
+	if len(lines) == 0 {
+		return nil
+	}
 	if o.output.value == "json" {
 		for _, l := range lines {
 			if err := printJSON(w, l); err != nil {
@@ -125,10 +129,7 @@ func (o checkOptions) scripts(g config.Group, lines []checkLine) []string {
 	return commands
 }
 
-// owner is the member, or in parentheses the group, that a line is about.
+// owner is the member, or in parentheses the group, or lockstep itself, that a line is about.
 func (l checkLine) owner() string {
-	if l.Member == "" {
-		return "(" + l.Group + ")"
-	}
-	return l.Member
+	return cmp.Or(l.Member, "("+cmp.Or(l.Group, "lockstep")+")")
 }
