@@ -196,7 +196,9 @@ func (s TxSet) IsZero() bool { return len(s.spans) == 0 }
 func (s TxSet) Equal(o TxSet) bool { return s.Covers(o) && o.Covers(s) }
 
 // String prints the set as the engine's users write it, sources in order; empty if nothing is in it.
-func (s TxSet) String() string { return s.text(func(spans []span) span { x := spans[len(spans)-1]; return span{x.last, x.last} }) }
+func (s TxSet) String() string {
+	return s.text(func(spans []span) span { x := spans[len(spans)-1]; return span{x.last, x.last} })
+}
 
 // Ranges is String, but for sets that do not hold all up to an id: of MariaDB's it says between which numbers those of a server are,
 // 0-102-51..57, or 0-102-..57 where it is not known from which on. Each domain numbers all of its transactions, whoever wrote them, so

@@ -101,7 +101,7 @@ func (o Options) connectBy(ctx context.Context, config *pgx.ConnConfig, replicat
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, &memberError{o.Member, err}
+		return nil, &memberError{o.Member, &connectError{err}}
 	}
 	return conn, nil
 }

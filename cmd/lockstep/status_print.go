@@ -120,7 +120,7 @@ func counted[N int | int64](n N, what string) string {
 func memberNote(m status.Member) string {
 	var notes []string
 	if m.Trouble != "" {
-		notes = append(notes, m.Trouble)
+		notes = append(notes, trouble(m))
 	}
 	if m.Errant != "" {
 		notes = append(notes, "errant: "+shortPosition(m.Errant))
@@ -130,6 +130,9 @@ func memberNote(m status.Member) string {
 	}
 	return strings.Join(notes, "; ")
 }
+
+// trouble is what keeps a member from being read, in a line that names it.
+func trouble(m status.Member) string { return strings.TrimPrefix(m.Trouble, "member "+m.Name+": ") }
 
 // tableRows has a row for each table, with its state on each member, and the keys that differ.
 func (o statusOptions) tableRows(g status.Group) (rows [][]string) {
@@ -243,11 +246,11 @@ func (o statusOptions) printWide(w io.Writer, groups []status.Group, colours boo
 			for _, t := range m.Tables {
 				rows = append(rows, []string{
 					g.Name, m.Name, m.Role, t.Table, string(t.Verdict), fmt.Sprint(t.Rows), fmt.Sprint(t.DivergentKeys), lag(g, m), age(g.At, t.VerifiedAt),
-					fmt.Sprintf("%.0f%%", 100*t.Fresh), fmt.Sprint(t.Silent), m.Position, howOld(g), cmp.Or(t.Reason, m.Trouble),
+					fmt.Sprintf("%.0f%%", 100*t.Fresh), fmt.Sprint(t.Silent), m.Position, howOld(g), cmp.Or(t.Reason, trouble(m)),
 				})
 			}
 			if len(g.Members[i].Tables) == 0 && among(o.states, string(m.State)) {
-				rows = append(rows, []string{g.Name, m.Name, m.Role, "-", string(m.State), "-", "-", lag(g, m), "never", "-", "-", m.Position, howOld(g), m.Trouble})
+				rows = append(rows, []string{g.Name, m.Name, m.Role, "-", string(m.State), "-", "-", lag(g, m), "never", "-", "-", m.Position, howOld(g), trouble(m)})
 			}
 		}
 	}

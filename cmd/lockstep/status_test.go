@@ -98,6 +98,15 @@ public.table_15, public.table_16, public.table_17, and 2 others on us-2: unverif
 	}
 }
 
+// Of a row that is not watched any more it said that it is resolved, as of one that is the same again.
+func TestADivergenceThatWasForgottenIsToldFromOneThatHealed(t *testing.T) {
+	for outcome, want := range map[finding.Outcome]string{finding.Healed: "resolved", finding.Superseded: "resolved (superseded)", finding.Forgotten: "resolved (forgotten)"} {
+		if got := stateText(finding.Divergence{State: finding.Resolved, Outcome: outcome}); got != want {
+			t.Errorf("%s is shown as %q, want %q", outcome, got, want)
+		}
+	}
+}
+
 // A member that had never answered had a lag of 0.0s.
 func TestNoLagIsKnownOfAMemberThatWasNotHeard(t *testing.T) {
 	for _, format := range []string{"table", "wide"} {
