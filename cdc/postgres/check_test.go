@@ -113,6 +113,16 @@ func TestBareServerIsMadeReadyByTheSQLOfItsChecks(t *testing.T) {
 		}
 
 		runPsql(t, s, bare.SQL())
+		want = []string{
+			"fail wal_level: replica, lockstep needs logical; it was changed, for when the server is restarted",
+			"fail max_replication_slots: 0 of 1 in use, lockstep needs 2; it was changed, for when the server is restarted",
+			"fail max_wal_senders: 0 of 1 in use, lockstep needs 2; it was changed, for when the server is restarted",
+		}
+		if err := dbtest.WaitFor(t.Context(), "the server to have read its settings", func(context.Context) (bool, error) {
+			return cmp.Equal(want, notOK(runCheck(t, o, match))), nil
+		}); err != nil {
+			t.Errorf("before the restart: %v\n%s", err, cmp.Diff(want, notOK(runCheck(t, o, match))))
+		}
 		if err := s.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
