@@ -32,7 +32,7 @@ func (o Options) Check(ctx context.Context, match func(name string) bool) (*pref
 	defer s.Close()
 	if o.Password != nil {
 		if _, err := o.Password(); err != nil {
-			return o.refusal("password", preflight.Check{Detail: oneLine(err.Error()), Hint: "lockstep reads it anew for every connection"}), nil
+			return o.refusal("password", preflight.Check{Detail: oneLine(err.Error()), Hint: "see to that file; lockstep reads it anew for every connection"}), nil
 		}
 	}
 	server, err := s.Server(ctx)

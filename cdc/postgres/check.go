@@ -27,7 +27,7 @@ func (o Options) Check(ctx context.Context, match func(name string) bool) (*pref
 	}
 	if o.Password != nil {
 		if _, err := o.Password(); err != nil {
-			r.Add(preflight.Check{Subject: "password", Detail: oneLine(err), Hint: "lockstep reads it anew for every connection"})
+			r.Add(preflight.Check{Subject: "password", Detail: oneLine(err), Hint: "see to that file; lockstep reads it anew for every connection"})
 			return &r.Report, nil
 		}
 	}

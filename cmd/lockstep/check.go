@@ -152,6 +152,7 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 		}
 		answered, client = append(answered, reports[i]), reports[i].Client
 		for _, c := range reports[i].Checks {
+			c.Detail = strings.TrimPrefix(c.Detail, "password of member "+m.Name+": ") // which the line has
 			add(m.Name, c.State.String(), c)
 		}
 	}

@@ -113,7 +113,7 @@ func TestUnreachableMemberDoesNotKeepOthersFromBeingChecked(t *testing.T) {
 		"a version ok PostgreSQL 15.",
 		`b connection fail password authentication failed for user "postgres"`,
 		"c connection unreachable dial tcp 127.0.0.1:1: connect: connection refused",
-		"d password fail password of member d: open /nowhere/pw: no such file or directory",
+		"d password fail open /nowhere/pw: no such file or directory: make it, or correct the path",
 		`(shop) members fail a and e are the same database "postgres" of the same server`,
 		"To mend: a: lockstep check -c " + path + " --group shop --member a -o sql | psql, as a superuser in its database",
 	} {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,6 +50,15 @@ server turned lockstep down), 4 a server could not be reached (nothing was writt
 
 func (f *initFlags) run(ctx context.Context, stdout, stderr io.Writer, args []string) error {
 	d := &draft{initFlags: f}
+	var err error
+	for _, path := range []*string{&f.password, &f.data} { // lockstep may be started elsewhere
+		if *path == "" {
+			continue
+		}
+		if *path, err = filepath.Abs(*path); err != nil {
+			return usageError(err)
+		}
+	}
 	if err := d.meant(args); err != nil {
 		return usageError(err)
 	}
