@@ -57,7 +57,7 @@ type Report struct {
 	// Upstreams are where it has what it replays from, and Feeds the names by which its own replicas know it: the server's id, or slots.
 	Upstreams []Upstream
 	Feeds     []string
-	Unseen    bool   // what it replays from may not be seen yet
+	Unseen    bool   // what it replays from was not seen
 	Direct    bool   // what it replays is known only if it comes from the reference without a server between
 	Standby   bool   // a physical one
 	Version   string // of the server; empty: it refused to be asked

@@ -69,7 +69,7 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 	}
 	if r.server.Recovery || o.ScanOnly {
 		r.Add(judgeScanned(r.server, r.tables)...)
-		r.Whole = true
+		r.Whole, r.Unseen = true, !r.server.Recovery
 		return nil
 	}
 	publication, err := readPublication(ctx, conn, o.Publication)

@@ -14,7 +14,7 @@ type duration struct {
 	least time.Duration
 }
 
-// durationFlag adds such a flag; a value of 0 is for one that was not given, unless least is 0. What is set by it is above 0 otherwise.
+// durationFlag adds such a flag to a command. otherwise, which is the value if it is not given, may be less: 0 is for "not set".
 func durationFlag(cmd *cobra.Command, to *time.Duration, least time.Duration, name string, otherwise time.Duration, usage string) {
 	*to = otherwise
 	cmd.Flags().Var(&duration{to, least}, name, usage)
