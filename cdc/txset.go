@@ -197,14 +197,35 @@ func (s TxSet) Equal(o TxSet) bool { return s.Covers(o) && o.Covers(s) }
 
 // String prints the set as the engine's users write it, sources in order; empty if nothing is in it.
 func (s TxSet) String() string {
+	return s.text(func(spans []span) span { x := spans[len(spans)-1]; return span{x.last, x.last} })
+}
+
+// Ranges is String, but for sets that do not hold all up to an id: of MariaDB's it says between which numbers those of a server are,
+// 0-102-51..57, or 0-102-..57 where it is not known from which on. Each domain numbers all of its transactions, whoever wrote them, so
+// not all in between need be of that server.
+func (s TxSet) Ranges() string {
+	return s.text(func(spans []span) span { return span{spans[0].first, spans[len(spans)-1].last} })
+}
+
+// text prints the set; of a source whose transactions are replayed in order, what shown leaves of it.
+func (s TxSet) text(shown func([]span) span) string {
 	var b strings.Builder
 	for i, source := range slices.Sorted(maps.Keys(s.spans)) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		spans := s.spans[source]
-		if (TxID{Source: source}).sequential() {
-			b.WriteString(TxID{source, spans[len(spans)-1].last}.String())
+		if id := (TxID{Source: source}); id.sequential() {
+			x := shown(spans)
+			if id.Seq = x.last; x.first < x.last {
+				from := strconv.FormatUint(x.first, 10)
+				if x.first == 1 {
+					from = ""
+				}
+				b.WriteString(source + "-" + from + ".." + strconv.FormatUint(x.last, 10))
+				continue
+			}
+			b.WriteString(id.String())
 			continue
 		}
 		b.WriteString(source)

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -62,5 +65,41 @@ func TestASecretThatEverybodyCanReadIsRefused(t *testing.T) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Opened in the usual way a pipe waits for who writes to it, and no signal ended that.
+func TestAPipeThatNobodyWritesToHoldsNobodyUp(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	if err := os.Chmod(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{fifo: fifo + " is a pipe that nobody writes to: name a file", folder: folder + " is a folder: name a file"} {
+		if _, err := Load(path); err == nil || err.Error() != "read configuration: "+want {
+			t.Errorf("configuration: %v", err)
+		}
+		if _, err := ReadSecret(path); err == nil || err.Error() != want {
+			t.Errorf("secret: %v", err)
+		}
+	}
+}
+
+// A shell's <(…) is a pipe, too.
+func TestAPipeIsReadToItsEnd(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = w.WriteString("hunter2\n")
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if secret, err := ReadSecret(fmt.Sprintf("/dev/fd/%d", r.Fd())); err != nil || secret.Reveal() != "hunter2" {
+		t.Errorf("%v", err)
 	}
 }

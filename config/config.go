@@ -6,8 +6,6 @@ package config
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/names"
@@ -80,12 +78,7 @@ type Alerts struct {
 
 // Load reads and checks the file at path. Its error joins one [*Error] a problem.
 func Load(path string) (*Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1)) // one more tells that there is more
+	data, err := ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}

@@ -35,7 +35,7 @@ func decodeConfig(root node) *Config {
 	c := &Config{
 		DataDir:         f["data_dir"].expanded(),
 		Listen:          decodeListen(f["listen"]),
-		LagBudget:       f["lag_budget"].duration(DefaultLagBudget),
+		LagBudget:       f["lag_budget"].lagBudget(DefaultLagBudget),
 		MaxInFlightRows: f["max_in_flight_rows"].count(DefaultMaxInFlightRows),
 		Alerts:          decodeAlerts(f["alerts"]),
 		Audit:           decodeAudit(f["audit"]),
@@ -94,7 +94,7 @@ func decodeGroup(n node, names unique, c *Config) Group {
 	g := Group{
 		Name:      decodeName(f["name"], names, groupName, "use 1 to 40 of a-z, 0-9 and _: it becomes part of slot names"),
 		Engine:    engine,
-		Budget:    f["lag_budget"].duration(c.LagBudget),
+		Budget:    f["lag_budget"].lagBudget(c.LagBudget),
 		Reference: f["reference"].text(),
 		Tables:    decodeTables(f["tables"], engine),
 	}
@@ -207,7 +207,7 @@ func decodeOverride(n node, names unique, t Tables, engine string) Override {
 	o := Override{
 		Table:          f["table"].text(),
 		ExcludeColumns: f["exclude_columns"].texts(),
-		LagBudget:      f["lag_budget"].duration(0),
+		LagBudget:      f["lag_budget"].lagBudget(0),
 		ScrubEvery:     decodeEvery(f["scrub_every"], 0),
 		NoRowIndex:     decodeRowIndex(f["row_index"], engine),
 	}

@@ -233,6 +233,26 @@ func (n node) duration(otherwise time.Duration) time.Duration {
 		n.fail(fmt.Sprintf("%q is not positive", text), "write it like 30s, 2m or 1h30m")
 		return otherwise
 	}
+	if d > longest {
+		n.fail(fmt.Sprintf("%q is more than ten years", text), "write less, or leave the key out")
+		return otherwise
+	}
+	return d
+}
+
+// Bounds of durations, beyond which there is a mistake in the unit.
+const (
+	longest       = 10 * 365 * 24 * time.Hour
+	longestBudget = 30 * 24 * time.Hour
+)
+
+// lagBudget reads how long a difference may last: for so long nobody is told of any.
+func (n node) lagBudget(otherwise time.Duration) time.Duration {
+	d := n.duration(otherwise)
+	if d > longestBudget {
+		n.fail(fmt.Sprintf("%q is more than 30 days, for which nobody would be told of a difference", n.text()), "write it like 30s, 2m or 1h30m")
+		return otherwise
+	}
 	return d
 }
 

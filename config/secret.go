@@ -1,10 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -51,14 +51,16 @@ func (m *Member) PasswordFunc() func() (string, error) {
 // mounted is where container runtimes put secrets: readable by all who are in the container, and nobody else is.
 const mounted = "/run/secrets/"
 
-// maxSecret is more than any secret has, and less than hurts.
-const maxSecret = 1 << 20
-
 // ReadSecret reads a file that holds nothing but a secret, less the one newline that editors put at its end. One that everybody on
-// the machine can read is refused: it is none any more.
+// the machine can read is refused: it is none any more. An error says what to do.
 func ReadSecret(path string) (Secret, error) {
-	f, err := os.Open(path)
-	if err != nil {
+	f, err := open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("%w: make it, or correct the path", err)
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("%w: let the user that lockstep runs as read it", err)
+	case err != nil:
 		return "", err
 	}
 	defer f.Close()
@@ -66,16 +68,16 @@ func ReadSecret(path string) (Secret, error) {
 	if err != nil {
 		return "", err
 	}
-	if mode := info.Mode().Perm(); mode&0o007 != 0 && !strings.HasPrefix(filepath.Clean(path), mounted) {
+	if mode := info.Mode().Perm(); mode&0o007 != 0 && info.Mode().IsRegular() && !strings.HasPrefix(filepath.Clean(path), mounted) {
 		return "", fmt.Errorf("%s is open to everybody on this machine (mode %04o): chmod o= %s", path, mode, path)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxSecret))
+	data, err := readAll(f)
 	if err != nil {
 		return "", err
 	}
 	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	if text == "" {
-		return "", fmt.Errorf("%s is empty", path)
+		return "", fmt.Errorf("%s is empty: write the secret into it", path)
 	}
 	return Secret(text), nil
 }

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -200,7 +199,7 @@ func rootsOf(key, file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(file)
+	pem, err := config.ReadFile(file)
 	if err == nil {
 		var pool *x509.CertPool
 		if pool, err = tsa.Roots(pem); err == nil {

@@ -23,7 +23,7 @@ func Check(ctx context.Context, g *config.Group, m *config.Member) (r *preflight
 	} else {
 		r, err = mysqlOptions(g, m, nil).Check(ctx, g.Tables.Match)
 	}
-	if err == nil && r.Copies && g.Canary.Into(*m) {
+	if err == nil && r.Copies() && g.Canary.Into(*m) {
 		r.Add(checkCanary(ctx, g, m))
 	}
 	return r, err
@@ -74,8 +74,8 @@ func CheckErrant(ctx context.Context, g *config.Group, reference string) (checks
 		errant = errant.Without(upstream.Coming(errant, has.Applied[cdc.GTIDLane]))
 		if !errant.IsZero() {
 			checks = append(checks, preflight.Check{
-				Subject: "errant transactions", State: preflight.Warn,
-				Detail: fmt.Sprintf("%s has %v, which %s has not", name, errant, reference),
+				Subject: "errant transactions", State: preflight.Warn, About: name,
+				Detail: fmt.Sprintf("%s has %s, which %s has not", name, errant.Ranges(), reference),
 				Hint:   "somebody wrote there, or it was the primary once: lockstep finds the rows that differ; before a failover to it, see what they did",
 			})
 		}

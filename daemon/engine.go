@@ -24,6 +24,14 @@ func newSource(g *config.Group, m *config.Member, h *digest.Hasher, log *slog.Lo
 	return mysql.New(mysqlOptions(g, m, log), h)
 }
 
+// leaves says what stays on a member's server that is not watched any more, and how it is taken away; empty: nothing.
+func leaves(g *config.Group, m *config.Member) string {
+	if g.Engine == config.Postgres {
+		return postgresOptions(g, m, nil).Leaves()
+	}
+	return ""
+}
+
 // unverified says what is not verified of a member's server; empty: nothing is left out.
 func unverified(g *config.Group, m *config.Member) string {
 	if g.Engine == config.Postgres {

@@ -134,7 +134,7 @@ func (g *Group) gather(c *config.Group) (members []member, fresh []*member, err 
 			closeAll(fresh)
 			return nil, nil, fmt.Errorf("group %s: member %s: %w", c.Name, m.Name, err)
 		}
-		members[i] = member{monitor.Member{Name: m.Name, Source: source, ScanOnly: m.ScanOnly}, *m}
+		members[i] = member{monitor.Member{Name: m.Name, Source: source, ScanOnly: m.ScanOnly, Leaves: leaves(c, m)}, *m}
 		fresh = append(fresh, &members[i])
 	}
 	return members, fresh, nil
@@ -298,6 +298,15 @@ func (g *Group) change(ctx context.Context, next *config.Group) error {
 		return ctx.Err()
 	}
 	return <-wish.done
+}
+
+// leave logs that no member of the group is watched any more.
+func (g *Group) leave() {
+	c := g.config()
+	for i := range c.Members {
+		m := &c.Members[i]
+		monitor.Member{Name: m.Name, ScanOnly: m.ScanOnly, Leaves: leaves(c, m)}.Leave(g.daemon.log.With("group", c.Name))
+	}
 }
 
 // close gives up what was opened.

@@ -29,15 +29,21 @@ type Reload struct {
 	OK bool
 }
 
-// reload is a wish to have the configuration read.
-type reload struct {
-	done chan error // nil: nobody waits
-}
+// reload is a wish to have the configuration read; the zero one is nobody's.
+type reload struct{ done chan error }
 
-func (r reload) answer(err error) {
-	if r.done != nil {
-		r.done <- err
+// settle says how a reload went: in the log the same whoever asked for it.
+func (s *Supervisor) settle(r reload, err error) {
+	if r.done == nil {
+		return
 	}
+	if err == nil {
+		s.Options.Logger.Info("the configuration was taken in")
+	} else {
+		s.Options.Logger.Error("the new configuration cannot be used; lockstep goes on by the one before", "err", err.Error())
+	}
+	s.note(err)
+	r.done <- err
 }
 
 // NewSupervisor returns a Supervisor that was not started. Its Options.LastReload is set.
@@ -68,7 +74,7 @@ func (s *Supervisor) Run(ctx context.Context, c *config.Config, d *Daemon) error
 			stop() // nobody is there who makes changes
 		}()
 		s.Serve(d)
-		asked.answer(outcome)
+		s.settle(asked, outcome)
 		next, r, err := s.await(running, &c, d, ended)
 		stop()
 		if next == nil {
@@ -76,14 +82,13 @@ func (s *Supervisor) Run(ctx context.Context, c *config.Config, d *Daemon) error
 		}
 		asked = r
 		if err := <-ended; err != nil || ctx.Err() != nil {
-			asked.answer(errors.Join(err, ctx.Err()))
+			asked.done <- errors.Join(err, ctx.Err())
 			return err
 		}
 		if c, d, outcome, err = s.replace(ctx, c, next); err != nil {
-			asked.answer(err)
+			asked.done <- err
 			return err
 		}
-		s.note(outcome)
 	}
 }
 
@@ -94,14 +99,11 @@ func (s *Supervisor) replace(ctx context.Context, before, next *config.Config) (
 	if d, refused = Start(ctx, next, o); refused == nil {
 		return next, d, nil, nil
 	}
-	s.Options.Logger.Error(goesOn, "err", refused.Error())
 	if d, err = Start(ctx, before, o); err != nil {
 		return nil, nil, nil, errors.Join(refused, err)
 	}
 	return before, d, refused, nil
 }
-
-const goesOn = "the new configuration cannot be used; lockstep goes on by the one before"
 
 // await makes changes of the configuration c until there is one for which d must make way, which it returns, or d ends by itself.
 func (s *Supervisor) await(ctx context.Context, c **config.Config, d *Daemon, ended <-chan error) (*config.Config, reload, error) {
@@ -123,11 +125,8 @@ func (s *Supervisor) await(ctx context.Context, c **config.Config, d *Daemon, en
 			if err == nil {
 				*c = next
 				s.Serve(d)
-			} else {
-				s.Options.Logger.Error(goesOn, "err", err.Error())
 			}
-			s.note(err)
-			r.answer(err)
+			s.settle(r, err)
 		}
 	}
 }

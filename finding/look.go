@@ -2,6 +2,7 @@ package finding
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -12,7 +13,8 @@ const walSegment = 16 << 20
 
 // Look is the command that shows the transaction of a divergence in the log of the server whose it is; empty: there is none. A
 // position of PostgreSQL's is the end of the commit record, which names the transaction's xid
-// (https://www.postgresql.org/docs/current/pgwaldump.html); MariaDB's tools do not find one GTID.
+// (https://www.postgresql.org/docs/current/pgwaldump.html). MariaDB's tool shows what comes after one GTID, up to and with another: of the
+// one before only the domain and the number count (https://mariadb.com/kb/en/mariadb-binlog-options/, since 10.8).
 func (d *Divergence) Look() string {
 	if d.IntroducedBy == nil {
 		return ""
@@ -27,6 +29,10 @@ func (d *Divergence) Look() string {
 	}
 	if strings.Contains(tx, ":") {
 		return fmt.Sprintf("mysqlbinlog --verbose --include-gtids=%s, with the binlog files of %s from about then", tx, server)
+	}
+	i := strings.LastIndexByte(tx, '-')
+	if number, err := strconv.ParseUint(tx[i+1:], 10, 64); i > 0 && err == nil && number > 0 {
+		return fmt.Sprintf("mariadb-binlog --verbose --base64-output=decode-rows --start-position=%s-%d --stop-position=%s, with the binlog files of %s from about then (MariaDB 10.8 or newer)", tx[:i], number-1, tx, server)
 	}
 	return ""
 }

@@ -105,7 +105,7 @@ func (g *Group) changeMembers() error {
 		if g.feeds[id] != nil {
 			continue
 		}
-		g.log.Info("member is not watched any more", "member", f.Name)
+		f.Leave(g.log)
 		if err := g.ledger.Leave(id); err != nil {
 			return err
 		}

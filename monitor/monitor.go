@@ -57,6 +57,17 @@ type Member struct {
 	Source cdc.Source
 	// ScanOnly says that the member's stream is not read; its rows are held against the reference's.
 	ScanOnly bool
+	// Leaves says what of lockstep's stays on its server when it is not watched any more, and how that is taken away; empty: nothing.
+	Leaves string
+}
+
+// Leave logs that the member is not watched any more.
+func (m Member) Leave(log *slog.Logger) {
+	said := []any{"member", m.Name}
+	if m.Leaves != "" && !m.ScanOnly {
+		said = append(said, "hint", m.Leaves)
+	}
+	log.Info("member is not watched any more", said...)
 }
 
 // Group watches one replication group.

@@ -243,6 +243,9 @@ func (g *Group) tell(d finding.Divergence) {
 	if d.IntroducedBy != nil {
 		attrs = append(attrs, "transaction", d.IntroducedBy.Transaction)
 	}
+	if d.Outcome != "" {
+		attrs = append(attrs, "outcome", string(d.Outcome))
+	}
 	if d.Detail != "" {
 		attrs = append(attrs, "detail", d.Detail)
 	}

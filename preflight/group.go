@@ -9,7 +9,7 @@ import (
 // Group compares what the members of a group said of themselves, the columns that are excluded for a table left out.
 // Members that did not answer are left out too. An empty reference is not known.
 func Group(reports []*Report, reference string, excluded func(table string) []string) []Check {
-	checks := append(sameServer(reports), unbrought(reports, reference)...)
+	checks := append(SameServer(reports), unbrought(reports, reference)...)
 	whole := slices.DeleteFunc(slices.Clone(reports), func(r *Report) bool { return !r.Whole })
 	if len(whole) < 2 {
 		return checks
@@ -27,8 +27,8 @@ func Group(reports []*Report, reference string, excluded func(table string) []st
 	return checks
 }
 
-// sameServer finds members that are one server under two names: they could never differ.
-func sameServer(reports []*Report) []Check {
+// SameServer finds members that are one server under two names: they could never differ.
+func SameServer(reports []*Report) []Check {
 	var checks []Check
 	first := map[string]string{}
 	for _, r := range reports {
@@ -49,13 +49,13 @@ func sameServer(reports []*Report) []Check {
 // unbrought finds tables that reach a replica by no way that is known: of these nothing can be said.
 func unbrought(reports []*Report, reference string) (checks []Check) {
 	for _, r := range reports {
-		replica := r.Copies
+		replica := r.Copies()
 		if reference != "" {
 			replica = r.Member != reference
 		}
 		if replica && len(r.Unbrought) > 0 {
 			checks = append(checks, Check{
-				Subject: "subscriptions", State: Warn,
+				Subject: "subscriptions", State: Warn, About: r.Member,
 				Detail: fmt.Sprintf("no subscription of %s brings %s: unverified until one does", r.Member, SomeOf("tables", r.Unbrought)),
 				Hint:   "add it to a publication that is subscribed to, then ALTER SUBSCRIPTION … REFRESH PUBLICATION; or exclude it",
 			})
@@ -79,7 +79,7 @@ func compareTable(name string, reports []*Report, excluded []string) []Check {
 	var checks []Check
 	if len(absent) > 0 {
 		checks = append(checks, Check{Detail: fmt.Sprintf("is on %s and missing on %s", strings.Join(on, ", "), strings.Join(absent, ", ")),
-			Hint: "make it there, or exclude it"})
+			Hint: "make it on " + strings.Join(absent, ", ") + ", or exclude it"})
 	}
 	for i := 1; i < len(tables); i++ {
 		checks = append(checks, compareDefinitions(on[0], tables[0], on[i], tables[i], excluded)...)

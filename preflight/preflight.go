@@ -43,6 +43,7 @@ type Check struct {
 	SQL     string `json:"sql,omitempty"`     // mends it, run by a superuser; empty if SQL cannot
 	Hint    string `json:"hint,omitempty"`    // what else to know or to do
 	Restart bool   `json:"restart,omitempty"` // the SQL takes effect when the server was restarted
+	About   string `json:"-"`                 // the member, of a check of the group that is about one
 }
 
 // Report is what the checks of one member found. Its SQL statements, run in the order of Checks, make the member ready.
@@ -53,7 +54,13 @@ type Report struct {
 	Named  string  // the server as people name it: database "shop" of the same server
 	Tables []Table // that match
 	Whole  bool    // all of it was read
-	Copies bool    // it replays what another has written
+	// Upstreams are where it has what it replays from, and Feeds the names by which its own replicas know it: the server's id, or slots.
+	Upstreams []Upstream
+	Feeds     []string
+	Unseen    bool   // what it replays from was not seen
+	Direct    bool   // what it replays is known only if it comes from the reference without a server between
+	Standby   bool   // a physical one
+	Version   string // of the server; empty: it refused to be asked
 	// Unbrought are those of Tables that no subscription brings, on PostgreSQL.
 	Unbrought []string
 	Client    string // by which the SQL is run: psql, as a superuser in its database
@@ -66,6 +73,7 @@ type Table struct {
 	Name    string
 	Key     []string // names of the primary key's columns
 	Columns []Column // sorted by name
+	Unfit   string   // why it cannot be watched as it is, whatever is granted; empty: it can
 }
 
 // Column is a column of such a table.
@@ -73,6 +81,9 @@ type Column struct {
 	digest.Column
 	Shown string // its type as users write it
 }
+
+// Asked reports whether the server let us in.
+func (r *Report) Asked() bool { return r.Version != "" }
 
 // Add adds checks.
 func (r *Report) Add(checks ...Check) { r.Checks = append(r.Checks, checks...) }

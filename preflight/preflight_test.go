@@ -59,7 +59,7 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 	a := report("a", "1", table("t", "id", id, note), table("only", "id", id))
 	b := report("b", "2", table("t", "note", id, column("note", digest.Bytes), column("more", digest.Int)))
 	twin := report("twin", "1", table("t", "id", id, note), table("only", "id", id))
-	part := &preflight.Report{Member: "part", Server: "5", Copies: true, Unbrought: []string{"only", "t"}}
+	part := &preflight.Report{Member: "part", Server: "5", Upstreams: []preflight.Upstream{{}}, Unbrought: []string{"only", "t"}}
 	whole := &preflight.Report{Member: "whole", Server: "6", Unbrought: []string{"t"}}
 	deaf := &preflight.Report{Member: "deaf", Server: "3"}
 	for name, c := range map[string]struct {
@@ -97,5 +97,46 @@ func TestLongListsAreCutShort(t *testing.T) {
 	}
 	if got := preflight.SomeOf("tables", strings.Split("abcdefg", "")); got != "7 tables: a, b, c, d, e, …" {
 		t.Error(got)
+	}
+}
+
+func TestTheReferenceIsWhatTheOthersReplayFrom(t *testing.T) {
+	member := func(name string, direct bool, feeds string, from ...string) *preflight.Report {
+		r := &preflight.Report{Member: name, Version: "1", Direct: direct, Feeds: []string{feeds}}
+		for _, id := range from {
+			r.Upstreams = append(r.Upstreams, preflight.Upstream{ID: id, Named: "server " + id})
+		}
+		return r
+	}
+	standby := &preflight.Report{Member: "standby", Version: "1", Standby: true, Feeds: []string{"1"}}
+	lost := func(name, from string) string {
+		return "fail members: " + name + " replicates from server " + from + ", which is not among the members"
+	}
+	unseen := member("r1", false, "2")
+	unseen.Unseen = true
+	const nobody = "warn members: none of them was seen to replicate from another"
+	for name, c := range map[string]struct {
+		reports   []*preflight.Report
+		reference string
+		want      []string
+	}{
+		"a publisher that subscribes elsewhere": {[]*preflight.Report{member("us", true, "2", "1"), member("eu", true, "1", "9")}, "eu", nil},
+		"two subscribers":                       {[]*preflight.Report{member("us", true, "2", "1"), member("ap", true, "3", "1")}, "", []string{lost("us", "1"), lost("ap", "1")}},
+		"another's publisher":                   {[]*preflight.Report{member("us", true, "2", "1"), member("xx", true, "9")}, "xx", []string{lost("us", "1")}},
+		"a replica's replica, by GTIDs":         {[]*preflight.Report{member("r2", false, "3", "2"), member("p", false, "1")}, "p", nil},
+		"two replicas":                          {[]*preflight.Report{member("r2", false, "3", "1"), member("r1", false, "2", "1")}, "", []string{lost("r2", "1"), lost("r1", "1")}},
+		"one that never connected":              {[]*preflight.Report{member("r2", false, "3", ""), member("p", false, "1")}, "p", nil},
+		"one that may not be seen yet":          {[]*preflight.Report{member("p", false, "1"), unseen}, "", nil},
+		"no replication":                        {[]*preflight.Report{member("a", true, "1"), member("b", true, "2")}, "", []string{nobody}},
+		"a primary and its standby":             {[]*preflight.Report{standby, member("eu", true, "1")}, "eu", nil},
+	} {
+		reference := preflight.Reference(c.reports)
+		var got []string
+		for _, check := range preflight.Strays(c.reports, reference) {
+			got = append(got, fmt.Sprintf("%v %s: %s", check.State, check.Subject, check.Detail))
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" || reference != c.reference {
+			t.Errorf("%s: reference %q, %s", name, reference, diff)
+		}
 	}
 }

@@ -96,6 +96,11 @@ func (f *Front) open(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "use GET", http.StatusMethodNotAllowed)
+			return
+		}
 		if api := f.api.Load(); api != nil {
 			if still := api.still(); still != "" {
 				http.Error(w, "not healthy: "+still, http.StatusServiceUnavailable)
@@ -116,9 +121,9 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case f.Reload == nil:
 		http.NotFound(w, r)
-	case r.Method != http.MethodPost && r.Method != http.MethodPut:
-		w.Header().Set("Allow", "POST, PUT")
-		http.Error(w, "use POST or PUT", http.StatusMethodNotAllowed)
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "use POST", http.StatusMethodNotAllowed)
 	case f.api.Load() != nil && !f.api.Load().permits(w, r):
 	case !takeBody(w, r): // which says nothing, but must have come
 	default:
@@ -128,7 +133,7 @@ func (f *Front) reload(w http.ResponseWriter, r *http.Request) {
 		err := f.Reload(r.Context())
 		_ = client.SetWriteDeadline(time.Now().Add(sendWithin))
 		if err != nil {
-			http.Error(w, "the configuration was not taken in, lockstep goes on by the one before: "+err.Error(), http.StatusInternalServerError)
+			http.Error(w, "the new configuration cannot be used; lockstep goes on by the one before: "+err.Error(), http.StatusInternalServerError)
 			return
 		}
 		fmt.Fprintln(w, "The configuration was taken in.")

@@ -139,8 +139,10 @@ func TestTheConfigurationIsReadAnewOnRequest(t *testing.T) {
 	if code, body := ask(t, c, http.MethodPost, url, nil); code != 200 || !strings.Contains(body, "was taken in") {
 		t.Errorf("reload answers %d %s", code, body)
 	}
-	if code, _ := ask(t, c, http.MethodGet, url, nil); code != http.StatusMethodNotAllowed {
-		t.Errorf("GET answers %d", code)
+	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
+		if code, body := ask(t, c, method, url, nil); code != http.StatusMethodNotAllowed || !strings.Contains(body, "use POST") {
+			t.Errorf("%s answers %d %s", method, code, body)
+		}
 	}
 	if code, _ := ask(t, c, http.MethodPost, url, map[string]string{"Sec-Fetch-Site": "cross-site"}); code != http.StatusForbidden {
 		t.Errorf("another site's page gets %d", code)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -81,6 +82,53 @@ func TestAMistypedNameIsAnErrorInEveryParameter(t *testing.T) {
 				t.Errorf("%s with a parameter that it does not have: %d %s", r.Pattern, code, body)
 			}
 		}
+	}
+}
+
+// A request with another one behind it was taken for the first, and who sent a text for a list was told of "Go struct field
+// scrubJSON.tables of type []string".
+func TestABodyIsOneObjectWhoseFieldsAreToldByTheirNames(t *testing.T) {
+	s := server(health{}, shop())
+	for _, r := range web.Routes() {
+		if r.Body == nil {
+			continue
+		}
+		method, path, _ := strings.Cut(r.Pattern, " ")
+		path = strings.ReplaceAll(path, "{id}", "01J3")
+		bodies := map[string]string{whole[r.Pattern] + "{}": "after top-level value", whole[r.Pattern] + "x": "after top-level value", `[1]`: "it is a JSON array: want an object"}
+		for i := range r.Body.NumField() {
+			name, _, _ := strings.Cut(r.Body.Field(i).Tag.Get("json"), ",")
+			if r.Body.Field(i).Type != reflect.TypeFor[json.RawMessage]() {
+				bodies[`{"`+name+`":5}`] = name + ": want a "
+			}
+		}
+		for body, want := range bodies {
+			q := httptest.NewRequest(method, path, strings.NewReader(body))
+			q.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, q)
+			if said := w.Body.String(); w.Code != http.StatusBadRequest || !strings.Contains(said, want) || strings.Contains(said, "json: ") || strings.Contains(said, "Go ") {
+				t.Errorf("%s with %s: %d %s, want %q", r.Pattern, body, w.Code, said, want)
+			}
+		}
+	}
+}
+
+// What is not served is an error of the API too.
+func TestWhatIsNotServedIsAnError(t *testing.T) {
+	s := server(health{}, shop())
+	for _, r := range web.Routes() {
+		method, path, _ := strings.Cut(r.Pattern, " ")
+		path = strings.NewReplacer("{group}", "shop", "{member}", "us-1", "{id}", "01J3").Replace(path)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(http.MethodDelete, path, nil))
+		var said struct{ Error string }
+		if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil || w.Code != http.StatusMethodNotAllowed || !strings.Contains(w.Header().Get("Allow"), method) || !strings.Contains(said.Error, method) {
+			t.Errorf("DELETE %s: %d %v %s (%v)", path, w.Code, w.Header(), w.Body, err)
+		}
+	}
+	if code, body := get(s, "/api/v1/gruops"); code != http.StatusNotFound || body != `{"error":"the API has no /api/v1/gruops"}`+"\n" {
+		t.Errorf("%d %s", code, body)
 	}
 }
 

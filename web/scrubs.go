@@ -2,10 +2,7 @@ package web
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,21 +28,6 @@ func (s *Server) listScrubs(w http.ResponseWriter, _ *http.Request, _ url.Values
 		list = append(list, g.ScrubRequests()...)
 	}
 	s.reply(w, list)
-}
-
-// read reads the body of a request, or fails it. It wants JSON by name: no page of another site can make a browser send that.
-func (s *Server) read(w http.ResponseWriter, r *http.Request, into any) bool {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		s.fail(w, http.StatusUnsupportedMediaType, "send application/json")
-		return false
-	}
-	in := json.NewDecoder(r.Body)
-	in.DisallowUnknownFields()
-	if err := in.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		s.fail(w, http.StatusBadRequest, "the body cannot be read: %v", err)
-		return false
-	}
-	return true
 }
 
 // requestScrub has rows read again.

@@ -34,21 +34,22 @@ func TestScrubsAreAskedForAndListed(t *testing.T) {
 		{"a form of another site", "text/plain", `{}`, 415, "application/json"},
 		{"an unknown group", "application/json", `{"group":"ship"}`, 404, "no group ship; nearest: shop"},
 		{"an unknown table", "application/json", `{"tables":["public.unknown"]}`, 404, "no table public.unknown in group shop"},
-		{"a misspelt field", "application/json", `{"table":"public.orders"}`, 400, "unknown field"},
+		{"a misspelt field", "application/json", `{"table":"public.orders"}`, 400, "no field table; nearest: tables"},
 		{"no JSON", "application/json", `scrub`, 400, "cannot be read"},
+		{"nothing", "application/json", ``, 202, `"group":"shop"`},
 	} {
 		w := post(c.kind, c.body)
 		if w.Code != c.code || !strings.Contains(w.Body.String(), c.says) {
 			t.Errorf("%s: %d %s, want %d and %q", c.name, w.Code, w.Body, c.code, c.says)
 		}
 	}
-	if want := []string{"[][]..", "[public.orders][us-1]..", `[public.orders][]{"id":7}..`}; !slices.Equal(g.asked, want) {
+	if want := []string{"[][]..", "[public.orders][us-1]..", `[public.orders][]{"id":7}..`, "[][].."}; !slices.Equal(g.asked, want) {
 		t.Errorf("asked for were %q, want %q", g.asked, want)
 	}
 	w := httptest.NewRecorder()
 	server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/scrubs", nil))
 	var list []align.ScrubRequest
-	if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list) != 3 || list[1].Finished != nil {
+	if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list) != 4 || list[1].Finished != nil {
 		t.Errorf("listed are %s (%v)", w.Body, err)
 	}
 }

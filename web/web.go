@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,8 +114,24 @@ func (s *Server) answer(r *http.Request) *answer {
 		return nil
 	}
 	a := &answer{header: make(http.Header)}
-	s.mux.ServeHTTP(a, r)
+	if handler, pattern := s.mux.Handler(r); pattern == "" && strings.HasPrefix(r.URL.Path, "/api/") {
+		s.noRoute(a, r, handler)
+	} else {
+		s.mux.ServeHTTP(a, r)
+	}
 	return a
+}
+
+// noRoute answers what is not served as all errors of the API are answered: the mux knows whether another method is.
+func (s *Server) noRoute(w http.ResponseWriter, r *http.Request, handler http.Handler) {
+	said := answer{header: make(http.Header)}
+	handler.ServeHTTP(&said, r)
+	if allow := said.header.Get("Allow"); allow != "" {
+		w.Header().Set("Allow", allow)
+		s.fail(w, said.code, "%s takes %s", r.URL.Path, allow)
+		return
+	}
+	s.fail(w, http.StatusNotFound, "the API has no %s", r.URL.Path)
 }
 
 // Retire has later requests told to come again.
@@ -257,10 +274,8 @@ func (s *Server) refuse(w http.ResponseWriter, err error) {
 
 // checkValues refuses values that no divergence can have. An empty one is no filter.
 func checkValues(q url.Values) (limit int, err error) {
-	switch state := q.Get("state"); state {
-	case "", finding.Open, finding.Resolved:
-	default:
-		return 0, fmt.Errorf("state %q: want open or resolved", state)
+	if state := q.Get("state"); state != "" && !slices.Contains(states, state) {
+		return 0, fmt.Errorf("state %q: want one of %v", state, states)
 	}
 	if kind := finding.Kind(q.Get("kind")); kind != "" && !slices.Contains(kinds, kind) {
 		return 0, fmt.Errorf("kind %q: want one of %v", kind, kinds)
@@ -274,6 +289,9 @@ func checkValues(q url.Values) (limit int, err error) {
 	}
 	return limit, nil
 }
+
+// states are those of divergences, and the outcomes of resolved ones.
+var states = []string{finding.Open, finding.Resolved, string(finding.Healed), string(finding.Superseded), string(finding.Forgotten)}
 
 // presentable returns d with empty lists in place of absent ones, so that scripts need not tell them apart.
 func presentable(d *finding.Divergence) *finding.Divergence {
@@ -291,7 +309,10 @@ func presentable(d *finding.Divergence) *finding.Divergence {
 }
 
 func matches(q url.Values, d *finding.Divergence) bool {
-	for name, value := range map[string]string{"state": d.State, "group": d.Group, "member": d.Member, "table": d.Table, "kind": string(d.Kind)} {
+	if state := q.Get("state"); state != "" && state != d.State && state != string(d.Outcome) {
+		return false
+	}
+	for name, value := range map[string]string{"group": d.Group, "member": d.Member, "table": d.Table, "kind": string(d.Kind)} {
 		if want := q.Get(name); want != "" && want != value {
 			return false
 		}

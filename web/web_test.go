@@ -233,11 +233,15 @@ func TestDivergencesAreFiltered(t *testing.T) {
 	other := &watched{status: status.Group{Name: "crm"}, divergences: []*finding.Divergence{
 		divergence(9, func(d *finding.Divergence) { d.Group = "crm" }),
 	}}
-	s := server(health{}, shop(), other)
+	first := shop()
+	first.divergences[1].Outcome = finding.Forgotten
+	s := server(health{}, first, other)
 	for query, want := range map[string][]string{
 		"":                                {"01J3", "01J2", "01J1", "01J9"},
 		"state=open":                      {"01J3", "01J1", "01J9"},
 		"state=resolved":                  {"01J2"},
+		"state=forgotten":                 {"01J2"},
+		"state=healed":                    nil,
 		"state=open&group=shop":           {"01J3", "01J1"},
 		"state=open&group=&table=&member": {"01J3", "01J1", "01J9"},
 		"member=ap-1":                     {"01J2"},
@@ -269,7 +273,7 @@ func TestParametersThatWouldBeOverlookedAreRefused(t *testing.T) {
 	s := server(health{}, shop())
 	for _, c := range []struct{ target, part string }{
 		{"divergences?stat=open", "no parameter stat; nearest: state"},
-		{"divergences?state=closed", "want open or resolved"},
+		{"divergences?state=closed", "want one of [open resolved healed superseded forgotten]"},
 		{"divergences?kind=change", "want one of"},
 		{"divergences?limit=0", "want a positive number"},
 		{"divergences?limit=-1", "want a positive number"},

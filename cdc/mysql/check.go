@@ -32,7 +32,7 @@ func (o Options) Check(ctx context.Context, match func(name string) bool) (*pref
 	defer s.Close()
 	if o.Password != nil {
 		if _, err := o.Password(); err != nil {
-			return o.refusal("password", preflight.Check{Detail: oneLine(err.Error()), Hint: "lockstep reads it anew for every connection"}), nil
+			return o.refusal("password", preflight.Check{Detail: oneLine(err.Error()), Hint: "see to that file; lockstep reads it anew for every connection"}), nil
 		}
 	}
 	server, err := s.Server(ctx)
@@ -44,8 +44,12 @@ func (o Options) Check(ctx context.Context, match func(name string) bool) (*pref
 	}
 	var r *report
 	err = s.ask(ctx, func(ctx context.Context, c *session) error {
+		own, err := ownID(ctx, c)
+		if err != nil {
+			return err
+		}
 		r = &report{version: c.version, account: account{name: c.account}, schema: s.address.schema, scanOnly: o.ScanOnly, Report: preflight.Report{
-			Member: o.Member, Server: server.SystemID, Named: "server", Client: administrator(c.version), Preamble: preamble(c.version, server.SystemID),
+			Member: o.Member, Version: server.Version, Feeds: []string{own}, Server: server.SystemID, Named: "server", Client: administrator(c.version), Preamble: preamble(c.version, server.SystemID),
 		}}
 		r.Add(judgeVersion(server), judgeTransport(s.address, c.login.encrypted))
 		return r.read(ctx, s, c, match)
@@ -98,5 +102,12 @@ func (r *report) judge() {
 		r.Tables = append(r.Tables, t.shown())
 	}
 	r.Whole = len(r.tables) > 0 && len(r.unreadable()) == 0 || r.account.readsAll
-	r.Copies = len(r.channels) > 0
+	r.Unseen = !r.account.seesReplicas
+	for _, ch := range r.channels {
+		u := preflight.Upstream{ID: ch.source, Named: ch.from}
+		if u.ID == "0" { // of MariaDB, until it has connected
+			u.ID = ""
+		}
+		r.Upstreams = append(r.Upstreams, u)
+	}
 }

@@ -22,6 +22,9 @@ type tableFacts struct {
 // shown is the table as it is compared with others.
 func (t tableFacts) shown() preflight.Table {
 	p := preflight.Table{Name: t.Name, Key: t.Key}
+	if t.denied == "" && t.Problem != "" {
+		p.Unfit = t.Problem
+	}
 	for _, c := range t.Columns {
 		p.Columns = append(p.Columns, preflight.Column{Column: c, Shown: t.defined.column(c.Name).shown()})
 	}

@@ -380,7 +380,7 @@ func TestServerThatSaysNoIsNotUnreachable(t *testing.T) {
 func TestUnreachableMemberIsAnErrorOnOneLine(t *testing.T) {
 	o := Options{Member: "us-1", DSN: "mysql://u@127.0.0.1:1/db"}
 	_, err := o.Check(t.Context(), checkPrefix(""))
-	want := "member us-1: connect to 127.0.0.1:1 as u: dial tcp 127.0.0.1:1: connect: connection refused"
+	want := "member us-1: connect to 127.0.0.1:1 as u: connect: connection refused"
 	if fmt.Sprint(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

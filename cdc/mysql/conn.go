@@ -41,7 +41,7 @@ func (s *Source) open(ctx context.Context) (*session, error) {
 	if s.options.Password != nil {
 		var err error
 		if password, err = s.options.Password(); err != nil {
-			return nil, &cdc.SetupError{Problem: oneLine(err.Error()), Hint: "make that file readable, or correct password_file"}
+			return nil, &cdc.SetupError{Problem: oneLine(err.Error())}
 		}
 	}
 	config, err := s.address.tlsConfig()
@@ -59,13 +59,21 @@ func (s *Source) open(ctx context.Context) (*session, error) {
 func (s *Source) login(ctx context.Context, password string, config *tls.Config) (*session, error) {
 	c, err := s.address.connect(ctx, password, config)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s as %s: %w", s.address.addr(), s.address.user, s.refused(err))
+		return nil, fmt.Errorf("connect to %s as %s: %w", s.address.addr(), s.address.user, s.refused(withoutAddress(err)))
 	}
 	if err = c.pin(ctx); err != nil {
 		c.hangUp()
 		return nil, fmt.Errorf("prepare session on %s: %w", s.address.addr(), err)
 	}
 	return c, nil
+}
+
+// withoutAddress leaves of an error of the network what is said beside the address.
+func withoutAddress(err error) error {
+	if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
+		return dial.Err
+	}
+	return err
 }
 
 func (d *dsn) connect(ctx context.Context, password string, config *tls.Config) (c *session, err error) {

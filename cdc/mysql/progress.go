@@ -16,7 +16,7 @@ import (
 func (s *Source) Progress(ctx context.Context) (cdc.Progress, error) {
 	var p cdc.Progress
 	err := s.ask(ctx, func(ctx context.Context, c *session) error {
-		self, err := readID(ctx, c)
+		self, err := ownID(ctx, c)
 		if err != nil {
 			return fmt.Errorf("read the server's id: %w", err)
 		}
@@ -236,7 +236,7 @@ func filtered(channels []channel, table string) string {
 func (s *Source) Confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
 	var own string
 	err := s.ask(ctx, func(ctx context.Context, c *session) (err error) {
-		own, err = readID(ctx, c)
+		own, err = ownID(ctx, c)
 		return err
 	})
 	if err != nil {
@@ -245,8 +245,8 @@ func (s *Source) Confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
 	return map[string]cdc.TxSet{own: {}}, nil
 }
 
-// readID asks for the id that is in the GTIDs of what the server writes, and that its replicas show of it.
-func readID(ctx context.Context, c *session) (string, error) {
+// ownID asks for the id that is in the GTIDs of what the server writes, and that its replicas show of it.
+func ownID(ctx context.Context, c *session) (string, error) {
 	query := "SELECT @@server_uuid"
 	if c.version.mariadb {
 		query = "SELECT @@server_id"

@@ -55,6 +55,9 @@ func (s *Source) refused(err error) error {
 	switch errorCode(err) {
 	case errAccessDenied, errPluginDenied, errDatabaseDenied:
 		hint = fmt.Sprintf("check user, password and password_file; on a server that has no such account yet: CREATE USER %s IDENTIFIED BY '...';", quoteAccount(s.address.user+"@%"))
+		if s.options.Password == nil && s.address.password == "" {
+			hint = "no password was given: name the file that holds it, password_file or lockstep init --password-file; " + hint
+		}
 	case errHostNotAllowed:
 		hint = fmt.Sprintf("CREATE USER %s IDENTIFIED BY '...';", quoteAccount(s.address.user+"@%"))
 	case errHostBlocked:

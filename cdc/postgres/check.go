@@ -27,7 +27,7 @@ func (o Options) Check(ctx context.Context, match func(name string) bool) (*pref
 	}
 	if o.Password != nil {
 		if _, err := o.Password(); err != nil {
-			r.Add(preflight.Check{Subject: "password", Detail: oneLine(err), Hint: "lockstep reads it anew for every connection"})
+			r.Add(preflight.Check{Subject: "password", Detail: oneLine(err), Hint: "see to that file; lockstep reads it anew for every connection"})
 			return &r.Report, nil
 		}
 	}
@@ -57,6 +57,7 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 	if r.server.Recovery { // the system identifier is its primary's
 		r.Server += " on " + o.Member
 	}
+	r.Version, r.Feeds, r.Direct, r.Standby = r.server.VersionText, r.server.Feeding, true, r.server.Recovery
 	r.Preamble = preamble(r.server.Database)
 	r.Add(judgeVersion(r.server), judgeTransport(config))
 	r.Add(judgeEncoding(r.server)...)
@@ -64,11 +65,11 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 		return err
 	}
 	for _, t := range r.tables {
-		r.Tables = append(r.Tables, t.shown())
+		r.Tables = append(r.Tables, t.shown(r.server))
 	}
 	if r.server.Recovery || o.ScanOnly {
 		r.Add(judgeScanned(r.server, r.tables)...)
-		r.Whole = true
+		r.Whole, r.Unseen = true, !r.server.Recovery
 		return nil
 	}
 	publication, err := readPublication(ctx, conn, o.Publication)
@@ -85,7 +86,7 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 	r.Add(judgeSubscriptions(subscriptions)...)
 	r.Add(judgeSettings(r.server)...)
 	r.Add(judgeSlot(o.Slot, r.server))
-	r.Whole, r.Copies, r.Unbrought = true, len(subscriptions) > 0, unbrought(r.tables, subscriptions)
+	r.Whole, r.Upstreams, r.Unbrought = true, upstreams(subscriptions), unbrought(r.tables, subscriptions)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -28,13 +29,16 @@ func (o Options) judgeRefusal(err error, config *pgx.ConnConfig) (refused prefli
 	}
 	var answer *pgconn.PgError
 	if !errors.As(err, &answer) {
-		return preflight.Check{}, fmt.Errorf("member %s: %s", o.Member, strings.TrimPrefix(reason(err), "member "+o.Member+": "))
+		return preflight.Check{}, fmt.Errorf("member %s: %s", o.Member, strings.Join(causes(err), "; "))
 	}
 	c := preflight.Check{Subject: "connection", Detail: answer.Message}
 	role := quoteName(config.User)
 	switch answer.Code {
 	case invalidPassword:
 		c.Hint = fmt.Sprintf("role %s may not exist, have no password or another one; compare it with the password_file", role)
+		if o.Password == nil {
+			c.Hint = fmt.Sprintf("no password was given: name the file that holds it, password_file or lockstep init --password-file; or role %s does not exist yet (CREATE ROLE %s LOGIN PASSWORD …)", role, role)
+		}
 	case invalidAuthorization:
 		c.Hint = fmt.Sprintf("make the role (CREATE ROLE %s LOGIN REPLICATION, and a password), and let pg_hba.conf admit it", role)
 	case noSuchDatabase:
@@ -47,16 +51,30 @@ func (o Options) judgeRefusal(err error, config *pgx.ConnConfig) (refused prefli
 	return c, nil
 }
 
-// reason takes the cause out of the driver's account of all its attempts.
-func reason(err error) string {
+// connectError is the driver's account of all its attempts, of which each cause is told once: it tries an address with TLS and
+// without.
+type connectError struct{ err error }
+
+func (e *connectError) Error() string { return strings.Join(causes(e.err), "; ") }
+func (e *connectError) Unwrap() error { return e.err }
+
+// causes takes the causes out of it.
+func causes(err error) (list []string) {
+	var attempts interface{ Unwrap() []error }
+	if errors.As(err, &attempts) {
+		for _, one := range attempts.Unwrap() {
+			list = append(list, causes(one)...)
+		}
+		return slices.Compact(list)
+	}
 	var network *net.OpError
 	switch {
 	case errors.As(err, &network):
-		return oneLine(network)
+		return []string{oneLine(network)}
 	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer in time"
+		return []string{"no answer in time"}
 	}
-	return oneLine(err)
+	return []string{oneLine(err)}
 }
 
 // judgeTransport warns of connections that anybody on the way can read or redirect.

@@ -65,3 +65,16 @@ func TestDefinitionsThatDifferAreFound(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// Of a member that is only scanned nobody asks for its subscriptions: that it has none is not known.
+func TestWhatAMemberThatIsOnlyScannedReplaysFromIsNotSeen(t *testing.T) {
+	t.Parallel()
+	s := newDatabase(t, publisherOf(t, dbtest.Need(t, dbtest.PG15)), "CREATE TABLE t (id int PRIMARY KEY)")
+	o := checkOptions(s, "postgres")
+	for _, scanned := range []bool{false, true} {
+		o.ScanOnly = scanned
+		if r := runCheck(t, o, checkPrefix("public.")); r.Unseen != scanned || !r.Asked() {
+			t.Errorf("scan_only %v: unseen %v", scanned, r.Unseen)
+		}
+	}
+}

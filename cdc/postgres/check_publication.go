@@ -66,7 +66,7 @@ func judgePublication(name string, p *publicationFacts, s serverFacts, tables []
 	subject := "publication " + name
 	var wanted []relationFacts
 	for _, t := range tables {
-		if t.fit(s) {
+		if t.unfit(s) == "" {
 			wanted = append(wanted, t.leaves()...)
 		}
 	}

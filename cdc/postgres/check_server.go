@@ -38,6 +38,8 @@ type serverFacts struct {
 	Superuser     bool
 	Replication   bool
 	ReadsOrigins  bool
+	Waiting       []string   // settings that were changed, for when the server is restarted
+	Feeding       []string   // slots of the database that subscriptions may read
 	Slot          *slotFacts // nil: not there yet
 }
 
@@ -58,7 +60,9 @@ SELECT current_setting('server_version_num')::int, current_setting('server_versi
      ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)), 0)::bigint FROM pg_catalog.pg_replication_slots),
   current_user::text, r.rolsuper, r.rolreplication,
   pg_catalog.has_table_privilege('pg_catalog.pg_replication_origin_status', 'SELECT')
-    AND pg_catalog.has_function_privilege('pg_catalog.pg_show_replication_origin_status()', 'EXECUTE')
+    AND pg_catalog.has_function_privilege('pg_catalog.pg_show_replication_origin_status()', 'EXECUTE'),
+  ARRAY(SELECT name FROM pg_catalog.pg_settings WHERE pending_restart),
+  ARRAY(SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE slot_type = 'logical' AND database = current_database())
 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`
 
 // Columns that only newer versions have are read by way of JSON.
@@ -71,7 +75,7 @@ func readServer(ctx context.Context, conn *pgx.Conn, slot string) (serverFacts, 
 	var s serverFacts
 	err := conn.QueryRow(ctx, serverQuery).Scan(&s.Version, &s.VersionText, &s.SystemID, &s.Database, &s.Encoding, &s.Recovery,
 		&s.WalLevel, &s.Slots, &s.MaxSlots, &s.Senders, &s.MaxSenders, &s.KeepMB, &s.RetainedBytes, &s.Role, &s.Superuser,
-		&s.Replication, &s.ReadsOrigins)
+		&s.Replication, &s.ReadsOrigins, &s.Waiting, &s.Feeding)
 	if err != nil {
 		return s, fmt.Errorf("read settings: %w", err)
 	}
@@ -140,26 +144,35 @@ func judgeSettings(s serverFacts) []preflight.Check {
 	wal := preflight.Check{Subject: "wal_level", State: preflight.OK, Detail: s.WalLevel}
 	if s.WalLevel != "logical" {
 		wal.State, wal.Detail = preflight.Fail, s.WalLevel+", lockstep needs logical"
-		wal.SQL, wal.Restart = "ALTER SYSTEM SET wal_level = 'logical';", true
+		s.assignAtStart(&wal, "'logical'")
 	}
 	taken := 0 // of what we need, by ourselves
 	if s.Slot != nil {
 		taken = 1
 	}
-	slots := judgeFree("max_replication_slots", s.Slots, s.MaxSlots, neededSlots-taken)
+	slots := s.judgeFree("max_replication_slots", s.Slots, s.MaxSlots, neededSlots-taken)
 	taken = 0
 	if s.Slot != nil && s.Slot.Active {
 		taken = 1
 	}
-	return []preflight.Check{wal, slots, judgeFree("max_wal_senders", s.Senders, s.MaxSenders, neededSlots-taken), judgeRetention(s)}
+	return []preflight.Check{wal, slots, s.judgeFree("max_wal_senders", s.Senders, s.MaxSenders, neededSlots-taken), judgeRetention(s)}
 }
 
-func judgeFree(setting string, used, limit, needed int) preflight.Check {
+// assignAtStart fills in what gives a setting that is read when the server starts its value. The reload has the server say that it waits.
+func (s serverFacts) assignAtStart(c *preflight.Check, value string) {
+	if slices.Contains(s.Waiting, c.Subject) {
+		c.Detail, c.Hint = c.Detail+"; it was changed, for when the server is restarted", "restart the server"
+		return
+	}
+	c.SQL = fmt.Sprintf("ALTER SYSTEM SET %s = %s;\nSELECT pg_catalog.pg_reload_conf();", c.Subject, value)
+	c.Restart = true
+}
+
+func (s serverFacts) judgeFree(setting string, used, limit, needed int) preflight.Check {
 	c := preflight.Check{Subject: setting, State: preflight.OK, Detail: fmt.Sprintf("%d of %d in use", used, limit)}
 	if limit-used < needed {
 		c.State, c.Detail = preflight.Fail, fmt.Sprintf("%s, lockstep needs %d", c.Detail, needed)
-		c.SQL = fmt.Sprintf("ALTER SYSTEM SET %s = %d;", setting, max(10, used+needed+2))
-		c.Restart = true
+		s.assignAtStart(&c, fmt.Sprint(max(10, used+needed+2)))
 	}
 	return c
 }

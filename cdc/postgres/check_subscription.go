@@ -66,6 +66,14 @@ func readSubscriptions(ctx context.Context, conn *pgx.Conn, match func(string) b
 	return slices.DeleteFunc(all, func(s subscriptionFacts) bool { return len(s.tables) == 0 }), nil
 }
 
+// upstreams are the publishers, each known by the slot that it has for a subscription.
+func upstreams(subscriptions []subscriptionFacts) (list []preflight.Upstream) {
+	for _, s := range subscriptions {
+		list = append(list, preflight.Upstream{ID: s.Slot, Named: fmt.Sprintf("the server with slot %q", s.Slot)})
+	}
+	return list
+}
+
 // unbrought lists the tables that no subscription carries.
 func unbrought(tables []tableFacts, subscriptions []subscriptionFacts) (names []string) {
 	for _, t := range tables {

@@ -43,8 +43,8 @@ type columnFacts struct {
 }
 
 // shown is the table as it is compared with others.
-func (t tableFacts) shown() preflight.Table {
-	p := preflight.Table{Name: t.Name, Key: t.Key}
+func (t tableFacts) shown(s serverFacts) preflight.Table {
+	p := preflight.Table{Name: t.Name, Key: t.Key, Unfit: t.unfit(s)}
 	for _, c := range t.Columns {
 		column := digest.PostgresColumn(c.Name, digest.PostgresType{Schema: c.Schema, Name: c.TypeName, Enum: c.Enum})
 		p.Columns = append(p.Columns, preflight.Column{Column: column, Shown: c.Shown})
@@ -156,30 +156,54 @@ func (t tableFacts) leaves() []relationFacts {
 	return slices.DeleteFunc(slices.Clone(t.Relations), func(r relationFacts) bool { return r.Kind == "p" })
 }
 
-// fit reports whether a publication of the table does no harm: one of a table without identity makes the application's
-// UPDATE fail. What the SQL before the publication's mends does not count.
-func (t tableFacts) fit(s serverFacts) bool {
-	return !slices.ContainsFunc(judgeTable(s, t), func(c preflight.Check) bool {
-		return c.State == preflight.Fail && c.SQL == ""
-	})
+// unfit says why a publication of the table does harm, or no good: one of a table without identity makes the application's UPDATE
+// fail. What the SQL before the publication's mends does not count.
+func (t tableFacts) unfit(s serverFacts) string {
+	for _, c := range judgeForm(s, t) {
+		if c.SQL == "" {
+			return c.Detail
+		}
+	}
+	return ""
 }
 
 func judgeTables(s serverFacts, tables []tableFacts) []preflight.Check {
 	var problems []preflight.Check
+	var closed []relationFacts
 	good := 0
 	for _, t := range tables {
-		found := judgeTable(s, t)
-		if len(found) == 0 {
+		found, unread := judgeForm(s, t), t.closed()
+		if len(found)+len(unread) == 0 {
 			good++
 		}
-		problems = append(problems, found...)
+		problems, closed = append(problems, found...), append(closed, unread...)
 	}
 	summary := preflight.Check{Subject: "tables", State: preflight.OK, Detail: fmt.Sprintf("%d of %d can be watched as they are", good, len(tables))}
 	if len(tables) == 0 {
 		summary.State, summary.Detail = preflight.Fail, "no table matches"
 		summary.Hint = "compare tables.include with the names that the server has, schema and letter case too"
 	}
-	return append(append([]preflight.Check{summary}, judgeUsage(s, tables)...), problems...)
+	return slices.Concat([]preflight.Check{summary}, judgeUsage(s, tables), judgeReading(s, closed), problems)
+}
+
+// judgeReading asks for the right to read what is closed to us, all at once.
+func judgeReading(s serverFacts, closed []relationFacts) []preflight.Check {
+	if len(closed) == 0 {
+		return nil
+	}
+	var names []string
+	for _, r := range closed {
+		names = append(names, r.Schema+"."+r.Name)
+	}
+	return []preflight.Check{{Subject: "reading rows", Detail: quoteName(s.Role) + " cannot yet read " + preflight.SomeOf("tables", names), SQL: grantSelect(s, closed)}}
+}
+
+func grantSelect(s serverFacts, relations []relationFacts) string {
+	names := make([]string, len(relations))
+	for i, r := range relations {
+		names[i] = quoteName(r.Schema, r.Name)
+	}
+	return fmt.Sprintf("GRANT SELECT ON TABLE %s TO %s;", strings.Join(names, ",\n  "), quoteName(s.Role))
 }
 
 // judgeUsage asks for the right to look into schemas, once for each.
@@ -201,40 +225,63 @@ func judgeUsage(s serverFacts, tables []tableFacts) []preflight.Check {
 	return checks
 }
 
-// judgeTable returns only what is wrong. Of a table without a usable key nothing more is asked: it has to go.
+// judgeTable returns only what is wrong.
 func judgeTable(s serverFacts, t tableFacts) []preflight.Check {
-	subject := "table " + t.Name
+	var checks []preflight.Check
+	for _, r := range t.closed() {
+		checks = append(checks, t.about(r, preflight.Check{Detail: quoteName(s.Role) + " may not read it", SQL: grantSelect(s, []relationFacts{r})}))
+	}
+	return append(checks, judgeForm(s, t)...)
+}
+
+// keyless says why rows have no key by which replication finds them; its zero value that they have one. Of such a table nothing more
+// is asked: it has to go.
+func (t tableFacts) keyless() preflight.Check {
 	switch {
 	case t.Deferrable:
-		return []preflight.Check{{Subject: subject, Detail: "its primary key is deferrable, replication cannot use it",
-			Hint: "make the key not deferrable, or exclude the table"}}
+		return preflight.Check{Detail: "its primary key is deferrable, replication cannot use it", Hint: "make the key not deferrable, or exclude the table"}
 	case len(t.Key) == 0:
-		return []preflight.Check{{Subject: subject, Detail: "has no primary key", Hint: "give it one, or exclude the table"}}
+		return preflight.Check{Detail: "has no primary key", Hint: "give it one, or exclude the table"}
+	}
+	return preflight.Check{}
+}
+
+// closed are the relations of a table that we may not read.
+func (t tableFacts) closed() []relationFacts {
+	if t.keyless().Detail != "" {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(t.Relations), func(r relationFacts) bool { return r.Select })
+}
+
+// about has a check tell of a relation of the table.
+func (t tableFacts) about(r relationFacts, c preflight.Check) preflight.Check {
+	c.Subject = "table " + t.Name
+	if name := r.Schema + "." + r.Name; name != t.Name {
+		c.Detail = "partition " + name + ": " + c.Detail
+	}
+	return c
+}
+
+// judgeForm returns what is wrong with a table, whoever reads it.
+func judgeForm(s serverFacts, t tableFacts) []preflight.Check {
+	if c := t.keyless(); c.Detail != "" {
+		c.Subject = "table " + t.Name
+		return []preflight.Check{c}
 	}
 	var checks []preflight.Check
-	for _, r := range t.Relations {
-		name := r.Schema + "." + r.Name
+	for _, r := range t.leaves() {
 		for _, c := range r.judge(s) {
-			c.Subject = subject
-			if name != t.Name {
-				c.Detail = "partition " + name + ": " + c.Detail
-			}
-			checks = append(checks, c)
+			checks = append(checks, t.about(r, c))
 		}
 	}
 	return checks
 }
 
+// judge is about a relation that holds rows.
 func (r relationFacts) judge(s serverFacts) []preflight.Check {
 	var checks []preflight.Check
 	name := quoteName(r.Schema, r.Name)
-	if !r.Select {
-		checks = append(checks, preflight.Check{Detail: quoteName(s.Role) + " may not read it",
-			SQL: fmt.Sprintf("GRANT SELECT ON TABLE %s TO %s;", name, quoteName(s.Role))})
-	}
-	if r.Kind == "p" {
-		return checks
-	}
 	switch {
 	case r.Kind == "f":
 		checks = append(checks, preflight.Check{Detail: "is a foreign table, its rows are not in the WAL", Hint: "detach it, or exclude the table"})

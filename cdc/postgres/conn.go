@@ -86,7 +86,7 @@ func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, erro
 func (o Options) connectBy(ctx context.Context, config *pgx.ConnConfig, replication bool) (_ *pgx.Conn, err error) {
 	if o.Password != nil {
 		if config.Password, err = o.Password(); err != nil {
-			return nil, &memberError{o.Member, &cdc.SetupError{Problem: oneLine(err), Hint: "make that file readable, or correct password_file"}}
+			return nil, &memberError{o.Member, &cdc.SetupError{Problem: oneLine(err)}}
 		}
 	}
 	if config.ConnectTimeout == 0 {
@@ -101,7 +101,7 @@ func (o Options) connectBy(ctx context.Context, config *pgx.ConnConfig, replicat
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, &memberError{o.Member, err}
+		return nil, &memberError{o.Member, &connectError{err}}
 	}
 	return conn, nil
 }

@@ -65,6 +65,12 @@ func (s *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	return cdc.Position{LSN: start, Shown: cdc.Everything(start), Mark: mark{commit: start, end: start}.String()}, nil
 }
 
+// Leaves says what of lockstep's stays on a server that is not watched any more, and how it is taken away.
+func (o Options) Leaves() string {
+	return fmt.Sprintf("its slot keeps WAL on the server until it is dropped there: SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s; DROP PUBLICATION IF EXISTS %s;",
+		quoteText(o.Slot), quoteName(o.Publication))
+}
+
 // fit checks what no slot of ours lacks.
 func (s *Source) fit(slot *slotState) error {
 	name := s.options.Slot

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -45,7 +44,7 @@ func (f *apiFlags) client() (*http.Client, error) {
 	if f.caFile == "" {
 		return &http.Client{CheckRedirect: stay}, nil
 	}
-	data, err := os.ReadFile(f.caFile)
+	data, err := config.ReadFile(f.caFile)
 	if err != nil {
 		return nil, usageError(fmt.Errorf("--ca-file: %w", err))
 	}
@@ -74,11 +73,8 @@ func (f *apiFlags) authenticate(req *http.Request) error {
 }
 
 func (f *apiFlags) base() (string, error) {
-	switch {
-	case f.url != "" && !strings.Contains(f.url, "://"):
-		return "http://" + f.url, nil
-	case f.url != "":
-		return f.url, nil
+	if f.url != "" {
+		return f.given()
 	}
 	listen := config.DefaultListen
 	if f.config != "" {
@@ -96,6 +92,24 @@ func (f *apiFlags) base() (string, error) {
 		host = "127.0.0.1"
 	}
 	return "http://" + net.JoinHostPort(host, port), nil
+}
+
+// given is the address that --url names. Errors show none of it that could be a password.
+func (f *apiFlags) given() (string, error) {
+	text := f.url
+	if !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return "", usageError(errors.New("--url is not an address: write it like https://lockstep.example:9640"))
+	case u.User != nil:
+		return "", usageError(errors.New("--url holds a user name or a password: give --username and --password-file"))
+	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return "", usageError(fmt.Errorf("--url %q: lockstep answers HTTP: write it like https://lockstep.example:9640", f.url))
+	}
+	return text, nil
 }
 
 // get asks the running lockstep and decodes its answer.
@@ -131,9 +145,6 @@ func (f *apiFlags) call(ctx context.Context, method, path string, send []byte, i
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if at, err := url.Parse(base); err == nil && at.User != nil { // which the errors below would show
-		return usageError(errors.New("--url holds a user name or a password: give --username and --password-file"))
-	}
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+"/"+path, bytes.NewReader(send))
 	if err != nil {
 		return usageError(fmt.Errorf("--url %q: %w", base, err))

@@ -68,9 +68,9 @@ Run it where lockstep runs, as its user.`,
 
 // printKey prints a public key of the log whose folder a configuration names.
 func printKey(cmd *cobra.Command, path string, of func(dir string) (string, error)) error {
-	c, err := config.Load(path)
+	c, err := loadConfig(path)
 	if err != nil {
-		return usageError(err)
+		return err
 	}
 	key, err := of(daemon.AuditDir(c))
 	if err != nil {
@@ -134,18 +134,18 @@ type verifyFlags struct {
 
 // options reads the files that the flags name.
 func (f *verifyFlags) options() (o verify.Options, err error) {
-	key, err := os.ReadFile(f.key)
+	key, err := config.ReadFile(f.key)
 	if err != nil {
 		return o, undeterminedError(fmt.Errorf("read the key: %w", err))
 	}
 	o = verify.Options{Key: string(key), Log: f.log, Version: version}
 	if f.seen != "" {
-		if o.Seen, err = os.ReadFile(f.seen); err != nil {
+		if o.Seen, err = config.ReadFile(f.seen); err != nil {
 			return o, undeterminedError(fmt.Errorf("read the checkpoint that was kept: %w", err))
 		}
 	}
 	if f.authorities != "" {
-		pem, err := os.ReadFile(f.authorities)
+		pem, err := config.ReadFile(f.authorities)
 		if err != nil {
 			return o, undeterminedError(fmt.Errorf("--tsa-ca: %w", err))
 		}
@@ -154,7 +154,7 @@ func (f *verifyFlags) options() (o verify.Options, err error) {
 		}
 	}
 	for _, path := range f.witnesses {
-		text, err := os.ReadFile(path)
+		text, err := config.ReadFile(path)
 		if err != nil {
 			return o, undeterminedError(fmt.Errorf("--witness-key: %w", err))
 		}
@@ -252,9 +252,12 @@ in the log who has taken the report.`,
 		if out == "" {
 			return usageError(fmt.Errorf("--output is missing: name the file to write, such as report.zip"))
 		}
-		c, err := config.Load(api.config)
+		c, err := loadConfig(api.config)
+		if err == nil {
+			_, err = api.base() // which is asked once the report is written
+		}
 		if err != nil {
-			return usageError(err)
+			return err
 		}
 		if err := c.Names().Check(names.Wanted{Group: p.Group}); err != nil {
 			return fmt.Errorf("%s: %w", api.config, err)

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 // unreachable is the state of a member that did not answer; the other states are those of preflight.State.
 const unreachable = "unreachable"
 
+// checkTimeout is how long a member may take to answer, unless it is said.
+const checkTimeout = 20 * time.Second
+
 type checkOptions struct {
 	path, group, member string
 	timeout             time.Duration
@@ -28,7 +32,7 @@ type checkOptions struct {
 
 // checkLine is one line of output, and of -o json.
 type checkLine struct {
-	Group  string `json:"group"`
+	Group  string `json:"group,omitempty"`  // empty: about lockstep's own machine
 	Member string `json:"member,omitempty"` // empty: about the group as a whole
 	preflight.Check
 	StateName string `json:"state"` // hides that of Check, which knows no unreachable
@@ -40,7 +44,8 @@ func newCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Say what keeps the servers from being watched, and the SQL that mends it",
-		Long: `Check reads the configuration, asks every member what lockstep needs of it, and changes nothing.
+		Long: `Check reads the configuration, asks every member what lockstep needs of it, and changes nothing. Of the machine that it runs on it warns
+if data_dir cannot be written, or nobody could find what listens.
 
 With -o sql it prints a script that makes one member ready:
 
@@ -54,7 +59,7 @@ cannot mend), 4 a member could not be reached.`,
 	o.output = formatFlag(cmd, "table", "json", "sql")
 	cmd.Flags().StringVar(&o.group, "group", "", "check only this group")
 	cmd.Flags().StringVar(&o.member, "member", "", "check only this member")
-	cmd.Flags().DurationVar(&o.timeout, "timeout", 20*time.Second, "how long a member may take to answer")
+	durationFlag(cmd, &o.timeout, someTime, "timeout", checkTimeout, "how long a member may take to answer")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.OutOrStdout()) }
 	return cmd
 }
@@ -71,15 +76,18 @@ func (o checkOptions) run(ctx context.Context, w io.Writer) error {
 	if o.output.value == "sql" {
 		return o.printSQL(ctx, w, groups)
 	}
+	if o.group == "" && o.member == "" {
+		if err := o.print(w, config.Group{}, checkLocal(c)); err != nil {
+			return err
+		}
+	}
 	worst := exitInStep
 	for _, g := range groups {
-		lines := checkGroup(ctx, g, o.timeout, o.member == "")
+		lines, _ := checkGroup(ctx, g, o.timeout, o.member == "")
 		if err := o.print(w, g, lines); err != nil {
 			return err
 		}
-		for _, l := range lines {
-			worst = max(worst, l.code())
-		}
+		worst = max(worst, worstOf(lines))
 	}
 	if worst != exitInStep {
 		return exit(worst, nil)
@@ -130,51 +138,40 @@ func askMembers(ctx context.Context, g config.Group, timeout time.Duration) ([]*
 	return reports, errs
 }
 
-// checkGroup checks the members, and if all of them were asked, them against each other.
-func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whole bool) []checkLine {
+// checkGroup checks the members, and the whole group also against each other. Members that did not answer have no report.
+func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whole bool) (lines []checkLine, answered []*preflight.Report) {
 	reports, errs := askMembers(ctx, g, timeout)
-	var lines []checkLine
-	var answered []*preflight.Report
 	client := ""
 	add := func(member, state string, c preflight.Check) {
 		lines = append(lines, checkLine{Group: g.Name, Member: member, Check: c, StateName: state, client: client})
 	}
 	for i, m := range g.Members {
 		if errs[i] != nil {
-			add(m.Name, unreachable, preflight.Check{Subject: "connection", Detail: errs[i].Error()})
+			add(m.Name, unreachable, preflight.Check{Subject: "connection", Detail: strings.TrimPrefix(errs[i].Error(), "member "+m.Name+": ")})
 			continue
 		}
 		answered, client = append(answered, reports[i]), reports[i].Client
 		for _, c := range reports[i].Checks {
+			c.Detail = strings.TrimPrefix(c.Detail, "password of member "+m.Name+": ") // which the line has
 			add(m.Name, c.State.String(), c)
 		}
 	}
 	if whole {
-		reference := referenceOf(g, answered)
+		reference := cmp.Or(g.Reference, preflight.Reference(answered))
 		between := preflight.Group(answered, reference, g.ExcludeColumns)
+		if len(answered) == len(g.Members) {
+			between = append(between, preflight.Strays(answered, reference)...)
+		}
 		if reference != "" {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			between = append(between, daemon.CheckErrant(ctx, &g, reference)...)
 		}
 		for _, c := range between {
-			add("", c.State.String(), c)
+			add(c.About, c.State.String(), c)
 		}
 	}
-	return lines
-}
-
-// referenceOf is the member that is the reference by the config or, if that does not say, the only one that does not replicate;
-// empty: it is not known.
-func referenceOf(g config.Group, answered []*preflight.Report) string {
-	if g.Reference != "" {
-		return g.Reference
-	}
-	originals := slices.DeleteFunc(slices.Clone(answered), func(r *preflight.Report) bool { return r.Copies })
-	if len(originals) != 1 {
-		return ""
-	}
-	return originals[0].Member
+	return lines, answered
 }
 
 // code is the exit code that a line calls for.
@@ -186,6 +183,15 @@ func (l checkLine) code() int {
 		return exitUnknown
 	}
 	return exitInStep
+}
+
+// worstOf is the exit code of all lines together.
+func worstOf(lines []checkLine) int {
+	worst := exitInStep
+	for _, l := range lines {
+		worst = max(worst, l.code())
+	}
+	return worst
 }
 
 // printSQL prints the script of the one member that was chosen.

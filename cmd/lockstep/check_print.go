@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/lockstep-cdc/lockstep/config"
@@ -11,6 +13,9 @@ import (
 
 // print shows the lines of one group.
 func (o checkOptions) print(w io.Writer, g config.Group, lines []checkLine) error {
+	if len(lines) == 0 {
+		return nil
+	}
 	if o.output.value == "json" {
 		for _, l := range lines {
 			if err := printJSON(w, l); err != nil {
@@ -19,14 +24,38 @@ func (o checkOptions) print(w io.Writer, g config.Group, lines []checkLine) erro
 		}
 		return nil
 	}
+	if err := printLines(w, lines); err != nil {
+		return err
+	}
+	return printAdvice(w, append(o.scripts(g, lines), hints(lines)...))
+}
+
+func printLines(w io.Writer, lines []checkLine) error {
 	var rows [][]string
 	for _, l := range lines {
 		rows = append(rows, []string{l.owner(), l.Subject, l.StateName, l.Detail})
 	}
-	if err := printTable(w, []string{"MEMBER", "CHECK", "STATE", "DETAIL"}, rows, statePaint(w)); err != nil {
+	return printTable(w, []string{"MEMBER", "CHECK", "STATE", "DETAIL"}, rows, statePaint(w))
+}
+
+// printMissing shows what is not well, what to do by hand, and the SQL for each member that SQL can mend.
+func printMissing(w io.Writer, lines []checkLine, reports []*preflight.Report) error {
+	lines = slices.DeleteFunc(slices.Clone(lines), func(l checkLine) bool { return l.StateName == preflight.OK.String() })
+	if err := printLines(w, lines); err != nil {
 		return err
 	}
-	return o.printMending(w, g, lines)
+	if err := printAdvice(w, hints(lines)); err != nil {
+		return err
+	}
+	for _, r := range reports {
+		if !slices.ContainsFunc(lines, func(l checkLine) bool { return l.Member == r.Member && l.SQL != "" }) {
+			continue
+		}
+		if _, err := io.WriteString(w, "\n"+r.SQL()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // statePaint colours the third column.
@@ -43,14 +72,29 @@ func statePaint(w io.Writer) func(int, string, string) string {
 	}
 }
 
-// printMending says, below the table, what to run and what to do by hand.
-func (o checkOptions) printMending(w io.Writer, g config.Group, lines []checkLine) error {
-	advice := o.scripts(g, lines)
+// hints say what to do by hand, once for all whom it is about.
+func hints(lines []checkLine) (advice []string) {
+	owners := make(map[string][]string)
+	var order []string
 	for _, l := range lines {
-		if l.State != preflight.OK && l.Hint != "" {
-			advice = append(advice, fmt.Sprintf("%s: %s: %s", l.owner(), l.Subject, l.Hint))
+		if l.State == preflight.OK || l.Hint == "" {
+			continue
+		}
+		what := l.Subject + ": " + l.Hint
+		if owners[what] == nil {
+			order = append(order, what)
+		}
+		if !slices.Contains(owners[what], l.owner()) {
+			owners[what] = append(owners[what], l.owner())
 		}
 	}
+	for _, what := range order {
+		advice = append(advice, strings.Join(owners[what], ", ")+": "+what)
+	}
+	return advice
+}
+
+func printAdvice(w io.Writer, advice []string) error {
 	if len(advice) == 0 {
 		return nil
 	}
@@ -85,10 +129,7 @@ func (o checkOptions) scripts(g config.Group, lines []checkLine) []string {
 	return commands
 }
 
-// owner is the member, or in parentheses the group, that a line is about.
+// owner is the member, or in parentheses the group, or lockstep itself, that a line is about.
 func (l checkLine) owner() string {
-	if l.Member == "" {
-		return "(" + l.Group + ")"
-	}
-	return l.Member
+	return cmp.Or(l.Member, "("+cmp.Or(l.Group, "lockstep")+")")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -111,8 +112,8 @@ func TestUnreachableMemberDoesNotKeepOthersFromBeingChecked(t *testing.T) {
 	for _, want := range []string{
 		"a version ok PostgreSQL 15.",
 		`b connection fail password authentication failed for user "postgres"`,
-		"c connection unreachable member c: dial tcp 127.0.0.1:1: connect: connection refused",
-		"d password fail password of member d: open /nowhere/pw: no such file or directory",
+		"c connection unreachable dial tcp 127.0.0.1:1: connect: connection refused",
+		"d password fail open /nowhere/pw: no such file or directory: make it, or correct the path",
 		`(shop) members fail a and e are the same database "postgres" of the same server`,
 		"To mend: a: lockstep check -c " + path + " --group shop --member a -o sql | psql, as a superuser in its database",
 	} {
@@ -128,6 +129,31 @@ func TestUnreachableMemberDoesNotKeepOthersFromBeingChecked(t *testing.T) {
 	}
 	if code, results := checkJSON(t, path, "--member", "b"); code != exitUnknown || len(results) != 1 {
 		t.Errorf("--member: exit code %d, %+v", code, results)
+	}
+}
+
+// A data_dir below /proc, and a port that is another one at every start, passed.
+func TestCheckWarnsOfWhatThisMachineCannot(t *testing.T) {
+	path := writeFile(t, "lockstep.yaml", "data_dir: /proc/x/y\nlisten: 127.0.0.1:0\ngroups:\n  - name: shop\n    engine: postgres\n    members:\n"+
+		"      - {name: a, dsn: \"postgres://u@127.0.0.1:1/db\"}\n      - {name: b, dsn: \"postgres://u@127.0.0.1:2/db\"}\n    tables: {include: [\"public.*\"]}\n")
+	_, results := checkJSON(t, path)
+	var said []string
+	for _, r := range results {
+		if r.Group == "" {
+			said = append(said, r.Check+" "+r.State+" "+r.Detail)
+		}
+	}
+	want := fmt.Sprintf("listen warn 127.0.0.1:0 is another port at every start; data_dir warn /proc/x/y cannot be written by user %d of this machine: nothing can be made in /proc: no such file or directory", os.Getuid())
+	if got := strings.Join(said, "; "); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if _, table, _ := lockstep(t, "check", "-c", path); !strings.Contains(table, "(lockstep)   listen ") {
+		t.Errorf("%s", table)
+	}
+	for dir, want := range map[string]bool{t.TempDir(): true, filepath.Join(t.TempDir(), "a", "b"): true, path: false, filepath.Join(path, "x"): false} {
+		if err := writable(dir); (err == nil) != want {
+			t.Errorf("%s: %v", dir, err)
+		}
 	}
 }
 

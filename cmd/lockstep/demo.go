@@ -51,8 +51,8 @@ Exits 0 only if each difference was found with exactly its keys, and nothing els
 	c.Flags().BoolVar(&o.once, "once", true, "end after the last step; false keeps everything running until Ctrl-C, to look around")
 	o.output = formatFlag(c, "text", "json")
 	c.Flags().IntVar(&o.postgres, "postgres", int(dbtest.PG15), "major version of PostgreSQL")
-	c.Flags().DurationVar(&o.budget, "lag-budget", 2*time.Second, "how long a difference may last before it is a divergence")
-	c.Flags().DurationVar(&o.warmup, "warmup", 5*time.Second, "load before the first difference is made")
+	durationFlag(c, &o.budget, someTime, "lag-budget", 2*time.Second, "how long a difference may last before it is a divergence")
+	durationFlag(c, &o.warmup, 0, "warmup", 5*time.Second, "load before the first difference is made")
 	c.Flags().StringVar(&o.level, "log.level", "error", "of lockstep's own log on standard error: debug, info, warn or error")
 	return c
 }

@@ -326,7 +326,7 @@ func (d *diffed) refusals() {
 		{[]string{"--member", "eu-9"}, exitUsage, "no member eu-9 in group shop; nearest: eu-1"},
 		{[]string{"--member", "eu-1"}, exitUsage, "is the reference"},
 		{[]string{"--group", "nosuch"}, exitUsage, "no group nosuch; there is only shop"},
-		{[]string{"--wait", "-1s"}, exitUsage, "cannot be negative"},
+		{[]string{"--wait", "-1s"}, exitUsage, "is negative"},
 		{[]string{"--nosuch"}, exitUsage, "unknown flag"},
 	} {
 		if code, _, stderr := d.diff(c.args...); code != c.code || !strings.Contains(stderr, c.want) {

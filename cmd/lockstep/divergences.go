@@ -70,7 +70,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 					return exit(exitDiverged, nil)
 				}
 			}
-			if cut && state != finding.Resolved {
+			if cut && (state == "" || state == finding.Open) {
 				return undeterminedError(errors.New("those that are listed were expected; ones that are left out need not be: raise --limit"))
 			}
 			groups, err := askGroups(cmd.Context(), api)
@@ -87,7 +87,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 	}
 	api = addAPIFlags(c)
 	output = formatFlag(c, "table", "json")
-	c.Flags().StringVar(&state, "state", finding.Open, "open, resolved, or empty for both")
+	c.Flags().StringVar(&state, "state", finding.Open, "open, resolved, of those healed, superseded or forgotten; empty for all")
 	c.Flags().StringVar(&group, "group", "", "of this `GROUP` only")
 	c.Flags().StringVar(&table, "table", "", "of this `TABLE` only, such as public.orders")
 	c.Flags().StringVar(&member, "member", "", "of this `MEMBER` only")
@@ -181,7 +181,10 @@ func printDivergences(cmd *cobra.Command, list []finding.Divergence) error {
 func broken(d *finding.Divergence) bool { return d.State == finding.Open && !d.Expected }
 
 func stateText(d finding.Divergence) string {
-	if d.Expected {
+	switch {
+	case d.Outcome != "" && d.Outcome != finding.Healed: // of which it is not known that its rows are the same
+		return fmt.Sprintf("%s (%s)", d.State, d.Outcome)
+	case d.Expected:
 		return d.State + " (expected)"
 	}
 	if d.Acknowledged != nil && d.State == finding.Open {

@@ -1,23 +1,19 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
-	"regexp"
-	"slices"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-cdc/lockstep/config"
-	"github.com/lockstep-cdc/lockstep/daemon"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // initFlags are those of lockstep init.
@@ -31,7 +27,13 @@ func newInitCommand() *cobra.Command {
 		Long: `Write a configuration for the servers of one group: a primary, or publisher, and those that replicate it. They are asked who they are
 and which tables they have, and nothing is changed. What is found is in the file as comments. A file that is there is not overwritten.
 
-Members are called by their host, unless a NAME is given. Passwords belong into a file.`,
+What keeps lockstep from watching them is listed for all at once, with the SQL that mends it, as lockstep check says it of the file.
+Tables that may not be read yet are in the file; one that cannot be watched as it is, whatever is granted, is excluded with the reason.
+
+Members are called by their host, unless a NAME is given. Passwords belong into a file.
+
+Exit codes: 0 the file was written and all is well, 2 wrong command line, 3 something has to be mended (the file was written unless a
+server turned lockstep down), 4 a server could not be reached (nothing was written).`,
 		Example: `  lockstep init postgres://lockstep@10.0.0.1/shop postgres://lockstep@10.0.1.1/shop --password-file /etc/lockstep/password
   lockstep init eu-1=mysql://lockstep@10.0.0.1/shop us-1=mysql://lockstep@10.0.1.1/shop --output -`,
 		Args: cobra.MinimumNArgs(2),
@@ -48,6 +50,15 @@ Members are called by their host, unless a NAME is given. Passwords belong into 
 
 func (f *initFlags) run(ctx context.Context, stdout, stderr io.Writer, args []string) error {
 	d := &draft{initFlags: f}
+	var err error
+	for _, path := range []*string{&f.password, &f.data} { // lockstep may be started elsewhere
+		if *path == "" {
+			continue
+		}
+		if *path, err = filepath.Abs(*path); err != nil {
+			return usageError(err)
+		}
+	}
 	if err := d.meant(args); err != nil {
 		return usageError(err)
 	}
@@ -55,22 +66,52 @@ func (f *initFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 	if err != nil {
 		return usageError(err)
 	}
-	if err := d.ask(ctx, &c.Groups[0]); err != nil {
+	_, answered := checkGroup(ctx, c.Groups[0], checkTimeout, false)
+	if err := d.learn(answered); err != nil {
 		return err
 	}
 	text := d.yaml()
-	if _, err := config.Parse(f.out, text); err != nil {
+	if c, err = config.Parse(f.out, text); err != nil {
 		return err // a bug: it was just made
 	}
+	// What has to be mended is what lockstep check says of the file.
+	lines, reports := checkGroup(ctx, c.Groups[0], checkTimeout, true)
+	if len(d.unasked) > 0 {
+		if err := printMissing(stderr, lines, reports); err != nil {
+			return err
+		}
+		return exit(max(worstOf(lines), exitUnknown), fmt.Errorf("nothing was written, since it is not known what is on %s: mend that, then run lockstep init again", strings.Join(d.unasked, ", ")))
+	}
+	next := "lockstep check -c " + f.out
 	if f.out == "-" {
+		next = "lockstep check"
 		_, err = stdout.Write(text)
+	} else if err = writeNew(f.out, text); err != nil {
+		err = usageError(err)
+	}
+	if err != nil {
 		return err
 	}
-	if err := writeNew(f.out, text); err != nil {
-		return usageError(err)
+	return f.conclude(stderr, lines, reports, next)
+}
+
+// conclude says what comes next, and what has to be mended before it.
+func (f *initFlags) conclude(stderr io.Writer, lines []checkLine, reports []*preflight.Report, next string) error {
+	written := f.out + " was written"
+	if f.out == "-" {
+		written = "The configuration is complete"
 	}
-	_, err = fmt.Fprintf(stderr, "%s was written: read it, then run lockstep check -c %s\n", f.out, f.out)
-	return err
+	worst := worstOf(lines)
+	if worst == exitInStep {
+		_, err := fmt.Fprintf(stderr, "%s: read it, then run %s\n", written, next)
+		return err
+	}
+	fmt.Fprintf(stderr, "%s. Before lockstep can watch, this has to be mended:\n\n", written)
+	if err := printMissing(stderr, lines, reports); err != nil {
+		return err
+	}
+	fmt.Fprintf(stderr, "\n%s: read it, run the SQL above, then run %s\n", written, next)
+	return exit(worst, nil)
 }
 
 func writeNew(path string, text []byte) error {
@@ -84,151 +125,3 @@ func writeNew(path string, text []byte) error {
 	_, err = file.Write(text)
 	return errors.Join(err, file.Close())
 }
-
-// draft is a configuration that is being made.
-type draft struct {
-	*initFlags
-	engine    string
-	members   []draftMember
-	reference string // empty: the servers were not asked yet
-	schemas   []string
-	unfit     []unfitTable
-}
-
-type draftMember struct{ name, dsn, version string }
-
-type unfitTable struct{ name, why string }
-
-var (
-	namedDSN = regexp.MustCompile(`^(?:([A-Za-z0-9._-]+)=)?([a-z]+)://`)
-	badName  = regexp.MustCompile(`[^a-z0-9_]+`)
-)
-
-// engines are the engines by the scheme of a DSN.
-var engines = map[string]string{"postgres": config.Postgres, "postgresql": config.Postgres, "mysql": config.MySQL, "mariadb": config.MariaDB}
-
-// meant reads what the command line says of members.
-func (d *draft) meant(args []string) error {
-	database := ""
-	for _, arg := range args {
-		m := namedDSN.FindStringSubmatch(arg)
-		if m == nil || engines[m[2]] == "" {
-			// Nothing of it is printed: there may be a password in it.
-			return errors.New("a DSN is a URL: postgres://lockstep@10.0.0.1/shop, mysql://lockstep@10.0.0.1:3306/shop or mariadb://…, with NAME= before it if you like")
-		}
-		if d.engine = cmp.Or(d.engine, engines[m[2]]); d.engine != engines[m[2]] {
-			return errors.New("the servers are of two engines: a group is of one")
-		}
-		dsn := strings.TrimPrefix(arg, m[1]+"=")
-		u, err := url.Parse(dsn)
-		if err != nil {
-			return errors.New("a DSN is not a well-formed URL: in user and password write @ as %40, / as %2F, : as %3A and # as %23")
-		}
-		name := cmp.Or(m[1], u.Hostname())
-		taken := func(name string) bool {
-			return slices.ContainsFunc(d.members, func(m draftMember) bool { return m.name == name })
-		}
-		if taken(name) && m[1] == "" && u.Port() != "" {
-			name += "-" + u.Port()
-		}
-		d.members = append(d.members, draftMember{name: name, dsn: dsn})
-		database = cmp.Or(database, strings.Trim(u.Path, "/"))
-	}
-	d.name = cmp.Or(d.name, strings.Trim(badName.ReplaceAllString(strings.ToLower(database), "_"), "_"), "main")
-	return nil
-}
-
-// ask asks the servers who they are and which tables they have.
-func (d *draft) ask(ctx context.Context, g *config.Group) error {
-	readers, err := daemon.OpenReaders(ctx, g, nil, nil)
-	if err != nil {
-		return startError(err)
-	}
-	defer readers.Close()
-	for i := range d.members {
-		server, err := readers.Members[d.members[i].name].Server(ctx)
-		if err != nil {
-			return unreachableError(err)
-		}
-		d.members[i].version = server.Version
-	}
-	tables, err := readers.Members[readers.Reference].Tables(ctx, func(string) bool { return true })
-	if err != nil {
-		return undeterminedError(err)
-	}
-	for _, t := range tables {
-		schema, _, _ := strings.Cut(t.Name, ".")
-		if t.Problem != "" {
-			d.unfit = append(d.unfit, unfitTable{t.Name, t.WhyNot()})
-		}
-		if !slices.Contains(d.schemas, schema) {
-			d.schemas = append(d.schemas, schema)
-		}
-	}
-	if len(tables) == 0 {
-		return undeterminedError(fmt.Errorf("%s has no table that lockstep may see: grant its user SELECT, or correct the database in the dsn", readers.Reference))
-	}
-	d.reference = readers.Reference
-	return nil
-}
-
-// yaml is the configuration as far as it is known.
-func (d *draft) yaml() []byte {
-	var b bytes.Buffer
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# lockstep: which servers must hold the same rows. Written by lockstep init; lockstep check says what is missing on the servers.")
-	line("# All keys: https://github.com/lockstep-cdc/lockstep/blob/main/docs/configuration.md")
-	line("")
-	line("data_dir: %q", d.data)
-	line("listen: %s   # HTTP API and metrics", config.DefaultListen)
-	line("lag_budget: %v   # how long a difference may last before it is a divergence", config.DefaultLagBudget)
-	line("groups:")
-	line("  - name: %s   # slots and publications are called lockstep_%s", d.name, d.name)
-	line("    engine: %s", d.engine)
-	if d.reference != "" {
-		line("    # The others replicate from %s: lockstep finds that out by itself. To be independent of that, say so:", d.reference)
-		line("    # reference: %s", d.reference)
-	}
-	line("    members:")
-	for _, m := range d.members {
-		line("      - name: %q   # %s", m.name, comment(m.version))
-		line("        dsn: %q", m.dsn)
-		if d.password != "" {
-			line("        password_file: %q", d.password)
-		}
-	}
-	line("    tables:")
-	line("      include: [%s]   # * is any run of characters, ? any one", quoted(d.schemas))
-	if len(d.unfit) > 0 {
-		line("      exclude:   # what cannot be watched as it is")
-	}
-	for _, t := range d.unfit {
-		line("        - %q   # %s", pattern(t.name), comment(t.why))
-	}
-	return b.Bytes()
-}
-
-// quoted are the patterns for all tables of schemas; before they are known, for all.
-func quoted(schemas []string) string {
-	list := []string{`"*"`}
-	if len(schemas) > 0 {
-		list = nil
-	}
-	for _, s := range schemas {
-		list = append(list, fmt.Sprintf("%q", pattern(s)+".*"))
-	}
-	return strings.Join(list, ", ")
-}
-
-// pattern stands for a name: what patterns may not hold is any character.
-func pattern(name string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune(`[]{}\"*`, r) {
-			return '?'
-		}
-		return r
-	}, name)
-}
-
-// comment keeps what servers say on its line.
-func comment(text string) string { return printable(text) }

@@ -3,9 +3,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -76,7 +78,13 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	understood := false // what fails before is the command line's fault
-	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	root.PersistentPreRunE = func(c *cobra.Command, args []string) error {
+		if slices.Contains(args, "") { // as of a variable of a script that is not set
+			return fmt.Errorf("an argument of %s is empty: it is called as %s", c.CommandPath(), c.UseLine())
+		}
+		understood = true
+		return nil
+	}
 	err := root.ExecuteContext(ctx)
 	if err != nil && !understood {
 		err = usageError(err)

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-cdc/lockstep/audit"
-	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
 )
 
@@ -44,9 +43,9 @@ ranges that it can be asked for are listed. What is printed holds the keys at th
 		if number != "" && key != "" {
 			return usageError(fmt.Errorf("--range and --key are both given: name the range by one of them"))
 		}
-		c, err := config.Load(path)
+		c, err := loadConfig(path)
 		if err != nil {
-			return usageError(err)
+			return err
 		}
 		covered, err := audit.ReadCovered(cmd.Context(), daemon.AuditDir(c), at, table)
 		if err != nil {

@@ -78,7 +78,7 @@ which it is too if it was not waited for the end.`,
 	c.Flags().StringVar(&group, "group", "", "of this `GROUP`; may be left out if there is only one")
 	c.Flags().StringSliceVar(&members, "member", nil, "on this `MEMBER` only; may be given several times")
 	c.Flags().BoolVar(&wait, "wait", true, "wait for the end")
-	c.Flags().DurationVar(&patience, "timeout", 0, "how long to wait for the end (default: for as long as it takes)")
+	durationFlag(c, &patience, someTime, "timeout", 0, "how long to wait for the end (default: for as long as it takes)")
 	return c
 }
 

@@ -95,6 +95,23 @@ func TestRunReadsItsConfigurationOnHangupAndTellsSystemd(t *testing.T) {
 	}
 	hangup()
 	expect("RELOADING=1", "READY=1")
+	reload := func(code int, text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.Post("http://"+address+"/-/reload", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != code {
+			t.Errorf("a reload by the API answers %d, want %d", resp.StatusCode, code)
+		}
+	}
+	reload(http.StatusInternalServerError, strings.Replace(c.YAML, "groups:", "gruops:", 1))
+	reload(http.StatusOK, strings.Replace(c.YAML, "name: shop", "name: store", 1)) // of which no member is ready
+	expect("READY=1")
 	if code := statusCode(t, "http://"+address+"/api/v1/groups"); code != http.StatusOK {
 		t.Errorf("the API answers %d", code)
 	}
@@ -103,9 +120,14 @@ func TestRunReadsItsConfigurationOnHangupAndTellsSystemd(t *testing.T) {
 	if code := <-ended; code != exitInStep {
 		t.Errorf("exit code %d, %s", code, errs.String())
 	}
-	for _, want := range []string{"the configuration was taken in", `unknown key \"grups\"`} {
-		if !strings.Contains(errs.String(), want) {
-			t.Errorf("the log does not say %q: %s", want, errs.String())
+	// Whoever asked for a reload, it is logged the same.
+	for want, times := range map[string]int{
+		"msg=\"the configuration was taken in\"\n": 2, "msg=\"the new configuration cannot be used; lockstep goes on by the one before\"": 2,
+		`unknown key \"grups\"`: 1, `unknown key \"gruops\"`: 1,
+		`msg="member is not watched any more" group=shop member=us-1 hint="its slot keeps WAL on the server until it is dropped there: SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'lockstep_shop'; DROP PUBLICATION`: 1,
+	} {
+		if strings.Count(errs.String(), want) != times {
+			t.Errorf("the log says %q %d times, want %d: %s", want, strings.Count(errs.String(), want), times, errs.String())
 		}
 	}
 }

@@ -52,7 +52,7 @@ AGE (how old all of this is: lockstep looks anew twice a second; what is older t
 	o.output = formatFlag(c, "table", "wide", "json")
 	o.addFlags(c)
 	c.Flags().StringSliceVar(&o.states, "state", nil, "only what is in this `STATE`: in_step, lagging, expected, unverified, stale or diverged; may be given several times")
-	c.Flags().DurationVar(&o.every, "watch", 0, "draw again every so often, as in --watch=5s")
+	durationFlag(c, &o.every, someTime, "watch", 0, "draw again every so often, as in --watch=5s")
 	c.Flags().Lookup("watch").NoOptDefVal = "2s"
 	return c
 }

@@ -55,7 +55,7 @@ func (o statusOptions) printGroup(w io.Writer, g status.Group, colours bool) err
 	}
 	rows := [][]string{}
 	for _, m := range g.Members {
-		rows = append(rows, []string{m.Name, m.Role, string(m.State), lag(m), shortPosition(m.Position), memberNote(m)})
+		rows = append(rows, []string{m.Name, m.Role, string(m.State), lag(g, m), shortPosition(m.Position), memberNote(m)})
 	}
 	if err := printTable(w, []string{"MEMBER", "ROLE", stateHeader, "LAG", "POSITION", "NOTE"}, rows, paintStates(colours)); err != nil {
 		return err
@@ -120,7 +120,7 @@ func counted[N int | int64](n N, what string) string {
 func memberNote(m status.Member) string {
 	var notes []string
 	if m.Trouble != "" {
-		notes = append(notes, m.Trouble)
+		notes = append(notes, trouble(m))
 	}
 	if m.Errant != "" {
 		notes = append(notes, "errant: "+shortPosition(m.Errant))
@@ -130,6 +130,9 @@ func memberNote(m status.Member) string {
 	}
 	return strings.Join(notes, "; ")
 }
+
+// trouble is what keeps a member from being read, in a line that names it.
+func trouble(m status.Member) string { return strings.TrimPrefix(m.Trouble, "member "+m.Name+": ") }
 
 // tableRows has a row for each table, with its state on each member, and the keys that differ.
 func (o statusOptions) tableRows(g status.Group) (rows [][]string) {
@@ -206,7 +209,13 @@ func shortPosition(set string) string {
 	return entries[0]
 }
 
-func lag(m status.Member) string { return fmt.Sprintf("%.1fs", m.Behind.Seconds()) }
+// lag is not known of a member that was not heard from since the start, nor while nothing is.
+func lag(g status.Group, m status.Member) string {
+	if m.ProvenAt.IsZero() || g.Stale != "" {
+		return "-"
+	}
+	return fmt.Sprintf("%.1fs", m.Behind.Seconds())
+}
 
 // age is how long ago something was, in the largest unit that says enough.
 func age(now time.Time, at status.Time) string {
@@ -236,12 +245,12 @@ func (o statusOptions) printWide(w io.Writer, groups []status.Group, colours boo
 		for i, m := range o.inStates(g).Members {
 			for _, t := range m.Tables {
 				rows = append(rows, []string{
-					g.Name, m.Name, m.Role, t.Table, string(t.Verdict), fmt.Sprint(t.Rows), fmt.Sprint(t.DivergentKeys), lag(m), age(g.At, t.VerifiedAt),
-					fmt.Sprintf("%.0f%%", 100*t.Fresh), fmt.Sprint(t.Silent), m.Position, howOld(g), cmp.Or(t.Reason, m.Trouble),
+					g.Name, m.Name, m.Role, t.Table, string(t.Verdict), fmt.Sprint(t.Rows), fmt.Sprint(t.DivergentKeys), lag(g, m), age(g.At, t.VerifiedAt),
+					fmt.Sprintf("%.0f%%", 100*t.Fresh), fmt.Sprint(t.Silent), m.Position, howOld(g), cmp.Or(t.Reason, trouble(m)),
 				})
 			}
 			if len(g.Members[i].Tables) == 0 && among(o.states, string(m.State)) {
-				rows = append(rows, []string{g.Name, m.Name, m.Role, "-", string(m.State), "-", "-", lag(m), "never", "-", "-", m.Position, howOld(g), m.Trouble})
+				rows = append(rows, []string{g.Name, m.Name, m.Role, "-", string(m.State), "-", "-", lag(g, m), "never", "-", "-", m.Position, howOld(g), trouble(m)})
 			}
 		}
 	}

@@ -30,7 +30,7 @@ func (e estate) Status() *status.Group {
 	at := time.Now()
 	g := &status.Group{Name: "shop", Reference: "eu-1", At: at}
 	for i, name := range []string{"eu-1", "us-1", "us-2"} {
-		m := status.Member{Name: name, Role: "replica", Position: fmt.Sprintf("0/6F46DD%d", i), Behind: status.Seconds(time.Duration(i) * 100 * time.Millisecond)}
+		m := status.Member{Name: name, Role: "replica", Position: fmt.Sprintf("0/6F46DD%d", i), ProvenAt: status.Time{Time: at}, Behind: status.Seconds(time.Duration(i) * 100 * time.Millisecond)}
 		if i == 0 {
 			m.Role = "reference"
 		}
@@ -47,7 +47,7 @@ func (e estate) Status() *status.Group {
 			m.Tables = append(m.Tables, t)
 		}
 		if e.waits {
-			m.Tables, m.Trouble = nil, "which member is the reference is not known"
+			m.Tables, m.Trouble, m.ProvenAt = nil, "which member is the reference is not known", status.Time{}
 		}
 		g.Members = append(g.Members, m)
 	}
@@ -95,6 +95,24 @@ public.table_15, public.table_16, public.table_17, and 2 others on us-2: unverif
 	}
 	if lines := strings.Count(out, "\n"); lines > 30 {
 		t.Errorf("%d lines", lines)
+	}
+}
+
+// Of a row that is not watched any more it said that it is resolved, as of one that is the same again.
+func TestADivergenceThatWasForgottenIsToldFromOneThatHealed(t *testing.T) {
+	for outcome, want := range map[finding.Outcome]string{finding.Healed: "resolved", finding.Superseded: "resolved (superseded)", finding.Forgotten: "resolved (forgotten)"} {
+		if got := stateText(finding.Divergence{State: finding.Resolved, Outcome: outcome}); got != want {
+			t.Errorf("%s is shown as %q, want %q", outcome, got, want)
+		}
+	}
+}
+
+// A member that had never answered had a lag of 0.0s.
+func TestNoLagIsKnownOfAMemberThatWasNotHeard(t *testing.T) {
+	for _, format := range []string{"table", "wide"} {
+		if _, out, _ := lockstep(t, "status", "--url", serveGroups(t, estate{waits: true}), "-o", format); strings.Contains(out, "0.1s") || strings.Contains(out, " 0.0s   0/") {
+			t.Errorf("%s", out)
+		}
 	}
 }
 

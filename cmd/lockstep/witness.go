@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-cdc/lockstep/audit/witness"
+	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/web"
 )
 
@@ -53,7 +53,7 @@ func (f *witnessFlags) run(ctx context.Context, stdout, stderr io.Writer) error 
 	}
 	var keys []string
 	for _, path := range f.logs {
-		key, err := os.ReadFile(path)
+		key, err := config.ReadFile(path)
 		if err != nil {
 			return undeterminedError(fmt.Errorf("--log: %w", err))
 		}

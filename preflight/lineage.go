@@ -1,0 +1,88 @@
+package preflight
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Upstream is where a member has what it replays from.
+type Upstream struct {
+	ID    string // one of the Feeds of the server that it is; empty: not known
+	Named string // as people name that server
+}
+
+// Copies reports whether the member replays what another server has written.
+func (r *Report) Copies() bool { return len(r.Upstreams) > 0 }
+
+// follows reports whether the member replays from another one.
+func (r *Report) follows(other *Report) bool {
+	return r != other && slices.ContainsFunc(r.Upstreams, func(u Upstream) bool { return u.ID != "" && slices.Contains(other.Feeds, u.ID) })
+}
+
+// Followers are the members that were seen to replay from one, directly.
+func Followers(reports []*Report, member string) (names []string) {
+	i := slices.IndexFunc(reports, func(r *Report) bool { return r.Member == member })
+	for _, r := range reports {
+		if i >= 0 && r.follows(reports[i]) {
+			names = append(names, r.Member)
+		}
+	}
+	return names
+}
+
+// Unseen reports whether it is not known of all members what they replay from.
+func Unseen(reports []*Report) bool {
+	return slices.ContainsFunc(reports, func(r *Report) bool { return r.Unseen || !r.Asked() })
+}
+
+// Reference is the member from which most others replay, else the only one that replays from nowhere; empty: there is none.
+func Reference(reports []*Report) string {
+	best, most := "", 0
+	var originals []string
+	for _, r := range reports {
+		if r.Standby {
+			continue
+		}
+		if n := len(Followers(reports, r.Member)); n > most {
+			best, most = r.Member, n
+		}
+		if !r.Copies() {
+			originals = append(originals, r.Member)
+		}
+	}
+	if len(originals) == 1 && !Unseen(reports) {
+		best = cmp.Or(best, originals[0])
+	}
+	return best
+}
+
+// Strays finds members that replay from a server which is not among the members, and members none of which replays from another.
+// Nothing is said where that is not known of all; it is not to be called where a member did not answer.
+func Strays(reports []*Report, reference string) (checks []Check) {
+	if Unseen(reports) {
+		return nil
+	}
+	for _, r := range reports {
+		origin := func(other *Report) bool { return r.follows(other) || !r.Direct && r != other && !other.Copies() }
+		unknown := func(u Upstream) bool { return u.ID == "" }
+		if r.Member == reference || !r.Copies() || slices.ContainsFunc(r.Upstreams, unknown) || slices.ContainsFunc(reports, origin) {
+			continue
+		}
+		var from []string
+		for _, u := range r.Upstreams {
+			from = append(from, u.Named)
+		}
+		checks = append(checks, Check{
+			Subject: "members", About: r.Member, Detail: fmt.Sprintf("%s replicates from %s, which is not among the members", r.Member, strings.Join(from, " and from ")),
+			Hint: "name that server too: replicas are held against the server that they replicate from",
+		})
+	}
+	standby := func(r *Report) bool { return r.Standby }
+	if reference == "" && len(checks) == 0 && !slices.ContainsFunc(reports, standby) {
+		checks = append(checks, Check{Subject: "members", State: Warn, Detail: "none of them was seen to replicate from another",
+			Hint: "set replication up, or name as reference: the one that the others are held against"})
+	}
+	return checks
+}
