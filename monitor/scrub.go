@@ -119,7 +119,11 @@ func (w *watched) readRows(ctx context.Context, f *feed, p part) (err error) {
 			read, wanted = cdc.Part{}, func(k digest.Key) bool { return keys[string(k)] }
 		}
 	}
-	w.scan.View, err = f.Source.Read(ctx, p.table, p.epoch, read, func(k digest.Key, r *digest.Row) error {
+	source, err := f.source()
+	if err != nil {
+		return err
+	}
+	w.scan.View, err = source.Read(ctx, p.table, p.epoch, read, func(k digest.Key, r *digest.Row) error {
 		if wanted(k) {
 			w.last = slices.Clone(k)
 			w.scan.Rows = append(w.scan.Rows, align.ScannedRow{Key: w.last, Row: digest.AppendRow(nil, r)})
