@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -150,11 +149,14 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 		}
 	}
 	if whole {
-		reference := referenceOf(g, answered)
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		reference, line := checkReference(ctx, &g, len(answered) == len(g.Members))
+		if line != nil {
+			add(reference, line.State.String(), *line)
+		}
 		between := preflight.Group(answered, reference, g.ExcludeColumns)
 		if reference != "" {
-			ctx, cancel := context.WithTimeout(ctx, timeout)
-			defer cancel()
 			between = append(between, daemon.CheckErrant(ctx, &g, reference)...)
 		}
 		for _, c := range between {
@@ -164,17 +166,20 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 	return lines
 }
 
-// referenceOf is the member that is the reference by the config or, if that does not say, the only one that does not replicate;
-// empty: it is not known.
-func referenceOf(g config.Group, answered []*preflight.Report) string {
-	if g.Reference != "" {
-		return g.Reference
+// checkReference finds the reference as `lockstep run` does, if all members have answered; empty: it is not known. The line is of that
+// member, or of nobody.
+func checkReference(ctx context.Context, g *config.Group, all bool) (reference string, line *preflight.Check) {
+	if !all {
+		return g.Reference, nil // who does not answer has a line already
 	}
-	originals := slices.DeleteFunc(slices.Clone(answered), func(r *preflight.Report) bool { return r.Copies })
-	if len(originals) != 1 {
-		return ""
+	reference, why, err := daemon.FindReference(ctx, g)
+	switch {
+	case err == nil:
+		return reference, &preflight.Check{Subject: "reference", State: preflight.OK, Detail: why}
+	case errors.Is(err, preflight.ErrNoReference):
+		return "", &preflight.Check{Subject: "reference", Detail: err.Error()}
 	}
-	return originals[0].Member
+	return "", nil // what keeps members from saying it has lines of its own
 }
 
 // code is the exit code that a line calls for.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/daemon"
+	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
 // initFlags are those of lockstep init.
@@ -90,7 +91,8 @@ type draft struct {
 	*initFlags
 	engine    string
 	members   []draftMember
-	reference string // empty: the servers were not asked yet
+	reference string // empty: the servers were not asked yet, or nobody can say
+	unknown   string // why nobody can say which member is the reference
 	schemas   []string
 	unfit     []unfitTable
 }
@@ -141,6 +143,12 @@ func (d *draft) meant(args []string) error {
 // ask asks the servers who they are and which tables they have.
 func (d *draft) ask(ctx context.Context, g *config.Group) error {
 	readers, err := daemon.OpenReaders(ctx, g, nil, nil)
+	if errors.Is(err, preflight.ErrNoReference) { // which tables there are, any member says
+		d.unknown = err.Error()
+		named := *g
+		named.Reference = d.members[0].name
+		readers, err = daemon.OpenReaders(ctx, &named, nil, nil)
+	}
 	if err != nil {
 		return startError(err)
 	}
@@ -168,7 +176,9 @@ func (d *draft) ask(ctx context.Context, g *config.Group) error {
 	if len(tables) == 0 {
 		return undeterminedError(fmt.Errorf("%s has no table that lockstep may see: grant its user SELECT, or correct the database in the dsn", readers.Reference))
 	}
-	d.reference = readers.Reference
+	if d.unknown == "" {
+		d.reference = readers.Reference
+	}
 	return nil
 }
 
@@ -188,6 +198,10 @@ func (d *draft) yaml() []byte {
 	if d.reference != "" {
 		line("    # The others replicate from %s: lockstep finds that out by itself. To be independent of that, say so:", d.reference)
 		line("    # reference: %s", d.reference)
+	}
+	if d.unknown != "" {
+		line("    # TODO: %s.", comment(d.unknown))
+		line("    # reference: %s", d.members[0].name)
 	}
 	line("    members:")
 	for _, m := range d.members {
