@@ -231,7 +231,7 @@ func (g *Group) remains(ctx context.Context, c *config.Group, members []member, 
 	if !members[is].ScanOnly && before.Reference == c.Reference && reflect.DeepEqual(before.Members, c.Members) {
 		return true, nil
 	}
-	found, err := choose(ctx, c, g.contenders(c, members, fresh), reference)
+	found, err := g.choose(ctx, c, members, fresh, reference)
 	if err != nil {
 		return false, err
 	}
@@ -364,8 +364,7 @@ func (g *Group) survey(ctx context.Context, members []member, fresh []*member, s
 	if err := g.meetAll(ctx, fresh, g.recall(watched), strict); err != nil {
 		return "", err
 	}
-	c := g.config()
-	chosen, err := choose(ctx, c, g.contenders(c, members, fresh), before)
+	chosen, err := g.choose(ctx, g.config(), members, fresh, before)
 	if err != nil {
 		return "", err
 	}

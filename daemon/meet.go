@@ -131,7 +131,8 @@ func (g *Group) twin(c *config.Group, said map[string]cdc.Server, member string)
 }
 
 // contenders are the members, as who they say now that they are, without those that are refused for being the same server as another one.
-func (g *Group) contenders(c *config.Group, members []member, fresh []*member) (list []member) {
+// The error says so of one of these.
+func (g *Group) contenders(c *config.Group, members []member, fresh []*member) (list []member, refused error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	said := maps.Clone(g.servers)
@@ -142,7 +143,8 @@ func (g *Group) contenders(c *config.Group, members []member, fresh []*member) (
 		}
 	}
 	for _, m := range members {
-		if g.twin(c, said, m.Name) != nil {
+		if err := g.twin(c, said, m.Name); err != nil {
+			refused = err
 			continue
 		}
 		if s, says := said[m.Name]; says {
@@ -150,7 +152,7 @@ func (g *Group) contenders(c *config.Group, members []member, fresh []*member) (
 		}
 		list = append(list, m)
 	}
-	return list
+	return list, refused
 }
 
 // orphan refuses a member that is a physical standby of a server that is no member, which is known once all were entered.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,19 +41,22 @@ func (c choice) tell(log *slog.Logger, before string) {
 }
 
 // choose says which member is the reference: the one that is named; if none is, the one that is found by how the members replicate
-// now; and if that cannot be said, the one that it was before, if it still may be.
-func choose(ctx context.Context, c *config.Group, members []member, before string) (choice, error) {
+// now; and if that cannot be said, the one that it was before, if it still may be. While a member is another one's server by mistake
+// nothing can be said: it may be the reference that has the wrong dsn.
+func (g *Group) choose(ctx context.Context, c *config.Group, members []member, fresh []*member, before string) (choice, error) {
 	if c.Reference != "" {
 		return choice{name: c.Reference}, nil
 	}
-	found, err := findReference(ctx, members)
-	if err == nil {
-		return found, nil
-	}
-	for _, m := range members {
-		if m.Name == before && !m.ScanOnly {
-			return choice{name: before, missed: err}, nil
+	stays := slices.ContainsFunc(members, func(m member) bool { return m.Name == before && !m.ScanOnly })
+	among, err := g.contenders(c, members, fresh)
+	if err == nil || !stays {
+		var found choice
+		if found, err = findReference(ctx, among); err == nil {
+			return found, nil
 		}
+	}
+	if stays {
+		return choice{name: before, missed: err}, nil
 	}
 	return choice{}, err
 }

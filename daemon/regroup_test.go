@@ -97,7 +97,23 @@ func reloadsWithMistakes(t *testing.T, c servers, schema string, dsn func(member
 	putRight()
 	goesOn("us-9 comes by the dsn of eu-1", "us-2", "eu-1")
 
-	reads = s.reads.now()
+	opens, reads = s.opens.now(), s.reads.now()
+	reloaded("eu-1", func(m *config.Member) { m.DSN = dsn("us-2") }) // the one that has not changed is not refused, and is no reference
+	s.until("the reference to be refused", func() bool { return strings.Contains(s.member("shop", "eu-1").Trouble, "same server") })
+	if g := s.daemon.Groups()[0].Status(); g.Reference != "eu-1" || s.member("shop", "us-2").Trouble != "" {
+		t.Errorf("the reference is %s, and us-2 in trouble: %s", g.Reference, s.member("shop", "us-2").Trouble)
+	}
+	putRight()
+	for _, member := range []string{"us-1", "us-2"} {
+		if now := s.opens.now()[member]; now != opens[member] {
+			t.Errorf("eu-1 comes by the dsn of us-2: the stream of %s was opened %d times more", member, now-opens[member])
+		}
+	}
+	for at, n := range s.reads.now() {
+		if reads[at] != n {
+			t.Errorf("eu-1 comes by the dsn of us-2: %s was read anew", at)
+		}
+	}
 	finds := func(want string) { // as check and diff do
 		t.Helper()
 		g := s.changed(func(c *config.Config) {
