@@ -263,6 +263,7 @@ type Lane struct {
 	Title string // as the user calls it: subscription "shop"
 	// Slot is, on the author, that by which the lane reads; of GTIDLane the id of the server that it reads from.
 	Slot    string
+	Hidden  bool              // whether the server replicates, and from whom, it does not let us see or does not know yet
 	Enabled bool              // false: someone paused it
 	Tables  map[string]string // qualified name to why it is not comparable yet: "" ready, else "initial copy"
 	// Publications are what it subscribes to on the author.

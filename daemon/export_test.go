@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"maps"
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -66,8 +67,13 @@ func (d *Daemon) Digests(ctx context.Context) (map[[2]string]Digests, error) {
 	return all, nil
 }
 
-// Entering is a group of which no member was asked yet.
-func Entering(c *config.Group) *Group { return (&Daemon{}).group(c) }
+// Entering is a group whose members have said who they are, or were it when they were watched last.
+func Entering(c *config.Group, said, were map[string]cdc.Server) *Group {
+	g := (&Daemon{}).group(c)
+	maps.Copy(g.servers, said)
+	maps.Copy(g.owners, were)
+	return g
+}
 
 // Enter is what is done once a member has said who it is, and Orphan once all have.
 func (g *Group) Enter(member string, s cdc.Server) error { return g.enter(member, s) }

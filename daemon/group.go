@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -21,7 +20,6 @@ import (
 	"github.com/lockstep-cdc/lockstep/evidence"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/monitor"
-	"github.com/lockstep-cdc/lockstep/preflight"
 	"github.com/lockstep-cdc/lockstep/status"
 	"github.com/lockstep-cdc/lockstep/web"
 )
@@ -38,6 +36,7 @@ type Group struct {
 	mu       sync.Mutex
 	members  []member              // as they are watched
 	servers  map[string]cdc.Server // who the members say they are, of those that have said so
+	owners   map[string]cdc.Server // who the members were when they were watched last, by this lockstep or one before it
 	outdated map[string]bool       // members that are not to be watched as they are
 
 	changes  chan regrouping
@@ -50,7 +49,9 @@ type Group struct {
 // member is a member that is watched, and what the configuration says of it.
 type member struct {
 	monitor.Member
-	as config.Member
+	as     config.Member
+	said   *cdc.Server // who it has said that it is before it was watched; nil: it was not asked, or did not answer
+	silent error       // why it did not
 }
 
 // regrouping is a wish to have a group be as another configuration has it.
@@ -67,7 +68,7 @@ func (r regrouping) answer(err error) {
 
 func (d *Daemon) group(c *config.Group) *Group {
 	g := &Group{
-		daemon: d, servers: make(map[string]cdc.Server), outdated: make(map[string]bool),
+		daemon: d, servers: make(map[string]cdc.Server), owners: make(map[string]cdc.Server), outdated: make(map[string]bool),
 		changes: make(chan regrouping), outdates: make(chan struct{}, 1),
 	}
 	g.as.Store(c)
@@ -81,8 +82,6 @@ func (g *Group) config() *config.Group { return g.as.Load() }
 func (g *Group) wait(reason string) { g.waits.Store(&reason) }
 
 const (
-	// meetWithin is how long a start waits for a member that it does not know to say who it is.
-	meetWithin = 5 * time.Second
 	// openRetry and openLongest are the times between two tries to open a group.
 	openRetry   = time.Second
 	openLongest = 30 * time.Second
@@ -106,11 +105,11 @@ func (g *Group) open(ctx context.Context, strict bool) error {
 		return err
 	}
 	g.daemon.warnOfTrust(c, fresh)
-	reference, err := g.survey(ctx, fresh, strict)
+	reference, err := g.survey(ctx, members, fresh, strict)
 	if err == nil {
 		var opened *monitor.Group
 		if opened, err = monitor.Open(g.daemon.watching(g, c, members, reference), g.daemon.store); err == nil {
-			g.become(c, members)
+			g.become(c, members, fresh)
 			g.watched.Store(opened)
 			return nil
 		}
@@ -134,7 +133,7 @@ func (g *Group) gather(c *config.Group) (members []member, fresh []*member, err 
 			closeAll(fresh)
 			return nil, nil, fmt.Errorf("group %s: member %s: %w", c.Name, m.Name, err)
 		}
-		members[i] = member{monitor.Member{Name: m.Name, Source: source, ScanOnly: m.ScanOnly, Leaves: leaves(c, m)}, *m}
+		members[i] = member{Member: monitor.Member{Name: m.Name, Source: source, ScanOnly: m.ScanOnly, Leaves: leaves(c, m)}, as: *m}
 		fresh = append(fresh, &members[i])
 	}
 	return members, fresh, nil
@@ -163,9 +162,9 @@ func (g *Group) scanned() map[string]bool {
 	return only
 }
 
-// become notes by which configuration the group is watched, and returns what was watched before and is not any more. Those who
-// are connected to anew have not said yet who they are.
-func (g *Group) become(c *config.Group, members []member) (left []*member) {
+// become notes by which configuration the group is watched, and returns what was watched before and is not any more. Of those who
+// are connected to anew it is known who they are if they have said so by the new connection.
+func (g *Group) become(c *config.Group, members []member, fresh []*member) (left []*member) {
 	g.configure(c)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -178,6 +177,10 @@ func (g *Group) become(c *config.Group, members []member) (left []*member) {
 		}
 	}
 	g.members = members
+	for i := range g.members {
+		g.members[i].silent = nil // by now it may answer
+	}
+	g.introduce(fresh)
 	return left
 }
 
@@ -186,14 +189,19 @@ func (g *Group) configure(c *config.Group) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.as.Store(c)
-	maps.DeleteFunc(g.servers, func(name string, _ cdc.Server) bool { return c.Member(name) == nil })
+	for _, servers := range []map[string]cdc.Server{g.servers, g.owners} {
+		maps.DeleteFunc(servers, func(name string, _ cdc.Server) bool { return c.Member(name) == nil })
+	}
 }
 
 // adjust has what is watched be as a configuration says, without a touch to what is so already. It reports whether it could; if not,
 // the group is to be opened anew, because of err. A configuration of which nothing can be made changes nothing.
 func (g *Group) adjust(ctx context.Context, opened *monitor.Group, c *config.Group) (inPlace bool, err error) {
 	reference := opened.Status().Reference
-	if m := c.Member(reference); m == nil || m.ScanOnly || c.Reference != "" && c.Reference != reference {
+	switch m := c.Member(reference); {
+	case m == nil:
+		return false, fmt.Errorf("its reference, %s, is no member any more", reference)
+	case m.ScanOnly, c.Reference != "" && c.Reference != reference:
 		return false, errors.New("the reference is to be another one")
 	}
 	members, fresh, err := g.gather(c)
@@ -205,11 +213,36 @@ func (g *Group) adjust(ctx context.Context, opened *monitor.Group, c *config.Gro
 		closeAll(fresh)
 		return true, err
 	}
-	left := g.become(c, members)
+	if stays, err := g.remains(ctx, c, members, fresh, reference); !stays {
+		closeAll(fresh)
+		return false, err
+	}
+	left := g.become(c, members, fresh)
 	err = opened.Change(ctx, g.daemon.watching(g, c, members, reference))
 	closeAll(left)
 	return err == nil, err
 }
+
+// remains reports whether the reference stays the one that it is, or why not. Where nobody has named it, a change of what the members
+// are has it found anew, as a start would.
+func (g *Group) remains(ctx context.Context, c *config.Group, members []member, fresh []*member, reference string) (stays bool, why error) {
+	is := slices.IndexFunc(members, func(m member) bool { return m.Name == reference })
+	before := g.config()
+	if !members[is].ScanOnly && before.Reference == c.Reference && reflect.DeepEqual(before.Members, c.Members) {
+		return true, nil
+	}
+	found, err := g.choose(ctx, c, members, fresh, reference)
+	if err != nil {
+		return false, err
+	}
+	if found.name != reference {
+		return false, fmt.Errorf("the reference is to be %s", found.name)
+	}
+	found.tell(g.logger(), reference)
+	return true, nil
+}
+
+func (g *Group) logger() *slog.Logger { return g.daemon.log.With("group", g.Name()) }
 
 // try opens the group, unless that cannot be yet: then it waits.
 func (g *Group) try(ctx context.Context) error {
@@ -317,18 +350,19 @@ func (g *Group) close(opened *monitor.Group) error {
 		m.Source.Close()
 	}
 	g.members = nil
+	clear(g.servers)
 	return opened.Close()
 }
 
-// survey finds out which member is the reference and which ones are only scanned. A member that was watched before is not waited
-// for: what it was then it is taken for, until it says otherwise.
-func (g *Group) survey(ctx context.Context, members []*member, strict bool) (string, error) {
+// survey finds out which member is the reference and which ones are only scanned. A member that does not answer and was watched before
+// is taken for what it was then, until it says otherwise.
+func (g *Group) survey(ctx context.Context, members []member, fresh []*member, strict bool) (string, error) {
 	state, err := g.daemon.store.Group(g.config().Name)
 	if err != nil {
 		return "", err
 	}
 	defer state.Close()
-	scanned, err := state.Watched()
+	watched, err := state.Watched()
 	if err != nil {
 		return "", err
 	}
@@ -336,193 +370,15 @@ func (g *Group) survey(ctx context.Context, members []*member, strict bool) (str
 	if err != nil {
 		return "", err
 	}
-	reference := g.config().Reference
-	if reference == "" && before != "" && g.config().Member(before) != nil {
-		reference = before
-	}
-	if err := g.meetAll(ctx, members, scanned, strict); err != nil {
+	if err := g.meetAll(ctx, fresh, g.recall(watched), strict); err != nil {
 		return "", err
 	}
-	if reference != "" {
-		return reference, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*meetWithin)
-	defer cancel()
-	if reference, err = findReference(ctx, monitored(members)); err != nil {
-		err = &StartError{Err: fmt.Errorf("which member is the reference is not known: %w; name it in reference", err), Unreachable: unreachable(err)}
-	}
-	return reference, err
-}
-
-func monitored(members []*member) (list []monitor.Member) {
-	for _, m := range members {
-		list = append(list, m.Member)
-	}
-	return list
-}
-
-func unreachable(err error) bool {
-	var start *StartError
-	return errors.As(err, &start) && start.Unreachable
-}
-
-// introduction is who a member says that it is, or why it does not.
-type introduction struct {
-	asked  bool
-	server cdc.Server
-	err    error
-}
-
-// meetAll asks members who they are, all at once; a physical standby is only scanned. Of one that does not answer it is known from
-// before whether it was only scanned. With strict, each has to answer and to be fit.
-func (g *Group) meetAll(ctx context.Context, members []*member, scanned map[string]bool, strict bool) error {
-	var asking errgroup.Group
-	met := make([]introduction, len(members))
-	for i, m := range members {
-		only, known := scanned[m.Name]
-		if server, met := g.server(m.Name); met {
-			only, known = server.Standby, true
-		}
-		m.ScanOnly = m.ScanOnly || known && only
-		if !known || strict {
-			asking.Go(func() error { met[i] = meet(ctx, m); return nil })
-		}
-	}
-	_ = asking.Wait()
-	for i, who := range met {
-		m := members[i]
-		switch {
-		case !who.asked:
-		case who.err == nil:
-			m.ScanOnly = m.ScanOnly || who.server.Standby
-		case strict:
-			return who.err
-		default:
-			g.daemon.log.Warn("member does not answer; lockstep waits for it", "group", g.config().Name, "member", m.Name, "err", who.err.Error())
-		}
-	}
-	if !strict {
-		return nil
-	}
-	return g.fit(ctx, members, met)
-}
-
-func meet(ctx context.Context, m *member) introduction {
-	within, cancel := context.WithTimeout(ctx, meetWithin)
-	defer cancel()
-	server, err := m.Source.Server(within)
-	switch {
-	case cdc.IsSetup(err):
-		err = &StartError{Err: err}
-	case err != nil:
-		err = &StartError{Err: fmt.Errorf("%w: start that server, or correct its dsn", err), Unreachable: true}
-	}
-	return introduction{true, server, err}
-}
-
-// fit refuses members of which one cannot be watched as it is set up. They are entered in their order, so that it is the same
-// one each time.
-func (g *Group) fit(ctx context.Context, members []*member, met []introduction) error {
-	for i, m := range members {
-		if err := g.enter(m.Name, met[i].server); err != nil {
-			return &StartError{Err: err}
-		}
-		if err := fitTables(ctx, g.config(), m.Member); err != nil {
-			return err
-		}
-	}
-	for _, m := range members {
-		if err := g.orphan(m.Name); err != nil {
-			return &StartError{Err: err}
-		}
-	}
-	return nil
-}
-
-// server is who a member has said that it is, if it has.
-func (g *Group) server(member string) (s cdc.Server, met bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s, met = g.servers[member]
-	return s, met
-}
-
-// enter notes who a member says that it is. It refuses one that is the same server as another before it in the configuration.
-func (g *Group) enter(member string, s cdc.Server) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.servers, member)
-	var roll preflight.Roll
-	configured := g.config().Members
-	at := slices.IndexFunc(configured, func(m config.Member) bool { return m.Name == member })
-	if at < 0 {
-		return fmt.Errorf("%s is no member of group %s any more", member, g.Name())
-	}
-	for _, m := range configured[:at] {
-		if other, met := g.servers[m.Name]; met {
-			_ = roll.Add(m.Name, other) // it was entered: it is not the same as another
-		}
-	}
-	if err := roll.Add(member, s); err != nil {
-		return err
-	}
-	for _, m := range configured[at+1:] {
-		if other, met := g.servers[m.Name]; met && roll.Add(m.Name, other) != nil {
-			g.outdate(m.Name) // it was entered first, and has no right to
-			delete(g.servers, m.Name)
-		}
-	}
-	g.servers[member] = s
-	return nil
-}
-
-// orphan refuses a member that is a physical standby of a server that is no member, which is known once all were entered.
-func (g *Group) orphan(member string) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.servers) < len(g.config().Members) {
-		return nil
-	}
-	var roll preflight.Roll
-	for name, s := range g.servers {
-		if name == member || !s.Standby {
-			_ = roll.Add(name, s) // see enter
-		}
-	}
-	if roll.Orphan() == "" {
-		return nil
-	}
-	return fmt.Errorf("member %s is a physical standby of a server that is no member of the group: add its primary, or remove it", member)
-}
-
-// outdate has a member be watched by connections of their own kind: it is to be asked anew who it is. The lock is held.
-func (g *Group) outdate(member string) {
-	g.outdated[member] = true
-	select {
-	case g.outdates <- struct{}{}:
-	default: // some is already
-	}
-}
-
-// admit says whether a member may be watched as who it says that it is, in the way in which it is. One that has become a physical
-// standby, or is none any more, is to be watched in another way.
-func (g *Group) admit(member string, s cdc.Server) error {
-	err := g.enter(member, s)
-	if err == nil {
-		err = g.orphan(member)
-	}
+	chosen, err := g.choose(ctx, g.config(), members, fresh, before)
 	if err != nil {
-		return &cdc.SetupError{Problem: err.Error()}
+		return "", err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, m := range g.members {
-		if m.Name == member && m.ScanOnly != (m.as.ScanOnly || s.Standby) {
-			g.outdate(member)
-			return fmt.Errorf("member %s is %s now, and is watched in another way", member, map[bool]string{true: "a physical standby", false: "no physical standby"}[s.Standby])
-		}
-	}
-	return nil
+	chosen.tell(g.logger(), before)
+	return chosen.name, nil
 }
 
 // watching says how a group is to be watched.

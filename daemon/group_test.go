@@ -1,6 +1,8 @@
 package daemon_test
 
 import (
+	"maps"
+	"strings"
 	"testing"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -8,36 +10,59 @@ import (
 	"github.com/lockstep-cdc/lockstep/daemon"
 )
 
-// Members say who they are in any order. Whose servers are the same, or nobody's standby, does not depend on it.
+// Members that were asked who they are say it again by another connection, in any order, and several times. Whose server it is does not
+// depend on it: it is that of who was watched as it, and who came by it anew is refused, wherever in the configuration they are.
 func TestWhichMemberIsRefusedDoesNotDependOnWhoAnswersFirst(t *testing.T) {
+	names := []string{"a", "b", "c"}
 	members := []config.Member{{Name: "a"}, {Name: "b"}, {Name: "c"}}
-	primary, other := cdc.Server{SystemID: "1", Database: "d"}, cdc.Server{SystemID: "2", Database: "d"}
+	server := func(id string) cdc.Server { return cdc.Server{SystemID: id, Database: "d"} }
 	standby := func(of string) cdc.Server { return cdc.Server{SystemID: of, Database: "d", Standby: true} }
+	type servers = map[string]cdc.Server
+	were := servers{"a": server("1"), "b": server("2"), "c": server("3")}
 	orders := [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
 	for name, c := range map[string]struct {
-		servers [3]cdc.Server
-		refused [3]bool
+		say, were servers
+		silent    string // does not answer
+		refused   string
 	}{
-		"all others":          {[3]cdc.Server{primary, other, standby("2")}, [3]bool{}},
-		"one twice":           {[3]cdc.Server{primary, other, primary}, [3]bool{false, false, true}},
-		"a standby of nobody": {[3]cdc.Server{primary, standby("3"), other}, [3]bool{false, true, false}},
-		"two of them":         {[3]cdc.Server{standby("3"), primary, standby("4")}, [3]bool{true, false, true}},
+		"all others":                          {say: servers{"a": server("1"), "b": server("2"), "c": standby("2")}},
+		"one twice":                           {say: servers{"a": server("1"), "b": server("2"), "c": server("1")}, refused: "c"},
+		"a standby of nobody":                 {say: servers{"a": server("1"), "b": standby("3"), "c": server("2")}, refused: "b"},
+		"two of them":                         {say: servers{"a": standby("3"), "b": server("1"), "c": standby("4")}, refused: "a c"},
+		"an earlier one comes by a later's":   {say: servers{"a": server("3"), "b": server("2"), "c": server("3")}, were: were, refused: "a"},
+		"a later one comes by an earlier's":   {say: servers{"a": server("1"), "b": server("2"), "c": server("1")}, were: were, refused: "c"},
+		"a new one comes by another's":        {say: servers{"a": server("2"), "b": server("2"), "c": server("3")}, were: servers{"b": server("2"), "c": server("3")}, refused: "a"},
+		"two are exchanged":                   {say: servers{"a": server("3"), "b": server("2"), "c": server("1")}, were: were},
+		"each comes by the next one's":        {say: servers{"a": server("2"), "b": server("3"), "c": server("1")}, were: were},
+		"one takes over from who has left it": {say: servers{"a": server("2"), "b": server("4"), "c": server("3")}, were: were},
+		"its owner does not answer":           {say: servers{"a": server("3"), "b": server("2")}, were: were, silent: "c", refused: "a"},
+		"both were it":                        {say: servers{"a": server("1"), "b": server("2"), "c": server("1")}, were: servers{"a": server("1"), "c": server("1")}, refused: "c"},
+		"its standby was promoted":            {say: servers{"a": server("1"), "b": server("2"), "c": standby("1")}, were: servers{"a": standby("1"), "b": server("2"), "c": server("1")}},
 	} {
 		for _, order := range orders {
-			g := daemon.Entering(&config.Group{Name: "shop", Members: members})
-			for range 2 { // who was entered by mistake is asked again
+			g := daemon.Entering(&config.Group{Name: "shop", Members: members}, c.say, maps.Clone(c.were))
+			for range 2 {
 				for _, i := range order {
-					_ = g.Enter(members[i].Name, c.servers[i])
+					if names[i] != c.silent {
+						_ = g.Enter(names[i], c.say[names[i]])
+					}
 				}
 			}
-			for i, m := range members {
-				err := g.Enter(m.Name, c.servers[i])
+			var refused []string
+			for _, m := range names {
+				if m == c.silent {
+					continue
+				}
+				err := g.Enter(m, c.say[m])
 				if err == nil {
-					err = g.Orphan(m.Name)
+					err = g.Orphan(m)
 				}
-				if (err != nil) != c.refused[i] {
-					t.Errorf("%s, in the order %v: %s is refused for %v", name, order, m.Name, err)
+				if err != nil {
+					refused = append(refused, m)
 				}
+			}
+			if got := strings.Join(refused, " "); got != c.refused {
+				t.Errorf("%s, in the order %v: refused are %q, want %q", name, order, got, c.refused)
 			}
 		}
 	}

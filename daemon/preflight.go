@@ -36,38 +36,3 @@ func fitTables(ctx context.Context, c *config.Group, m monitor.Member) error {
 	}
 	return errors.Join(problems...)
 }
-
-// findReference returns the member whose slots the others' subscriptions read; if none is, the first.
-func findReference(ctx context.Context, members []monitor.Member) (string, error) {
-	var lanes []cdc.Lane
-	for _, m := range members {
-		p, err := m.Source.Progress(ctx)
-		if err != nil {
-			return "", &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}
-		}
-		lanes = append(lanes, p.Lanes...)
-	}
-	best, most := "", 0
-	for _, m := range members {
-		if m.ScanOnly {
-			continue
-		}
-		if best == "" {
-			best = m.Name
-		}
-		slots, err := m.Source.Confirmed(ctx)
-		if err != nil {
-			return "", &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}
-		}
-		read := 0
-		for _, ln := range lanes {
-			if _, ok := slots[ln.Slot]; ok {
-				read++
-			}
-		}
-		if read > most {
-			best, most = m.Name, read
-		}
-	}
-	return best, nil
-}

@@ -25,7 +25,7 @@ func OpenReaders(ctx context.Context, g *config.Group, only []string, log *slog.
 	rand.Read(secret[:]) // never fails: crypto/rand
 	hasher := digest.NewHasher(secret)
 	r := &Readers{Reference: g.Reference, Members: map[string]cdc.Member{}}
-	var candidates []monitor.Member
+	var candidates []member
 	for _, m := range g.Members {
 		if r.Reference != "" && m.Name != r.Reference && len(only) > 0 && !slices.Contains(only, m.Name) {
 			continue // the others are needed to find the reference
@@ -38,29 +38,18 @@ func OpenReaders(ctx context.Context, g *config.Group, only []string, log *slog.
 			return nil, fmt.Errorf("group %s: member %s: %w", g.Name, m.Name, err)
 		}
 		r.Members[m.Name] = s
-		candidates = append(candidates, monitor.Member{Name: m.Name, Source: s, ScanOnly: scanOnly})
+		candidates = append(candidates, member{Member: monitor.Member{Name: m.Name, Source: s, ScanOnly: scanOnly}})
 	}
 	if r.Reference != "" {
 		return r, nil
 	}
-	var err error
-	if r.Reference, err = findAmong(ctx, candidates); err != nil {
+	found, err := findReference(ctx, candidates)
+	if err != nil {
 		r.Close()
 		return nil, err
 	}
+	r.Reference = found.name
 	return r, nil
-}
-
-// findAmong finds the reference, which is no physical standby.
-func findAmong(ctx context.Context, members []monitor.Member) (string, error) {
-	for i := range members {
-		server, err := members[i].Source.Server(ctx)
-		if err != nil {
-			return "", &StartError{Err: err, Unreachable: !cdc.IsSetup(err)}
-		}
-		members[i].ScanOnly = members[i].ScanOnly || server.Standby
-	}
-	return findReference(ctx, members)
 }
 
 // Close ends all connections.

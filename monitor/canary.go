@@ -202,7 +202,7 @@ func (g *Group) writeAndAwait(ctx context.Context, f *feed, c *canary) (took tim
 		<-c.notices
 	}
 	id := time.Now().UnixMilli()
-	err = f.Source.Execute(ctx, writeCanary(c.plan.Table, id))
+	err = f.execute(ctx, writeCanary(c.plan.Table, id))
 	if err != nil {
 		return 0, err
 	}
@@ -221,7 +221,16 @@ func (g *Group) writeAndAwait(ctx context.Context, f *feed, c *canary) (took tim
 
 // clearCanaries takes our own rows away, and no others.
 func clearCanaries(ctx context.Context, f *feed, c *canary) error {
-	return f.Source.Execute(ctx, takeCanaries(c.plan.Table))
+	return f.execute(ctx, takeCanaries(c.plan.Table))
+}
+
+// execute writes to the member, if it is known to be the member.
+func (f *feed) execute(ctx context.Context, statement string) error {
+	source, err := f.source()
+	if err != nil {
+		return err
+	}
+	return source.Execute(ctx, statement)
 }
 
 // CanaryStatements write a canary of that id into a table, and take away those that are there.

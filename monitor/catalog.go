@@ -16,7 +16,7 @@ import (
 // that hangs is not what the others wait for.
 func (g *Group) readCatalog(ctx context.Context, f *feed) (next time.Duration, err error) {
 	began := time.Now()
-	tables, err := f.Source.Tables(ctx, g.opt().Match)
+	tables, err := g.askTables(ctx, f)
 	f.asked.Store(&began)
 	if err != nil {
 		if !f.isDecodable() {
@@ -28,6 +28,18 @@ func (g *Group) readCatalog(ctx context.Context, f *feed) (next time.Duration, e
 		f.answer = &answer{tables, began}
 		return nil
 	})
+}
+
+// askTables asks a member for its tables, and before it is known, who it is.
+func (g *Group) askTables(ctx context.Context, f *feed) ([]cdc.Table, error) {
+	source, err := f.source()
+	if err != nil {
+		if _, err := g.meet(ctx, f); err != nil {
+			return nil, err
+		}
+		source = f.Source
+	}
+	return source.Tables(ctx, g.opt().Match)
 }
 
 // answer is what a member said of its tables, and when it was asked.

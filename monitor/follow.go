@@ -56,13 +56,29 @@ func (g *Group) undefined(f *feed) func(error, time.Duration) {
 	}
 }
 
-// meet asks a member who it is.
+// meet asks a member who it is. Nothing else is asked before it has said so, and may be watched as that: see [feed.source].
 func (g *Group) meet(ctx context.Context, f *feed) (cdc.Server, error) {
 	server, err := f.Source.Server(ctx)
-	if admit := g.opt().Admit; err == nil && admit != nil {
+	if err != nil {
+		return server, err
+	}
+	if admit := g.opt().Admit; admit != nil {
 		err = admit(f.Name, server)
 	}
+	f.admitted.Store(err == nil)
 	return server, err
+}
+
+// errStranger is for a server that has not said who it is, or that may not be watched as that member.
+var errStranger = errors.New("it is not known yet to be the member's server")
+
+// source is the member's, to be asked for what is the member's: not before it was admitted as that. By an address that is not the
+// member's there may be another member, whose rows are not this one's, and whose slot is not ours to take.
+func (f *feed) source() (cdc.Source, error) {
+	if !f.admitted.Load() {
+		return nil, errStranger
+	}
+	return f.Source, nil
 }
 
 // greet asks a member that is only scanned who it is. What is known of another server says nothing of it.
@@ -299,9 +315,9 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 	defer cancel()
 	c := &claim{}
 	var shown cdc.LSN
-	var author cdc.Source
+	var author *feed
 	err := g.do(ctx, func() error {
-		author = g.feeds[g.ref].Source
+		author = g.feeds[g.ref]
 		c.session, shown = f.session, g.ledger.Position(f.id)
 		if f.end == nil && !f.ScanOnly {
 			return errShut
@@ -312,14 +328,18 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 		f.retained.Store(nil)
 		return c, err
 	}
+	source, err := f.source()
+	if err != nil {
+		return c, err
+	}
 	if f.id != g.ref {
 		// The order matters: what the reference knows to be replayed must be in the member's log before the barrier.
-		if c.confirmed, err = author.Confirmed(ctx); err != nil {
+		if c.confirmed, err = author.confirmed(ctx); err != nil {
 			c.confirmed = nil // the reference may be down; the member's own word is enough
 		}
 	}
 	c.at = time.Now()
-	c.progress, err = f.Source.Progress(ctx)
+	c.progress, err = source.Progress(ctx)
 	f.retained.Store(&c.progress.Retained)
 	if err != nil {
 		return c, err
@@ -328,4 +348,13 @@ func (g *Group) ask(ctx context.Context, f *feed) (*claim, error) {
 		return c, endsBefore(end, shown)
 	}
 	return c, nil
+}
+
+// confirmed is what the reader of each of the member's slots has replayed.
+func (f *feed) confirmed(ctx context.Context) (map[string]cdc.TxSet, error) {
+	source, err := f.source()
+	if err != nil {
+		return nil, err
+	}
+	return source.Confirmed(ctx)
 }

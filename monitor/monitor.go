@@ -134,6 +134,8 @@ type feed struct {
 	// reading is held by who reads rows of the member: one at a time. pacer says when, but for first reads.
 	reading chan struct{}
 	pacer   *scan.Pacer
+	// admitted says that the server behind the source has said who it is, and may be watched as that.
+	admitted atomic.Bool
 	// trouble is why the member cannot be read now; empty while it can.
 	trouble atomic.Pointer[string]
 	// retained is what the server keeps of its log for us, as last asked; nil: it was not asked yet.

@@ -68,7 +68,11 @@ func (g *Group) readPart(ctx context.Context, f *feed, j job, run *scan.Walk, lo
 	var rows int
 	var last digest.Key
 	var row []byte
-	view, err := f.Source.Read(ctx, j.table, j.epoch, run.Next(0), func(k digest.Key, r *digest.Row) error {
+	source, err := f.source()
+	if err != nil {
+		return false, err
+	}
+	view, err := source.Read(ctx, j.table, j.epoch, run.Next(0), func(k digest.Key, r *digest.Row) error {
 		rows++
 		last = append(last[:0], k...)
 		progress.row(g.log)

@@ -123,8 +123,8 @@ func (g *Group) pressure(f *feed) func(context.Context) (scan.Load, error) {
 				l.ReplicaLag, l.Laggard = time.Duration(m.Behind), m.Name
 			}
 		}
-		var err error
-		if gauge, ok := f.Source.(cdc.Gauger); ok {
+		source, err := f.source()
+		if gauge, ok := source.(cdc.Gauger); ok {
 			ctx, cancel := context.WithTimeout(ctx, askTimeout)
 			defer cancel()
 			l.Server, err = gauge.Pressure(ctx)

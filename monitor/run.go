@@ -279,7 +279,7 @@ func (g *Group) do(ctx context.Context, f func() error) error {
 
 // reference is the source of the member that is the reference.
 func (g *Group) reference(ctx context.Context) (source cdc.Source, err error) {
-	err = g.do(ctx, func() error { source = g.feeds[g.ref].Source; return nil })
+	err = g.do(ctx, func() (err error) { source, err = g.feeds[g.ref].source(); return err })
 	return source, err
 }
 

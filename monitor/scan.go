@@ -26,6 +26,9 @@ const (
 
 // scan reads the tables of a member that wait for it.
 func (g *Group) scan(ctx context.Context, f *feed) error {
+	if !f.admitted.Load() {
+		return nil // its trouble says why
+	}
 	jobs, err := g.wanted(ctx, f)
 	switch {
 	case err != nil || len(jobs) == 0:
@@ -90,7 +93,11 @@ func (g *Group) scanJobs(ctx context.Context, f *feed, jobs []job) (err error) {
 		return err
 	}
 	defer f.give()
-	snapshot, err := f.Source.Snapshot(ctx)
+	source, err := f.source()
+	if err != nil {
+		return err
+	}
+	snapshot, err := source.Snapshot(ctx)
 	if err != nil {
 		return err
 	}

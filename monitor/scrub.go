@@ -111,7 +111,11 @@ func (g *Group) overtake(ctx context.Context, f *feed) error {
 	if err := g.do(ctx, func() error { replica = g.ledger.IsReplica(); return nil }); err != nil || !replica {
 		return err
 	}
-	p, err := f.Source.Progress(ctx)
+	source, err := f.source()
+	if err != nil {
+		return err
+	}
+	p, err := source.Progress(ctx)
 	if err != nil {
 		return err
 	}
@@ -140,7 +144,11 @@ func (w *watched) readRows(ctx context.Context, f *feed, p part) (err error) {
 			read, wanted = cdc.Part{}, func(k digest.Key) bool { return keys[string(k)] }
 		}
 	}
-	w.scan.View, err = f.Source.Read(ctx, p.table, p.epoch, read, func(k digest.Key, r *digest.Row) error {
+	source, err := f.source()
+	if err != nil {
+		return err
+	}
+	w.scan.View, err = source.Read(ctx, p.table, p.epoch, read, func(k digest.Key, r *digest.Row) error {
 		if wanted(k) {
 			w.last = slices.Clone(k)
 			w.scan.Rows = append(w.scan.Rows, align.ScannedRow{Key: w.last, Row: digest.AppendRow(nil, r)})

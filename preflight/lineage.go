@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
 // Upstream is where a member has what it replays from.
@@ -37,28 +39,26 @@ func Unseen(reports []*Report) bool {
 	return slices.ContainsFunc(reports, func(r *Report) bool { return r.Unseen || !r.Asked() })
 }
 
-// Reference is the member from which most others replay, else the only one that replays from nowhere; empty: there is none.
-func Reference(reports []*Report) string {
-	best, most := "", 0
-	var originals []string
-	for _, r := range reports {
-		if r.Standby {
-			continue
+// TiesOf are the members' ties as far as they were seen.
+func TiesOf(reports []*Report, scanOnly func(member string) bool) []Ties {
+	ties := make([]Ties, len(reports))
+	for i, r := range reports {
+		t := Ties{Member: r.Member, Server: cdc.Server{SystemID: cmp.Or(r.Server, r.Member), Standby: r.Standby}, ScanOnly: scanOnly(r.Member), Slots: make(map[string]cdc.TxSet)}
+		for _, u := range r.Upstreams {
+			t.Lanes = append(t.Lanes, cdc.Lane{Slot: u.ID, Hidden: u.ID == ""})
 		}
-		if n := len(Followers(reports, r.Member)); n > most {
-			best, most = r.Member, n
+		if r.Unseen || !r.Asked() {
+			t.Lanes = append(t.Lanes, cdc.Lane{Hidden: true})
 		}
-		if !r.Copies() {
-			originals = append(originals, r.Member)
+		for _, id := range r.Feeds {
+			t.Slots[id] = cdc.TxSet{}
 		}
+		ties[i] = t
 	}
-	if len(originals) == 1 && !Unseen(reports) {
-		best = cmp.Or(best, originals[0])
-	}
-	return best
+	return ties
 }
 
-// Strays finds members that replay from a server which is not among the members, and members none of which replays from another.
+// Strays finds members that replay from a server which is not among the members.
 // Nothing is said where that is not known of all; it is not to be called where a member did not answer.
 func Strays(reports []*Report, reference string) (checks []Check) {
 	if Unseen(reports) {
@@ -78,11 +78,6 @@ func Strays(reports []*Report, reference string) (checks []Check) {
 			Subject: "members", About: r.Member, Detail: fmt.Sprintf("%s replicates from %s, which is not among the members", r.Member, strings.Join(from, " and from ")),
 			Hint: "name that server too: replicas are held against the server that they replicate from",
 		})
-	}
-	standby := func(r *Report) bool { return r.Standby }
-	if reference == "" && len(checks) == 0 && !slices.ContainsFunc(reports, standby) {
-		checks = append(checks, Check{Subject: "members", State: Warn, Detail: "none of them was seen to replicate from another",
-			Hint: "set replication up, or name as reference: the one that the others are held against"})
 	}
 	return checks
 }

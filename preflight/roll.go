@@ -19,7 +19,7 @@ type entry struct {
 // standby, which goes by its primary's name, is another server.
 func (r *Roll) Add(member string, s cdc.Server) error {
 	if other := r.find(s); other != "" && !s.Standby {
-		return fmt.Errorf("members %s and %s are the same server and database, which always agrees with itself: correct the dsn of one", other, member)
+		return Twins(other, member, true)
 	}
 	r.entries = append(r.entries, entry{member, s})
 	return nil
@@ -34,6 +34,20 @@ func (r *Roll) find(s cdc.Server) string {
 		return ""
 	}
 	return r.entries[i].member
+}
+
+// Same reports whether two members would be one server and database. A physical standby, which goes by its primary's name, is another
+// server; the zero Server is nobody's.
+func Same(a, b cdc.Server) bool {
+	return a.SystemID != "" && !a.Standby && !b.Standby && a.SystemID == b.SystemID && a.Database == b.Database
+}
+
+// Twins refuses a member that is the same server as another one, or as that was when it was last watched, if it does not say now who it is.
+func Twins(owner, member string, says bool) error {
+	if !says {
+		return fmt.Errorf("member %s is the server and database that member %s was when it was last watched, which does not answer now: correct the dsn of one", member, owner)
+	}
+	return fmt.Errorf("members %s and %s are the same server and database, which always agrees with itself: correct the dsn of one", owner, member)
 }
 
 // Orphan returns a member that is a physical standby of a server which is no member; empty: none is.

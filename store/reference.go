@@ -10,9 +10,9 @@ import (
 	"github.com/lockstep-cdc/lockstep/finding"
 )
 
-// Watched tells, by name, which members of the group have been read before, and of each whether it was only scanned.
-func (g *Group) Watched() (map[string]bool, error) {
-	watched := make(map[string]bool)
+// Watched returns, by name, what is kept of the members of the group that have been read before.
+func (g *Group) Watched() (map[string]align.MemberRecord, error) {
+	watched := make(map[string]align.MemberRecord)
 	prefix := groupKey([]byte{kindName}, nameOfMember, g.id)
 	err := g.store.each(prefix, func(name, number []byte) error {
 		id := cdc.MemberID(uint16(number[2])<<8 | uint16(number[3]))
@@ -27,7 +27,7 @@ func (g *Group) Watched() (map[string]bool, error) {
 		if err := parseJSON("member "+string(name), v, &r); err != nil {
 			return errors.Join(damaged(g.store.dir, err), closer.Close())
 		}
-		watched[string(name)] = r.ScanOnly
+		watched[string(name)] = r
 		return closer.Close()
 	})
 	return watched, err

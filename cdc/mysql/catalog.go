@@ -14,22 +14,37 @@ import (
 	"github.com/lockstep-cdc/lockstep/digest"
 )
 
-// Server implements [cdc.Source]. A server_id can be changed while the server runs, so it is nobody's identity.
+// Server implements [cdc.Source]. It asks by a connection of its own: one from before stays with the server that it was made to, wherever
+// the address leads now. A server_id can be changed while the server runs, so it is nobody's identity.
 func (s *Source) Server(ctx context.Context) (cdc.Server, error) {
-	var server cdc.Server
-	err := s.ask(ctx, func(ctx context.Context, c *session) error {
-		query := "SELECT @@server_uuid"
-		if c.version.mariadb {
-			query = "SELECT CONCAT(@@hostname, ':', @@port, @@datadir)"
-		}
-		id, err := c.one(ctx, query, 1)
-		if err != nil {
-			return fmt.Errorf("identify server: %w", err)
-		}
-		server = cdc.Server{SystemID: id.at(0), Version: c.version.String()}
-		return nil
-	})
-	return server, err
+	ctx, cancel := context.WithTimeout(ctx, s.call)
+	defer cancel()
+	c, err := s.open(ctx)
+	if err != nil {
+		return cdc.Server{}, s.wrap(err)
+	}
+	defer c.hangUp()
+	id, err := c.identify(ctx)
+	if err != nil {
+		return cdc.Server{}, s.wrap(err)
+	}
+	if before := s.identity.Swap(&id); before != nil && *before != id {
+		s.era.Add(1)
+	}
+	return cdc.Server{SystemID: id, Version: c.version.String()}, nil
+}
+
+// identify asks which server this is.
+func (c *session) identify(ctx context.Context) (string, error) {
+	query := "SELECT @@server_uuid"
+	if c.version.mariadb {
+		query = "SELECT CONCAT(@@hostname, ':', @@port, @@datadir)"
+	}
+	id, err := c.one(ctx, query, 1)
+	if err != nil {
+		return "", fmt.Errorf("identify server: %w", err)
+	}
+	return id.at(0), nil
 }
 
 // definition is one table as the catalog defines it: all that is needed to decode its rows and to read them.

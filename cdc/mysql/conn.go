@@ -29,6 +29,7 @@ type session struct {
 	version version
 	login   *login // what it was opened by
 	opened  time.Time
+	era     int64  // of the source, when it was opened
 	account string // who we are to the server, as GRANT wants it: `lockstep`@`%`
 	broken  bool   // of no use any more
 	inOurs  bool   // a function of ours runs, called by the driver
@@ -49,10 +50,14 @@ func (s *Source) open(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	var c *session
+	era := s.era.Load()
 	err = s.logins.Attempt(ctx, password, func() (err error) {
 		c, err = s.login(ctx, password, config)
 		return err
 	})
+	if err == nil {
+		c.era = era
+	}
 	return c, err
 }
 

@@ -303,10 +303,10 @@ func interrupted(t *testing.T, server *dbtest.MySQLServer) {
 	if !errors.Is(err, context.Canceled) || time.Since(began) > 20*time.Second {
 		t.Errorf("%v after %v", err, time.Since(began))
 	}
-	if _, err := s.Server(t.Context()); err != nil {
+	if _, err := s.Confirmed(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.Server(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := s.Confirmed(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -360,6 +360,9 @@ func identity(t *testing.T, server *dbtest.MySQLServer) {
 	after, err := s.Server(t.Context())
 	if err != nil || after != before {
 		t.Errorf("%+v, then %+v, %v", before, after, err)
+	}
+	if _, err := s.Confirmed(t.Context()); err != nil {
+		t.Error(err)
 	}
 	conn := <-s.catalog
 	if s.catalog <- conn; conn != nil {

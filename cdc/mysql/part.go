@@ -84,7 +84,7 @@ func (s *Source) reader(ctx context.Context) (*session, error) {
 		if c == nil {
 			return s.open(ctx)
 		}
-		if err := c.call(ctx, c.conn.Ping); err == nil {
+		if c.era == s.era.Load() && c.call(ctx, c.conn.Ping) == nil {
 			return c, nil
 		}
 		c.hangUp()

@@ -141,7 +141,7 @@ func (s *Source) lane(ctx context.Context, c *session) (cdc.Lane, []string, erro
 		if err = c.missingRight(err, c.version.seeReplicas(), "*.*"); !cdc.IsSetup(err) {
 			return lane, nil, fmt.Errorf("read state of replication: %w", err)
 		}
-		lane.Problem = oneLine(err.Error())
+		lane.Problem, lane.Hidden = oneLine(err.Error()), true
 	}
 	if len(rows) > 0 && s.mute.Load() { // since the stream was opened, and it need not be so when that is opened again
 		return lane, nil, &cdc.GapError{Reason: replaysUnlogged, Hint: logReplays}
@@ -153,6 +153,7 @@ func (s *Source) lane(ctx context.Context, c *session) (cdc.Lane, []string, erro
 	}
 	if len(channels) > 0 {
 		lane.Slot, lane.Title, lane.Enabled = channels[0].source, title(channels), true
+		lane.Hidden = lane.Slot == "" // it has not reached that server yet
 	} else if lane.Problem == "" {
 		lane.Problem = "no replication is configured on it"
 	}

@@ -48,6 +48,9 @@ type Source struct {
 
 	list watchlist
 
+	identity atomic.Pointer[string] // as last asked; nil: it was not
+	era      atomic.Int64           // counts how often it came to be another one: sessions from before are with the one that it was
+
 	fold   atomic.Bool // names of tables are compared without case
 	closed atomic.Bool // no session is kept any more
 	mute   atomic.Bool // it would not log what it replays, and replayed nothing when it was asked
@@ -146,6 +149,10 @@ func (s *Source) ask(ctx context.Context, do func(context.Context, *session) err
 	used := conn != nil && !conn.broken
 	for {
 		var err error
+		if conn != nil && conn.era != s.era.Load() {
+			conn.hangUp()
+			conn = nil
+		}
 		if conn == nil || conn.broken {
 			if conn, err = s.open(ctx); err != nil {
 				conn = nil

@@ -43,7 +43,9 @@ func (s *Source) Server(ctx context.Context) (cdc.Server, error) {
 		Database: is.DBName,
 		Version:  conn.PgConn().ParameterStatus("server_version"),
 	}
-	s.identity.Store(&server)
+	if before := s.identity.Swap(&server); before != nil && before.SystemID != server.SystemID {
+		s.era.Add(1)
+	}
 	return server, nil
 }
 

@@ -15,19 +15,32 @@ type sessions struct {
 	open   func(context.Context) (*pgx.Conn, error)
 	idle   chan *pgx.Conn
 	closed atomic.Bool // what is given from now on is closed
+	// era counts how often the server has come to be another one. What was opened before is a session with the one that it was.
+	era atomic.Int64
 }
+
+// eraKey has a session's era in what its connection keeps for us.
+const eraKey = "lockstep era"
 
 // mostIdle is for a question beside two readers of tables. What is opened beyond that is closed after use.
 const mostIdle = 3
 
 // take returns a session, which give takes back. One that was used may have broken since.
 func (s *sessions) take(ctx context.Context) (conn *pgx.Conn, used bool, err error) {
-	select {
-	case conn := <-s.idle:
-		return conn, true, nil
-	default:
-		conn, err := s.open(ctx)
-		return conn, false, err
+	for {
+		select {
+		case conn := <-s.idle:
+			if conn.PgConn().CustomData()[eraKey] == s.era.Load() {
+				return conn, true, nil
+			}
+			hangUp(conn)
+		default:
+			era := s.era.Load()
+			if conn, err = s.open(ctx); err == nil {
+				conn.PgConn().CustomData()[eraKey] = era
+			}
+			return conn, false, err
+		}
 	}
 }
 

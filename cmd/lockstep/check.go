@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,7 +156,10 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 		}
 	}
 	if whole {
-		reference := cmp.Or(g.Reference, preflight.Reference(answered))
+		reference, line := checkReference(g, answered)
+		if line != nil {
+			add(reference, line.State.String(), *line)
+		}
 		between := preflight.Group(answered, reference, g.ExcludeColumns)
 		if len(answered) == len(g.Members) {
 			between = append(between, preflight.Strays(answered, reference)...)
@@ -172,6 +174,27 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 		}
 	}
 	return lines, answered
+}
+
+// checkReference finds the reference by the rule by which `lockstep run` does, if all members have answered; empty: it is not known. The
+// line is of that member, or of nobody.
+func checkReference(g config.Group, answered []*preflight.Report) (reference string, line *preflight.Check) {
+	if len(answered) < len(g.Members) {
+		return g.Reference, nil // who does not answer has a line already
+	}
+	if g.Reference != "" {
+		return g.Reference, &preflight.Check{Subject: "reference", State: preflight.OK, Detail: "it is named in the configuration"}
+	}
+	reference, why, err := preflight.Reference(preflight.TiesOf(answered, func(member string) bool { return g.Member(member).ScanOnly }))
+	switch {
+	case err == nil:
+		return reference, &preflight.Check{Subject: "reference", State: preflight.OK, Detail: why}
+	case errors.Is(err, preflight.ErrNoReference) && !preflight.Unseen(answered):
+		return "", &preflight.Check{
+			Subject: "reference", Detail: "which member is the reference is not known: " + err.Error(), Hint: "name it in the group's setting `reference`",
+		}
+	}
+	return "", nil // what keeps members from saying it has lines of its own
 }
 
 // code is the exit code that a line calls for.

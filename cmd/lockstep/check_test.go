@@ -91,6 +91,11 @@ func TestCheckLeadsFromABareGroupToAReadyOne(t *testing.T) {
 			t.Errorf("ready: %+v", r)
 		}
 	}
+	if !slices.ContainsFunc(results, func(r checkResult) bool {
+		return r.Member == "eu-1" && r.Check == "reference" && r.Detail == "us-1 replicates from it, and it from nobody"
+	}) {
+		t.Errorf("ready: nobody is the reference: %+v", results)
+	}
 	code, table, _ := lockstep(t, "check", "-c", path)
 	if code != exitInStep || !strings.HasPrefix(table, "MEMBER   CHECK ") || strings.Contains(table, "To mend") || strings.Contains(table, "\x1b") {
 		t.Errorf("table: exit code %d\n%s", code, table)

@@ -80,7 +80,8 @@ func (d *draft) learn(answered []*preflight.Report) error {
 		}
 		d.members[i].version = answered[at].Version
 	}
-	d.reference, d.unseen = preflight.Reference(answered), preflight.Unseen(answered)
+	d.unseen = preflight.Unseen(answered)
+	d.reference, _, _ = preflight.Reference(preflight.TiesOf(answered, func(string) bool { return false })) // or the file says that it is to be named
 	wrong := preflight.SameServer(answered)
 	if len(d.unasked) == 0 {
 		wrong = append(wrong, preflight.Strays(answered, d.reference)...)

@@ -44,6 +44,10 @@ func TestInitWritesAConfigurationThatCheckTakes(t *testing.T) {
 	if code, stdout, stderr := lockstep(t, "check", "-c", file); code != exitInStep {
 		t.Errorf("check: exit code %d\n%s%s", code, stdout, stderr)
 	}
+	beside := []string{"init", "--output", "-", dsn("eu-1"), "other=" + c.Member("eu-1").DSN("postgres")} // another database, which replicates nothing
+	if code, stdout, stderr := lockstep(t, beside...); code != exitUnknown || !strings.Contains(stdout, "# None of them was seen to replicate from another. Say which one the others are held against:") || !strings.Contains(stderr, "reference") || !strings.Contains(stdout, "public.*") {
+		t.Errorf("without a reference: exit code %d, %q, %q", code, stdout, stderr)
+	}
 	for _, test := range []struct {
 		args []string
 		code int

@@ -1,4 +1,4 @@
-// Package impostor lets tests answer in place of a server.
+// Package impostor lets tests answer in place of a server, or lead to another one.
 package impostor
 
 import (
