@@ -124,8 +124,8 @@ func (r *Receiver) recall() error {
 	if err != nil {
 		return err
 	}
-	known := time.Now()
-	if len(kept) == 0 { // it is new, and is told of what is open
+	known := time.Now().Truncate(time.Millisecond) // as times of divergences are: what is over a moment later is not from before
+	if len(kept) == 0 {                            // it is new, and is told of what is open
 		v, err := json.Marshal(known)
 		if err == nil {
 			err = r.Memory.SetTold(r.Name, map[string][]byte{knownKey: v})
