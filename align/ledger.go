@@ -75,9 +75,11 @@ type Ledger struct {
 	members map[cdc.MemberID]*member
 	tables  map[cdc.TableID]*table
 	ref     *member
-	leader  map[string]string   // of MariaDB's domains: whose transactions on the reference are waited for, once others' are not
-	refused map[string]cdc.TxID // by domain: the last transaction on the reference that did not make its author the leader
-	journal journal
+	// follower is what the reference last said of itself, without what it followed before it was promoted.
+	follower cdc.Progress
+	leader   map[string]string   // of MariaDB's domains: whose transactions on the reference are waited for, once others' are not
+	refused  map[string]cdc.TxID // by domain: the last transaction on the reference that did not make its author the leader
+	journal  journal
 
 	// generations are the last ones of tables that were dropped: a scan of before may still run.
 	generations map[cdc.TableID]uint32

@@ -10,7 +10,7 @@ import (
 // what it wrote itself comes to nobody who does not replicate from it: that is not waited for.
 
 // IsReplica reports whether the reference replicates from servers with GTIDs itself.
-func (l *Ledger) IsReplica() bool { return len(l.ref.progress.Follows) > 0 }
+func (l *Ledger) IsReplica() bool { return len(l.follower.Follows) > 0 }
 
 // findUpstream works out from whom each member replicates. What is in flight to one that does not get it any more is judged; one that
 // gets from now on what it did not get before is behind by that.
@@ -19,8 +19,13 @@ func (l *Ledger) findUpstream() error {
 	for _, m := range l.members {
 		all = append(all, m.progress)
 	}
+	l.follower = l.ref.progress.Promoted(all)
 	for _, m := range l.members {
-		m.upstream = cdc.UpstreamOf(m.progress, all)
+		p := m.progress
+		if m == l.ref {
+			p = l.follower
+		}
+		m.upstream = cdc.UpstreamOf(p, all)
 	}
 	for _, m := range l.sortedMembers() {
 		ln := m.lanes[cdc.GTIDLane]
@@ -75,7 +80,14 @@ func (l *Ledger) passedBy(m *member, position cdc.TxSet) cdc.TxSet {
 
 // brings reports whether replication may bring to a member what a server wrote and the reference has.
 func (l *Ledger) brings(m *member, author string) bool {
-	return m.upstream.Reaches(m.progress, l.ref.progress, author, m.said)
+	return m.upstream.Reaches(m.progress, l.follower, author, m.said)
+}
+
+// owes is brings for what a member must have to have all of the reference's: a replica of MariaDB's that was made from a backup never names
+// servers that wrote long before.
+func (l *Ledger) owes(m *member, author string) bool {
+	named := author == l.follower.Self || m.upstream.Follows(author) || !m.said.WrittenBy(author).IsZero()
+	return named && l.brings(m, author)
 }
 
 // Coming reports whether the reference may have yet to replay some of what a member has.
@@ -106,7 +118,7 @@ func (l *Ledger) mark() cdc.TxSet {
 // covers reports whether a lane has replayed all of a mark that comes to the member.
 func (l *Ledger) covers(m *member, ln *lane, mark cdc.TxSet) bool {
 	if ln.Name == cdc.GTIDLane && l.IsReplica() {
-		mark = mark.OfAuthors(func(author string) bool { return l.brings(m, author) })
+		mark = mark.OfAuthors(func(author string) bool { return l.owes(m, author) })
 	}
 	return ln.record.Applied.Covers(mark)
 }

@@ -30,6 +30,17 @@ func UpstreamOf(p Progress, others []Progress) Upstream {
 	return u
 }
 
+// Promoted returns p, and without those that a server followed if its replication stands still while another one replicates from it: it was
+// promoted since, and gets nothing any more from where it replicated before.
+func (p Progress) Promoted(others []Progress) Progress {
+	running := slices.ContainsFunc(p.Lanes, func(ln Lane) bool { return ln.Name == GTIDLane && ln.Enabled })
+	followed := slices.ContainsFunc(others, func(o Progress) bool { return o.Self != p.Self && slices.Contains(o.Follows, p.Self) })
+	if !running && followed {
+		p.Follows = nil
+	}
+	return p
+}
+
 // Brings reports whether a server that has some transactions may get those that another one wrote: it replicates from that, or, where
 // not all are known from which it does, such have come to it before.
 func (u Upstream) Brings(author string, has TxSet) bool {

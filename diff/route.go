@@ -43,6 +43,7 @@ func (p *pair) findRoute(ctx context.Context) (r *route, reason string, err erro
 	if r.ref, err = p.ref.reader.Progress(ctx); err != nil {
 		return nil, "", err
 	}
+	r.ref = r.ref.Promoted([]cdc.Progress{r.member})
 	r.above, r.below = cdc.UpstreamOf(r.ref, []cdc.Progress{r.member}), cdc.UpstreamOf(r.member, []cdc.Progress{r.ref})
 	r.back, err = r.findBack(ctx)
 	return r, "", err

@@ -183,8 +183,12 @@ func confirmed(t *testing.T, s Subject) {
 		}
 		return s.Engine != Postgres || has.Contains(id), err
 	})
-	lanes := author.progress().Lanes
+	said := author.progress()
+	lanes := said.Lanes
 	if s.Engine != Postgres { // where it has one, by which nothing comes
+		if said.Self != id.Author() || len(said.Follows) > 0 || !slices.Equal(p.Follows, []string{said.Self}) {
+			t.Errorf("the author of %v is %q and follows %q, its follower follows %q", id, said.Self, said.Follows, p.Follows)
+		}
 		lanes = slices.DeleteFunc(lanes, func(ln cdc.Lane) bool {
 			return ln.Name == cdc.GTIDLane && ln.Slot == "" && !ln.Enabled && ln.Problem != ""
 		})

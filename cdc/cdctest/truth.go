@@ -60,7 +60,7 @@ func (s *Server) Differences(ref *Server, name string, excluded []string) (diffe
 // that it has not is no difference.
 func (s *Server) before(ref *Server, table string) map[int]bool {
 	keys := make(map[int]bool)
-	if ref.follows == nil {
+	if !ref.replicates() {
 		return keys
 	}
 	for _, e := range ref.follows.log {
@@ -105,10 +105,17 @@ func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
 	return func(st step) bool { return st.id.Seq == 0 || st.end <= at }, true
 }
 
+// replicates reports whether the server gets what others write: it follows one, and was not promoted since, whereupon its replication stands
+// still and others follow it.
+func (s *Server) replicates() bool {
+	followed := slices.ContainsFunc(s.cluster.servers, func(o *Server) bool { return o.follows == s })
+	return s.follows != nil && !(s.stopped && followed)
+}
+
 // gets reports whether a transaction of a reference comes to the server. Where the reference is a replica itself, what it wrote comes to
 // those only that replicate from it.
 func (s *Server) gets(ref *Server, id cdc.TxID) bool {
-	if ref.follows == nil || id.Author() == s.id() {
+	if !ref.replicates() || id.Author() == s.id() {
 		return true
 	}
 	seen := map[*Server]bool{s: true}

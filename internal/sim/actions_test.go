@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
+	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/monitor"
@@ -667,8 +668,13 @@ func anotherReference(w *world, r *rand.Rand) bool {
 	}
 	p.reference = s.Name
 	w.trace.say(s.Name, "is the new reference", "")
+	before := w.ref()
 	w.plan.reference = s.Name
 	w.promoteReference()
+	if w.cluster.Engine != cdctest.Postgres && r.IntN(3) == 0 { // its replication was stopped, and not taken away
+		s.Follow(before)
+		s.Enable(cdc.GTIDLane, false)
+	}
 	w.oracle.newReference()
 	w.restart(p)
 	return true
