@@ -70,6 +70,14 @@ func (l *Ledger) findErrant(asked time.Time, ref *cdc.Progress) {
 	}
 }
 
+// errantOf returns the transactions that a member has, by what it says or by its log, and that the reference will not have. A position of
+// MariaDB's, where the reference is a replica itself, moves on over numbers that are not its own: of these only the log tells.
+func (l *Ledger) errantOf(m *member) cdc.TxSet {
+	has := m.errant.Clone()
+	has.AddSet(m.record.Ahead)
+	return l.foreign(has)
+}
+
 // setBack is for a member that says of a lane to have replayed less than it said before.
 func (m *member) setBack(applied map[string]cdc.TxSet) error {
 	for name, ln := range m.lanes {

@@ -19,7 +19,7 @@ func (l *Ledger) Status(roots bool) []status.Member {
 	for _, m := range l.sortedMembers() {
 		s := status.Member{
 			ID: m.id, Name: m.name, Role: "replica", Version: m.record.Server.Version, Position: m.record.Position.String(), Exact: m.record.Position.Clone(),
-			Errant: l.foreign(m.errant).Ranges(), ProvenAt: status.Time{Time: m.provenAt},
+			Errant: l.errantOf(m).Ranges(), ProvenAt: status.Time{Time: m.provenAt},
 			Open: make(map[finding.Kind]int), ScanOnly: m.scanOnly,
 		}
 		for _, f := range findings {

@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -271,5 +272,9 @@ func TestAReplicaAsTheReferenceRaisesNoAlarm(t *testing.T) {
 		w.neverDiverged()
 		w.exec("us-2", "UPDATE items SET name = 'theirs' WHERE id = 9")
 		w.finds(`us-2 app.items changed errant_transaction {"id":9}..{"id":9}`)
+		w.until("it to be listed", func() bool {
+			i := slices.IndexFunc(w.daemon.Groups()[0].Status().Members, func(m status.Member) bool { return m.Name == "us-2" })
+			return w.daemon.Groups()[0].Status().Members[i].Errant != ""
+		})
 	})
 }
