@@ -35,6 +35,27 @@ func (l *Ledger) findUpstream() error {
 		if err := l.findUnbrought(m, ln); err != nil {
 			return err
 		}
+		if err := l.findOvertaken(m, ln); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findOvertaken has a member read anew from which the reference has come to replicate, and which has what the reference has yet to replay:
+// until then that was the member's own, and its rows were held against the reference's as they are. Since then it waits to be applied.
+func (l *Ledger) findOvertaken(m *member, ln *lane) error {
+	reason := l.awaits(m, m.shown())
+	if m == l.ref || m.scanOnly || reason == "" {
+		return nil
+	}
+	for _, t := range l.sortedTables() {
+		if c := t.coverage[m.id]; c.Lane == ln.Name && c.Compared {
+			l.unjournaled(t)
+			if err := l.unverify(t, m, reason); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

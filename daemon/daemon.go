@@ -271,7 +271,7 @@ func (d *Daemon) change(ctx context.Context, work *errgroup.Group, next *config.
 		if !stays[g] {
 			g.stop()
 			<-g.ended
-			g.leave()
+			g.leave(nil)
 		}
 	}
 	renews := !reflect.DeepEqual(before.config.Alerts, next.Alerts)

@@ -308,6 +308,7 @@ func (g *Group) watch(ctx context.Context) (wish regrouping, err error) {
 			continue
 		}
 		g.daemon.log.Info("group is opened anew", "group", wish.next.Name, "reason", why.Error())
+		g.leave(wish.next)
 		g.configure(wish.next)
 		g.wait("it is being opened anew")
 		stop()
@@ -333,11 +334,14 @@ func (g *Group) change(ctx context.Context, next *config.Group) error {
 	return <-wish.done
 }
 
-// leave logs that no member of the group is watched any more.
-func (g *Group) leave() {
+// leave logs which members are not watched any more by the next configuration of the group; nil: there is none.
+func (g *Group) leave(next *config.Group) {
 	c := g.config()
 	for i := range c.Members {
 		m := &c.Members[i]
+		if next != nil && next.Member(m.Name) != nil {
+			continue
+		}
 		monitor.Member{Name: m.Name, ScanOnly: m.ScanOnly, Leaves: leaves(c, m)}.Leave(g.daemon.log.With("group", c.Name))
 	}
 }

@@ -227,24 +227,12 @@ func TestParallelReplicasUnderLoadNeverDiverge(t *testing.T) {
 	})
 }
 
-// held is a cluster of which a certain member is held to be the reference.
-type held struct {
-	servers
-	reference string
-}
-
-func (h held) Configuration() *config.Config {
-	c := h.servers.Configuration()
-	c.Groups[0].Reference = h.reference
-	return c
-}
-
 // The reference is a replica, which others are ahead of all the time, and which wrote something of its own once: it came to nobody, and was
 // written over since.
 func TestAReplicaAsTheReferenceRaisesNoAlarm(t *testing.T) {
 	onMySQL(t, cluster.Options{Schema: mysqlTable, LagBudget: 2 * time.Second}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		ctx := t.Context()
-		w.c = held{c, "us-1"}
+		w.c = configured{c, func(g *config.Group) { g.Reference = "us-1" }}
 		w.exec("eu-1", rowsOf(1, 300))
 		w.replayed()
 		w.start()

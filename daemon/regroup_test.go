@@ -131,6 +131,7 @@ func reloadsWithMistakes(t *testing.T, c servers, schema string, dsn func(member
 	}
 	finds("eu-1")
 	finds("")
+	before := s.drops.now()["eu-1"]
 	reloaded("eu-1", nil)
 	s.until("nobody to be the reference", func() bool {
 		m := s.member("shop", "us-1")
@@ -138,6 +139,9 @@ func reloadsWithMistakes(t *testing.T, c servers, schema string, dsn func(member
 	})
 	if now := s.daemon.Groups()[0].Status().Reference; now != "" {
 		t.Errorf("the reference is %s", now)
+	}
+	if said := s.drops.now()["eu-1"]; schema == "public" && said != before+1 {
+		t.Errorf("it was said %d times how the slot of eu-1 is dropped, want once", said-before)
 	}
 	putRight()
 	for at, n := range s.reads.now() {

@@ -42,6 +42,7 @@ type watch struct {
 	resumed atomic.Int64
 	opened  atomic.Int64           // streams
 	opens   tally                  // the same by member
+	drops   tally                  // members of which it was said that they are not watched any more, and how their slots are dropped
 	reads   tally                  // tables that were begun to be read for the first time, by member and table
 	jumped  atomic.Int64           // how often the clock did
 	tune    func(*monitor.Options) // if set, changes how the group is run
@@ -134,6 +135,8 @@ func (l testLog) Write(b []byte) (int, error) {
 		l.opens.add(attribute(line, "member"))
 	case strings.Contains(line, `"reading table`):
 		l.reads.add(attribute(line, "member") + " " + attribute(line, "table"))
+	case strings.Contains(line, "pg_drop_replication_slot"):
+		l.drops.add(attribute(line, "member"))
 	case strings.Contains(line, "the clock was set"):
 		l.jumped.Add(1)
 	}
