@@ -12,8 +12,8 @@ import (
 // carrierFacts is one publication of one table, or of a partition of one.
 type carrierFacts struct{ Table, Publication, LeavesOut string }
 
-const carriersQuery = `
-SELECT t.schemaname || '.' || t.tablename, p.pubname::text, concat_ws(' and ',
+var carriersQuery = `
+SELECT ` + qualifiedOf("t.schemaname", "t.tablename") + `, p.pubname::text, concat_ws(' and ',
   CASE WHEN NOT p.pubinsert THEN 'inserts' END, CASE WHEN NOT p.pubupdate THEN 'updates' END,
   CASE WHEN NOT p.pubdelete THEN 'deletes' END, 'rows that are not ' || t.rowfilter)
 FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables t USING (pubname)`

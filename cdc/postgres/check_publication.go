@@ -88,11 +88,11 @@ func judgePublication(name string, p *publicationFacts, s serverFacts, tables []
 func judgePublished(subject, name string, p *publicationFacts, wanted []relationFacts) preflight.Check {
 	published := map[string]bool{} // and whether narrowed
 	for _, t := range p.tables {
-		published[t.Schema+"."+t.Name] = t.Narrowed
+		published[qualified(t.Schema, t.Name)] = t.Narrowed
 	}
 	var missing, narrowed []string
 	for _, r := range wanted {
-		full := r.Schema + "." + r.Name
+		full := r.qualified()
 		part, there := published[full]
 		switch {
 		case !there:
