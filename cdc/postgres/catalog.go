@@ -260,6 +260,9 @@ func (v *catalogView) judgePublished(t tableFacts) []preflight.Check {
 		i := slices.IndexFunc(p.tables, func(t publishedFacts) bool { return t.Schema == r.Schema && t.Name == r.Name })
 		relation := quoteName(r.Schema, r.Name)
 		add := fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE ONLY %s;", name, relation)
+		if t.partitioned() { // for those of its partitions, too, that are made later
+			add = fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE ONLY %s;", name, quoteName(t.Relations[0].Schema, t.Relations[0].Name))
+		}
 		switch {
 		case i < 0 && !p.ViaRoot:
 			checks = append(checks, preflight.Check{Detail: fmt.Sprintf("%s is not in publication %q", relation, v.options.Publication), SQL: add})

@@ -159,6 +159,9 @@ func (t tableFacts) leaves() []relationFacts {
 	return slices.DeleteFunc(slices.Clone(t.Relations), func(r relationFacts) bool { return r.Kind == "p" })
 }
 
+// partitioned reports whether the table's rows are in partitions.
+func (t tableFacts) partitioned() bool { return t.Relations[0].Kind == "p" }
+
 // unfit says why a publication of the table does harm, or no good: one of a table without identity makes the application's UPDATE
 // fail. What the SQL before the publication's mends does not count.
 func (t tableFacts) unfit(s serverFacts) string {

@@ -178,7 +178,7 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 			name   string
 			tables string // below public., by prefix
 			setup  string
-			want   []string // subject, detail of the one failure; nil: none
+			want   []string // subject, detail of the one failure, and what is said before it; nil: none
 			mends  bool     // by SQL
 		}{
 			{"no table matches", "absent", "", []string{"tables", "no table matches"}, false},
@@ -193,7 +193,8 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 				CREATE TABLE root_1 PARTITION OF root DEFAULT;` + publish + "root", nil, false},
 			{"published by the root's name", "via", `CREATE TABLE via (id int PRIMARY KEY) PARTITION BY LIST (id);
 				CREATE TABLE via_1 PARTITION OF via DEFAULT;` + publish + "via_1 WITH (publish_via_partition_root)",
-				[]string{"publication lockstep_g", "does not publish every operation of every partition"}, true},
+				[]string{"publication lockstep_g", "does not publish every operation of every partition",
+					"warn publication lockstep_g: has partitions of public.via one by one: those that are made later are not in it"}, true},
 			{"too many tables", "many", "CREATE TABLE many1 (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY);" + publish + "many1, other",
 				[]string{"publication lockstep_g", "publishes more than it should: public.other"}, true},
 			{"for all tables", "forall", "CREATE TABLE forall (id int PRIMARY KEY); CREATE PUBLICATION lockstep_g FOR ALL TABLES",
@@ -247,7 +248,9 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 				r := check(t, test.tables)
 				var want []string
 				if test.want != nil {
-					want = []string{strings.ReplaceAll("fail "+test.want[0]+": "+test.want[1], "lockstep_g", "lockstep_"+test.tables)}
+					for _, line := range append(slices.Clone(test.want[2:]), "fail "+test.want[0]+": "+test.want[1]) {
+						want = append(want, strings.ReplaceAll(line, "lockstep_g", "lockstep_"+test.tables))
+					}
 				}
 				got := slices.DeleteFunc(notOK(r), func(l string) bool {
 					return test.tables == "absent" && strings.Contains(l, "publication")
@@ -267,6 +270,43 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 			}
 			if diff := cmp.Diff([]string(nil), notOK(check(t, test.tables))); diff != "" {
 				t.Errorf("%s, after the SQL:\n%s", test.name, diff)
+			}
+		}
+	})
+}
+
+// A partition that was made the day after was in no publication: its table was unverified until somebody ran SQL, each day.
+func TestPartitionsOfTomorrowArePublished(t *testing.T) {
+	checkEach(t, func(t *testing.T, install dbtest.Install) {
+		s := newDatabase(t, publisherOf(t, install), `CREATE TABLE days (id int PRIMARY KEY) PARTITION BY RANGE (id);
+			CREATE TABLE days_1 PARTITION OF days FOR VALUES FROM (0) TO (10); CREATE TABLE days_2 PARTITION OF days FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (id);
+			CREATE TABLE days_2a PARTITION OF days_2 DEFAULT; CREATE PUBLICATION lockstep_g FOR TABLE ONLY days_1, ONLY days_2a`)
+		o, match := checkOptions(s, "postgres"), checkPrefix("public.days")
+		said := func() []string {
+			return slices.DeleteFunc(notOK(runCheck(t, o, match)), func(l string) bool { return strings.Contains(l, "max_slot_wal_keep_size") })
+		}
+		want := []string{"warn publication lockstep_g: has partitions of public.days one by one: those that are made later are not in it"}
+		if diff := cmp.Diff(want, said()); diff != "" {
+			t.Error(diff)
+		}
+		runPsql(t, s, runCheck(t, o, match).SQL())
+		dbtest.ExecT(t, s, "CREATE TABLE days_3 PARTITION OF days FOR VALUES FROM (20) TO (30)", "CREATE TABLE days_2b PARTITION OF days_2 FOR VALUES FROM (15) TO (20)")
+		if bad := said(); len(bad) > 0 {
+			t.Errorf("with a new partition: %q", bad)
+		}
+		source, err := New(o, testHasher)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer source.Close()
+		tables, err := source.Tables(t.Context(), match)
+		if err != nil || len(tables) != 1 || tables[0].Problem != "" || len(tables[0].Leaves) != 4 {
+			t.Errorf("%+v, %v", tables, err)
+		}
+		for _, made := range []string{"FOR TABLES IN SCHEMA public", "FOR TABLE days"} {
+			dbtest.ExecT(t, s, "DROP PUBLICATION lockstep_g", "CREATE PUBLICATION lockstep_g "+made)
+			if bad := said(); len(bad) > 0 {
+				t.Errorf("%s: %q", made, bad)
 			}
 		}
 	})
