@@ -217,16 +217,15 @@ func judgeUsage(s serverFacts, tables []tableFacts) []preflight.Check {
 	var checks []preflight.Check
 	seen := map[string]bool{}
 	for _, t := range tables {
-		for _, r := range t.Relations {
-			if r.Usage || seen[r.Schema] {
-				continue
-			}
-			seen[r.Schema] = true
-			checks = append(checks, preflight.Check{
-				Subject: "schema " + r.Schema, Detail: quoteName(s.Role) + " may not use it",
-				SQL: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;", quoteName(r.Schema), quoteName(s.Role)),
-			})
+		r := t.Relations[0] // by whose name it is read
+		if r.Usage || seen[r.Schema] {
+			continue
 		}
+		seen[r.Schema] = true
+		checks = append(checks, preflight.Check{
+			Subject: "schema " + r.Schema, Detail: quoteName(s.Role) + " may not use it",
+			SQL: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;", quoteName(r.Schema), quoteName(s.Role)),
+		})
 	}
 	return checks
 }
@@ -252,12 +251,13 @@ func (t tableFacts) keyless() preflight.Check {
 	return preflight.Check{}
 }
 
-// closed are the relations of a table that we may not read.
+// closed is the relation by whose name a table is read, if we may not: of a partitioned one the root. Who may read that may read what is
+// in its partitions, those that are made later too.
 func (t tableFacts) closed() []relationFacts {
-	if t.keyless().Detail != "" {
+	if t.Relations[0].Select || t.keyless().Detail != "" {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(t.Relations), func(r relationFacts) bool { return r.Select })
+	return t.Relations[:1]
 }
 
 // about has a check tell of a relation of the table.

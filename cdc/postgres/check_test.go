@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
@@ -99,7 +100,7 @@ func TestBareServerIsMadeReadyByTheSQLOfItsChecks(t *testing.T) {
 			`fail replication origins: "lock'step" may not read how far the server has replayed`,
 			`fail row security: policies may hide rows from "lock'step" in public.tenants`,
 			`fail schema sales: "lock'step" may not use it`,
-			"fail reading rows: \"lock'step\" cannot yet read 9 tables: public.Odd \"t\".x\\y\n\t\t\t\t; SELECT 1/0, public.nothing, public.orders, public.parent, public.tenants, …",
+			"fail reading rows: \"lock'step\" cannot yet read 6 tables: public.Odd \"t\".x\\y\n\t\t\t\t; SELECT 1/0, public.nothing, public.orders, public.parent, public.tenants, …",
 			`fail table public.nothing: has REPLICA IDENTITY NOTHING, updates and deletes do not show their row`,
 			`fail table sales.events: partition sales.events_2a: has REPLICA IDENTITY NOTHING, updates and deletes do not show their row`,
 			`fail publication lockstep_g: does not exist`,
@@ -151,7 +152,7 @@ func readAsRole(t *testing.T, o Options) {
 		t.Fatal(err)
 	}
 	defer hangUp(conn)
-	for _, query := range []string{"SELECT * FROM pg_replication_origin_status", "COPY public.orders TO STDOUT", "COPY sales.events_2a TO STDOUT", "SELECT * FROM sales.events"} {
+	for _, query := range []string{"SELECT * FROM pg_replication_origin_status", "COPY public.orders TO STDOUT", "SELECT * FROM sales.events"} {
 		if _, err := conn.Exec(t.Context(), query); err != nil {
 			t.Errorf("%s: %v", query, err)
 		}
@@ -281,16 +282,20 @@ func TestPartitionsOfTomorrowArePublished(t *testing.T) {
 		s := newDatabase(t, publisherOf(t, install), `CREATE TABLE days (id int PRIMARY KEY) PARTITION BY RANGE (id);
 			CREATE TABLE days_1 PARTITION OF days FOR VALUES FROM (0) TO (10); CREATE TABLE days_2 PARTITION OF days FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (id);
 			CREATE TABLE days_2a PARTITION OF days_2 DEFAULT; CREATE PUBLICATION lockstep_g FOR TABLE ONLY days_1, ONLY days_2a`)
-		o, match := checkOptions(s, "postgres"), checkPrefix("public.days")
+		role := "low_" + s.Database
+		dbtest.ExecT(t, s, "CREATE ROLE "+role+" LOGIN")
+		t.Cleanup(func() { _ = s.Exec(context.Background(), "DROP OWNED BY "+role, "DROP ROLE "+role) })
+		o, match := checkOptions(s, role), checkPrefix("public.days")
 		said := func() []string {
 			return slices.DeleteFunc(notOK(runCheck(t, o, match)), func(l string) bool { return strings.Contains(l, "max_slot_wal_keep_size") })
 		}
-		want := []string{"warn publication lockstep_g: has partitions of public.days one by one: those that are made later are not in it"}
-		if diff := cmp.Diff(want, said()); diff != "" {
-			t.Error(diff)
+		const single = "warn publication lockstep_g: has partitions of public.days one by one: those that are made later are not in it"
+		if !slices.Contains(said(), single) {
+			t.Errorf("%q", said())
 		}
 		runPsql(t, s, runCheck(t, o, match).SQL())
-		dbtest.ExecT(t, s, "CREATE TABLE days_3 PARTITION OF days FOR VALUES FROM (20) TO (30)", "CREATE TABLE days_2b PARTITION OF days_2 FOR VALUES FROM (15) TO (20)")
+		dbtest.ExecT(t, s, "CREATE SCHEMA deep", "CREATE TABLE deep.days_3 PARTITION OF days FOR VALUES FROM (20) TO (30)", "CREATE TABLE days_2b PARTITION OF days_2 FOR VALUES FROM (15) TO (20)",
+			"INSERT INTO days VALUES (1), (12), (16), (25)")
 		if bad := said(); len(bad) > 0 {
 			t.Errorf("with a new partition: %q", bad)
 		}
@@ -301,9 +306,18 @@ func TestPartitionsOfTomorrowArePublished(t *testing.T) {
 		defer source.Close()
 		tables, err := source.Tables(t.Context(), match)
 		if err != nil || len(tables) != 1 || tables[0].Problem != "" || len(tables[0].Leaves) != 4 {
-			t.Errorf("%+v, %v", tables, err)
+			t.Fatalf("%+v, %v", tables, err)
 		}
-		for _, made := range []string{"FOR TABLES IN SCHEMA public", "FOR TABLE days"} {
+		snapshot, err := source.Snapshot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer snapshot.Close()
+		rows := 0
+		if err := snapshot.Rows(t.Context(), tables[0], epochOf(tables[0], 1, 1), func(digest.Key, *digest.Row) error { rows++; return nil }); err != nil || rows != 4 {
+			t.Errorf("%d rows were read: %v", rows, err)
+		}
+		for _, made := range []string{"FOR TABLES IN SCHEMA public, TABLES IN SCHEMA deep", "FOR TABLE days"} {
 			dbtest.ExecT(t, s, "DROP PUBLICATION lockstep_g", "CREATE PUBLICATION lockstep_g "+made)
 			if bad := said(); len(bad) > 0 {
 				t.Errorf("%s: %q", made, bad)
