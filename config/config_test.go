@@ -387,6 +387,26 @@ func TestSecretNeverShows(t *testing.T) {
 	}
 }
 
+// A schema of PostgreSQL that has a dot in its name is quoted, and so in patterns.
+func TestPatternsHaveSchemasInQuotesWhereTablesDo(t *testing.T) {
+	for pattern, want := range map[string]string{
+		`"a.b".*`: "", `"a.b"."*`: `holds "\""`, `"public".*`: `holds "\""`, `public."orders"`: `holds "\""`, `"a""b".x`: "", `"a.b`: `holds "\""`, `"a.b".[x]`: `holds "["`,
+	} {
+		_, err := Parse("f", []byte(strings.Replace(minimal, "public.*", "'"+pattern+"'", 1)))
+		if got := fmt.Sprint(err); (err == nil) != (want == "") || err != nil && !strings.Contains(got, want) {
+			t.Errorf("%s: %v, want %q", pattern, err, want)
+		}
+	}
+	if !(Tables{Include: []string{`"a.b".*`}}).Match(`"a.b".c`) {
+		t.Error("it does not match")
+	}
+	for table, want := range map[string]string{`public.a.b`: "public", `"a.b".c.d`: `"a.b"`, `"""a".x`: `"""a"`} {
+		if got := SchemaOf(table); got != want {
+			t.Errorf("%s is in schema %s, want %s", table, got, want)
+		}
+	}
+}
+
 func TestPatternsMatchWholeNames(t *testing.T) {
 	tests := []struct {
 		pattern, name string

@@ -192,8 +192,9 @@ func decodePatterns(n node) []string {
 		if pattern == "" {
 			continue
 		}
-		if i := strings.IndexAny(pattern, `[]{}\"`); i >= 0 {
-			item.fail(fmt.Sprintf("%q holds %q", pattern, pattern[i:i+1]), "only * and ? are special, names are written without quotes; ? stands for such a character in a name")
+		rest := strings.TrimPrefix(pattern, quotedSchema.FindString(pattern))
+		if i := strings.IndexAny(rest, `[]{}\"`); i >= 0 {
+			item.fail(fmt.Sprintf("%q holds %q", pattern, rest[i:i+1]), "only * and ? are special, names are written without quotes; ? stands for such a character in a name")
 		} else if !strings.ContainsAny(pattern, ".*") {
 			item.fail(fmt.Sprintf("%q names no schema", pattern), "write schema.table, such as public."+pattern)
 		}
