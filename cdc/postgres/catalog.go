@@ -224,7 +224,7 @@ func (v *catalogView) problem(t tableFacts, table cdc.Table) (problem, hint stri
 	if !v.scanOnly {
 		checks = append(checks, v.judgePublished(t)...)
 	}
-	checks = append(checks, judgeRowSecurity(quoteName(v.server.Role), []tableFacts{t})...)
+	checks = append(checks, judgeRowSecurity(v.server, []tableFacts{t})...)
 	for _, c := range checks {
 		if c.State == preflight.Fail {
 			return strings.TrimSpace(strings.TrimPrefix(c.Subject, "table "+t.Name) + " " + c.Detail), cmp.Or(c.SQL, c.Hint)

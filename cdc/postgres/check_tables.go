@@ -317,7 +317,7 @@ func (r relationFacts) judgeIdentity(s serverFacts, name string) []preflight.Che
 }
 
 // judgeRowSecurity is about rows that policies hide from us: the WAL shows them, a SELECT would not.
-func judgeRowSecurity(role string, tables []tableFacts) []preflight.Check {
+func judgeRowSecurity(s serverFacts, tables []tableFacts) []preflight.Check {
 	var hidden []string
 	for _, t := range tables {
 		if slices.ContainsFunc(t.Relations, func(r relationFacts) bool { return r.Filter }) {
@@ -327,6 +327,8 @@ func judgeRowSecurity(role string, tables []tableFacts) []preflight.Check {
 	if len(hidden) == 0 {
 		return nil
 	}
-	return []preflight.Check{{Subject: "row security", Detail: "policies may hide rows from " + role + " in " + preflight.SomeOf("tables", hidden),
-		SQL: fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", role)}}
+	role := quoteName(s.Role)
+	c := preflight.Check{Subject: "row security", Detail: "policies may hide rows from " + role + " in " + preflight.SomeOf("tables", hidden)}
+	s.only(&c, fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", role), "Otherwise exclude these tables")
+	return []preflight.Check{c}
 }

@@ -60,6 +60,11 @@ func notOK(r *preflight.Report) []string {
 // runPsql pipes a script through the real psql, as a superuser.
 func runPsql(t *testing.T, s *dbtest.Server, script string) {
 	t.Helper()
+	runPsqlAs(t, s.DSN(""), script)
+}
+
+func runPsqlAs(t *testing.T, dsn, script string) {
+	t.Helper()
 	path, err := exec.LookPath("psql")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -67,7 +72,7 @@ func runPsql(t *testing.T, s *dbtest.Server, script string) {
 		}
 		t.Skip(err)
 	}
-	psql := exec.CommandContext(t.Context(), path, "-X", "-q", "-d", s.DSN(""))
+	psql := exec.CommandContext(t.Context(), path, "-X", "-q", "-d", dsn)
 	psql.Stdin = strings.NewReader(script)
 	if out, err := psql.CombinedOutput(); err != nil {
 		t.Fatalf("psql: %v\n%s\n%s", err, out, script)
@@ -274,6 +279,48 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 			}
 		}
 	})
+}
+
+// On a managed service check printed what only a superuser may do there, and its script stopped at the first statement. The services are
+// servers with their roles here: the script is run as one of their administrators.
+func TestManagedServicesAreGivenWhatTheirAdministratorsMayDo(t *testing.T) {
+	t.Parallel()
+	for _, managed := range services {
+		t.Run(managed.admin, func(t *testing.T) {
+			t.Parallel()
+			s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG18), dbtest.Options{Conf: map[string]string{"wal_level": "replica"}})
+			dbtest.ExecT(t, s, "CREATE ROLE "+managed.owner+" SUPERUSER", "CREATE ROLE "+managed.admin+" CREATEROLE CREATEDB REPLICATION",
+				"CREATE ROLE boss LOGIN CREATEROLE REPLICATION", "GRANT "+managed.admin+" TO boss", "GRANT CREATE ON SCHEMA public TO boss", "GRANT CREATE ON DATABASE "+s.Database+" TO boss")
+			if managed.replica != "" {
+				dbtest.ExecT(t, s, "CREATE ROLE "+managed.replica, "GRANT "+managed.replica+" TO boss WITH ADMIN OPTION", "ALTER ROLE boss NOREPLICATION")
+			}
+			dbtest.ExecT(t, s, "SET ROLE boss; CREATE ROLE lockstep LOGIN; CREATE TABLE orders (id int PRIMARY KEY); ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+			o, match := checkOptions(s, "lockstep"), checkPrefix("public.")
+			before := runCheck(t, o, match)
+			script := before.SQL()
+			for _, never := range []string{"\nALTER SYSTEM", "\nGRANT SELECT ON pg_catalog", "BYPASSRLS;\n\n"} {
+				if strings.Contains(script, never) {
+					t.Errorf("the script has %q:\n%s", never, script)
+				}
+			}
+			if version := before.Checks[0].Detail; !strings.HasSuffix(version, " on "+managed.name) {
+				t.Errorf("the server is %s", version)
+			}
+			if !strings.Contains(script, "as a member of "+managed.admin) || !strings.Contains(script, managed.logical) || !strings.Contains(script, managed.settings) {
+				t.Errorf("it does not say how it is done there:\n%s", script)
+			}
+			runPsqlAs(t, s.DSNFor("boss", ""), script)
+			want := []string{
+				`fail replication origins: "lockstep" may not read how far the server has replayed`,
+				`fail row security: policies may hide rows from "lockstep" in public.orders`,
+				`fail wal_level: replica, lockstep needs logical`,
+				`warn max_slot_wal_keep_size: no bound: if lockstep is away, its slot could fill the disk`,
+			}
+			if diff := cmp.Diff(want, notOK(runCheck(t, o, match))); diff != "" {
+				t.Errorf("after the script:\n%s", diff)
+			}
+		})
+	}
 }
 
 // A partition that was made the day after was in no publication: its table was unverified until somebody ran SQL, each day.
