@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
@@ -26,8 +27,25 @@ func TestCatalog(t *testing.T) {
 			"version stays the same unless something changed": versionStays,
 			"table that somebody locks delays no question":    lockedTable,
 			"tables whose names joined are one text are two":  dottedNames,
+			"columns that a publication leaves out are told":  columnLists,
 		})
 	})
+}
+
+// columnLists has publications of others leave columns out.
+func columnLists(t *testing.T, s servers) {
+	m := watch(t, newDatabase(t, s.publisher, `CREATE TABLE t (id int PRIMARY KEY, a int, gone int, b int, g int GENERATED ALWAYS AS (id) STORED); ALTER TABLE t DROP gone;
+		CREATE TABLE p (id int PRIMARY KEY, n int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p DEFAULT;
+		CREATE PUBLICATION part FOR TABLE t (id, a), p1 (id); CREATE PUBLICATION few FOR TABLE t (id) WHERE (id > 5); CREATE PUBLICATION whole FOR TABLE t, p`))
+	for name, want := range map[string]map[string]cdc.Carried{
+		"public.t": {"part": {Columns: []string{"b"}}, "few": {Without: "rows that are not (id > 5)", Columns: []string{"a", "b"}}, "whole": {}, "lockstep_shop": {}},
+		"public.p": {"part": {Columns: []string{"n"}}, "whole": {}, "lockstep_shop": {}},
+	} {
+		table, _ := m.table(name)
+		if diff := cmp.Diff(want, table.Publications, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
 }
 
 // dottedNames has tables that were taken for one: schema and table, with a dot between, are the same text.
