@@ -31,9 +31,13 @@ func preamble(v version, systemID string, s settings) string {
 	if v.mariadb {
 		identity = "CONCAT(@@hostname, ':', @@port, @@datadir)"
 	}
-	return "SET SESSION sql_mode = '';\nSET NAMES utf8mb4;\n" +
+	text := "SET SESSION sql_mode = '';\nSET NAMES utf8mb4;\n" +
 		fmt.Sprintf("SET @lockstep = IF(%s = %s, 'DO 0', 'this script is for another server');\n", identity, quoteText(systemID)) +
-		"PREPARE lockstep FROM @lockstep;\nDEALLOCATE PREPARE lockstep;\n" + map[bool]string{false: "SET SESSION sql_log_bin = 0;\n"}[s.rds()]
+		"PREPARE lockstep FROM @lockstep;\nDEALLOCATE PREPARE lockstep;\n"
+	if s.rds() {
+		return text
+	}
+	return text + "SET SESSION sql_log_bin = 0;\n"
 }
 
 // inParameters says where a setting of Amazon RDS is.
