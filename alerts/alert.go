@@ -200,6 +200,9 @@ func (a *alert) told(external string) *Alert {
 	if tx := transactions(about); len(tx) > 0 {
 		t.Annotations["transactions"] = bounded(tx, " ")
 	}
+	if who := acknowledged(about); len(who) > 0 {
+		t.Annotations["acknowledged"] = bounded(who, "\n")
+	}
 	if slices.ContainsFunc(about, func(d *finding.Divergence) bool { return d.Outcome == finding.Forgotten }) {
 		t.forget()
 	}
@@ -210,7 +213,11 @@ func (a *alert) told(external string) *Alert {
 func describe(a *alert, about []*finding.Divergence) string {
 	var lines []string
 	for _, d := range about {
-		line := fmt.Sprintf("%s: %d rows of %s on %s, cause %s", d.Kind, d.Keys, a.table, a.member, d.Cause)
+		rows := "rows"
+		if d.Keys == 1 {
+			rows = "row"
+		}
+		line := fmt.Sprintf("%s: %d %s of %s on %s, cause %s", d.Kind, d.Keys, rows, a.table, a.member, d.Cause)
 		if d.Detail != "" {
 			line += " (" + d.Detail + ")"
 		}
@@ -246,6 +253,24 @@ func keyRanges(about []*finding.Divergence) string {
 func ids(about []*finding.Divergence) (list []string) {
 	for _, d := range about {
 		list = append(list, d.ID)
+	}
+	return list
+}
+
+// acknowledged lists who has taken what on.
+func acknowledged(about []*finding.Divergence) (list []string) {
+	for _, d := range about {
+		if k := d.Acknowledged; k != nil {
+			who := d.ID + ": " + k.By
+			if k.Ticket != "" {
+				who += ", " + k.Ticket
+			}
+			who += ", at " + k.At.UTC().Format(time.RFC3339)
+			if k.Note != "" {
+				who += ": " + k.Note
+			}
+			list = append(list, who)
+		}
 	}
 	return list
 }

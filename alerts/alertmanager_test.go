@@ -103,6 +103,25 @@ func TestAlertNamesTheFirstRangesAndCountsTheRest(t *testing.T) {
 	}
 }
 
+// Who takes a divergence on was to be seen in lockstep only, not where people are paged.
+func TestAlertSaysWhoHasTakenItOn(t *testing.T) {
+	d := divergence(1, "us-1", "public.orders")
+	d.Keys = 1
+	d.Acknowledged = &finding.Acknowledgement{By: "ann", Ticket: "OPS-1", Note: "restored from eu-1", At: time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)}
+	other := divergence(2, "us-1", "public.orders")
+	url, messages := desk(t, always)
+	w := newWorld(t)
+	w.set(d, other)
+	w.tells(url)
+	a := (<-messages)[0]
+	if want := d.ID + ": ann, OPS-1, at 2026-11-29T12:00:00Z: restored from eu-1"; a.Annotations["acknowledged"] != want {
+		t.Errorf("the alert says %q, want %q", a.Annotations["acknowledged"], want)
+	}
+	if !strings.Contains(a.Annotations["description"], "changed: 1 row of public.orders") {
+		t.Errorf("it says %q", a.Annotations["description"])
+	}
+}
+
 // An alert is sent again and again with an end that is away, so that it ends by itself if lockstep does, and once it is
 // resolved with the end that it had.
 func TestAlertIsSentAgainWhileItFiresAndWhenItIsResolved(t *testing.T) {

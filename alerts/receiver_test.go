@@ -429,7 +429,7 @@ func TestPagerDutyHasOneIncidentForEachAlert(t *testing.T) {
 	if trigger.RoutingKey != "R0UTING" || trigger.EventAction != "trigger" || trigger.Payload == nil || resolve.EventAction != "resolve" || resolve.DedupKey != trigger.DedupKey || resolve.Payload != nil {
 		t.Fatalf("events are %+v and %+v", trigger, resolve)
 	}
-	if got := *trigger.Payload; !strings.HasPrefix(got.Summary, "LockstepDiverged public.a on us-1 of group shop: changed: 1 rows") || got.Source != "us-1" || got.Severity != "critical" ||
+	if got := *trigger.Payload; !strings.HasPrefix(got.Summary, "LockstepDiverged public.a on us-1 of group shop: changed: 1 row ") || got.Source != "us-1" || got.Severity != "critical" ||
 		got.Component != "public.a" || got.CustomDetails["key_ranges"] != `changed {"id":1}..{"id":1}` {
 		t.Errorf("the payload is %+v", got)
 	}

@@ -19,6 +19,9 @@ type Due struct {
 // Wanted lists the scans that a member's tables wait for and that need not wait.
 func (l *Ledger) Wanted(id cdc.MemberID) []Due {
 	var wanted []Due
+	if l.members[id].record.Position.LSN == 0 {
+		return nil // its stream has no beginning yet: rows from before it would be read once more
+	}
 	for _, t := range l.sortedTables() {
 		switch c := t.coverage[id]; {
 		case l.members[id].scanOnly || l.hold(t, l.members[id]) != "":

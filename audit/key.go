@@ -143,13 +143,17 @@ func RotateKey(dir string) (string, error) {
 	return next.public, nil
 }
 
-// nextKey is the key that is to follow; nil: none is.
-func nextKey(dir string) (*key, error) {
-	next, err := readKey(filepath.Join(dir, nextFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// nextKey is the key that is to follow; nil: none is. One that cannot be used is no reason to record nothing: the key of now signs on.
+func (o Options) nextKey() *key {
+	next, err := readKey(filepath.Join(o.Dir, nextFile))
+	if err == nil {
+		return next
 	}
-	return next, err
+	if !errors.Is(err, fs.ErrNotExist) {
+		o.Logger.Error("the audit log goes on with the key that it has: the next one cannot be used", "err", err.Error(),
+			"hint", "take that file away, and run lockstep audit rotate-key again")
+	}
+	return nil
 }
 
 // handOver is the statement, signed by both keys, that one follows on the other.

@@ -118,11 +118,7 @@ func Open(ctx context.Context, o Options, kept Kept) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	next, err := nextKey(o.Dir)
-	if err != nil {
-		return nil, err
-	}
-	l := &Log{options: o, key: k, next: next, kept: kept, base: context.WithoutCancel(ctx)}
+	l := &Log{options: o, key: k, next: o.nextKey(), kept: kept, base: context.WithoutCancel(ctx)}
 	l.setDuties()
 	head, err := kept.KeepEvidence()
 	if err != nil {

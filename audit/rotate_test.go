@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,5 +150,54 @@ func TestAKeyThatWasRotatedSignsNoMore(t *testing.T) {
 				t.Errorf("verification says %v", r.Checks)
 			}
 		})
+	}
+}
+
+// The command was run as root, and lockstep could not read the key that it was to take up: it ended, and no start went well again.
+func TestTheNextKeyIsOfWhoeverHasTheFolder(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root makes files of others")
+	}
+	d := newDesk(t)
+	d.close()
+	const somebody = 4711
+	if err := os.Chown(d.folder(), somebody, somebody); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.RotateKey(d.folder()); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(d.folder(), "log.key.next"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is := info.Sys().(*syscall.Stat_t); is.Uid != somebody || is.Gid != somebody || info.Mode() != 0o600 {
+		t.Errorf("it is of %d:%d, %v", is.Uid, is.Gid, info.Mode())
+	}
+}
+
+// A log is signed with the key that it has, as long as there is no other that can be used.
+func TestANextKeyThatCannotBeUsedIsNotTakenUp(t *testing.T) {
+	d := newDesk(t)
+	d.close()
+	public := d.public()
+	path := filepath.Join(d.folder(), "log.key.next")
+	write(t, path, []byte("PRIVATE+KEY+"))
+	d.open()
+	d.record(day(time.Now())...)
+	d.close()
+	if r := d.passes(); d.public() != public || r.Counts[evidence.KeyRotation] != 0 {
+		t.Errorf("it is signed by %s, with %d rotations", d.public(), r.Counts[evidence.KeyRotation])
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.RotateKey(d.folder()); err != nil {
+		t.Fatal(err)
+	}
+	d.open()
+	d.close()
+	if r := d.passes(); r.Counts[evidence.KeyRotation] != 1 {
+		t.Errorf("the next key that can be used is not taken up: %v", r.Counts)
 	}
 }

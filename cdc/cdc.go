@@ -282,6 +282,12 @@ type Server struct {
 	Standby bool
 }
 
+// Carried is what a publication carries of a table: all inserts, updates and deletes, but for what it leaves out.
+type Carried struct {
+	Without string   // rows or changes, for people
+	Columns []string // that it leaves out
+}
+
 // Table is one table as one member defines it.
 type Table struct {
 	Name    string
@@ -295,9 +301,8 @@ type Table struct {
 	// Hides says what changes of the table the member's log leaves out, for people; empty: none. Such a table can be
 	// watched only where it is scrubbed.
 	Hides string
-	// Publications carry changes of the table from this member to others. For each: what it leaves out, for people;
-	// empty if it carries all inserts, updates and deletes.
-	Publications map[string]string
+	// Publications carry changes of the table from this member to others.
+	Publications map[string]Carried
 	// Problem says why the table cannot be watched on this member, and Hint what mends it. Empty: it can be.
 	Problem, Hint string
 }

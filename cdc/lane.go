@@ -3,6 +3,8 @@ package cdc
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // OfAuthor leaves out the lanes that read from another server than the one which confirmed these slots: their positions are of
@@ -31,12 +33,12 @@ func Route(lanes []Lane, table string) (lane *Lane, hold string) {
 }
 
 // LeavesOut says what the publications of the lane leave out of a table, as its author defines it; nothing if one of them
-// carries all of it.
-func (ln Lane) LeavesOut(t Table) string {
+// carries all of it. Columns that are excluded need not travel.
+func (ln Lane) LeavesOut(t Table, excluded []string) string {
 	reason := ""
 	for _, publication := range ln.Publications {
-		left, carries := t.Publications[publication]
-		switch {
+		c, carries := t.Publications[publication]
+		switch left := c.missed(excluded); {
 		case carries && left == "":
 			return ""
 		case carries:
@@ -44,4 +46,21 @@ func (ln Lane) LeavesOut(t Table) string {
 		}
 	}
 	return reason
+}
+
+// missed says what is compared and not carried; nothing if there is nothing.
+func (c Carried) missed(excluded []string) string {
+	var columns []string
+	for _, name := range c.Columns {
+		if !slices.Contains(excluded, name) {
+			columns = append(columns, strconv.Quote(name))
+		}
+	}
+	switch {
+	case c.Without != "" || len(columns) == 0:
+		return c.Without
+	case len(columns) == 1:
+		return "column " + columns[0] + ": name it in exclude_columns"
+	}
+	return "columns " + strings.Join(columns, ", ") + ": name them in exclude_columns"
 }

@@ -128,12 +128,6 @@ func decodeCopy(n node) Copy {
 	if (c.AccessKey == "") != (c.SecretKeyFile == "") {
 		n.fail("has one of access_key and secret_key_file", "write both, or none for those of the environment or of the instance's role")
 	}
-	switch mode := f["mode"].text(); mode {
-	case "", "compliance":
-	case "governance":
-		c.Governance = true
-	default:
-		f["mode"].fail(fmt.Sprintf("%q is none", mode), "write compliance or governance")
-	}
+	c.Governance = f["mode"].word("%q is none", "compliance", "governance") == "governance"
 	return c
 }

@@ -124,7 +124,7 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 		{"the same receiver twice", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {slack: [{url_file: a, name: ops}], pagerduty: [{routing_key_file: b, name: ops}]}",
 			`f:2: alerts.slack[0].name: "ops" is already on line 2: every one needs its own`},
 		{"a severity", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {slack: [{url_file: a, match: {severity: [page]}}]}",
-			`f:2: alerts.slack[0].match.severity: "page" is no severity: write critical or warning`},
+			`f:2: alerts.slack[0].match.severity[0]: "page" is no severity: write critical or warning`},
 		{"a watchdog that nobody hears", "data_dir: /tmp/x", "data_dir: /tmp/x\nalerts: {watchdog: true}",
 			`f:2: alerts.watchdog: is on without alertmanager: list the Alertmanagers that are to be told, or remove it`},
 		{"witnesses and time-stamps that cannot be", "data_dir: /tmp/x", "data_dir: /tmp/x\naudit: {timestamps: {url: 'https://tsa.example.org', every: 25h}, witnesses: [{url: w, key: k}, {key: k}, {url: 'https://w.example.org'}]}",
@@ -146,8 +146,8 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 		{"an expected key that is none", "    engine: postgres", "    engine: postgres\n    expected_writes: [{tables: [public.a], first_key: 'id=10'}]",
 			`f:5: groups[0].expected_writes[0].first_key: is not JSON: write it like '{"id": 1000}' or, of a key of one column, like '1000'`},
 		{"expected writes of a stranger", "    engine: postgres", "    engine: postgres\n    expected_writes: [{tables: [public.a], members: [c], kinds: [new]}]",
-			`f:5: groups[0].expected_writes[0].members: "c" is no member of the group: name its members, or leave the key out` + "\n" +
-				`f:5: groups[0].expected_writes[0].kinds: "new" is no kind of divergence: use changed, missing, extra, stale`},
+			`f:5: groups[0].expected_writes[0].kinds[0]: "new" is no kind of divergence: write changed, missing, extra or stale` + "\n" +
+				`f:5: groups[0].expected_writes[0].members: "c" is no member of the group: name its members, or leave the key out`},
 		{"row_index", "        - public.*", "        - public.*\n      overrides: [{table: public.a, row_index: off}]",
 			`f:13: groups[0].tables.overrides[0].row_index: is off: PostgreSQL's log does not say what a row was before a change, so the index has to be kept: remove the key`},
 		{"row_index misspelled", "        - public.*", "        - public.*\n      overrides: [{table: public.a, row_index: of}]",
@@ -173,9 +173,9 @@ func TestEachMistakeIsOneLineWithPlaceAndRemedy(t *testing.T) {
 		{"bad listen", "data_dir: /tmp/x", "data_dir: /tmp/x\nlisten: localhost",
 			`f:2: listen: "localhost" is not an address: write host:port, such as 127.0.0.1:9640`},
 		{"unknown engine", "engine: postgres", "engine: oracle",
-			`f:4: groups[0].engine: unknown engine "oracle": write one of postgres, mysql, mariadb`},
+			`f:4: groups[0].engine: unknown engine "oracle": write postgres, mysql or mariadb`},
 		{"no engine", "    engine: postgres\n", "",
-			`f:3: groups[0].engine: is missing: write one of postgres, mysql, mariadb`},
+			`f:3: groups[0].engine: is missing: write postgres, mysql or mariadb`},
 		{"group name", "name: shop", "name: Shop",
 			`f:3: groups[0].name: "Shop" is not a usable name: use 1 to 40 of a-z, 0-9 and _: it becomes part of slot names`},
 		{"member name", "name: b", "name: b/c",
@@ -384,6 +384,26 @@ func TestSecretNeverShows(t *testing.T) {
 	}
 	if s.Reveal() != "hunter2" {
 		t.Error("Reveal does not")
+	}
+}
+
+// A schema of PostgreSQL that has a dot in its name is quoted, and so in patterns.
+func TestPatternsHaveSchemasInQuotesWhereTablesDo(t *testing.T) {
+	for pattern, want := range map[string]string{
+		`"a.b".*`: "", `"a.b"."*`: `holds "\""`, `"public".*`: `holds "\""`, `public."orders"`: `holds "\""`, `"a""b".x`: "", `"a.b`: `holds "\""`, `"a.b".[x]`: `holds "["`,
+	} {
+		_, err := Parse("f", []byte(strings.Replace(minimal, "public.*", "'"+pattern+"'", 1)))
+		if got := fmt.Sprint(err); (err == nil) != (want == "") || err != nil && !strings.Contains(got, want) {
+			t.Errorf("%s: %v, want %q", pattern, err, want)
+		}
+	}
+	if !(Tables{Include: []string{`"a.b".*`}}).Match(`"a.b".c`) {
+		t.Error("it does not match")
+	}
+	for table, want := range map[string]string{`public.a.b`: "public", `"a.b".c.d`: `"a.b"`, `"""a".x`: `"""a"`} {
+		if got := SchemaOf(table); got != want {
+			t.Errorf("%s is in schema %s, want %s", table, got, want)
+		}
 	}
 }
 

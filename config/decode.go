@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -136,14 +135,8 @@ func decodeName(n node, names unique, valid *regexp.Regexp, remedy string) strin
 
 // decodeEngine returns an empty engine if none can be made out.
 func decodeEngine(n node) string {
-	known := "write one of " + strings.Join(engines, ", ")
-	n.require(known)
-	engine := n.text()
-	if engine != "" && !slices.Contains(engines, engine) {
-		n.fail(fmt.Sprintf("unknown engine %q", engine), known)
-		return ""
-	}
-	return engine
+	n.require("write " + alternatives(engines))
+	return n.word("unknown engine %q", engines...)
 }
 
 func decodeMember(n node, names unique, engine string) Member {
@@ -192,8 +185,9 @@ func decodePatterns(n node) []string {
 		if pattern == "" {
 			continue
 		}
-		if i := strings.IndexAny(pattern, `[]{}\"`); i >= 0 {
-			item.fail(fmt.Sprintf("%q holds %q", pattern, pattern[i:i+1]), "only * and ? are special, names are written without quotes; ? stands for such a character in a name")
+		rest := strings.TrimPrefix(pattern, quotedSchema.FindString(pattern))
+		if i := strings.IndexAny(rest, `[]{}\"`); i >= 0 {
+			item.fail(fmt.Sprintf("%q holds %q", pattern, rest[i:i+1]), "only * and ? are special, names are written without quotes; ? stands for such a character in a name")
 		} else if !strings.ContainsAny(pattern, ".*") {
 			item.fail(fmt.Sprintf("%q names no schema", pattern), "write schema.table, such as public."+pattern)
 		}
@@ -228,13 +222,11 @@ func decodeRowIndex(n node, engine string) (off bool) {
 	if !n.present() {
 		return false
 	}
-	switch text := n.text(); {
-	case text == "off" && engine == "postgres":
+	off = n.word("%q is neither on nor off", "on", "off") == "off"
+	if off && engine == Postgres {
 		n.fail("is off", "PostgreSQL's log does not say what a row was before a change, so the index has to be kept: remove the key")
-	case text != "on" && text != "off":
-		n.fail(fmt.Sprintf("%q is neither on nor off", text), "write on or off")
 	}
-	return n.text() == "off"
+	return off
 }
 
 func decodeAlerts(n node) Alerts {

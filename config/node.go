@@ -196,6 +196,35 @@ func (n node) text() string {
 	}
 }
 
+// word reads one of a few words; empty if it is none of them, which wrong says of it.
+func (n node) word(wrong string, known ...string) string {
+	if n.describes != nil {
+		n.describes.Enum = known
+	}
+	text := n.text()
+	if text != "" && !slices.Contains(known, text) {
+		n.fail(fmt.Sprintf(wrong, text), "write "+alternatives(known))
+		return ""
+	}
+	return text
+}
+
+// words reads a list of them.
+func (n node) words(wrong string, known ...string) []string {
+	var list []string
+	for _, item := range n.items() {
+		if s := item.word(wrong, known...); s != "" {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+func alternatives(list []string) string {
+	last := len(list) - 1
+	return strings.Join(list[:last], ", ") + " or " + list[last]
+}
+
 // texts reads a list of strings.
 func (n node) texts() []string {
 	var list []string

@@ -120,13 +120,10 @@ func decodeReceiver(n node, kind string, names unique) Receiver {
 
 func decodeMatch(n node) Match {
 	f := n.fields("severity", "groups", "members", "tables")
-	m := Match{Severities: f["severity"].texts(), Groups: f["groups"].texts(), Members: f["members"].texts(), Tables: f["tables"].texts()}
-	for _, s := range m.Severities {
-		if s != "critical" && s != "warning" {
-			f["severity"].fail(fmt.Sprintf("%q is no severity", s), "write critical or warning")
-		}
+	return Match{
+		Severities: f["severity"].words("%q is no severity", "critical", "warning"),
+		Groups:     f["groups"].texts(), Members: f["members"].texts(), Tables: f["tables"].texts(),
 	}
-	return m
 }
 
 var kinds = []string{"changed", "missing", "extra", "stale"}
@@ -134,18 +131,13 @@ var kinds = []string{"changed", "missing", "extra", "stale"}
 func decodeExpected(n node, g *Group) Expected {
 	f := n.fields("tables", "members", "kinds", "first_key", "last_key")
 	f["tables"].require(`list patterns of schema.table, such as ["public.local_*"]`)
-	e := Expected{Tables: f["tables"].texts(), Members: f["members"].texts(), Kinds: f["kinds"].texts(), FirstKey: decodeKey(f["first_key"]), LastKey: decodeKey(f["last_key"])}
+	e := Expected{Tables: f["tables"].texts(), Members: f["members"].texts(), Kinds: f["kinds"].words("%q is no kind of divergence", kinds...), FirstKey: decodeKey(f["first_key"]), LastKey: decodeKey(f["last_key"])}
 	if one := len(e.Tables) == 1 && !strings.ContainsAny(e.Tables[0], "*?"); !one && (e.FirstKey != nil || e.LastKey != nil) {
 		f["tables"].fail("is more than one table, and keys are those of one", "name one table without * and ?")
 	}
 	for _, m := range e.Members {
 		if g.Member(m) == nil {
 			f["members"].fail(fmt.Sprintf("%q is no member of the group", m), "name its members, or leave the key out")
-		}
-	}
-	for _, k := range e.Kinds {
-		if !slices.Contains(kinds, k) {
-			f["kinds"].fail(fmt.Sprintf("%q is no kind of divergence", k), "use "+strings.Join(kinds, ", "))
 		}
 	}
 	return e

@@ -6,17 +6,20 @@ import (
 )
 
 // Schema describes a value of the configuration in the words of JSON Schema (https://json-schema.org/draft/2020-12/schema), for
-// editors. It is what the decoder asks for: the decoder itself is run, on nothing, and says of each key what it reads.
+// editors. It is what the decoder asks for: the decoder itself is run, on nothing, and says of each key what it reads; what the key is
+// for is in a table.
 type Schema struct {
-	Dialect    string             `json:"$schema,omitempty"` // of the root
-	Title      string             `json:"title,omitempty"`
-	Type       string             `json:"type,omitempty"`
-	Pattern    string             `json:"pattern,omitempty"`
-	Minimum    int                `json:"minimum,omitempty"`
-	Properties map[string]*Schema `json:"properties,omitempty"`
-	Additional *bool              `json:"additionalProperties,omitempty"` // false where keys that are not known are errors
-	Required   []string           `json:"required,omitempty"`
-	Items      *Schema            `json:"items,omitempty"`
+	Dialect     string             `json:"$schema,omitempty"` // of the root
+	Title       string             `json:"title,omitempty"`
+	Description string             `json:"description,omitempty"`
+	Type        string             `json:"type,omitempty"`
+	Pattern     string             `json:"pattern,omitempty"`
+	Enum        []string           `json:"enum,omitempty"`
+	Minimum     int                `json:"minimum,omitempty"`
+	Properties  map[string]*Schema `json:"properties,omitempty"`
+	Additional  *bool              `json:"additionalProperties,omitempty"` // false where keys that are not known are errors
+	Required    []string           `json:"required,omitempty"`
+	Items       *Schema            `json:"items,omitempty"`
 
 	required bool // of what it is a property of
 }
@@ -26,6 +29,7 @@ func Describe() *Schema {
 	s := &Schema{Dialect: "https://json-schema.org/draft/2020-12/schema", Title: "lockstep's configuration"}
 	decodeConfig(node{describes: s, problems: &problems{}})
 	s.complete()
+	s.describe("")
 	return s
 }
 

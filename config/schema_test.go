@@ -51,7 +51,7 @@ func (s *Schema) refuses(path string, v any) string {
 			return ""
 		}
 	case "string":
-		if text, ok := v.(string); ok && regexp.MustCompile(s.Pattern).MatchString(text) {
+		if text, ok := v.(string); ok && regexp.MustCompile(s.Pattern).MatchString(text) && (s.Enum == nil || slices.Contains(s.Enum, text)) {
 			return ""
 		}
 	case "integer":
@@ -73,6 +73,9 @@ func (s *Schema) keys(path string, seen map[string]bool) {
 	}
 	if s.Type == "" {
 		seen[path+" has no type"] = true
+	}
+	if s.Description == "" && strings.Contains(path, ".") && !strings.HasSuffix(path, "[]") {
+		seen[path+" has no description"] = true
 	}
 }
 
@@ -146,12 +149,45 @@ func TestTheSchemaSaysWhatTheDecoderDoes(t *testing.T) {
 	}
 }
 
+// What may be one of a few words is that to editors, too.
+func TestTheSchemaKnowsTheWords(t *testing.T) {
+	s := Describe()
+	group := s.Properties["groups"].Items
+	for want, got := range map[string][]string{
+		"postgres mysql mariadb":      group.Properties["engine"].Enum,
+		"changed missing extra stale": group.Properties["expected_writes"].Items.Properties["kinds"].Items.Enum,
+		"on off":                      group.Properties["tables"].Properties["overrides"].Items.Properties["row_index"].Enum,
+		"critical warning":            s.Properties["alerts"].Properties["webhook"].Items.Properties["match"].Properties["severity"].Items.Enum,
+		"compliance governance":       s.Properties["audit"].Properties["copy"].Properties["mode"].Enum,
+	} {
+		if strings.Join(got, " ") != want {
+			t.Errorf("it knows %q, want %q", got, want)
+		}
+	}
+}
+
+// Nothing is said of keys that there are not.
+func TestWhatIsSaidIsOfAKey(t *testing.T) {
+	seen := make(map[string]bool)
+	Describe().keys("", seen)
+	known := make(map[string]bool)
+	for key := range seen {
+		key = strings.TrimPrefix(strings.ReplaceAll(key, "[]", ""), ".")
+		known[key], known[kindsOfReceivers.Replace(key)] = true, true
+	}
+	for key := range about {
+		if !known[key] {
+			t.Errorf("there is no key %s", key)
+		}
+	}
+}
+
 // A key that the decoder reads in a way that tells the schema nothing would be one that editors take for anything.
 func TestTheSchemaKnowsWhatEveryKeyIs(t *testing.T) {
 	seen := make(map[string]bool)
 	Describe().keys("", seen)
 	for key := range seen {
-		if strings.HasSuffix(key, "has no type") {
+		if strings.Contains(key, " has no ") {
 			t.Error(key)
 		}
 	}

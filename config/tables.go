@@ -1,9 +1,23 @@
 package config
 
 import (
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
+
+// quotedSchema begins the name of a table of PostgreSQL whose schema has a dot or a quote in its name, the only ones that are quoted.
+var quotedSchema = regexp.MustCompile(`^"([^"]|"")*(\.|"")([^"]|"")*"\.`)
+
+// SchemaOf is the schema of a table, as it is in the table's name.
+func SchemaOf(table string) string {
+	if schema := quotedSchema.FindString(table); schema != "" {
+		return strings.TrimSuffix(schema, ".")
+	}
+	schema, _, _ := strings.Cut(table, ".")
+	return schema
+}
 
 // Tables says which tables of a group are watched, and what is special about some of them.
 type Tables struct {

@@ -289,7 +289,7 @@ func TestTableThatOneLaneDoesNotBringIsNotJudged(t *testing.T) {
 		"both replicate it":  func(g *group, us *member) { us.Subscribe(g.ref.Server, "second", goods) },
 		`publication "some" leaves out rows`: func(g *group, us *member) {
 			us.progress = func(p *cdc.Progress) { p.Lanes[0].Publications = []string{"some"} }
-			g.ref.table = func(t *cdc.Table) { t.Publications = map[string]string{"some": "rows"} }
+			g.ref.table = func(t *cdc.Table) { t.Publications = map[string]cdc.Carried{"some": {Without: "rows"}} }
 		},
 	} {
 		inGroupOf(t, cdctest.Postgres, func(t *testing.T, g *group, us *member) {

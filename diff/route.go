@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -34,7 +35,7 @@ func (p *pair) findRoute(ctx context.Context) (r *route, reason string, err erro
 	case ln == nil && hold == "":
 		return nil, fmt.Sprintf("nothing on %s replicates it from %s", p.member.name, p.ref.name), nil
 	case hold == "":
-		hold = ln.LeavesOut(p.refTable)
+		hold = ln.LeavesOut(p.refTable, slices.Concat(p.c.opt.Exclude(p.refTable.Name), p.lacks))
 	}
 	if hold != "" {
 		return nil, hold, nil

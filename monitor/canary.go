@@ -38,6 +38,7 @@ type canary struct {
 	probe   *duty.Duty
 	stop    func() // ends it, and waits; set by the goroutine of Run
 	notices chan finding.Divergence
+	left    bool // there may be one in the table; owned by probe
 
 	mu     sync.Mutex
 	status status.Canary
@@ -49,7 +50,7 @@ func (g *Group) newCanary(f *feed) *canary {
 	if plan.Table == "" {
 		return nil
 	}
-	c := &canary{plan: plan, notices: make(chan finding.Divergence, 16), status: status.Canary{Every: plan.Every}}
+	c := &canary{plan: plan, notices: make(chan finding.Divergence, 16), left: true, status: status.Canary{Every: plan.Every}}
 	c.probe = g.probe(f, c)
 	return c
 }
@@ -128,6 +129,13 @@ func (g *Group) probe(f *feed, c *canary) *duty.Duty {
 	d := &duty.Duty{
 		Name: "probe", First: look, Every: plan.Every,
 		Do: func(ctx context.Context) (next time.Duration, err error) {
+			if c.left { // by a lockstep that was killed, or while the member was away: with it the table is never in step
+				if err := c.clear(ctx, f); err != nil && ctx.Err() == nil {
+					c.record(0, err)
+					return 0, err
+				}
+				return look, ctx.Err()
+			}
 			if !g.inStep(f, plan.Table) {
 				return look, nil // what is open on the member already, or cannot be known, says it all
 			}
@@ -195,13 +203,11 @@ func (g *Group) canaryTime(plan CanaryPlan) time.Duration {
 
 // writeAndAwait writes a row and takes it away again, once it was found or cannot be expected to be found any more: that took 0.
 func (g *Group) writeAndAwait(ctx context.Context, f *feed, c *canary) (took time.Duration, err error) {
-	if err := clearCanaries(ctx, f, c); err != nil {
-		return 0, err
-	}
 	for len(c.notices) > 0 {
 		<-c.notices
 	}
 	id := time.Now().UnixMilli()
+	c.left = true
 	err = f.execute(ctx, writeCanary(c.plan.Table, id))
 	if err != nil {
 		return 0, err
@@ -210,7 +216,7 @@ func (g *Group) writeAndAwait(ctx context.Context, f *feed, c *canary) (took tim
 	if d := c.await(ctx, g.canaryTime(c.plan), func(d finding.Divergence) bool { return d.State == finding.Open && holds(d, id) }); d != nil {
 		took = max(d.ConfirmedAt.Sub(written), time.Millisecond)
 	}
-	if err := clearCanaries(ctx, f, c); err != nil {
+	if err := c.clear(ctx, f); err != nil {
 		return took, err
 	}
 	if took > 0 { // the next one is to begin with no difference
@@ -219,9 +225,11 @@ func (g *Group) writeAndAwait(ctx context.Context, f *feed, c *canary) (took tim
 	return took, nil
 }
 
-// clearCanaries takes our own rows away, and no others.
-func clearCanaries(ctx context.Context, f *feed, c *canary) error {
-	return f.execute(ctx, takeCanaries(c.plan.Table))
+// clear takes our own rows away, and no others.
+func (c *canary) clear(ctx context.Context, f *feed) error {
+	err := f.execute(ctx, takeCanaries(c.plan.Table))
+	c.left = err != nil
+	return err
 }
 
 // execute writes to the member, if it is known to be the member.
@@ -250,7 +258,7 @@ func takeCanaries(table string) string {
 func (g *Group) clearLater(ctx context.Context, f *feed, c *canary) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if err := clearCanaries(ctx, f, c); err != nil {
+	if err := c.clear(ctx, f); err != nil {
 		g.log.Debug("a canary was left", "member", f.Name, "err", err.Error())
 	}
 }

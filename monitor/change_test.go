@@ -1,6 +1,8 @@
 package monitor_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -215,5 +217,52 @@ func TestCanaryChangesWhileStreamsGoOn(t *testing.T) {
 		if n := w.log.count("change stream opened"); n != 2 {
 			t.Errorf("streams were opened %d times", n)
 		}
+	})
+}
+
+// refusing is a source that may not be written to for a while.
+type refusing struct {
+	cdc.Source
+	refuses atomic.Bool
+}
+
+func (r *refusing) Execute(ctx context.Context, statement string) error {
+	if r.refuses.Load() {
+		return errors.New("permission denied")
+	}
+	return r.Source.Execute(ctx, statement)
+}
+
+// A canary that lockstep left when it was killed, or could not take away, had its table differ for ever, and kept the next from being
+// written.
+func TestCanaryThatWasLeftIsTakenAway(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var source *refusing
+		w := watch(t, cdctest.MySQL, func(string, string) error { return nil }, func(o *monitor.Options) {
+			source = &refusing{Source: o.Members[1].Source}
+			o.Members[1].Source = source
+			o.Canary = monitor.CanaryPlan{Table: watchedTables[2], Every: 10 * time.Second, Into: func(string) bool { return true }}
+			left := monitor.CanaryStatements(watchedTables[2], 7)[0] // by the lockstep before
+			if err := source.Execute(t.Context(), left); err != nil {
+				t.Fatal(err)
+			}
+		})
+		defer w.end()
+		sings := func(when string) {
+			t.Helper()
+			before := w.Status().Members[1].Canary.Found
+			rest(2 * time.Minute)
+			if now := w.Status().Members[1].Canary.Found; now == before {
+				t.Errorf("%s no canary is found", when)
+			}
+		}
+		sings("after a start")
+		source.refuses.Store(true)
+		rest(time.Minute)
+		if w.Status().Members[1].Canary.Failed == 0 {
+			t.Error("one that cannot be taken away is not said to fail")
+		}
+		source.refuses.Store(false)
+		sings("once it can be taken away")
 	})
 }

@@ -124,7 +124,7 @@ func watch(t *testing.T, engine cdctest.Engine, hit func(doing, table string) er
 	w := &watching{a: cluster.Server("a"), b: cluster.Server("b"), log: &syncBuffer{}}
 	for _, s := range []*cdctest.Server{w.a, w.b} {
 		for _, name := range watchedTables {
-			s.CreateTable(name, cdctest.Int("v"))
+			s.CreateTable(name, cdctest.Int("v"), cdctest.Int("note"))
 		}
 	}
 	if engine == cdctest.Postgres {

@@ -10,7 +10,7 @@ func (g *Group) markPartial(p *cdc.Progress) {
 	for _, ln := range p.Lanes {
 		for name, hold := range ln.Tables {
 			if hold == "" {
-				ln.Tables[name] = ln.LeavesOut(g.feeds[g.ref].defined[name])
+				ln.Tables[name] = ln.LeavesOut(g.feeds[g.ref].defined[name], g.opt().Exclude(name))
 			}
 		}
 	}

@@ -196,17 +196,20 @@ func (s *Server) listDivergences(w http.ResponseWriter, _ *http.Request, q url.V
 		s.fail(w, http.StatusBadRequest, "%v", err)
 		return
 	}
-	found, total := []*finding.Divergence{}, 0
+	var lists [][]*finding.Divergence // of each group, the newest first
+	total := 0
 	for _, g := range s.groups {
+		var found []*finding.Divergence
 		err := g.Divergences(func(d *finding.Divergence) bool {
 			if !matches(q, d) {
 				return true
 			}
-			if total++; total <= limit {
+			if total++; len(found) < limit {
 				found = append(found, presentable(d))
 			}
 			return true
 		})
+		lists = append(lists, found)
 		if err != nil {
 			s.fail(w, http.StatusInternalServerError, "read divergences: %v", err)
 			return
@@ -219,7 +222,25 @@ func (s *Server) listDivergences(w http.ResponseWriter, _ *http.Request, q url.V
 		}
 	}
 	w.Header().Set("X-Total-Count", strconv.Itoa(total))
-	s.reply(w, found)
+	s.reply(w, newest(lists, limit))
+}
+
+// newest merges lists of which each has its newest first, up to a limit.
+func newest(lists [][]*finding.Divergence, limit int) []*finding.Divergence {
+	all := []*finding.Divergence{}
+	for len(all) < limit {
+		next := -1
+		for i, list := range lists {
+			if len(list) > 0 && (next < 0 || list[0].ConfirmedAt.After(lists[next][0].ConfirmedAt)) {
+				next = i
+			}
+		}
+		if next < 0 {
+			break
+		}
+		all, lists[next] = append(all, lists[next][0]), lists[next][1:]
+	}
+	return all
 }
 
 // checkFilter returns an error for a name in a filter that nothing has, and nothing had that a divergence is still known of.

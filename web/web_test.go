@@ -261,6 +261,23 @@ func TestDivergencesAreFiltered(t *testing.T) {
 	}
 }
 
+// Those of the second group came behind all of the first, also the newest, which a limit then left out.
+func TestTheNewestOfAllGroupsComesFirst(t *testing.T) {
+	at := func(group string, n, minute int) *finding.Divergence {
+		return divergence(n, func(d *finding.Divergence) {
+			d.Group, d.ConfirmedAt = group, noon.Add(time.Duration(minute)*time.Minute)
+		})
+	}
+	first := &watched{status: status.Group{Name: "shop"}, divergences: []*finding.Divergence{at("shop", 3, 8), at("shop", 2, 4), at("shop", 1, 2)}}
+	second := &watched{status: status.Group{Name: "crm"}, divergences: []*finding.Divergence{at("crm", 9, 9), at("crm", 8, 4), at("crm", 7, 1)}}
+	s := server(health{}, first, second)
+	for query, want := range map[string][]string{"": {"01J9", "01J3", "01J2", "01J8", "01J1", "01J7"}, "limit=1": {"01J9"}, "limit=3": {"01J9", "01J3", "01J2"}, "group=shop&limit=2": {"01J3", "01J2"}} {
+		if _, body := get(s, "/api/v1/divergences?"+query); !slices.Equal(ids(t, body), want) {
+			t.Errorf("?%s answers %q, want %q", query, ids(t, body), want)
+		}
+	}
+}
+
 func TestWhatALimitLeavesOutIsCounted(t *testing.T) {
 	w := httptest.NewRecorder()
 	server(health{}, shop()).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/divergences?state=open&limit=1", nil))

@@ -49,7 +49,7 @@ func (o Options) Check(ctx context.Context, match func(name string) bool) (*pref
 			return err
 		}
 		r = &report{version: c.version, account: account{name: c.account}, schema: s.address.schema, scanOnly: o.ScanOnly, Report: preflight.Report{
-			Member: o.Member, Version: server.Version, Feeds: []string{own}, Server: server.SystemID, Named: "server", Client: administrator(c.version), Preamble: preamble(c.version, server.SystemID),
+			Member: o.Member, Version: server.Version, Feeds: []string{own}, Server: server.SystemID, Named: "server",
 		}}
 		r.Add(judgeVersion(server), judgeTransport(s.address, c.login.encrypted))
 		return r.read(ctx, s, c, match)
@@ -70,6 +70,10 @@ func (o Options) refusal(subject string, c preflight.Check) *preflight.Report {
 func (r *report) read(ctx context.Context, s *Source, c *session, match func(string) bool) (err error) {
 	if r.settings, err = readSettings(ctx, c); err != nil {
 		return err
+	}
+	r.Client, r.Preamble = administrator(c.version, r.settings), preamble(c.version, r.Server, r.settings)
+	if r.settings.rds() {
+		r.settings.readRetentionOnRDS(ctx, c)
 	}
 	if err = r.account.read(ctx, c); err != nil {
 		return err

@@ -51,7 +51,7 @@ func (r *report) judgeReplayLogged() preflight.Check {
 	if c.State = preflight.Fail; len(r.channels) == 0 && r.account.seesReplicas {
 		c.State, c.Detail = preflight.Warn, c.Detail+"; it has to be once the server is a replica"
 	}
-	assignAtStart(&c, r.version, name, "ON")
+	assignAtStart(&c, r.version, r.settings, name, "ON")
 	return c
 }
 
@@ -169,17 +169,17 @@ func judgeApplier(v version, s settings) []preflight.Check {
 	var checks []preflight.Check
 	if name, mode := s.named("replica_exec_mode", "slave_exec_mode"); strings.EqualFold(mode, "IDEMPOTENT") {
 		c := preflight.Check{Subject: name, State: preflight.Warn, Detail: "IDEMPOTENT: rows that are missing or there already are passed over without an error"}
-		assign(&c, v, name, "STRICT", "from then on the replica stops where it differs")
+		assign(&c, v, s, name, "STRICT", "from then on the replica stops where it differs")
 		checks = append(checks, c)
 	}
 	if mode := s["slave_run_triggers_for_rbr"]; mode != "" && !strings.EqualFold(mode, "NO") {
 		c := preflight.Check{Subject: "slave_run_triggers_for_rbr", State: preflight.Warn, Detail: mode + ": triggers run here on rows that the source's have run on already"}
-		assign(&c, v, c.Subject, "NO", "")
+		assign(&c, v, s, c.Subject, "NO", "")
 		checks = append(checks, c)
 	}
 	if name, passed := s.named("replica_skip_errors", "slave_skip_errors"); passed != "" && !strings.EqualFold(passed, "OFF") {
 		checks = append(checks, preflight.Check{Subject: name, State: preflight.Warn, Detail: passed + ": transactions that fail with these errors are passed over", Restart: true,
-			Hint: "take slave_skip_errors and replica_skip_errors out of the server's configuration, and restart it"})
+			Hint: s.rid("slave_skip_errors and replica_skip_errors")})
 	}
 	if name, n := s.named("sql_replica_skip_counter", "sql_slave_skip_counter"); s.number(name) > 0 {
 		checks = append(checks, preflight.Check{Subject: name, State: preflight.Warn, Detail: n + ": as many events are passed over when the applier starts",

@@ -128,8 +128,12 @@ func (r *report) grantAll(c *preflight.Check) {
 // grant fills in the statement that gives us privileges. A replica that lets nobody write has it from its source.
 func (r *report) grant(c *preflight.Check, privileges, on string) {
 	statement := (&session{account: r.account.name}).grant(privileges, on)
-	if r.settings.on("super_read_only") {
-		c.Hint = "the server takes no writes (super_read_only): run it on its source, " + statement
+	closed := "super_read_only"
+	if r.settings.rds() { // whose administrators are none to the server
+		closed = "read_only"
+	}
+	if r.settings.on(closed) {
+		c.Hint = "the server takes no writes (" + closed + "): run it on its source, " + statement
 		return
 	}
 	c.SQL = statement

@@ -37,6 +37,17 @@ func (s settings) named(names ...string) (name, value string) {
 	return names[0], ""
 }
 
+// rds reports whether the server is one of Amazon RDS, where even administrators may set nothing.
+func (s settings) rds() bool { return strings.HasPrefix(s["basedir"], "/rdsdbbin/") }
+
+// rid says how a setting is let go of.
+func (s settings) rid(name string) string {
+	if s.rds() {
+		return "take " + name + " out of the parameter group of the instance, and restart it"
+	}
+	return "take " + name + " out of the server's configuration, and restart it"
+}
+
 func (s settings) on(name string) bool { return strings.EqualFold(s[name], "ON") }
 
 // number is the value of a setting, 0 for one that the server does not have.
@@ -72,7 +83,7 @@ func judgeTransport(d dsn, encrypted bool) preflight.Check {
 // judgeLog is about what the server writes into its log, and for how long it keeps it.
 func judgeLog(v version, s settings) []preflight.Check {
 	checks := []preflight.Check{judgeLogged(v, s), judgeServerID(s)}
-	for _, n := range needs(v) {
+	for _, n := range needs(v, s) {
 		checks = append(checks, n.judge(v, s))
 	}
 	if !v.mariadb {
@@ -96,7 +107,10 @@ func judgeLogged(v version, s settings) preflight.Check {
 	}
 	c := preflight.Check{Subject: "log_bin", Detail: "OFF, the server keeps no log of changes", Restart: true,
 		Hint: "take skip_log_bin or disable_log_bin out of the server's configuration, and restart it"}
-	if v.mariadb {
+	switch {
+	case s.rds():
+		c.Hint = "turn automated backups of the instance on; on Aurora, set binlog_format = ROW in the parameter group of the cluster, and restart it"
+	case v.mariadb:
 		c.Hint = "write log_bin below [mariadb] in the server's configuration, and restart it"
 	}
 	return c
@@ -119,8 +133,8 @@ type need struct {
 	note        string          // on changing it
 }
 
-func needs(v version) []need {
-	reconnect := "open connections keep the old value: let the application connect anew, and on a replica run " + restartReplication(v)
+func needs(v version, s settings) []need {
+	reconnect := "open connections keep the old value: let the application connect anew, and on a replica run " + restartReplication(v, s)
 	list := []need{
 		{"binlog_format", "ROW", preflight.Fail, "changes are logged as statements, which do not tell rows", reconnect},
 		{"binlog_row_image", "FULL", preflight.Fail, "rows are logged in part", reconnect},
@@ -142,7 +156,7 @@ func (n need) judge(v version, s settings) preflight.Check {
 		n.lost = strings.Replace(n.lost, "names of columns", "names and signs of columns", 1)
 	}
 	c.State, c.Detail = n.state, c.Detail+": "+n.lost
-	assign(&c, v, n.name, cmp.Or(n.value, "''"), n.note)
+	assign(&c, v, s, n.name, cmp.Or(n.value, "''"), n.note)
 	return c
 }
 
@@ -155,6 +169,10 @@ func judgeConsistency(s settings) preflight.Check {
 	}
 	c.State = preflight.Fail
 	c.Detail += ", gtid_mode needs ON"
+	if s.rds() {
+		c.Hint = inParameters("enforce_gtid_consistency", "WARN") + "; if the server's error log shows no warning while the application does all that it does, ON"
+		return c
+	}
 	c.Hint = "SET PERSIST enforce_gtid_consistency = WARN; if the server's error log shows no warning while the application does all that it does: SET PERSIST enforce_gtid_consistency = ON;"
 	return c
 }
@@ -164,6 +182,11 @@ func judgeConsistency(s settings) preflight.Check {
 func judgeGTIDMode(s settings) preflight.Check {
 	c := preflight.Check{Subject: "gtid_mode", State: preflight.OK, Detail: s["gtid_mode"]}
 	if s.on("gtid_mode") {
+		return c
+	}
+	if s.rds() {
+		c.State, c.Detail = preflight.Fail, c.Detail+", transactions have no id that other servers know them by"
+		c.Hint = "once enforce_gtid_consistency is ON everywhere, " + inParameters("gtid-mode", "OFF_PERMISSIVE, then ON_PERMISSIVE, then ON") + ", on all servers of the group each step before the next"
 		return c
 	}
 	steps := []string{"SET PERSIST gtid_mode = OFF_PERMISSIVE;", "SET PERSIST gtid_mode = ON_PERMISSIVE;",
@@ -190,6 +213,9 @@ const (
 
 // judgeRetention sees to it that a pause of lockstep does not cost a reading of all tables.
 func judgeRetention(v version, s settings) []preflight.Check {
+	if s.rds() {
+		return []preflight.Check{judgeRetentionOnRDS(s)}
+	}
 	c := preflight.Check{Subject: "binlog_expire_logs_seconds", State: preflight.OK, Detail: "the log is kept until somebody purges it"}
 	kept := time.Duration(s.number("binlog_expire_logs_seconds")) * time.Second
 	if kept == 0 { // the older setting, which MySQL 8.0 still has
@@ -199,7 +225,7 @@ func judgeRetention(v version, s settings) []preflight.Check {
 	case kept == 0 || known && !strings.EqualFold(purges, "ON"):
 	case kept < leastRetention:
 		c.State, c.Detail = preflight.Warn, fmt.Sprintf("the log is kept for %v: if lockstep is away for longer, it has to read all tables anew", kept)
-		assign(&c, v, c.Subject, strconv.Itoa(int(advisedRetention/time.Second)), "choose what the disk can spare")
+		assign(&c, v, s, c.Subject, strconv.Itoa(int(advisedRetention/time.Second)), "choose what the disk can spare")
 	default:
 		c.Detail = fmt.Sprintf("the log is kept for %v", kept)
 	}
@@ -208,8 +234,37 @@ func judgeRetention(v version, s settings) []preflight.Check {
 	if name, _ := s.named("max_binlog_total_size", "binlog_space_limit"); s.number(name) > 0 && s.number(name) < leastLogSize {
 		c := preflight.Check{Subject: name, State: preflight.Warn,
 			Detail: fmt.Sprintf("of the log only %.0f MB are kept: if lockstep is away while more is written, it has to read all tables anew", s.number(name)/(1<<20))}
-		assign(&c, v, name, strconv.Itoa(advisedLogSize), "choose what the disk can spare")
+		assign(&c, v, s, name, strconv.Itoa(advisedLogSize), "choose what the disk can spare")
 		checks = append(checks, c)
 	}
 	return checks
+}
+
+// retentionOnRDS is what purges the log of a server of Amazon RDS: no variable, but a row of a table.
+const retentionOnRDS = "binlog retention hours"
+
+// readRetentionOnRDS notes it among the settings. Our account need not be allowed to see it.
+func (s settings) readRetentionOnRDS(ctx context.Context, c *session) {
+	rows, err := c.query(ctx, "SELECT COALESCE(value, 'NULL') FROM mysql.rds_configuration WHERE name = "+quoteText(retentionOnRDS))
+	if err == nil && len(rows) == 1 {
+		s[retentionOnRDS] = rows[0].at(0)
+	}
+}
+
+func judgeRetentionOnRDS(s settings) preflight.Check {
+	c := preflight.Check{Subject: retentionOnRDS, State: preflight.Warn, Hint: "choose what the disk can spare; CALL mysql.rds_show_configuration; tells what it is now",
+		SQL: fmt.Sprintf("CALL mysql.rds_set_configuration(%s, %d);", quoteText(retentionOnRDS), int(advisedRetention.Hours()))}
+	text, seen := s[retentionOnRDS]
+	hours, err := strconv.Atoi(text)
+	switch kept := time.Duration(hours) * time.Hour; {
+	case !seen:
+		c.Detail = "nobody but its master user sees for how long the log is kept"
+	case err != nil || hours == 0:
+		c.Detail = "not set, the log is purged as soon as RDS has no use for it: if lockstep is away, it has to read all tables anew"
+	case kept < leastRetention:
+		c.Detail = fmt.Sprintf("the log is kept for %v: if lockstep is away for longer, it has to read all tables anew", kept)
+	default:
+		return preflight.Check{Subject: retentionOnRDS, State: preflight.OK, Detail: fmt.Sprintf("the log is kept for %v", kept)}
+	}
+	return c
 }

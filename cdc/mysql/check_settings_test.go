@@ -45,6 +45,55 @@ func TestRetentionIsReadByAllItsNames(t *testing.T) {
 	}
 }
 
+// On Amazon RDS nobody may set variables, nor leave something out of the log: the script stopped at its first statement.
+func TestOnRDSIsSaidWhatItsMasterUserMayDo(t *testing.T) {
+	for _, v := range []version{newMySQL, newMariaDB} {
+		s := settings{
+			"basedir": "/rdsdbbin/mysql-8.4.3.R1/", "log_bin": "OFF", "server_id": "5", "binlog_format": "MIXED", "binlog_row_image": "MINIMAL",
+			"binlog_row_metadata": "MINIMAL", "binlog_row_value_options": "PARTIAL_JSON", "enforce_gtid_consistency": "OFF", "gtid_mode": "OFF", "log_replica_updates": "OFF",
+			"binlog_expire_logs_seconds": "600", "replica_exec_mode": "IDEMPOTENT", "slave_run_triggers_for_rbr": "YES", "replica_skip_errors": "1062", "read_only": "ON",
+		}
+		r := report{version: v, settings: s, channels: []upstream{{}}}
+		checks := append(append(judgeLog(v, s), r.judgeReplayLogged()), judgeApplier(v, s)...)
+		for _, c := range checks {
+			if c.State == preflight.OK {
+				continue
+			}
+			said := c.SQL + c.Hint
+			if c.SQL != "" && !strings.HasPrefix(c.SQL, "CALL mysql.rds_") || c.SQL == "" && !strings.Contains(c.Hint, "parameter group") && !strings.Contains(c.Hint, "automated backups") {
+				t.Errorf("%v: of %s it says %q, %q", v, c.Subject, c.SQL, c.Hint)
+			}
+			for _, never := range []string{"SET PERSIST", "SET GLOBAL", "configuration", "START REPLICA", "START ALL SLAVES"} {
+				if strings.Contains(strings.NewReplacer("rds_set_configuration", "", "rds_show_configuration", "").Replace(said), never) {
+					t.Errorf("%v: of %s it says %s: %q", v, c.Subject, never, said)
+				}
+			}
+		}
+		if text := preamble(v, "x", s); strings.Contains(text, "sql_log_bin") || !strings.Contains(text, "this script is for another server") {
+			t.Errorf("%s", text)
+		}
+		var rights preflight.Check
+		if r.grant(&rights, "SELECT", "*.*"); rights.SQL != "" || !strings.Contains(rights.Hint, "run it on its source") {
+			t.Errorf("on a read replica: %+v", rights)
+		}
+		for hours, want := range map[string]string{
+			"":     "warn binlog retention hours: nobody but its master user sees for how long the log is kept",
+			"NULL": "warn binlog retention hours: not set, the log is purged as soon as RDS has no use for it: if lockstep is away, it has to read all tables anew",
+			"2":    "warn binlog retention hours: the log is kept for 2h0m0s: if lockstep is away for longer, it has to read all tables anew",
+			"48":   "ok binlog retention hours: the log is kept for 48h0m0s",
+		} {
+			delete(s, retentionOnRDS)
+			if hours != "" {
+				s[retentionOnRDS] = hours
+			}
+			c := judgeRetention(v, s)[0]
+			if got := c.State.String() + " " + c.Subject + ": " + c.Detail; got != want || c.State != preflight.OK && c.SQL != "CALL mysql.rds_set_configuration('binlog retention hours', 24);" {
+				t.Errorf("%q: %s, %q", hours, got, c.SQL)
+			}
+		}
+	}
+}
+
 func TestSettingThatTheServerDoesNotShowIsNotTakenForWell(t *testing.T) {
 	for _, v := range []version{oldMySQL, newMySQL, newMariaDB} {
 		for _, c := range judgeLog(v, settings{}) {

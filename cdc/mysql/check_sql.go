@@ -8,7 +8,10 @@ import (
 )
 
 // administrator is the program that a script of ours is for.
-func administrator(v version) string {
+func administrator(v version, s settings) string {
+	if s.rds() {
+		return "mysql, as the master user of the instance"
+	}
 	if v.mariadb {
 		return "mariadb -u root"
 	}
@@ -21,18 +24,36 @@ func administrator(v version) string {
 //
 // Neither server knows a condition outside of procedures. The client stops at a statement that cannot be prepared, and
 // the server's complaint about it holds the words.
-func preamble(v version, systemID string) string {
+//
+// On Amazon RDS nothing can be kept out of the log; there a replica takes no statements of that kind.
+func preamble(v version, systemID string, s settings) string {
 	identity := "@@server_uuid"
 	if v.mariadb {
 		identity = "CONCAT(@@hostname, ':', @@port, @@datadir)"
 	}
-	return "SET SESSION sql_mode = '';\nSET NAMES utf8mb4;\n" +
+	text := "SET SESSION sql_mode = '';\nSET NAMES utf8mb4;\n" +
 		fmt.Sprintf("SET @lockstep = IF(%s = %s, 'DO 0', 'this script is for another server');\n", identity, quoteText(systemID)) +
-		"PREPARE lockstep FROM @lockstep;\nDEALLOCATE PREPARE lockstep;\nSET SESSION sql_log_bin = 0;\n"
+		"PREPARE lockstep FROM @lockstep;\nDEALLOCATE PREPARE lockstep;\n"
+	if s.rds() {
+		return text
+	}
+	return text + "SET SESSION sql_log_bin = 0;\n"
 }
 
-// assign fills in what gives a setting a value, for good. On MariaDB only its files are.
-func assign(c *preflight.Check, v version, name, value, note string) {
+// inParameters says where a setting of Amazon RDS is.
+func inParameters(name, value string) string {
+	return fmt.Sprintf("set %s = %s in the parameter group of the instance (on Aurora, of the cluster)", name, value)
+}
+
+// assign fills in what gives a setting a value, for good. On MariaDB only its files are, on Amazon RDS no statement is.
+func assign(c *preflight.Check, v version, s settings, name, value, note string) {
+	if s.rds() {
+		c.Hint = inParameters(name, value)
+		if note != "" {
+			c.Hint += "; " + note
+		}
+		return
+	}
 	if !v.mariadb {
 		c.SQL, c.Hint = fmt.Sprintf("SET PERSIST %s = %s;", name, value), note
 		return
@@ -45,8 +66,12 @@ func assign(c *preflight.Check, v version, name, value, note string) {
 }
 
 // assignAtStart is assign for a setting that is read when the server starts.
-func assignAtStart(c *preflight.Check, v version, name, value string) {
+func assignAtStart(c *preflight.Check, v version, s settings, name, value string) {
 	c.Restart = true
+	if s.rds() {
+		c.Hint = inParameters(name, value) + ", and restart it"
+		return
+	}
 	if !v.mariadb {
 		c.SQL = fmt.Sprintf("SET PERSIST_ONLY %s = %s;", name, value)
 		return
@@ -55,7 +80,10 @@ func assignAtStart(c *preflight.Check, v version, name, value string) {
 }
 
 // restartReplication is what makes replication heed settings that were changed since it started.
-func restartReplication(v version) string {
+func restartReplication(v version, s settings) string {
+	if s.rds() {
+		return "CALL mysql.rds_stop_replication; CALL mysql.rds_start_replication;"
+	}
 	if v.mariadb {
 		return "STOP ALL SLAVES; START ALL SLAVES;"
 	}

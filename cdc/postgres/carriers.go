@@ -10,13 +10,19 @@ import (
 )
 
 // carrierFacts is one publication of one table, or of a partition of one.
-type carrierFacts struct{ Table, Publication, LeavesOut string }
+type carrierFacts struct {
+	Table, Publication, Without string
+	Columns                     []string
+}
 
-const carriersQuery = `
-SELECT t.schemaname || '.' || t.tablename, p.pubname::text, concat_ws(' and ',
+var carriersQuery = `
+SELECT ` + qualifiedOf("t.schemaname", "t.tablename") + `, p.pubname::text, concat_ws(' and ',
   CASE WHEN NOT p.pubinsert THEN 'inserts' END, CASE WHEN NOT p.pubupdate THEN 'updates' END,
-  CASE WHEN NOT p.pubdelete THEN 'deletes' END, 'rows that are not ' || t.rowfilter)
-FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables t USING (pubname)`
+  CASE WHEN NOT p.pubdelete THEN 'deletes' END, 'rows that are not ' || t.rowfilter),
+  ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    AND NOT a.attname = ANY (t.attnames) ORDER BY a.attname)
+FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables t USING (pubname)
+JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename`
 
 // readCarriers notes which publications carry the tables, and what of them they leave out. A publication counts for a
 // table if it carries the table or one of its partitions; the first that leaves something out speaks for all.
@@ -28,15 +34,17 @@ func readCarriers(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) error
 	owner := make(map[string]*cdc.Table)
 	for i := range tables {
 		t := &tables[i]
-		t.Publications = make(map[string]string)
+		t.Publications = make(map[string]cdc.Carried)
 		owner[t.Name] = t
 		for _, leaf := range t.Leaves {
 			owner[leaf] = t
 		}
 	}
 	for _, f := range facts {
-		if t := owner[f.Table]; t != nil && t.Publications[f.Publication] == "" {
-			t.Publications[f.Publication] = f.LeavesOut
+		if t := owner[f.Table]; t != nil {
+			if c := t.Publications[f.Publication]; c.Without == "" && len(c.Columns) == 0 {
+				t.Publications[f.Publication] = cdc.Carried{Without: f.Without, Columns: f.Columns}
+			}
 		}
 	}
 	return nil

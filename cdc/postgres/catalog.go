@@ -176,7 +176,7 @@ func (s *Source) viewCatalog(ctx context.Context, conn *pgx.Conn, facts []tableF
 func (v *catalogView) table(t tableFacts) cdc.Table {
 	table := cdc.Table{Name: t.Name, Key: t.Key, Columns: v.columns(t), Version: v.version(t), Rows: -1}
 	for _, leaf := range t.leaves() {
-		table.Leaves = append(table.Leaves, leaf.Schema+"."+leaf.Name)
+		table.Leaves = append(table.Leaves, leaf.qualified())
 		if rows := v.revisions[leaf.OID].Rows; rows >= 0 {
 			table.Rows = max(table.Rows, 0) + rows
 		}
@@ -224,7 +224,7 @@ func (v *catalogView) problem(t tableFacts, table cdc.Table) (problem, hint stri
 	if !v.scanOnly {
 		checks = append(checks, v.judgePublished(t)...)
 	}
-	checks = append(checks, judgeRowSecurity(quoteName(v.server.Role), []tableFacts{t})...)
+	checks = append(checks, judgeRowSecurity(v.server, []tableFacts{t})...)
 	for _, c := range checks {
 		if c.State == preflight.Fail {
 			return strings.TrimSpace(strings.TrimPrefix(c.Subject, "table "+t.Name) + " " + c.Detail), cmp.Or(c.SQL, c.Hint)
@@ -260,6 +260,9 @@ func (v *catalogView) judgePublished(t tableFacts) []preflight.Check {
 		i := slices.IndexFunc(p.tables, func(t publishedFacts) bool { return t.Schema == r.Schema && t.Name == r.Name })
 		relation := quoteName(r.Schema, r.Name)
 		add := fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE ONLY %s;", name, relation)
+		if t.partitioned() { // for those of its partitions, too, that are made later
+			add = fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE ONLY %s;", name, quoteName(t.Relations[0].Schema, t.Relations[0].Name))
+		}
 		switch {
 		case i < 0 && !p.ViaRoot:
 			checks = append(checks, preflight.Check{Detail: fmt.Sprintf("%s is not in publication %q", relation, v.options.Publication), SQL: add})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
@@ -25,8 +26,60 @@ func TestCatalog(t *testing.T) {
 		once(t, s, map[string]func(*testing.T, servers){
 			"version stays the same unless something changed": versionStays,
 			"table that somebody locks delays no question":    lockedTable,
+			"tables whose names joined are one text are two":  dottedNames,
+			"columns that a publication leaves out are told":  columnLists,
 		})
 	})
+}
+
+// columnLists has publications of others leave columns out.
+func columnLists(t *testing.T, s servers) {
+	m := watch(t, newDatabase(t, s.publisher, `CREATE TABLE t (id int PRIMARY KEY, a int, gone int, b int, g int GENERATED ALWAYS AS (id) STORED); ALTER TABLE t DROP gone;
+		CREATE TABLE p (id int PRIMARY KEY, n int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p DEFAULT;
+		CREATE PUBLICATION part FOR TABLE t (id, a), p1 (id); CREATE PUBLICATION few FOR TABLE t (id) WHERE (id > 5); CREATE PUBLICATION whole FOR TABLE t, p`))
+	for name, want := range map[string]map[string]cdc.Carried{
+		"public.t": {"part": {Columns: []string{"b"}}, "few": {Without: "rows that are not (id > 5)", Columns: []string{"a", "b"}}, "whole": {}, "lockstep_shop": {}},
+		"public.p": {"part": {Columns: []string{"n"}}, "whole": {}, "lockstep_shop": {}},
+	} {
+		table, _ := m.table(name)
+		if diff := cmp.Diff(want, table.Publications, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// dottedNames has tables that were taken for one: schema and table, with a dot between, are the same text.
+func dottedNames(t *testing.T, s servers) {
+	db := newDatabase(t, s.publisher, `CREATE SCHEMA "a.b"; CREATE SCHEMA a; CREATE SCHEMA """a";
+		CREATE TABLE "a.b".c (id int PRIMARY KEY, n int); CREATE TABLE a."b.c" (id int PRIMARY KEY, n text);
+		CREATE TABLE """a"."b"".c" (id int PRIMARY KEY); CREATE SCHEMA "p.q"; CREATE TABLE "p.q".root (id int PRIMARY KEY) PARTITION BY LIST (id);
+		CREATE TABLE "p.q"."leaf.of" PARTITION OF "p.q".root DEFAULT`)
+	m := watch(t, db)
+	names := []string{`"""a".b".c`, `"a.b".c`, `"p.q".root`, `a.b.c`}
+	for _, table := range m.tables {
+		if table.Problem != "" {
+			t.Errorf("%s: %s", table.Name, table.Problem)
+		}
+	}
+	m.streaming()
+	m.exec(`INSERT INTO "a.b".c VALUES (1, 1)`, `INSERT INTO a."b.c" VALUES (2, 'x'), (3, 'y')`, `INSERT INTO """a"."b"".c" VALUES (4)`, `INSERT INTO "p.q".root VALUES (5)`)
+	want := []string{`insert "a.b".c {"id":1}`, `insert a.b.c {"id":2}`, `insert a.b.c {"id":3}`, `insert """a".b".c {"id":4}`, `insert "p.q".root {"id":5}`}
+	if diff := cmp.Diff(want, m.script(m.caughtUp())); diff != "" {
+		t.Error(diff)
+	}
+	for i, rows := range []int{1, 1, 1, 2} {
+		inParts, _ := m.part(names[i], cdc.Part{Limit: 10})
+		whole, _ := m.rows(names[i])
+		if len(inParts) != rows || len(whole) != rows {
+			t.Errorf("of %s were read %d rows in parts and %d at once, want %d", names[i], len(inParts), len(whole), rows)
+		}
+	}
+	o := checkOptions(db, "postgres")
+	m.exec("DROP PUBLICATION lockstep_shop")
+	runPsql(t, db, runCheck(t, o, checkPrefix("")).SQL())
+	if bad := notOK(runCheck(t, o, checkPrefix(""))); slices.ContainsFunc(bad, func(l string) bool { return !strings.Contains(l, "max_slot_wal_keep_size") }) {
+		t.Errorf("after the SQL of its checks: %q", bad)
+	}
 }
 
 func columnsHaveClasses(t *testing.T, s servers) {

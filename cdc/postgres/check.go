@@ -58,7 +58,7 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 		r.Server += " on " + o.Member
 	}
 	r.Version, r.Feeds, r.Direct, r.Standby = r.server.VersionText, r.server.Feeding, true, r.server.Recovery
-	r.Preamble = preamble(r.server.Database)
+	r.Preamble, r.Client = preamble(r.server.Database), r.server.client()
 	r.Add(judgeVersion(r.server), judgeTransport(config))
 	r.Add(judgeEncoding(r.server)...)
 	if r.tables, err = readTables(ctx, conn, match); err != nil {

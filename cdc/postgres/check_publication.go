@@ -15,6 +15,7 @@ import (
 type publicationFacts struct {
 	AllTables, Insert, Update, Delete, Truncate, ViaRoot bool
 	tables                                               []publishedFacts
+	roots                                                []string // partitioned tables that it names, by themselves or with their schema
 }
 
 // publishedFacts is a relation that a publication publishes.
@@ -40,6 +41,14 @@ JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
 JOIN pg_catalog.pg_class c ON c.relname = t.tablename AND c.relnamespace = n.oid
 WHERE t.pubname = $1 ORDER BY 1, 2`
 
+// A partition that is made later is published if its root is.
+var publishedRootsQuery = `
+SELECT ` + qualifiedSQL("n", "c") + ` FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_publication p ON p.pubname = $1
+WHERE c.relkind = 'p' AND (EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid)
+  OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = n.oid))`
+
 // readPublication returns nil if there is none.
 func readPublication(ctx context.Context, conn *pgx.Conn, name string) (*publicationFacts, error) {
 	var p publicationFacts
@@ -53,6 +62,13 @@ func readPublication(ctx context.Context, conn *pgx.Conn, name string) (*publica
 	if p.tables, err = collect[publishedFacts](ctx, conn, publishedQuery, name); err != nil {
 		return nil, fmt.Errorf("read tables of publication %q: %w", name, err)
 	}
+	rows, err := conn.Query(ctx, publishedRootsQuery, name)
+	if err == nil {
+		p.roots, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read tables of publication %q: %w", name, err)
+	}
 	return &p, nil
 }
 
@@ -64,12 +80,7 @@ const publicationOptions = "publish = 'insert, update, delete, truncate', publis
 // named by checks of their own.
 func judgePublication(name string, p *publicationFacts, s serverFacts, tables []tableFacts) []preflight.Check {
 	subject := "publication " + name
-	var wanted []relationFacts
-	for _, t := range tables {
-		if t.unfit(s) == "" {
-			wanted = append(wanted, t.leaves()...)
-		}
-	}
+	wanted := slices.DeleteFunc(slices.Clone(tables), func(t tableFacts) bool { return t.unfit(s) != "" })
 	switch {
 	case p == nil:
 		return []preflight.Check{{Subject: subject, Detail: "does not exist", SQL: joinSQL(createPublication(name), setTables(name, wanted))}}
@@ -85,29 +96,36 @@ func judgePublication(name string, p *publicationFacts, s serverFacts, tables []
 	return checks
 }
 
-func judgePublished(subject, name string, p *publicationFacts, wanted []relationFacts) preflight.Check {
+func judgePublished(subject, name string, p *publicationFacts, wanted []tableFacts) preflight.Check {
 	published := map[string]bool{} // and whether narrowed
 	for _, t := range p.tables {
-		published[t.Schema+"."+t.Name] = t.Narrowed
+		published[qualified(t.Schema, t.Name)] = t.Narrowed
 	}
-	var missing, narrowed []string
-	for _, r := range wanted {
-		full := r.Schema + "." + r.Name
-		part, there := published[full]
-		switch {
-		case !there:
-			missing = append(missing, full)
-		case part:
-			narrowed = append(narrowed, full)
+	var missing, narrowed, single []string
+	count := 0
+	for _, t := range wanted {
+		for _, r := range t.leaves() {
+			full := r.qualified()
+			part, there := published[full]
+			switch {
+			case !there:
+				missing = append(missing, full)
+			case part:
+				narrowed = append(narrowed, full)
+			}
+			delete(published, full)
+			count++
 		}
-		delete(published, full)
+		if t.partitioned() && !slices.Contains(p.roots, t.Name) {
+			single = append(single, t.Name)
+		}
 	}
 	var surplus []string
 	for full := range published {
 		surplus = append(surplus, full)
 	}
 	slices.Sort(surplus)
-	c := preflight.Check{Subject: subject, State: preflight.OK, Detail: fmt.Sprintf("publishes %d tables and partitions", len(wanted))}
+	c := preflight.Check{Subject: subject, State: preflight.OK, Detail: fmt.Sprintf("publishes %d tables and partitions", count)}
 	var wrong []string
 	for _, w := range []struct {
 		what  string
@@ -117,8 +135,12 @@ func judgePublished(subject, name string, p *publicationFacts, wanted []relation
 			wrong = append(wrong, w.what+preflight.SomeOf("tables", w.names))
 		}
 	}
-	if len(wrong) > 0 {
+	switch {
+	case len(wrong) > 0:
 		c.State, c.Detail, c.SQL = preflight.Fail, strings.Join(wrong, "; "), setTables(name, wanted)
+	case len(single) > 0:
+		c.State, c.SQL = preflight.Warn, setTables(name, wanted)
+		c.Detail = "has partitions of " + preflight.SomeOf("tables", single) + " one by one: those that are made later are not in it"
 	}
 	return c
 }
@@ -131,14 +153,14 @@ func createPublication(name string) string {
 }
 
 // setTables replaces the whole list, filters and column lists too, so it may run any number of times. ONLY keeps tables
-// that inherit from a listed one out.
-func setTables(name string, relations []relationFacts) string {
-	if len(relations) == 0 {
+// that inherit from a listed one out; of a partitioned one the root, which comes first, stands for all partitions that there will be.
+func setTables(name string, tables []tableFacts) string {
+	if len(tables) == 0 {
 		return ""
 	}
-	lines := make([]string, len(relations))
-	for i, r := range relations {
-		lines[i] = "\n  ONLY " + quoteName(r.Schema, r.Name)
+	lines := make([]string, len(tables))
+	for i, t := range tables {
+		lines[i] = "\n  ONLY " + quoteName(t.Relations[0].Schema, t.Relations[0].Name)
 	}
 	return fmt.Sprintf("ALTER PUBLICATION %s SET TABLE%s;", quoteName(name), strings.Join(lines, ","))
 }

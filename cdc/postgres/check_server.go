@@ -40,6 +40,7 @@ type serverFacts struct {
 	ReadsOrigins  bool
 	Waiting       []string   // settings that were changed, for when the server is restarted
 	Feeding       []string   // slots of the database that subscriptions may read
+	Owner, Admin  string     // roles by which a managed service is known; empty: none of those
 	Slot          *slotFacts // nil: not there yet
 }
 
@@ -58,11 +59,14 @@ SELECT current_setting('server_version_num')::int, current_setting('server_versi
   (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size'),
   (SELECT coalesce(max(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN restart_lsn
      ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)), 0)::bigint FROM pg_catalog.pg_replication_slots),
-  current_user::text, r.rolsuper, r.rolreplication,
+  current_user::text, r.rolsuper,
+  r.rolreplication OR EXISTS (SELECT FROM pg_catalog.pg_roles m WHERE m.rolname = 'rds_replication' AND pg_catalog.pg_has_role(m.oid, 'USAGE')),
   pg_catalog.has_table_privilege('pg_catalog.pg_replication_origin_status', 'SELECT')
     AND pg_catalog.has_function_privilege('pg_catalog.pg_show_replication_origin_status()', 'EXECUTE'),
   ARRAY(SELECT name FROM pg_catalog.pg_settings WHERE pending_restart),
-  ARRAY(SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE slot_type = 'logical' AND database = current_database())
+  ARRAY(SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE slot_type = 'logical' AND database = current_database()),
+  coalesce((SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolsuper AND rolname IN ('rdsadmin', 'cloudsqladmin', 'azuresu') LIMIT 1), ''),
+  coalesce((SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname IN ('rds_superuser', 'cloudsqlsuperuser', 'azure_pg_admin') LIMIT 1), '')
 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`
 
 // Columns that only newer versions have are read by way of JSON.
@@ -75,7 +79,7 @@ func readServer(ctx context.Context, conn *pgx.Conn, slot string) (serverFacts, 
 	var s serverFacts
 	err := conn.QueryRow(ctx, serverQuery).Scan(&s.Version, &s.VersionText, &s.SystemID, &s.Database, &s.Encoding, &s.Recovery,
 		&s.WalLevel, &s.Slots, &s.MaxSlots, &s.Senders, &s.MaxSenders, &s.KeepMB, &s.RetainedBytes, &s.Role, &s.Superuser,
-		&s.Replication, &s.ReadsOrigins, &s.Waiting, &s.Feeding)
+		&s.Replication, &s.ReadsOrigins, &s.Waiting, &s.Feeding, &s.Owner, &s.Admin)
 	if err != nil {
 		return s, fmt.Errorf("read settings: %w", err)
 	}
@@ -95,6 +99,9 @@ func readServer(ctx context.Context, conn *pgx.Conn, slot string) (serverFacts, 
 
 func judgeVersion(s serverFacts) preflight.Check {
 	c := preflight.Check{Subject: "version", State: preflight.OK, Detail: "PostgreSQL " + s.VersionText}
+	if managed := s.service(); managed != nil {
+		c.Detail += " on " + managed.name
+	}
 	switch major := s.Version / 10000; {
 	case major < oldestVersion:
 		c.State, c.Hint = preflight.Fail, fmt.Sprintf("lockstep watches PostgreSQL %d and newer", oldestVersion)
@@ -129,14 +136,19 @@ func judgeRole(s serverFacts, tables []tableFacts) []preflight.Check {
 	if !s.Replication && !s.Superuser {
 		replication.State, replication.Detail = preflight.Fail, role+" has no REPLICATION attribute"
 		replication.SQL = fmt.Sprintf("ALTER ROLE %s REPLICATION;", role)
+		if managed := s.service(); managed != nil && managed.replica != "" {
+			replication.Detail = role + " is no member of " + managed.replica
+			replication.SQL = fmt.Sprintf("GRANT %s TO %s;", managed.replica, role)
+		}
 	}
 	origins := preflight.Check{Subject: originsSubject, State: preflight.OK, Detail: role + " may read them"}
 	if !s.ReadsOrigins {
 		origins.State, origins.Detail = preflight.Fail, role+" may not read how far the server has replayed"
-		origins.SQL = fmt.Sprintf("GRANT SELECT ON pg_catalog.pg_replication_origin_status TO %s;\n"+
-			"GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_replication_origin_status() TO %s;", role, role)
+		s.only(&origins, fmt.Sprintf("GRANT SELECT ON pg_catalog.pg_replication_origin_status TO %s;\n"+
+			"GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_replication_origin_status() TO %s;", role, role),
+			"Try it as its administrator, and ask its support for it if that is refused")
 	}
-	return append([]preflight.Check{replication, origins}, judgeRowSecurity(role, tables)...)
+	return append([]preflight.Check{replication, origins}, judgeRowSecurity(s, tables)...)
 }
 
 // judgeSettings is about postgresql.conf.
@@ -144,7 +156,7 @@ func judgeSettings(s serverFacts) []preflight.Check {
 	wal := preflight.Check{Subject: "wal_level", State: preflight.OK, Detail: s.WalLevel}
 	if s.WalLevel != "logical" {
 		wal.State, wal.Detail = preflight.Fail, s.WalLevel+", lockstep needs logical"
-		s.assignAtStart(&wal, "'logical'")
+		s.assignAtStart(&wal, "logical")
 	}
 	taken := 0 // of what we need, by ourselves
 	if s.Slot != nil {
@@ -164,8 +176,7 @@ func (s serverFacts) assignAtStart(c *preflight.Check, value string) {
 		c.Detail, c.Hint = c.Detail+"; it was changed, for when the server is restarted", "restart the server"
 		return
 	}
-	c.SQL = fmt.Sprintf("ALTER SYSTEM SET %s = %s;\nSELECT pg_catalog.pg_reload_conf();", c.Subject, value)
-	c.Restart = true
+	s.set(c, c.Subject, value, true)
 }
 
 func (s serverFacts) judgeFree(setting string, used, limit, needed int) preflight.Check {
@@ -184,11 +195,12 @@ func judgeRetention(s serverFacts) preflight.Check {
 		return preflight.Check{Subject: "max_slot_wal_keep_size", State: preflight.OK, Detail: fmt.Sprintf("%d MB", s.KeepMB)}
 	}
 	gigabytes := max(10, s.RetainedBytes>>28+1)
-	return preflight.Check{
+	c := preflight.Check{
 		Subject: "max_slot_wal_keep_size", State: preflight.Warn, Detail: "no bound: if lockstep is away, its slot could fill the disk",
-		SQL:  fmt.Sprintf("ALTER SYSTEM SET max_slot_wal_keep_size = '%dGB';\nSELECT pg_catalog.pg_reload_conf();", gigabytes),
 		Hint: "it bounds every slot of the server, those of subscribers too; choose what the disk can spare",
 	}
+	s.set(&c, c.Subject, fmt.Sprintf("%dGB", gigabytes), false)
+	return c
 }
 
 func judgeSlot(name string, s serverFacts) preflight.Check {

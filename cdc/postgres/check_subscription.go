@@ -32,8 +32,8 @@ FROM pg_catalog.pg_subscription s
 JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
 WHERE d.datname = current_database() ORDER BY 1`
 
-const subscribedQuery = `
-SELECT s.subname::text, n.nspname || '.' || c.relname, rn.nspname || '.' || r.relname, t.srsubstate::text
+var subscribedQuery = `
+SELECT s.subname::text, ` + qualifiedSQL("n", "c") + `, ` + qualifiedSQL("rn", "r") + `, t.srsubstate::text
 FROM pg_catalog.pg_subscription_rel t
 JOIN pg_catalog.pg_subscription s ON s.oid = t.srsubid
 JOIN pg_catalog.pg_class c ON c.oid = t.srrelid

@@ -34,6 +34,9 @@ type relationFacts struct {
 	Select, Usage, Filter bool // may read the relation, may use its schema; row security hides rows from us
 }
 
+// qualified names the relation as users read it.
+func (r relationFacts) qualified() string { return qualified(r.Schema, r.Name) }
+
 // columnFacts is one column that the stream carries. Types are those of a domain's base.
 type columnFacts struct {
 	Root, Name       string
@@ -57,8 +60,8 @@ type keyFacts struct{ Root, Name string }
 
 // Partitioned roots hold no rows themselves; they are read for the rights on them and for their primary key. An identity
 // by an index that was dropped since is as good as none.
-const tablesQuery = `
-SELECT c.oid, n.nspname::text, c.relname::text, rn.nspname || '.' || r.relname,
+var tablesQuery = `
+SELECT c.oid, n.nspname::text, c.relname::text, ` + qualifiedSQL("rn", "r") + `,
   c.relkind::text, c.relpersistence::text,
   CASE WHEN c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
     THEN 'n' ELSE c.relreplident::text END,
@@ -78,11 +81,11 @@ WHERE (c.relkind IN ('r', 'p') OR c.relkind = 'f' AND c.relispartition) AND r.re
   AND rn.nspname !~ '^pg_' AND rn.nspname <> 'information_schema'
 ORDER BY 4, c.relispartition, 2, 3`
 
-const columnsQuery = `
+var columnsQuery = `
 WITH RECURSIVE base (oid, base) AS (
   SELECT oid, oid FROM pg_catalog.pg_type WHERE typtype <> 'd'
   UNION ALL SELECT t.oid, base.base FROM pg_catalog.pg_type t JOIN base ON base.oid = t.typbasetype WHERE t.typtype = 'd')
-SELECT n.nspname || '.' || c.relname, a.attname::text, pg_catalog.format_type(b.oid, NULL), bn.nspname::text, b.typname::text, b.typtype = 'e'
+SELECT ` + qualifiedSQL("n", "c") + `, a.attname::text, pg_catalog.format_type(b.oid, NULL), bn.nspname::text, b.typname::text, b.typtype = 'e'
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -92,8 +95,8 @@ JOIN pg_catalog.pg_namespace bn ON bn.oid = b.typnamespace
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY 1, a.attname COLLATE "C"`
 
-const keyQuery = `
-SELECT n.nspname || '.' || c.relname, a.attname::text
+var keyQuery = `
+SELECT ` + qualifiedSQL("n", "c") + `, a.attname::text
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -156,6 +159,9 @@ func (t tableFacts) leaves() []relationFacts {
 	return slices.DeleteFunc(slices.Clone(t.Relations), func(r relationFacts) bool { return r.Kind == "p" })
 }
 
+// partitioned reports whether the table's rows are in partitions.
+func (t tableFacts) partitioned() bool { return t.Relations[0].Kind == "p" }
+
 // unfit says why a publication of the table does harm, or no good: one of a table without identity makes the application's UPDATE
 // fail. What the SQL before the publication's mends does not count.
 func (t tableFacts) unfit(s serverFacts) string {
@@ -193,7 +199,7 @@ func judgeReading(s serverFacts, closed []relationFacts) []preflight.Check {
 	}
 	var names []string
 	for _, r := range closed {
-		names = append(names, r.Schema+"."+r.Name)
+		names = append(names, r.qualified())
 	}
 	return []preflight.Check{{Subject: "reading rows", Detail: quoteName(s.Role) + " cannot yet read " + preflight.SomeOf("tables", names), SQL: grantSelect(s, closed)}}
 }
@@ -211,16 +217,15 @@ func judgeUsage(s serverFacts, tables []tableFacts) []preflight.Check {
 	var checks []preflight.Check
 	seen := map[string]bool{}
 	for _, t := range tables {
-		for _, r := range t.Relations {
-			if r.Usage || seen[r.Schema] {
-				continue
-			}
-			seen[r.Schema] = true
-			checks = append(checks, preflight.Check{
-				Subject: "schema " + r.Schema, Detail: quoteName(s.Role) + " may not use it",
-				SQL: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;", quoteName(r.Schema), quoteName(s.Role)),
-			})
+		r := t.Relations[0] // by whose name it is read
+		if r.Usage || seen[r.Schema] {
+			continue
 		}
+		seen[r.Schema] = true
+		checks = append(checks, preflight.Check{
+			Subject: "schema " + r.Schema, Detail: quoteName(s.Role) + " may not use it",
+			SQL: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;", quoteName(r.Schema), quoteName(s.Role)),
+		})
 	}
 	return checks
 }
@@ -246,18 +251,19 @@ func (t tableFacts) keyless() preflight.Check {
 	return preflight.Check{}
 }
 
-// closed are the relations of a table that we may not read.
+// closed is the relation by whose name a table is read, if we may not: of a partitioned one the root. Who may read that may read what is
+// in its partitions, those that are made later too.
 func (t tableFacts) closed() []relationFacts {
-	if t.keyless().Detail != "" {
+	if t.Relations[0].Select || t.keyless().Detail != "" {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(t.Relations), func(r relationFacts) bool { return r.Select })
+	return t.Relations[:1]
 }
 
 // about has a check tell of a relation of the table.
 func (t tableFacts) about(r relationFacts, c preflight.Check) preflight.Check {
 	c.Subject = "table " + t.Name
-	if name := r.Schema + "." + r.Name; name != t.Name {
+	if name := r.qualified(); name != t.Name {
 		c.Detail = "partition " + name + ": " + c.Detail
 	}
 	return c
@@ -311,7 +317,7 @@ func (r relationFacts) judgeIdentity(s serverFacts, name string) []preflight.Che
 }
 
 // judgeRowSecurity is about rows that policies hide from us: the WAL shows them, a SELECT would not.
-func judgeRowSecurity(role string, tables []tableFacts) []preflight.Check {
+func judgeRowSecurity(s serverFacts, tables []tableFacts) []preflight.Check {
 	var hidden []string
 	for _, t := range tables {
 		if slices.ContainsFunc(t.Relations, func(r relationFacts) bool { return r.Filter }) {
@@ -321,6 +327,8 @@ func judgeRowSecurity(role string, tables []tableFacts) []preflight.Check {
 	if len(hidden) == 0 {
 		return nil
 	}
-	return []preflight.Check{{Subject: "row security", Detail: "policies may hide rows from " + role + " in " + preflight.SomeOf("tables", hidden),
-		SQL: fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", role)}}
+	role := quoteName(s.Role)
+	c := preflight.Check{Subject: "row security", Detail: "policies may hide rows from " + role + " in " + preflight.SomeOf("tables", hidden)}
+	s.only(&c, fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", role), "Otherwise exclude these tables")
+	return []preflight.Check{c}
 }

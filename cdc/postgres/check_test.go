@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lockstep-cdc/lockstep/digest"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
@@ -59,6 +60,11 @@ func notOK(r *preflight.Report) []string {
 // runPsql pipes a script through the real psql, as a superuser.
 func runPsql(t *testing.T, s *dbtest.Server, script string) {
 	t.Helper()
+	runPsqlAs(t, s.DSN(""), script)
+}
+
+func runPsqlAs(t *testing.T, dsn, script string) {
+	t.Helper()
 	path, err := exec.LookPath("psql")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -66,7 +72,7 @@ func runPsql(t *testing.T, s *dbtest.Server, script string) {
 		}
 		t.Skip(err)
 	}
-	psql := exec.CommandContext(t.Context(), path, "-X", "-q", "-d", s.DSN(""))
+	psql := exec.CommandContext(t.Context(), path, "-X", "-q", "-d", dsn)
 	psql.Stdin = strings.NewReader(script)
 	if out, err := psql.CombinedOutput(); err != nil {
 		t.Fatalf("psql: %v\n%s\n%s", err, out, script)
@@ -99,7 +105,7 @@ func TestBareServerIsMadeReadyByTheSQLOfItsChecks(t *testing.T) {
 			`fail replication origins: "lock'step" may not read how far the server has replayed`,
 			`fail row security: policies may hide rows from "lock'step" in public.tenants`,
 			`fail schema sales: "lock'step" may not use it`,
-			"fail reading rows: \"lock'step\" cannot yet read 9 tables: public.Odd \"t\".x\\y\n\t\t\t\t; SELECT 1/0, public.nothing, public.orders, public.parent, public.tenants, …",
+			"fail reading rows: \"lock'step\" cannot yet read 6 tables: public.Odd \"t\".x\\y\n\t\t\t\t; SELECT 1/0, public.nothing, public.orders, public.parent, public.tenants, …",
 			`fail table public.nothing: has REPLICA IDENTITY NOTHING, updates and deletes do not show their row`,
 			`fail table sales.events: partition sales.events_2a: has REPLICA IDENTITY NOTHING, updates and deletes do not show their row`,
 			`fail publication lockstep_g: does not exist`,
@@ -151,7 +157,7 @@ func readAsRole(t *testing.T, o Options) {
 		t.Fatal(err)
 	}
 	defer hangUp(conn)
-	for _, query := range []string{"SELECT * FROM pg_replication_origin_status", "COPY public.orders TO STDOUT", "COPY sales.events_2a TO STDOUT", "SELECT * FROM sales.events"} {
+	for _, query := range []string{"SELECT * FROM pg_replication_origin_status", "COPY public.orders TO STDOUT", "SELECT * FROM sales.events"} {
 		if _, err := conn.Exec(t.Context(), query); err != nil {
 			t.Errorf("%s: %v", query, err)
 		}
@@ -178,7 +184,7 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 			name   string
 			tables string // below public., by prefix
 			setup  string
-			want   []string // subject, detail of the one failure; nil: none
+			want   []string // subject, detail of the one failure, and what is said before it; nil: none
 			mends  bool     // by SQL
 		}{
 			{"no table matches", "absent", "", []string{"tables", "no table matches"}, false},
@@ -193,7 +199,8 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 				CREATE TABLE root_1 PARTITION OF root DEFAULT;` + publish + "root", nil, false},
 			{"published by the root's name", "via", `CREATE TABLE via (id int PRIMARY KEY) PARTITION BY LIST (id);
 				CREATE TABLE via_1 PARTITION OF via DEFAULT;` + publish + "via_1 WITH (publish_via_partition_root)",
-				[]string{"publication lockstep_g", "does not publish every operation of every partition"}, true},
+				[]string{"publication lockstep_g", "does not publish every operation of every partition",
+					"warn publication lockstep_g: has partitions of public.via one by one: those that are made later are not in it"}, true},
 			{"too many tables", "many", "CREATE TABLE many1 (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY);" + publish + "many1, other",
 				[]string{"publication lockstep_g", "publishes more than it should: public.other"}, true},
 			{"for all tables", "forall", "CREATE TABLE forall (id int PRIMARY KEY); CREATE PUBLICATION lockstep_g FOR ALL TABLES",
@@ -247,7 +254,9 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 				r := check(t, test.tables)
 				var want []string
 				if test.want != nil {
-					want = []string{strings.ReplaceAll("fail "+test.want[0]+": "+test.want[1], "lockstep_g", "lockstep_"+test.tables)}
+					for _, line := range append(slices.Clone(test.want[2:]), "fail "+test.want[0]+": "+test.want[1]) {
+						want = append(want, strings.ReplaceAll(line, "lockstep_g", "lockstep_"+test.tables))
+					}
 				}
 				got := slices.DeleteFunc(notOK(r), func(l string) bool {
 					return test.tables == "absent" && strings.Contains(l, "publication")
@@ -267,6 +276,98 @@ func TestEachTrapHasItsCheck(t *testing.T) {
 			}
 			if diff := cmp.Diff([]string(nil), notOK(check(t, test.tables))); diff != "" {
 				t.Errorf("%s, after the SQL:\n%s", test.name, diff)
+			}
+		}
+	})
+}
+
+// On a managed service check printed what only a superuser may do there, and its script stopped at the first statement. The services are
+// servers with their roles here: the script is run as one of their administrators.
+func TestManagedServicesAreGivenWhatTheirAdministratorsMayDo(t *testing.T) {
+	t.Parallel()
+	for _, managed := range services {
+		t.Run(managed.admin, func(t *testing.T) {
+			t.Parallel()
+			s := dbtest.StartT(t, dbtest.Need(t, dbtest.PG18), dbtest.Options{Conf: map[string]string{"wal_level": "replica"}})
+			dbtest.ExecT(t, s, "CREATE ROLE "+managed.owner+" SUPERUSER", "CREATE ROLE "+managed.admin+" CREATEROLE CREATEDB REPLICATION",
+				"CREATE ROLE boss LOGIN CREATEROLE REPLICATION", "GRANT "+managed.admin+" TO boss", "GRANT CREATE ON SCHEMA public TO boss", "GRANT CREATE ON DATABASE "+s.Database+" TO boss")
+			if managed.replica != "" {
+				dbtest.ExecT(t, s, "CREATE ROLE "+managed.replica, "GRANT "+managed.replica+" TO boss WITH ADMIN OPTION", "ALTER ROLE boss NOREPLICATION")
+			}
+			dbtest.ExecT(t, s, "SET ROLE boss; CREATE ROLE lockstep LOGIN; CREATE TABLE orders (id int PRIMARY KEY); ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+			o, match := checkOptions(s, "lockstep"), checkPrefix("public.")
+			before := runCheck(t, o, match)
+			script := before.SQL()
+			for _, never := range []string{"\nALTER SYSTEM", "\nGRANT SELECT ON pg_catalog", "BYPASSRLS;\n\n"} {
+				if strings.Contains(script, never) {
+					t.Errorf("the script has %q:\n%s", never, script)
+				}
+			}
+			if version := before.Checks[0].Detail; !strings.HasSuffix(version, " on "+managed.name) {
+				t.Errorf("the server is %s", version)
+			}
+			if !strings.Contains(script, "as a member of "+managed.admin) || !strings.Contains(script, managed.logical) || !strings.Contains(script, managed.settings) {
+				t.Errorf("it does not say how it is done there:\n%s", script)
+			}
+			runPsqlAs(t, s.DSNFor("boss", ""), script)
+			want := []string{
+				`fail replication origins: "lockstep" may not read how far the server has replayed`,
+				`fail row security: policies may hide rows from "lockstep" in public.orders`,
+				`fail wal_level: replica, lockstep needs logical`,
+				`warn max_slot_wal_keep_size: no bound: if lockstep is away, its slot could fill the disk`,
+			}
+			if diff := cmp.Diff(want, notOK(runCheck(t, o, match))); diff != "" {
+				t.Errorf("after the script:\n%s", diff)
+			}
+		})
+	}
+}
+
+// A partition that was made the day after was in no publication: its table was unverified until somebody ran SQL, each day.
+func TestPartitionsOfTomorrowArePublished(t *testing.T) {
+	checkEach(t, func(t *testing.T, install dbtest.Install) {
+		s := newDatabase(t, publisherOf(t, install), `CREATE TABLE days (id int PRIMARY KEY) PARTITION BY RANGE (id);
+			CREATE TABLE days_1 PARTITION OF days FOR VALUES FROM (0) TO (10); CREATE TABLE days_2 PARTITION OF days FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (id);
+			CREATE TABLE days_2a PARTITION OF days_2 DEFAULT; CREATE PUBLICATION lockstep_g FOR TABLE ONLY days_1, ONLY days_2a`)
+		role := "low_" + s.Database
+		dbtest.ExecT(t, s, "CREATE ROLE "+role+" LOGIN")
+		t.Cleanup(func() { _ = s.Exec(context.Background(), "DROP OWNED BY "+role, "DROP ROLE "+role) })
+		o, match := checkOptions(s, role), checkPrefix("public.days")
+		said := func() []string {
+			return slices.DeleteFunc(notOK(runCheck(t, o, match)), func(l string) bool { return strings.Contains(l, "max_slot_wal_keep_size") })
+		}
+		const single = "warn publication lockstep_g: has partitions of public.days one by one: those that are made later are not in it"
+		if !slices.Contains(said(), single) {
+			t.Errorf("%q", said())
+		}
+		runPsql(t, s, runCheck(t, o, match).SQL())
+		dbtest.ExecT(t, s, "CREATE SCHEMA deep", "CREATE TABLE deep.days_3 PARTITION OF days FOR VALUES FROM (20) TO (30)", "CREATE TABLE days_2b PARTITION OF days_2 FOR VALUES FROM (15) TO (20)",
+			"INSERT INTO days VALUES (1), (12), (16), (25)")
+		if bad := said(); len(bad) > 0 {
+			t.Errorf("with a new partition: %q", bad)
+		}
+		source, err := New(o, testHasher)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer source.Close()
+		tables, err := source.Tables(t.Context(), match)
+		if err != nil || len(tables) != 1 || tables[0].Problem != "" || len(tables[0].Leaves) != 4 {
+			t.Fatalf("%+v, %v", tables, err)
+		}
+		snapshot, err := source.Snapshot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer snapshot.Close()
+		rows := 0
+		if err := snapshot.Rows(t.Context(), tables[0], epochOf(tables[0], 1, 1), func(digest.Key, *digest.Row) error { rows++; return nil }); err != nil || rows != 4 {
+			t.Errorf("%d rows were read: %v", rows, err)
+		}
+		for _, made := range []string{"FOR TABLES IN SCHEMA public, TABLES IN SCHEMA deep", "FOR TABLE days"} {
+			dbtest.ExecT(t, s, "DROP PUBLICATION lockstep_g", "CREATE PUBLICATION lockstep_g "+made)
+			if bad := said(); len(bad) > 0 {
+				t.Errorf("%s: %q", made, bad)
 			}
 		}
 	})

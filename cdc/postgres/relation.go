@@ -20,7 +20,7 @@ type relation struct {
 	binding *binding // nil: not of a table that we were told of
 }
 
-func (r *relation) qualified() string { return r.Namespace + "." + r.Name }
+func (r *relation) qualified() string { return qualified(r.Namespace, r.Name) }
 
 // binding fits a relation to the shape of the table that it belongs to.
 type binding struct {

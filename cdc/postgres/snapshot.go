@@ -137,10 +137,10 @@ func (v *snapshot) rows(ctx context.Context, t cdc.Table, e cdc.Epoch, where str
 }
 
 // rootQuery finds a table by the name that users give it.
-const rootQuery = `
+var rootQuery = `
 SELECT n.nspname::text, c.relname::text, c.relkind = 'p'
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname || '.' || c.relname = $1`
+WHERE c.relkind IN ('r', 'p') AND ` + qualifiedSQL("n", "c") + ` = $1`
 
 // lock keeps the table as it is while it is read, and returns what to read from: a table that others inherit from is read
 // without them, one with partitions through its root.
@@ -166,9 +166,9 @@ func (v *snapshot) lock(ctx context.Context, t cdc.Table) (from string, err erro
 // rewrittenQuery holds the files that the snapshot knows of against those that are there now. TRUNCATE and a rewriting
 // ALTER TABLE make a table look empty to older snapshots
 // (https://www.postgresql.org/docs/current/mvcc-caveats.html).
-const rewrittenQuery = `
+var rewrittenQuery = `
 SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname || '.' || c.relname = ANY ($1) AND c.relkind = 'r'
+WHERE ` + qualifiedSQL("n", "c") + ` = ANY ($1) AND c.relkind = 'r'
   AND c.relfilenode = coalesce(pg_catalog.pg_relation_filenode(c.oid), 0)`
 
 // kept makes sure, with the table locked, that its rows of the time of the snapshot are still there.

@@ -27,7 +27,19 @@ func checkLocal(c *config.Config) (lines []checkLine) {
 		warn("data_dir", fmt.Sprintf("%s cannot be written by user %d of this machine: %v", c.DataDir, os.Getuid(), err),
 			"run lockstep as another user, or choose another directory, if it is to run here")
 	}
+	if mode := openTo(c.DataDir); mode != 0 {
+		warn("data_dir", fmt.Sprintf("%s is open to everybody on this machine (mode %04o)", c.DataDir, mode), "chmod o= "+c.DataDir)
+	}
 	return lines
+}
+
+// openTo is the mode of a directory that everybody on the machine may look into; 0: nobody may but its owner and group.
+func openTo(dir string) os.FileMode {
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm()&0o007 == 0 {
+		return 0
+	}
+	return info.Mode().Perm()
 }
 
 // writable returns why a directory cannot be written, or made. In one that is there nothing is tried: it is the store's.

@@ -162,6 +162,30 @@ func TestCheckWarnsOfWhatThisMachineCannot(t *testing.T) {
 	}
 }
 
+// What the store holds tells of rows, and a data_dir that was made by hand was kept as it was, open to everybody, without a word.
+func TestADataDirectoryThatEverybodyMayLookIntoIsToldOf(t *testing.T) {
+	dir := t.TempDir()
+	path := writeFile(t, "lockstep.yaml", "data_dir: "+dir+"\ngroups:\n  - name: shop\n    engine: postgres\n    members:\n"+
+		"      - {name: a, dsn: \"postgres://u@127.0.0.1:1/db\"}\n      - {name: b, dsn: \"postgres://u@127.0.0.1:2/db\"}\n    tables: {include: [\"public.*\"]}\n")
+	for mode, want := range map[os.FileMode]string{
+		0o700: "", 0o750: "", 0o755: dir + " is open to everybody on this machine (mode 0755): chmod o= " + dir, 0o701: dir + " is open to everybody on this machine (mode 0701): chmod o= " + dir,
+	} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, results := checkJSON(t, path)
+		said := ""
+		for _, r := range results {
+			if r.Check == "data_dir" {
+				said += r.Detail + ": " + r.Hint
+			}
+		}
+		if said != want {
+			t.Errorf("mode %o: %q, want %q", mode, said, want)
+		}
+	}
+}
+
 func TestCheckRefusesWhatTheFileDoesNotName(t *testing.T) {
 	path := checkFile(t, [3]string{"a", "postgres://u@127.0.0.1:1/db", "pw"}, [3]string{"b", "postgres://u@127.0.0.1:2/db", "pw"})
 	for want, args := range map[string][]string{

@@ -102,7 +102,7 @@ func (d *draft) learn(answered []*preflight.Report) error {
 // choose takes the tables of a member, those that may not be read yet too: what is missing for that can be granted.
 func (d *draft) choose(r *preflight.Report) error {
 	for _, t := range r.Tables {
-		schema, _, _ := strings.Cut(t.Name, ".")
+		schema := config.SchemaOf(t.Name)
 		if t.Unfit != "" {
 			d.unfit = append(d.unfit, unfitTable{t.Name, t.Unfit})
 		}

@@ -115,6 +115,9 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 		tellSystemd(log, sdnotify.SdNotifyReady)
 	})
 	front.Reload = supervisor.Reload
+	if mode := openTo(cfg.DataDir); mode != 0 {
+		log.Warn("data_dir is open to everybody on this machine", "data_dir", cfg.DataDir, "mode", fmt.Sprintf("%04o", mode), "hint", "chmod o= "+cfg.DataDir)
+	}
 	d, err := daemon.Start(ctx, cfg, supervisor.Options)
 	if err != nil {
 		return errors.Join(startError(err), front.Close())
