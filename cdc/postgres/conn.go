@@ -26,6 +26,7 @@ type Options struct {
 	Slot          string                 // name of lockstep's replication slot on every member of the group
 	Publication   string                 // name of the publication that lists the tables for lockstep
 	Logger        *slog.Logger           // nil: discard
+	Logins        *cdc.Logins            // of all sources of a process; nil: it has its own
 	// ScanOnly says that the member's log is not read: neither slot nor publication is needed.
 	ScanOnly bool
 	// MaxRetained is how many bytes of its log the server may keep for our slot. With more the slot is given up, which is a
@@ -171,12 +172,15 @@ func (s *Source) login(ctx context.Context, replication bool) (conn *pgx.Conn, e
 	if s.options.Password != nil {
 		password, _ = s.options.Password() // open says why it cannot be read
 	}
-	err = s.logins.Attempt(ctx, password, func() (err error) {
+	err = s.logins.Attempt(ctx, s.options.account(), password, func() (err error) {
 		conn, err = s.options.open(ctx, replication)
 		return err
 	})
 	return conn, err
 }
+
+// account is what an attempt to log in depends on. Errors name the member, and a database, which may be what is missing.
+func (o Options) account() string { return o.Member + " " + o.DSN }
 
 // refused tells a server that will say no until somebody does something from one that may say yes the next time.
 func (o Options) refused(err error) error {
