@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 )
@@ -75,6 +77,13 @@ func takeBytes(ctx context.Context, conn *pgconn.PgConn) error {
 // connectTimeout is for a DSN that has no connect_timeout.
 const connectTimeout = 10 * time.Second
 
+// The driver sets memory aside for a message before it comes: for one of a server that we do not know yet no more than a login takes,
+// after that as much as a server ever sends (MaxAllocSize).
+const (
+	maxLogin   = 64 << 10
+	maxMessage = 1<<30 - 1
+)
+
 // connect opens an ordinary connection, or with replication set one that takes replication commands.
 func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, error) {
 	config, err := o.config()
@@ -94,6 +103,11 @@ func (o Options) connectBy(ctx context.Context, config *pgx.ConnConfig, replicat
 		config.ConnectTimeout = connectTimeout
 	}
 	config.AfterConnect = takeBytes
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		f := pgproto3.NewFrontend(r, w)
+		f.SetMaxBodyLen(maxLogin)
+		return f
+	}
 	for name, value := range pinned {
 		config.RuntimeParams[name] = value
 	}
@@ -104,6 +118,7 @@ func (o Options) connectBy(ctx context.Context, config *pgx.ConnConfig, replicat
 	if err != nil {
 		return nil, &memberError{o.Member, &connectError{err}}
 	}
+	conn.PgConn().Frontend().SetMaxBodyLen(maxMessage)
 	return conn, nil
 }
 
