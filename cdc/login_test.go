@@ -22,7 +22,7 @@ type loginServer struct {
 }
 
 func (s *loginServer) login(l *cdc.Logins, password string) error {
-	return l.Attempt(context.Background(), password, func() error {
+	return l.Attempt(context.Background(), "lockstep", password, func() error {
 		s.logins++
 		switch {
 		case s.down:
@@ -89,6 +89,39 @@ func TestAnotherPasswordIsTriedAtOnce(t *testing.T) {
 	})
 }
 
+// Members of several groups may log in by one account, and not all need have the right password.
+func TestWrongPasswordsOfOneAccountAreEachTriedEverMoreSeldom(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s, l := &loginServer{password: "right"}, cdc.NewLogins()
+		for range 240 {
+			for _, password := range []string{"wrong", "wrong too"} {
+				if err := s.login(l, password); !errors.Is(err, errDenied) {
+					t.Errorf("it failed for another reason: %v", err)
+				}
+			}
+			before := s.logins
+			if err := s.login(l, "right"); err != nil || s.logins != before+1 {
+				t.Errorf("the right one fails: %v", err)
+			}
+			<-time.After(250 * time.Millisecond)
+		}
+		if n := s.logins - 240; n != 2*3 {
+			t.Errorf("%d logins by two wrong passwords in the first minute", n)
+		}
+	})
+}
+
+// What an account cannot do is no reason to keep another one waiting.
+func TestAccountsAreTriedEachForItself(t *testing.T) {
+	l := cdc.NewLogins()
+	if err := l.Attempt(t.Context(), "poor", "", func() error { return errDenied }); !errors.Is(err, errDenied) {
+		t.Fatal(err)
+	}
+	if err := l.Attempt(t.Context(), "lockstep", "", func() error { return nil }); err != nil {
+		t.Error(err)
+	}
+}
+
 // A server that was down is found soon after it is up.
 func TestServerThatIsDownIsTriedOften(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
@@ -112,11 +145,11 @@ func TestServerThatIsDownIsTriedOften(t *testing.T) {
 func TestLoginThatWasGivenUpIsNoFailure(t *testing.T) {
 	l := cdc.NewLogins()
 	ctx, cancel := context.WithCancel(t.Context())
-	err := l.Attempt(ctx, "", func() error { cancel(); return ctx.Err() })
+	err := l.Attempt(ctx, "lockstep", "", func() error { cancel(); return ctx.Err() })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	if err := l.Attempt(t.Context(), "", func() error { return nil }); err != nil {
+	if err := l.Attempt(t.Context(), "lockstep", "", func() error { return nil }); err != nil {
 		t.Errorf("the next one fails: %v", err)
 	}
 }
@@ -125,9 +158,9 @@ func TestLoginThatWasGivenUpIsNoFailure(t *testing.T) {
 func TestLoginsTakeTurns(t *testing.T) {
 	l := cdc.NewLogins()
 	ctx, cancel := context.WithCancel(t.Context())
-	err := l.Attempt(t.Context(), "", func() error {
+	err := l.Attempt(t.Context(), "lockstep", "", func() error {
 		cancel()
-		if err := l.Attempt(ctx, "", func() error { return nil }); !errors.Is(err, context.Canceled) {
+		if err := l.Attempt(ctx, "lockstep", "", func() error { return nil }); !errors.Is(err, context.Canceled) {
 			t.Errorf("a second one at the same time: %v", err)
 		}
 		return nil

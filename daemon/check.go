@@ -33,7 +33,7 @@ func Check(ctx context.Context, g *config.Group, m *config.Member) (r *preflight
 func checkCanary(ctx context.Context, g *config.Group, m *config.Member) preflight.Check {
 	table := g.Canary.Table
 	check := preflight.Check{Subject: "canary " + table, State: preflight.OK, Detail: "can be written and taken away"}
-	s, err := newSource(g, m, digest.NewHasher([32]byte{}), slog.New(slog.DiscardHandler))
+	s, err := newSource(g, m, digest.NewHasher([32]byte{}), slog.New(slog.DiscardHandler), nil)
 	if err == nil {
 		defer s.Close()
 	}
@@ -85,7 +85,7 @@ func CheckErrant(ctx context.Context, g *config.Group, reference string) (checks
 }
 
 func askProgress(ctx context.Context, g *config.Group, m *config.Member) (cdc.Progress, error) {
-	s, err := newSource(g, m, digest.NewHasher([32]byte{}), slog.New(slog.DiscardHandler))
+	s, err := newSource(g, m, digest.NewHasher([32]byte{}), slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return cdc.Progress{}, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/alerts"
 	"github.com/lockstep-cdc/lockstep/audit"
+	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/config"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/monitor"
@@ -29,6 +30,7 @@ type Daemon struct {
 	log     *slog.Logger
 	store   *store.Store
 	audit   *audit.Log // nil: there is none
+	logins  *cdc.Logins
 	now     atomic.Pointer[setup]
 	changes chan change
 }
@@ -64,7 +66,7 @@ type Options struct {
 
 // Start opens the store and the groups. With [Options.Strict] the error is a [*StartError] if a member cannot be watched.
 func Start(ctx context.Context, c *config.Config, o Options) (*Daemon, error) {
-	d := &Daemon{options: o, log: o.Logger, changes: make(chan change)}
+	d := &Daemon{options: o, log: o.Logger, logins: cdc.NewLogins(), changes: make(chan change)}
 	if d.options.LastReload == nil {
 		started := time.Now()
 		d.options.LastReload = func() Reload { return Reload{started, true} }

@@ -16,12 +16,16 @@ type source interface {
 	cdc.Member
 }
 
-// newSource makes the source of a member. It connects to nothing.
-func newSource(g *config.Group, m *config.Member, h *digest.Hasher, log *slog.Logger) (source, error) {
+// newSource makes the source of a member. It connects to nothing. logins may be nil.
+func newSource(g *config.Group, m *config.Member, h *digest.Hasher, log *slog.Logger, logins *cdc.Logins) (source, error) {
 	if g.Engine == config.Postgres {
-		return postgres.New(postgresOptions(g, m, log), h)
+		o := postgresOptions(g, m, log)
+		o.Logins = logins
+		return postgres.New(o, h)
 	}
-	return mysql.New(mysqlOptions(g, m, log), h)
+	o := mysqlOptions(g, m, log)
+	o.Logins = logins
+	return mysql.New(o, h)
 }
 
 // leaves says what stays on a member's server that is not watched any more, and how it is taken away; empty: nothing.

@@ -128,7 +128,7 @@ func (g *Group) gather(c *config.Group) (members []member, fresh []*member, err 
 		if members[i], stays = g.watchedAs(m); stays {
 			continue
 		}
-		source, err := newSource(c, m, hasher, g.daemon.log)
+		source, err := newSource(c, m, hasher, g.daemon.log, g.daemon.logins)
 		if err != nil {
 			closeAll(fresh)
 			return nil, nil, fmt.Errorf("group %s: member %s: %w", c.Name, m.Name, err)

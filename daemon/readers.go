@@ -32,7 +32,7 @@ func OpenReaders(ctx context.Context, g *config.Group, only []string, log *slog.
 		}
 		scanOnly := m.ScanOnly
 		m.ScanOnly = true
-		s, err := newSource(g, &m, hasher, log)
+		s, err := newSource(g, &m, hasher, log, nil)
 		if err != nil {
 			r.Close()
 			return nil, fmt.Errorf("group %s: member %s: %w", g.Name, m.Name, err)

@@ -51,7 +51,7 @@ func (s *Source) open(ctx context.Context) (*session, error) {
 	}
 	var c *session
 	era := s.era.Load()
-	err = s.logins.Attempt(ctx, password, func() (err error) {
+	err = s.logins.Attempt(ctx, s.account, password, func() (err error) {
 		c, err = s.login(ctx, password, config)
 		return err
 	})

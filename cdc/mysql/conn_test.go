@@ -116,18 +116,29 @@ func statusOf(t *testing.T, server *dbtest.MySQLServer, what string) int {
 	return n
 }
 
-// fewLogins has all that lockstep asks of a member, in parallel and again and again, be one wrong password.
+// fewLogins has all that lockstep asks of members, in parallel and again and again, be one wrong password of one account.
 func fewLogins(t *testing.T, server *dbtest.MySQLServer) {
-	s := probe(t, server, "")
-	secret := "hush"
-	s.options.Password = func() (string, error) { return secret, nil }
+	secret, logins := "hush", cdc.NewLogins()
+	source := func(schema string) *Source {
+		s, err := New(Options{
+			Member: "m", DSN: server.DSNFor(dbtest.LockstepUser, schema) + "?" + anyServer, Logins: logins,
+			Password: func() (string, error) { return secret, nil },
+		}, scanHasher)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
+	}
+	sources := []*Source{source("app"), source("shop")}
 	denied := "Aborted_connects"
 	if strings.Contains(server.Install.Flavour.String(), "MariaDB") { // which counts an offer of TLS that it has not taken, too
 		denied = "Access_denied_errors"
 	}
 	before, began := statusOf(t, server, denied), time.Now()
 	var all sync.WaitGroup
-	for range 8 {
+	for i := range 8 {
+		s := sources[i%len(sources)]
 		all.Go(func() {
 			for range 5 {
 				_, identity := s.Server(t.Context())
@@ -157,8 +168,10 @@ func fewLogins(t *testing.T, server *dbtest.MySQLServer) {
 		t.Errorf("%d logins, want 1 to %d", n, most)
 	}
 	secret = "pw"
-	if _, err := s.Server(t.Context()); err != nil {
-		t.Errorf("another password is not tried at once: %v", err)
+	for _, s := range sources {
+		if _, err := s.Server(t.Context()); err != nil {
+			t.Errorf("another password is not tried at once: %v", err)
+		}
 	}
 }
 

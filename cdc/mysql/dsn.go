@@ -86,6 +86,12 @@ func parseDSN(text string) (dsn, error) {
 	return d, d.complete()
 }
 
+// account is what an attempt to log in depends on.
+func (d dsn) account() string {
+	d.schema = ""
+	return fmt.Sprint(d)
+}
+
 func (d *dsn) parameters(query string) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {

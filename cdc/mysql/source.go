@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ type Options struct {
 	DSN           string                 // mysql://user@host:3306/schema?tls=verify-full; see [parseDSN]
 	Password      func() (string, error) // read anew for each connection, so that it can be rotated; nil: that of the DSN
 	Logger        *slog.Logger           // nil: discard
+	Logins        *cdc.Logins            // of all sources of a process; nil: it has its own
 	// ScanOnly says that the server's log is not read, and need not be there: only what [cdc.Reader] has is used.
 	ScanOnly bool
 }
@@ -45,6 +47,7 @@ type Source struct {
 	catalog chan *session
 	readers pool // the sessions for Read
 	logins  *cdc.Logins
+	account string // of which they are
 
 	list watchlist
 
@@ -101,7 +104,8 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 		hasher:      h,
 		log:         log.With("group", o.Group, "member", o.Member),
 		catalog:     make(chan *session, 1),
-		logins:      cdc.NewLogins(),
+		logins:      cmp.Or(o.Logins, cdc.NewLogins()),
+		account:     address.account(),
 		definitions: map[string][]*definition{},
 		ended:       map[string]uint64{},
 		patience: patience{

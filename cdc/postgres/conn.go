@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 )
@@ -26,6 +28,7 @@ type Options struct {
 	Slot          string                 // name of lockstep's replication slot on every member of the group
 	Publication   string                 // name of the publication that lists the tables for lockstep
 	Logger        *slog.Logger           // nil: discard
+	Logins        *cdc.Logins            // of all sources of a process; nil: it has its own
 	// ScanOnly says that the member's log is not read: neither slot nor publication is needed.
 	ScanOnly bool
 	// MaxRetained is how many bytes of its log the server may keep for our slot. With more the slot is given up, which is a
@@ -74,6 +77,13 @@ func takeBytes(ctx context.Context, conn *pgconn.PgConn) error {
 // connectTimeout is for a DSN that has no connect_timeout.
 const connectTimeout = 10 * time.Second
 
+// The driver sets memory aside for a message before it comes: for one of a server that we do not know yet no more than a login takes,
+// after that as much as a server ever sends (MaxAllocSize).
+const (
+	maxLogin   = 64 << 10
+	maxMessage = 1<<30 - 1
+)
+
 // connect opens an ordinary connection, or with replication set one that takes replication commands.
 func (o Options) connect(ctx context.Context, replication bool) (*pgx.Conn, error) {
 	config, err := o.config()
@@ -93,6 +103,11 @@ func (o Options) connectBy(ctx context.Context, config *pgx.ConnConfig, replicat
 		config.ConnectTimeout = connectTimeout
 	}
 	config.AfterConnect = takeBytes
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		f := pgproto3.NewFrontend(r, w)
+		f.SetMaxBodyLen(maxLogin)
+		return f
+	}
 	for name, value := range pinned {
 		config.RuntimeParams[name] = value
 	}
@@ -103,6 +118,7 @@ func (o Options) connectBy(ctx context.Context, config *pgx.ConnConfig, replicat
 	if err != nil {
 		return nil, &memberError{o.Member, &connectError{err}}
 	}
+	conn.PgConn().Frontend().SetMaxBodyLen(maxMessage)
 	return conn, nil
 }
 
@@ -171,12 +187,15 @@ func (s *Source) login(ctx context.Context, replication bool) (conn *pgx.Conn, e
 	if s.options.Password != nil {
 		password, _ = s.options.Password() // open says why it cannot be read
 	}
-	err = s.logins.Attempt(ctx, password, func() (err error) {
+	err = s.logins.Attempt(ctx, s.options.account(), password, func() (err error) {
 		conn, err = s.options.open(ctx, replication)
 		return err
 	})
 	return conn, err
 }
+
+// account is what an attempt to log in depends on. Errors name the member, and a database, which may be what is missing.
+func (o Options) account() string { return o.Member + " " + o.DSN }
 
 // refused tells a server that will say no until somebody does something from one that may say yes the next time.
 func (o Options) refused(err error) error {

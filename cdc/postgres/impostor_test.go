@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -149,5 +150,27 @@ func TestImpostorIsToldNoMoreByTheWayThatProofsTake(t *testing.T) {
 	told, err := (&liar{asks: &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}}).ask(t, "127.0.0.1", "?sslmode=disable")
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || !bytes.Contains(told, []byte("SCRAM-SHA-256")) || gives(told) {
 		t.Errorf("%v, told %q", err, told)
+	}
+}
+
+// Whoever answers announces as much as a message may have, and sends nothing: that much memory was set aside for it at each attempt.
+func TestImpostorCannotHaveMemorySetAside(t *testing.T) {
+	server := impostor.Serve(t, func(conn net.Conn) {
+		_, _ = conn.Write([]byte{'R', 0x3f, 0xff, 0xff, 0xf0})
+		impostor.Hang(conn)
+	})
+	o := Options{Member: "m", DSN: "postgres://lockstep@" + server.Address + "/db?sslmode=disable"}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	conn, err := o.connect(t.Context(), false)
+	runtime.ReadMemStats(&after)
+	if err == nil {
+		hangUp(conn)
+	}
+	if err == nil || !strings.Contains(err.Error(), "invalid body length") {
+		t.Errorf("%v", err)
+	}
+	if set := after.TotalAlloc - before.TotalAlloc; set > 64<<20 {
+		t.Errorf("%d MB were set aside", set>>20)
 	}
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func New(o Options, h *digest.Hasher) (*Source, error) {
 		hasher:  h,
 		log:     log.With("group", o.Group, "member", o.Member),
 		catalog: make(chan struct{}, 1), definitions: make(chan struct{}, 1), canaries: make(chan struct{}, 1),
-		sessions: sessions{idle: make(chan *pgx.Conn, mostIdle)}, logins: cdc.NewLogins(),
+		sessions: sessions{idle: make(chan *pgx.Conn, mostIdle)}, logins: cmp.Or(o.Logins, cdc.NewLogins()),
 		errors: map[uint32]int64{},
 		patience: patience{
 			call: time.Minute, lock: 2 * time.Second, slot: 30 * time.Second, snapshot: time.Minute, visible: 30 * time.Second, poll: 20 * time.Millisecond, active: 10 * time.Second,

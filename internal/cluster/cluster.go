@@ -87,9 +87,13 @@ func (w *Watched) index(name string) (int, error) {
 	return 0, fmt.Errorf("no member %q; there are %q", name, w.Names)
 }
 
-// mend runs on each member the SQL by which `lockstep check` would have it mended.
+// mend is [Mend] of the cluster's group.
 func (w *Watched) mend(ctx context.Context, exec func(ctx context.Context, member string, statements ...string) error) error {
-	g := &w.Config.Groups[0]
+	return Mend(ctx, &w.Config.Groups[0], exec)
+}
+
+// Mend runs on each member of a group the SQL by which `lockstep check` would have it mended.
+func Mend(ctx context.Context, g *config.Group, exec func(ctx context.Context, member string, statements ...string) error) error {
 	for i := range g.Members {
 		report, err := daemon.Check(ctx, g, &g.Members[i])
 		if err != nil {
