@@ -56,6 +56,14 @@ func (s *Server) Differences(ref *Server, name string, excluded []string) (diffe
 	return differ, true
 }
 
+// Before lists the keys of rows that the server has changed, and that a reference, a replica itself, has yet to replay: whether they
+// differ is not known until it has.
+func (s *Server) Before(ref *Server, table string) map[int]bool {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	return s.before(ref, table)
+}
+
 // before lists the keys of rows that the server has changed, and that a reference has yet to replay from the one that it follows:
 // that it has not is no difference.
 func (s *Server) before(ref *Server, table string) map[int]bool {

@@ -58,6 +58,7 @@ type oracle struct {
 	knownAt   map[tableAt]time.Time   // since when it can
 	traceless map[rowAt]time.Time     // when the row was last changed without a trace, there or on the reference
 	alike     map[rowAt]time.Time     // when a row of the reference was last changed so on all servers, where it had been the same
+	ahead     map[rowAt]time.Time     // when the reference last had a row yet to replay that a member had
 	obscured  map[tableAt]time.Time   // until when the table's log was incomplete
 	ill       map[string]time.Time    // when something was last wrong with a server, or with lockstep ("")
 	out       map[string]time.Time    // when a member or a table was taken out of the configuration
@@ -90,7 +91,7 @@ type noticed struct {
 func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
-		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), alike: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
+		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), alike: make(map[rowAt]time.Time), ahead: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
 		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), suspected: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), sparse: make(map[string]bool), mute: make(map[string]time.Time), halted: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
@@ -167,6 +168,7 @@ func (o *oracle) see(now time.Time) {
 			if !looked || x.changes != changes || x.ref != ref {
 				x = sight{changes: changes, ref: ref}
 				x.differ, x.known = s.Differences(ref, t, nil)
+				x.ahead = s.Before(ref, t)
 				o.seen[at] = x
 			}
 			if !x.known {
@@ -181,6 +183,9 @@ func (o *oracle) see(now time.Time) {
 				delete(o.unknown, at)
 				o.knownAt[at] = now
 			}
+			for key := range x.ahead {
+				o.ahead[rowAt{s.Name, t, key}] = now
+			}
 			o.compare(now, s.Name, t, x.differ)
 		}
 	}
@@ -191,6 +196,7 @@ type sight struct {
 	changes int
 	ref     *cdctest.Server
 	differ  map[int]cdctest.Difference
+	ahead   map[int]bool
 	known   bool
 }
 
@@ -442,7 +448,8 @@ func (o *oracle) accuse(n noticed) {
 	}
 	for _, key := range o.keysOf(d) {
 		at := rowAt{d.Member, d.Table, key}
-		if misled := o.misled[tableAt{d.Member, d.Table}]; o.mayLookOtherwise(at, n.at) || !misled.IsZero() && n.at.Sub(misled) < memoryOf {
+		misled := latest(o.misled[tableAt{d.Member, d.Table}], o.ahead[at])
+		if o.mayLookOtherwise(at, n.at) || !misled.IsZero() && n.at.Sub(misled) < memoryOf {
 			known = 0 // since when it differs by what lockstep knows is not known here
 			continue
 		}
