@@ -130,11 +130,12 @@ func (g *Group) probe(f *feed, c *canary) *duty.Duty {
 		Name: "probe", First: look, Every: plan.Every,
 		Do: func(ctx context.Context) (next time.Duration, err error) {
 			if c.left { // by a lockstep that was killed, or while the member was away: with it the table is never in step
-				if err := c.clear(ctx, f); err != nil && ctx.Err() == nil {
-					c.record(0, err)
-					return 0, err
+				err := c.clear(ctx, f)
+				if err == nil || ctx.Err() != nil || errors.Is(err, errStranger) {
+					return look, ctx.Err()
 				}
-				return look, ctx.Err()
+				c.record(0, err)
+				return troubleWait, err
 			}
 			if !g.inStep(f, plan.Table) {
 				return look, nil // what is open on the member already, or cannot be known, says it all
