@@ -71,7 +71,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 				}
 			}
 			if cut && (state == "" || state == finding.Open) {
-				return undeterminedError(errors.New("those that are listed were expected; ones that are left out need not be: raise --limit"))
+				return undeterminedError(errors.New("none that is listed is open and was not expected, but one that is left out may be: raise --limit"))
 			}
 			groups, err := askGroups(cmd.Context(), api)
 			if err != nil {
