@@ -116,6 +116,14 @@ func TestNoLagIsKnownOfAMemberThatWasNotHeard(t *testing.T) {
 	}
 }
 
+// A remedy in SQL was followed by two semicolons.
+func TestNotesOfAMemberAreToldApart(t *testing.T) {
+	m := status.Member{Name: "us-1", Trouble: "member us-1: it was refused: CREATE USER 'u'@'%' IDENTIFIED BY '...';", Errant: "1-2"}
+	if got, want := memberNote(m), "it was refused: CREATE USER 'u'@'%' IDENTIFIED BY '...'; errant: 1-2"; got != want {
+		t.Errorf("the note is %q, want %q", got, want)
+	}
+}
+
 func TestStatusIsFiltered(t *testing.T) {
 	url := serveGroups(t, estate{}, shop{}, estate{waits: true})
 	for _, c := range []struct {
