@@ -103,6 +103,24 @@ func (a *alert) ended() (at time.Time) {
 	return at
 }
 
+// last is what was open from when the alert fired for the last time. The resolved ones before, of which receivers may have been told
+// long ago, say nothing of how it ended.
+func (a *alert) last() []*finding.Divergence {
+	if a.firing() {
+		return a.open
+	}
+	from, until := 0, time.Time{}
+	for i, d := range a.resolved {
+		if d.ConfirmedAt.After(until) {
+			from = i
+		}
+		if d.ResolvedAt.After(until) {
+			until = *d.ResolvedAt
+		}
+	}
+	return a.resolved[from:]
+}
+
 // about lists what the alert tells of.
 func (a *alert) about() []*finding.Divergence {
 	if a.firing() {
@@ -119,6 +137,8 @@ type Alert struct {
 	Ends        time.Time         `json:"ends,omitzero"` // zero while it fires
 	URL         string            `json:"url,omitempty"`
 	About       []string          `json:"about"` // ids of divergences
+
+	lost []string // those of About that ended although their rows may differ still
 }
 
 // Firing reports whether what the alert is about is still open.
@@ -128,6 +148,10 @@ func (a *Alert) Firing() bool { return a.Ends.IsZero() }
 func (a *Alert) forget() {
 	a.Annotations["outcome"] = string(finding.Forgotten)
 	a.Annotations["summary"] = "Rows of a replica that differed from its reference are not watched any more. They may differ still."
+}
+
+func (a *Alert) lostOneOf(about []string) bool {
+	return slices.ContainsFunc(about, func(id string) bool { return slices.Contains(a.lost, id) })
 }
 
 func (a *Alert) forgotten() bool { return a.Annotations["outcome"] == string(finding.Forgotten) }
@@ -203,7 +227,12 @@ func (a *alert) told(external string) *Alert {
 	if who := acknowledged(about); len(who) > 0 {
 		t.Annotations["acknowledged"] = bounded(who, "\n")
 	}
-	if slices.ContainsFunc(about, func(d *finding.Divergence) bool { return d.Outcome == finding.Forgotten }) {
+	for _, d := range about {
+		if d.Outcome == finding.Forgotten {
+			t.lost = append(t.lost, d.ID)
+		}
+	}
+	if t.lostOneOf(ids(a.last())) {
 		t.forget()
 	}
 	return t

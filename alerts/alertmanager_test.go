@@ -145,6 +145,29 @@ func TestAlertIsSentAgainWhileItFiresAndWhenItIsResolved(t *testing.T) {
 	t.Error("the alert is not resolved")
 }
 
+// For a quarter of an hour it said of the next one, too, that its rows are not watched any more.
+func TestAlertmanagerIsToldHowTheLastOfATablesAlertsEnded(t *testing.T) {
+	w := newWorld(t)
+	url, messages := desk(t, always)
+	first, second := divergence(1, "us-1", "public.orders"), later(divergence(2, "us-1", "public.orders"))
+	for _, c := range []struct {
+		are  []*finding.Divergence
+		want string
+	}{
+		{[]*finding.Divergence{forgotten(first)}, "forgotten"},
+		{[]*finding.Divergence{resolved(second), forgotten(first)}, ""},
+		{[]*finding.Divergence{forgotten(second), resolved(first)}, "forgotten"},
+		{[]*finding.Divergence{resolved(divergence(3, "us-1", "public.orders")), forgotten(first)}, "forgotten"}, // both at a time
+	} {
+		w.set(c.are...)
+		stop := w.run(w.notifier(&alerts.Alertmanager{URL: url, Logger: w.logger()}))
+		if got := (<-messages)[0].Annotations; got["outcome"] != c.want {
+			t.Errorf("the outcome is %q, want %q: %v", got["outcome"], c.want, got)
+		}
+		stop()
+	}
+}
+
 func TestAlertsThatAreNotTakenAreSentAgainAndTheReasonIsLogged(t *testing.T) {
 	url, messages := desk(t, func(n int) int {
 		if n == 1 {

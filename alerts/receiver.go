@@ -165,7 +165,7 @@ func (r *Receiver) news(s state) (list []News) {
 		case fires:
 			over := *before
 			over.Ends = a.Ends
-			if a.forgotten() {
+			if a.forgotten() || a.lostOneOf(before.About) { // or of what came since it was told, which was open with it
 				over.Annotations = maps.Clone(over.Annotations)
 				over.forget()
 			}

@@ -19,7 +19,6 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/alerts"
 	"github.com/lockstep-cdc/lockstep/evidence"
-	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 func idle(s alerts.Status) bool { return s.Waiting == 0 && s.Sent > 0 }
@@ -353,6 +352,42 @@ func TestWhatHappensWhileAReceiverIsAwayIsToldOnce(t *testing.T) {
 	}
 }
 
+// A table was taken out of the configuration and in again: that a divergence of before was forgotten is not how the next one ended.
+func TestAnAlertEndsAsWhatItWasAboutDid(t *testing.T) {
+	for kind, channel := range map[string]func(url string) alerts.Channel{
+		"webhook": func(url string) alerts.Channel { return &alerts.Webhook{URL: url} },
+		"slack":   func(url string) alerts.Channel { return &alerts.Slack{URL: constant(url)} },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			w, p := newWorld(t), newPlace(t, nil)
+			r, closeStore := w.receiver(channel(p.url()))
+			defer closeStore()
+			defer w.run(w.notifier(r))()
+			says := func(which string, lost bool) {
+				t.Helper()
+				body := string((<-p.got).body)
+				if said := strings.Contains(body, "not watched any more") || strings.Contains(body, "No longer known"); said != lost {
+					t.Errorf("%s: that its rows are not known is told: %v, in %s", which, said, body)
+				}
+			}
+			before, now := divergence(1, "us-1", "public.a"), later(divergence(2, "us-1", "public.a"))
+			w.set(before)
+			says("the first", false)
+			w.set(forgotten(before))
+			says("the first is over", true)
+			w.set(now, forgotten(before))
+			says("the second", false)
+			w.set(resolved(now), forgotten(before))
+			says("the second is over", false)
+			third := later(divergence(3, "us-1", "public.a"))
+			w.set(third, resolved(now), forgotten(before))
+			says("the third", false)
+			w.set(forgotten(later(divergence(4, "us-1", "public.a"))), resolved(third), resolved(now), forgotten(before))
+			says("the third is over, and what came in its place unseen", true)
+		})
+	}
+}
+
 func TestAReceiverIsToldOfWhatItWants(t *testing.T) {
 	w, p := newWorld(t), newPlace(t, nil)
 	r, closeStore := w.receiver(&alerts.Webhook{URL: p.url()})
@@ -459,9 +494,7 @@ func TestSlackIsToldWithoutMarkupFromRows(t *testing.T) {
 		!strings.Contains(text, "&lt;@U1&gt; &amp; co") || !strings.Contains(text, "<https://lockstep.example/api/v1/divergences?group=shop|LockstepDiverged public.&lt;!channel&gt; on us-1") {
 		t.Errorf("the message is %s", text)
 	}
-	gone := resolved(d)
-	gone.Outcome = finding.Forgotten
-	w.set(gone)
+	w.set(forgotten(d))
 	must(t, json.Unmarshal((<-p.got).body, &m))
 	if want := "No longer known: LockstepDiverged public.&lt;!channel&gt; on us-1"; !strings.HasPrefix(m.Text, want) {
 		t.Errorf("of a table that is not watched any more it says %q", m.Text)

@@ -179,8 +179,25 @@ func divergence(n int, member, table string) *finding.Divergence {
 
 func resolved(d *finding.Divergence) *finding.Divergence {
 	over, at := *d, time.Now().Truncate(time.Millisecond)
+	if at.Before(d.ConfirmedAt) {
+		at = d.ConfirmedAt.Add(time.Minute)
+	}
 	over.State, over.ResolvedAt = finding.Resolved, &at
 	return &over
+}
+
+// forgotten is not watched any more.
+func forgotten(d *finding.Divergence) *finding.Divergence {
+	over := resolved(d)
+	over.Outcome = finding.Forgotten
+	return over
+}
+
+// later was seen, and confirmed, once what is resolved now was over.
+func later(d *finding.Divergence) *finding.Divergence {
+	next, at := *d, time.Now().Add(time.Minute).Truncate(time.Millisecond)
+	next.FirstSeen, next.ConfirmedAt = at, at
+	return &next
 }
 
 // message is what a webhook is sent.

@@ -58,6 +58,7 @@ func (n node) require(remedy string) {
 	if n.describes != nil {
 		n.describes.required = true
 	}
+	n.required = append(n.required, n.path)
 	if !n.present() {
 		n.fail("is missing", remedy)
 	}

@@ -34,19 +34,26 @@ func (e *Error) Error() string {
 
 // problems collects all that is wrong with one file.
 type problems struct {
-	file string
-	list []*Error
+	file     string
+	list     []*Error
+	required []string // keys that cannot be left out
 }
 
 func (p *problems) add(line int, path, problem, remedy string) {
 	p.list = append(p.list, &Error{File: p.file, Line: line, Path: path, Problem: problem, Remedy: remedy})
 }
 
+// orLeaveOut ends the remedy for a key that has no value, if it may be left out.
+const orLeaveOut = ", or leave the key out"
+
 // err joins the problems in the order of the file's lines; nil if there are none.
 func (p *problems) err() error {
 	slices.SortStableFunc(p.list, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
 	errs := make([]error, len(p.list))
 	for i, e := range p.list {
+		if slices.Contains(p.required, e.Path) {
+			e.Remedy = strings.TrimSuffix(e.Remedy, orLeaveOut)
+		}
 		errs[i] = e
 	}
 	return errors.Join(errs...)

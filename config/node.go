@@ -151,7 +151,7 @@ func (n node) field(found map[string]node, known []string, v *ast.MappingValueNo
 		f := found[key]
 		f.line, f.ast = line, v.Value
 		if isNull(v.Value) {
-			f.fail("has no value", "give it one, or leave the key out")
+			f.fail("has no value", "give it one"+orLeaveOut)
 		}
 		found[key] = f
 	}
@@ -185,7 +185,7 @@ func (n node) text() string {
 		return ""
 	case *ast.StringNode:
 		if strings.TrimSpace(v.Value) == "" {
-			n.fail("is empty", "give it a value, or leave the key out")
+			n.empty()
 		}
 		return v.Value
 	case *ast.LiteralNode:
@@ -223,6 +223,14 @@ func (n node) words(wrong string, known ...string) []string {
 func alternatives(list []string) string {
 	last := len(list) - 1
 	return strings.Join(list[:last], ", ") + " or " + list[last]
+}
+
+func (n node) empty() {
+	if strings.HasSuffix(n.path, "]") {
+		n.fail("is empty", "give it a value, or take it out of the list")
+		return
+	}
+	n.fail("is empty", "give it a value"+orLeaveOut)
 }
 
 // texts reads a list of strings.

@@ -76,13 +76,37 @@ func Start(ctx context.Context, c *config.Config, o Options) (*Daemon, error) {
 	}
 	d.now.Store(&setup{config: c})
 	var err error
-	if d.store, err = store.Open(c.DataDir, store.Options{}); err != nil {
+	if d.store, err = openStore(ctx, c.DataDir); err != nil {
 		return nil, err
 	}
 	if err = d.open(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// openStore does not wait for a disk once ctx has ended: a store may be left at any moment, as in a crash, and one that opens after
+// all is closed.
+func openStore(ctx context.Context, dir string) (*store.Store, error) {
+	var s *store.Store
+	opened := make(chan error)
+	go func() {
+		var err error
+		s, err = store.Open(dir, store.Options{})
+		select {
+		case opened <- err:
+		case <-ctx.Done():
+			if err == nil {
+				_ = s.Close()
+			}
+		}
+	}()
+	select {
+	case err := <-opened:
+		return s, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (d *Daemon) open(ctx context.Context) error {

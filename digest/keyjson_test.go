@@ -65,7 +65,8 @@ func TestKeysThatPeopleMistypeAreErrors(t *testing.T) {
 		typ, json, part string
 	}{
 		{"int8", ``, "not a JSON object"},
-		{"int8", `[1]`, "not a JSON object"},
+		{"int8", `[1]`, "not a JSON object; it is made of k"},
+		{"int8", `5`, "not a JSON object; it is made of k"},
 		{"int8", `{"k":1`, "not a JSON object"},
 		{"int8", "{\"k\":\"\xff\"}", "not UTF-8"},
 		{"int8", `{}`, "made of k"},

@@ -21,8 +21,8 @@ func (s Shape) ParseKey(data json.RawMessage) (Key, error) {
 		return nil, fmt.Errorf("table %s: key is not UTF-8; write a text that is not as {\"bytes\":\"\\\\xff\"}", s.Table)
 	}
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(data, &fields); err != nil {
-		return nil, fmt.Errorf("table %s: key is not a JSON object: %w", s.Table, err)
+	if json.Unmarshal(data, &fields) != nil {
+		return nil, fmt.Errorf("table %s: key is not a JSON object; it is made of %s", s.Table, s.keyNames())
 	}
 	if len(fields) != len(s.Key) {
 		return nil, fmt.Errorf("table %s: key has %d columns, but %d were given; it is made of %s", s.Table, len(s.Key), len(fields), s.keyNames())

@@ -18,6 +18,9 @@ type Duty struct {
 	// Retry is the same after a failure, Every if it is 0. With Longest, each failure in a row doubles it up to that. One that
 	// comes after twice the longest is the first of a new row: so long it went well.
 	Retry, Longest time.Duration
+	// Went, if set, says for how long it went well the last time, before it failed. Longer than the pause before that, and than a
+	// second, it is the first of a new row, too; what fails at once is not.
+	Went func() time.Duration
 	// Asked has it done before its time, but not within Pause of the last. nil: nobody asks.
 	Asked <-chan struct{}
 	Pause time.Duration
@@ -37,6 +40,9 @@ const (
 	firstPause = time.Second
 	lastPause  = 10 * time.Minute
 )
+
+// leastWell is for how long something goes well at least that is no failure at its beginning.
+const leastWell = time.Second
 
 // AtOnce is the wait of a duty that has more to do.
 const AtOnce = time.Nanosecond
@@ -65,7 +71,7 @@ func (d *Duty) Run(ctx context.Context) error {
 			d.ok.Add(1)
 			wait, retry, pause = cmp.Or(next, d.Every), d.retry(), firstPause
 			continue
-		case last.Sub(began) > 2*d.Longest:
+		case last.Sub(began) > 2*d.Longest, d.Went != nil && d.Went() > max(wait, leastWell):
 			retry = d.retry()
 		}
 		if last.Sub(began) > 2*lastPause {

@@ -134,6 +134,31 @@ func TestFailureAfterALongTimeIsAFirstOne(t *testing.T) {
 	}
 }
 
+// A stream that was open for 15 seconds after a pause of 12.8 had the longest one after it. One that ends as soon as it is open is not
+// tried more often for it.
+func TestFailureAfterItWentWellForLongerThanThePauseBeforeIsAFirstOne(t *testing.T) {
+	var retries []time.Duration
+	var well time.Duration
+	d := &duty.Duty{Retry: 200 * time.Millisecond, Longest: 15 * time.Second, Went: func() time.Duration { return well }}
+	d.Failed = func(_ error, retry time.Duration) { retries = append(retries, retry) }
+	went := map[int]time.Duration{
+		4: 900 * time.Millisecond,  // after a pause of 0.8 s
+		6: 3100 * time.Millisecond, // of 3.2 s
+		8: 13 * time.Second,        // of 12.8 s
+		9: time.Second,             // of 0.2 s
+	}
+	record(t, d, time.Minute, func(n int) (time.Duration, error) {
+		well = went[n]
+		<-time.After(well)
+		return 0, errBusy
+	})
+	const ms = time.Millisecond
+	want := []time.Duration{200 * ms, 400 * ms, 800 * ms, 1600 * ms, 3200 * ms, 6400 * ms, 12800 * ms, 200 * ms, 400 * ms}
+	if diff := cmp.Diff(want, retries[:min(len(retries), len(want))]); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 func TestWhoAsksNeedNotWait(t *testing.T) {
 	var asked chan struct{}
 	d := &duty.Duty{Every: 10 * time.Second, Pause: 2 * time.Second}

@@ -54,6 +54,7 @@ func (g *Group) dutiesOf(f *feed) []*duty.Duty {
 		list = append(list, &duty.Duty{
 			Name: "follow", Every: firstRetry, Retry: firstRetry, Longest: lastRetry,
 			Do:     func(ctx context.Context) (time.Duration, error) { return g.follow(ctx, f) },
+			Went:   func() time.Duration { return f.went },
 			Failed: g.troubles(f, "change stream was interrupted; lockstep reconnects"),
 		}, &duty.Duty{
 			Name: "resolve_suspects", First: suspectsEvery, Every: suspectsEvery, Retry: suspectsRetry, Longest: lastSuspectsRetry,

@@ -214,6 +214,44 @@ func (w *watching) is(t *testing.T, member, table string, want status.Verdict, r
 	}
 }
 
+// A stream that was open for longer than lockstep waited before it is not one of a server that cannot be read: it is opened again
+// at once. After 14 s it was, once more, left alone for 12.8.
+func TestStreamThatWorkedIsOpenedAgainAtOnce(t *testing.T) {
+	for _, engine := range cdctest.Engines {
+		t.Run(fmt.Sprint(engine), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				var cut atomic.Bool
+				w := watch(t, engine, func(doing, _ string) error {
+					if doing == "stream" && cut.Swap(false) {
+						return errors.New("the line is cut")
+					}
+					return nil
+				}, nil)
+				defer w.end()
+				w.write(watchedTables[0], 1, 1)
+				rest(time.Second)
+				w.b.Break(cdctest.Faults{Refuse: true})
+				w.b.Cut()
+				for w.log.count("retry_in=12.8s") == 0 {
+					rest(time.Second)
+				}
+				w.b.Break(cdctest.Faults{})
+				for opened := w.log.count("change stream opened"); w.log.count("change stream opened") == opened; {
+					rest(100 * time.Millisecond)
+				}
+				rest(14 * time.Second)
+				before := w.log.count("retry_in=200ms")
+				cut.Store(true)
+				w.write(watchedTables[0], 1, 0)
+				rest(time.Second)
+				if n := w.log.count("the line is cut"); n != 1 || w.log.count("retry_in=200ms") != before+1 {
+					t.Errorf("it was cut %d times, and is not opened anew at once: %s", n, w.log.b.String())
+				}
+			})
+		})
+	}
+}
+
 // What one table makes lockstep panic by, or fail at, keeps that table unverified with the reason, and no other.
 func TestTableFailsAlone(t *testing.T) {
 	for _, engine := range cdctest.Engines {

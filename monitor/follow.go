@@ -125,6 +125,7 @@ func (g *Group) troubles(f *feed, message string) func(error, time.Duration) {
 
 // readStream opens the stream where the ledger is and yields its events until it breaks.
 func (g *Group) readStream(ctx context.Context, f *feed) error {
+	f.went = 0
 	server, err := g.meet(ctx, f)
 	if err != nil {
 		return err
@@ -160,6 +161,7 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	if err := g.do(ctx, func() error { f.end = end; return nil }); err != nil {
 		return err
 	}
+	opened := time.Now()
 	err = fault.Catch(func() error {
 		return f.Source.Stream(open, start, func(e cdc.Event) error { return g.send(open, f, e) })
 	})
@@ -169,6 +171,7 @@ func (g *Group) readStream(ctx context.Context, f *feed) error {
 	if cdc.IsGap(err) || fault.Of(err) != nil { // read on from there, it would panic again
 		return errors.Join(err, g.openGap(ctx, f, err.Error()))
 	}
+	f.went = time.Since(opened)
 	return errors.Join(err, g.do(ctx, func() error { f.shut(); return nil }))
 }
 

@@ -154,6 +154,8 @@ type feed struct {
 	// left alone after the last, owned by the duty that reads it.
 	faults atomic.Int64
 	broken pause
+	// went is for how long the stream was open before it broke, without a hole; owned as broken is.
+	went time.Duration
 }
 
 // arrival is one event of a member's stream.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -212,15 +213,72 @@ func TestDiskThatBecomesFullLosesNothingThatWasCommitted(t *testing.T) {
 	}
 }
 
+// Pebble writes what is in its log to a table before it is open, and tried that again for ever.
+func TestDiskThatIsFullAtAStartLosesNothingEither(t *testing.T) {
+	used := vfs.NewCrashableMem()
+	commits, err := work(used)
+	must(t, err)
+	for acknowledged, before := range map[int]*vfs.MemFS{0: vfs.NewCrashableMem(), commits: used} {
+		noticed := 0
+		for n := int64(1); ; n++ {
+			mem := before.CrashClone(vfs.CrashCloneCfg{})
+			var count atomic.Int64
+			fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if writes(op) && count.Add(1) >= n {
+					return syscall.ENOSPC
+				}
+				return nil
+			}))
+			if err := start(fs); err != nil {
+				noticed++
+				for _, part := range []string{"data_dir " + dir + " cannot be written to", "no space left on device"} {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("write %d: it says %q, without %q", n, err, part)
+					}
+				}
+			}
+			if got := reopenedAt(t, mem.CrashClone(vfs.CrashCloneCfg{})); got != acknowledged {
+				t.Fatalf("write %d: of %d commits there are %d after the start", n, acknowledged, got)
+			}
+			if count.Load() < n {
+				break
+			}
+		}
+		if noticed < 20 {
+			t.Errorf("only %d refused writes were noticed", noticed)
+		}
+	}
+}
+
+// start opens a store and closes it, or returns what it said when it ended the process.
+func start(fs vfs.FS) error {
+	failed := make(chan error, 10)
+	go func() {
+		s, err := store.Open(dir, store.Options{FS: fs, Cache: 1 << 20, Fatal: func(err error) {
+			failed <- err
+			select {}
+		}})
+		if err == nil {
+			err = s.Close()
+		}
+		failed <- err
+	}()
+	return <-failed
+}
+
 const brokenVariable = "LOCKSTEP_TEST_BROKEN"
 
-// brokenDisk makes this process one whose disk is full after the first commit, if the environment says so.
+// brokenDisk makes this process one whose disk is full after the first commit, or from its start if it was there before, if the
+// environment says so.
 func brokenDisk() bool {
 	at := os.Getenv(brokenVariable)
 	if at == "" {
 		return false
 	}
 	var full atomic.Bool
+	if _, err := os.Stat(at); err == nil {
+		full.Store(true)
+	}
 	s, err := store.Open(at, store.Options{FS: errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if full.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			return syscall.ENOSPC
@@ -241,23 +299,25 @@ func brokenDisk() bool {
 }
 
 func TestFullDiskEndsTheProcessWithOneLine(t *testing.T) {
-	at := t.TempDir()
-	process := exec.Command(os.Args[0])
-	process.Env = append(os.Environ(), brokenVariable+"="+at)
-	var stderr strings.Builder
-	process.Stderr = &stderr
-	err := process.Run()
-	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 3 {
-		t.Errorf("the process ends with %v, want exit status 3", err)
-	}
-	line := stderr.String()
-	for _, part := range []string{"lockstep: data_dir " + at + " cannot be written to", "no space left on device", "start again"} {
-		if !strings.Contains(line, part) {
-			t.Errorf("it says %q, without %q", line, part)
+	at := filepath.Join(t.TempDir(), "data")
+	for _, when := range []string{"while it works", "at the start"} {
+		process := exec.Command(os.Args[0])
+		process.Env = append(os.Environ(), brokenVariable+"="+at)
+		var stderr strings.Builder
+		process.Stderr = &stderr
+		err := process.Run()
+		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 3 {
+			t.Errorf("%s: the process ends with %v, want exit status 3", when, err)
 		}
-	}
-	if strings.Count(line, "\n") != 1 {
-		t.Errorf("it says more than one line: %s", line)
+		line := stderr.String()
+		for _, part := range []string{"lockstep: data_dir " + at + " cannot be written to", "no space left on device", "start again"} {
+			if !strings.Contains(line, part) {
+				t.Errorf("%s: it says %q, without %q", when, line, part)
+			}
+		}
+		if strings.Count(line, "\n") != 1 {
+			t.Errorf("%s: it says more than one line: %s", when, line)
+		}
 	}
 	s, err := store.Open(at, store.Options{})
 	must(t, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -27,8 +28,12 @@ func newDisk(dir string, o Options) *disk {
 	return d
 }
 
+// ending is held from the first error that ends the process: others are met at the same time, and one line says it.
+var ending sync.Mutex
+
 // exit ends the process: Pebble holds locks by now that nobody will ever open. What was committed is safe.
 func exit(err error) {
+	ending.Lock()
 	fmt.Fprintln(os.Stderr, "lockstep:", err)
 	os.Exit(3)
 }
@@ -40,11 +45,16 @@ func (d *disk) Infof(string, ...any) {}
 func (d *disk) Errorf(string, ...any) {}
 
 // Fatalf implements [pebble.Logger], whose contract says that it does not return.
-func (d *disk) Fatalf(format string, args ...any) { d.refused(fmt.Sprintf(format, args...)) }
+func (d *disk) Fatalf(format string, args ...any) { d.refused(fmt.Errorf(format, args...)) }
 
-func (d *disk) refused(why string) {
-	d.fatal(fmt.Errorf("data_dir %s cannot be written to (%s): see to the disk and start again; lockstep goes on from what is safe on it", d.dir, why))
+func (d *disk) refused(why error) { d.fatal(refusal(d.dir, why)) }
+
+func refusal(dir string, why error) error {
+	return fmt.Errorf("data_dir %s cannot be written to (%w): see to the disk and start again; lockstep goes on from what is safe on it", dir, why)
 }
+
+// full reports whether err, which may be nil, is for want of room.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 func (d *disk) listener() *pebble.EventListener {
 	return &pebble.EventListener{
@@ -63,6 +73,8 @@ func (d *disk) background(err error) {
 
 func openError(dir string, err error) error {
 	switch {
+	case full(err):
+		return refusal(dir, err)
 	case errors.Is(err, syscall.EAGAIN), strings.Contains(err.Error(), "lock held by current process"): // by another process, by this one
 		return fmt.Errorf("data_dir %s is in use by another lockstep: stop that one, or give this one a directory of its own", dir)
 	case errors.Is(err, os.ErrPermission):

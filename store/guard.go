@@ -1,24 +1,17 @@
 package store
 
-import (
-	"fmt"
-	"sync/atomic"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
-)
+import "github.com/cockroachdb/pebble/v2/vfs"
 
 // guard stops the process at the first write that the disk refuses. Pebble would panic in some places, in others try
-// again for ever, and nowhere can it say which directory is meant.
+// again for ever, also before it is open, and nowhere can it say which directory is meant.
 type guard struct {
 	vfs.FS
-	refused func(string)
-	// live is set once the store is open; before, Open returns what went wrong.
-	live atomic.Bool
+	refused func(error)
 }
 
 func (g *guard) check(err error) error {
-	if err != nil && g.live.Load() {
-		g.refused(fmt.Sprint(err))
+	if err != nil {
+		g.refused(err)
 	}
 	return err
 }

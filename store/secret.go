@@ -88,6 +88,9 @@ func (s *Store) makeSecret(fs vfs.FS, path string) error {
 	if err == nil {
 		err = syncDir(fs, s.dir)
 	}
+	if full(err) {
+		return refusal(s.dir, err)
+	}
 	if err != nil {
 		return fmt.Errorf("data_dir %s: make %s: %w", s.dir, secretFile, err)
 	}

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -38,30 +37,42 @@ type Store struct {
 type Options struct {
 	FS    vfs.FS // nil: the disk
 	Cache int64  // bytes; 0: 64 MiB
-	// Fatal is called, from any goroutine, when the disk of an open store refuses a write or shows damage where no caller
-	// waits for the answer. It must not return. nil: it prints the error and ends the process with code 3.
+	// Fatal is called, from any goroutine, when the disk refuses a write, while the store is opened too, or shows damage where
+	// no caller waits for the answer. It must not return. nil: it prints the error and ends the process with code 3.
 	Fatal func(error)
 	// Clock is what it is by the clock of the host, and for how long that runs, whatever the clock shows. nil: the host's.
 	Clock func() (now time.Time, running time.Duration)
 }
 
-// Open opens the store in dir and makes it at the first start.
+// Open opens the store in dir and makes it at the first start. What the disk refuses meanwhile is as fatal as later.
 func Open(dir string, o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("data_dir %s: %w: choose a directory that lockstep may write to", dir, err)
-		}
 	}
 	if o.Cache == 0 {
 		o.Cache = 64 << 20
 	}
 	d := newDisk(dir, o)
-	db, err := openPebble(o.FS.PathJoin(dir, "db"), pebbleOptions(d, o))
-	if err != nil {
-		return nil, openError(dir, err)
+	s, err := d.open(o)
+	if full(err) {
+		d.fatal(err)
 	}
-	s := &Store{db: db, dir: dir}
+	return s, err
+}
+
+func (d *disk) open(o Options) (*Store, error) {
+	if o.FS == vfs.Default {
+		if err := os.MkdirAll(d.dir, 0o700); full(err) {
+			return nil, refusal(d.dir, err)
+		} else if err != nil {
+			return nil, fmt.Errorf("data_dir %s: %w: choose a directory that lockstep may write to", d.dir, err)
+		}
+	}
+	db, err := pebble.Open(o.FS.PathJoin(d.dir, "db"), pebbleOptions(d, o))
+	if err != nil {
+		return nil, openError(d.dir, err)
+	}
+	s := &Store{db: db, dir: d.dir}
 	if s.chain.clock.read = o.Clock; o.Clock == nil {
 		s.chain.clock.read = hostClock()
 	}
@@ -70,22 +81,7 @@ func Open(dir string, o Options) (*Store, error) {
 			return nil, errors.Join(err, db.Close())
 		}
 	}
-	d.guard.live.Store(true)
 	return s, nil
-}
-
-// openPebble makes an error of the panic with which Pebble answers a directory that cannot be synced.
-func openPebble(path string, o *pebble.Options) (db *pebble.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			refused, ok := r.(error)
-			if ours := (runtime.Error)(nil); !ok || errors.As(refused, &ours) {
-				panic(r)
-			}
-			err = refused
-		}
-	}()
-	return pebble.Open(path, o)
 }
 
 func pebbleOptions(d *disk, o Options) *pebble.Options {

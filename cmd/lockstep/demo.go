@@ -50,7 +50,7 @@ Exits 0 only if each difference was found with exactly its keys, and nothing els
 	c.Flags().StringVar(&o.engine, "engine", config.Postgres, strings.Join(demoEngines, ", ")+", or "+allEngines+": one after the other")
 	c.Flags().BoolVar(&o.once, "once", true, "end after the last step; false keeps everything running until Ctrl-C, to look around")
 	o.output = formatFlag(c, "text", "json")
-	c.Flags().IntVar(&o.postgres, "postgres", int(dbtest.PG15), "major version of PostgreSQL")
+	numberFlag(c, &o.postgres, 1, "postgres", int(dbtest.PG15), "major version of PostgreSQL")
 	durationFlag(c, &o.budget, someTime, "lag-budget", 2*time.Second, "how long a difference may last before it is a divergence")
 	durationFlag(c, &o.warmup, 0, "warmup", 5*time.Second, "load before the first difference is made")
 	c.Flags().StringVar(&o.level, "log.level", "error", "of lockstep's own log on standard error: debug, info, warn or error")

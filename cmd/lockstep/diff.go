@@ -64,9 +64,9 @@ be determined, 4 a member could not be reached, 5 all is in step but for columns
 	f.StringSliceVar(&o.tables, "table", nil, "this `TABLE` only; may be given several times")
 	f.StringSliceVar(&o.members, "member", nil, "this `MEMBER` only, against the reference; may be given several times")
 	durationFlag(cmd, &o.wait, 0, "wait", 0, "how long a member may take to replay what the reference had (default: its lag budget)")
-	f.IntVar(&o.rowsPerSecond, "max-rows-per-second", 0, "read no more `ROWS` a second of each server (default: as many as it gives)")
+	numberFlag(cmd, &o.rowsPerSecond, 0, "max-rows-per-second", 0, "read no more `ROWS` a second of each server (default: as many as it gives)")
 	f.BoolVar(&o.missingColumns, "allow-missing-columns", false, "take a table for in step although one side has columns that the other lacks")
-	f.IntVar(&o.ranges, "max-ranges", 1000, "list no more `RANGES` of one table; further keys are counted")
+	numberFlag(cmd, &o.ranges, 1, "max-ranges", 1000, "list no more `RANGES` of one table; further keys are counted")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.waitSet = f.Changed("wait")
 		return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -75,9 +75,6 @@ be determined, 4 a member could not be reached, 5 all is in step but for columns
 }
 
 func (o diffOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
-	if o.rowsPerSecond < 0 || o.ranges < 1 {
-		return usageError(errors.New("--max-rows-per-second cannot be negative, and --max-ranges is 1 at least"))
-	}
 	c, err := loadConfig(o.path)
 	if err != nil {
 		return err

@@ -34,9 +34,6 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 			if len(args) == 1 {
 				return showDivergence(cmd, api, output, args[0])
 			}
-			if limit < 1 {
-				return usageError(errors.New("--limit is 1 at least"))
-			}
 			query := url.Values{"limit": {fmt.Sprint(limit + 1)}} // one more tells whether there are more
 			for name, value := range map[string]string{"state": state, "group": group, "table": table, "member": member} {
 				if value != "" {
@@ -71,7 +68,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 				}
 			}
 			if cut && (state == "" || state == finding.Open) {
-				return undeterminedError(errors.New("those that are listed were expected; ones that are left out need not be: raise --limit"))
+				return undeterminedError(errors.New("none that is listed is open and was not expected, but one that is left out may be: raise --limit"))
 			}
 			groups, err := askGroups(cmd.Context(), api)
 			if err != nil {
@@ -91,7 +88,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 	c.Flags().StringVar(&group, "group", "", "of this `GROUP` only")
 	c.Flags().StringVar(&table, "table", "", "of this `TABLE` only, such as public.orders")
 	c.Flags().StringVar(&member, "member", "", "of this `MEMBER` only")
-	c.Flags().IntVar(&limit, "limit", 1000, "list no more than `N`")
+	numberFlag(c, &limit, 1, "limit", 1000, "list no more than `N`")
 	return c
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,5 +46,37 @@ func (d *duration) Set(s string) error {
 		return fmt.Errorf("%s is no time at all: write it like 30s, 2m or 1h30m", s)
 	}
 	*d.value = value
+	return nil
+}
+
+// number is the value of a flag that counts: never less than least.
+type number[N int | uint64] struct {
+	value *N
+	least N
+}
+
+// numberFlag adds such a flag to a command.
+func numberFlag[N int | uint64](cmd *cobra.Command, to *N, least N, name string, otherwise N, usage string) {
+	*to = otherwise
+	cmd.Flags().Var(&number[N]{to, least}, name, usage)
+}
+
+func (n *number[N]) String() string {
+	if n.value == nil { // help asks the zero one whether there is a default
+		return ""
+	}
+	return fmt.Sprint(*n.value)
+}
+
+// Type is what help calls the value.
+func (n *number[N]) Type() string { return "int" }
+
+// Set takes a number that is large enough.
+func (n *number[N]) Set(s string) error {
+	value, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || value < int64(n.least) {
+		return fmt.Errorf("write a whole number, %d at least", n.least)
+	}
+	*n.value = N(value)
 	return nil
 }

@@ -47,6 +47,40 @@ func TestADurationIsSomeTime(t *testing.T) {
 	}
 }
 
+// What was said of --limit abc and --at -1 was Go's.
+func TestANumberIsOneThatCounts(t *testing.T) {
+	tried := 0
+	eachCommand(newRootCommand(), func(c *cobra.Command, path []string) {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if !strings.HasPrefix(f.Value.Type(), "int") && !strings.HasPrefix(f.Value.Type(), "uint") {
+				return
+			}
+			for _, value := range []string{"abc", "-1", "1.5", "", "99999999999999999999"} {
+				args := append(slices.Clone(path), fmt.Sprintf("--%s=%s", f.Name, value))
+				code, stdout, stderr := lockstep(t, args...)
+				if code != exitUsage || stdout != "" || !strings.Contains(stderr, `"--`+f.Name+`" flag: write a whole number, `) {
+					t.Errorf("%v: exit code %d, %q, %q", args, code, stdout, stderr)
+				}
+				tried++
+			}
+		})
+	})
+	if tried < 20 {
+		t.Errorf("only %d were tried", tried)
+	}
+}
+
+// It was "open : no such file or directory".
+func TestAnEmptyNameOfAFileIsTheCommandLinesFault(t *testing.T) {
+	for _, args := range [][]string{
+		{"check", "-c", ""}, {"run", "-c", ""}, {"diff", "-c", ""}, {"init", "--output", "", "postgres://u@127.0.0.1:1/x", "postgres://u@127.0.0.1:2/x"},
+	} {
+		if code, stdout, stderr := lockstep(t, args...); code != exitUsage || stdout != "" || !strings.Contains(stderr, " is empty: name the ") {
+			t.Errorf("%q: exit code %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+}
+
 // With ftp:// all commands said that no lockstep answers, as if it were one's fault that is there.
 func TestAnAddressThatCannotBeIsTheCommandLinesFault(t *testing.T) {
 	file := checkFile(t, [3]string{"a", "postgres://u@127.0.0.1:1/db", "pw"}, [3]string{"b", "postgres://u@127.0.0.1:2/db", "pw"})

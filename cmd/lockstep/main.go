@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -102,6 +103,9 @@ const defaultConfig = "lockstep.yaml"
 
 // loadConfig reads the file that -c names.
 func loadConfig(path string) (*config.Config, error) {
+	if path == "" { // as of a variable of a script that is not set
+		return nil, usageError(errors.New("--config is empty: name the configuration file"))
+	}
 	c, err := config.Load(path)
 	if err != nil {
 		return nil, usageError(err)

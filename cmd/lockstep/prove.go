@@ -30,7 +30,7 @@ ranges that it can be asked for are listed. What is printed holds the keys at th
 	}
 	configFlag(cmd, &path)
 	cmd.Flags().StringVar(&table, "table", "", "`NAME` of the table with its schema")
-	cmd.Flags().Uint64Var(&at, "at", 0, "number of the `ENTRY` of coverage")
+	numberFlag(cmd, &at, 0, "at", 0, "number of the `ENTRY` of coverage")
 	cmd.Flags().StringVar(&number, "range", "", "the range with this `NUMBER`, from 0")
 	cmd.Flags().StringVar(&key, "key", "", "the range in which this `KEY` lies, as JSON, such as {\"id\":500}")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

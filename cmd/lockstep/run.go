@@ -119,6 +119,10 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 		log.Warn("data_dir is open to everybody on this machine", "data_dir", cfg.DataDir, "mode", fmt.Sprintf("%04o", mode), "hint", "chmod o= "+cfg.DataDir)
 	}
 	d, err := daemon.Start(ctx, cfg, supervisor.Options)
+	if err != nil && ctx.Err() != nil {
+		log.Info("lockstep stopped")
+		return front.Close()
+	}
 	if err != nil {
 		return errors.Join(startError(err), front.Close())
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -107,17 +108,49 @@ func postgresWithPassword(t *testing.T, install dbtest.Install) *dbtest.Server {
 	return dbtest.StartT(t, install, dbtest.Options{Password: "right"})
 }
 
-func TestRunRefusesADataDirectoryThatItMustNotTouch(t *testing.T) {
-	yaml := func(dir string) string {
-		return "data_dir: " + dir + "\nlisten: 127.0.0.1:0\ngroups:\n  - name: shop\n    engine: postgres\n    members:\n" +
-			"      - {name: a, dsn: \"postgres://x@127.0.0.1:1/app\"}\n      - {name: b, dsn: \"postgres://x@127.0.0.1:1/app2\"}\n    tables: {include: [\"public.*\"]}\n"
+// nobodyAt is a configuration whose members do not answer.
+func nobodyAt(dir string) string {
+	return "data_dir: " + dir + "\nlisten: 127.0.0.1:0\ngroups:\n  - name: shop\n    engine: postgres\n    members:\n" +
+		"      - {name: a, dsn: \"postgres://x@127.0.0.1:1/app\"}\n      - {name: b, dsn: \"postgres://x@127.0.0.1:1/app2\"}\n    tables: {include: [\"public.*\"]}\n"
+}
+
+// A disk that did not let the store be opened, or took a while to, kept lockstep from ending.
+func TestRunEndsWhileItsStoreIsBeingOpened(t *testing.T) {
+	dir := t.TempDir()
+	never := filepath.Join(dir, "digest.key") // a pipe is open once somebody writes to it
+	if err := syscall.Mkfifo(never, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(t.Context())
+	var out, stderr strings.Builder
+	ended := make(chan int, 1)
+	go func() {
+		ended <- execute(ctx, []string{"run", "-c", writeFile(t, "lockstep.yaml", nobodyAt(dir))}, &out, &stderr)
+	}()
+	opening := func(context.Context) (bool, error) {
+		_, err := os.Stat(filepath.Join(dir, "db", "LOCK"))
+		return err == nil, nil
+	}
+	if err := dbtest.WaitFor(t.Context(), "the store is being opened", opening); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if code := <-ended; code != exitInStep || !strings.Contains(stderr.String(), "lockstep stopped") {
+		t.Errorf("exit code %d, %q", code, stderr.String())
+	}
+	key, err := os.OpenFile(never, os.O_WRONLY, 0) // for what still waits for it
+	if err := errors.Join(err, key.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRunRefusesADataDirectoryThatItMustNotTouch(t *testing.T) {
 	inUse := t.TempDir()
 	s, err := store.Open(inUse, store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	code, stderr := runOnce(t, yaml(inUse))
+	code, stderr := runOnce(t, nobodyAt(inUse))
 	if code != exitUsage || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "in use by another lockstep") {
 		t.Errorf("in use: exit code %d, %q", code, stderr)
 	}
@@ -131,7 +164,7 @@ func TestRunRefusesADataDirectoryThatItMustNotTouch(t *testing.T) {
 	if err := errors.Join(db.Set([]byte("F"), binary.BigEndian.AppendUint32(nil, store.Format+1), pebble.Sync), db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	code, stderr = runOnce(t, yaml(inUse))
+	code, stderr = runOnce(t, nobodyAt(inUse))
 	if code != exitUsage || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "newer lockstep") {
 		t.Errorf("newer: exit code %d, %q", code, stderr)
 	}
@@ -139,7 +172,7 @@ func TestRunRefusesADataDirectoryThatItMustNotTouch(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	code, stderr = runOnce(t, yaml(filepath.Join(file, "data")))
+	code, stderr = runOnce(t, nobodyAt(filepath.Join(file, "data")))
 	if code != exitUsage || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("not a directory: exit code %d, %q", code, stderr)
 	}

@@ -128,6 +128,9 @@ func memberNote(m status.Member) string {
 	if m.ScrubWaits != "" {
 		notes = append(notes, "scrubs wait: "+m.ScrubWaits)
 	}
+	for i := range len(notes) - 1 { // a remedy in SQL ends with one
+		notes[i] = strings.TrimSuffix(notes[i], ";")
+	}
 	return strings.Join(notes, "; ")
 }
 

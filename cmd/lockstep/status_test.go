@@ -116,6 +116,14 @@ func TestNoLagIsKnownOfAMemberThatWasNotHeard(t *testing.T) {
 	}
 }
 
+// A remedy in SQL was followed by two semicolons.
+func TestNotesOfAMemberAreToldApart(t *testing.T) {
+	m := status.Member{Name: "us-1", Trouble: "member us-1: it was refused: CREATE USER 'u'@'%' IDENTIFIED BY '...';", Errant: "1-2"}
+	if got, want := memberNote(m), "it was refused: CREATE USER 'u'@'%' IDENTIFIED BY '...'; errant: 1-2"; got != want {
+		t.Errorf("the note is %q, want %q", got, want)
+	}
+}
+
 func TestStatusIsFiltered(t *testing.T) {
 	url := serveGroups(t, estate{}, shop{}, estate{waits: true})
 	for _, c := range []struct {
@@ -238,5 +246,17 @@ func TestDivergencesExitsByWhatWasNotExpected(t *testing.T) {
 			t.Errorf("%s of %d: exit code %d, want %d: %s", c.args, len(c.list), code, c.code, errs.String())
 		}
 		api.Close()
+	}
+}
+
+// Of a list that is cut it said that those listed were expected, though they were resolved.
+func TestCutListSaysWhatIsNotKnown(t *testing.T) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `[{"id":"01B","state":"resolved","outcome":"healed"},{"id":"01A","state":"open"}]`)
+	}))
+	defer api.Close()
+	code, _, stderr := lockstep(t, "divergences", "--url", api.URL, "--state", "", "--limit", "1")
+	if want := "lockstep: none that is listed is open and was not expected, but one that is left out may be: raise --limit\n"; code != exitUnknown || !strings.HasSuffix(stderr, want) {
+		t.Errorf("exit code %d, %q, want: %s", code, stderr, want)
 	}
 }
