@@ -196,6 +196,15 @@ func (n node) text() string {
 	}
 }
 
+// empty is about a value of nothing but spaces.
+func (n node) empty() {
+	if strings.HasSuffix(n.path, "]") {
+		n.fail("is empty", "give it a value, or take it out of the list")
+		return
+	}
+	n.fail("is empty", "give it a value"+orLeaveOut)
+}
+
 // word reads one of a few words; empty if it is none of them, which wrong says of it.
 func (n node) word(wrong string, known ...string) string {
 	if n.describes != nil {
@@ -223,14 +232,6 @@ func (n node) words(wrong string, known ...string) []string {
 func alternatives(list []string) string {
 	last := len(list) - 1
 	return strings.Join(list[:last], ", ") + " or " + list[last]
-}
-
-func (n node) empty() {
-	if strings.HasSuffix(n.path, "]") {
-		n.fail("is empty", "give it a value, or take it out of the list")
-		return
-	}
-	n.fail("is empty", "give it a value"+orLeaveOut)
 }
 
 // texts reads a list of strings.
