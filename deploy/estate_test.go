@@ -289,6 +289,11 @@ func TestADifferencePagesThroughARealEstateAndTheDashboardsShowIt(t *testing.T) 
 		}
 		return false, err
 	})
+	e.until("a canary to be found", func() (bool, error) {
+		var names struct{ Data []string }
+		err := answer(t, e.prometheus+"/api/v1/label/__name__/values", &names)
+		return slices.Contains(names.Data, "lockstep_canary_last_found_timestamp_seconds"), err
+	})
 	e.checkDashboards()
 	exec("us-1", "UPDATE items SET name = 'item' WHERE id BETWEEN 10 AND 12")
 	e.until("the end", func() (bool, error) {

@@ -131,7 +131,10 @@ func (g *Group) probe(f *feed, c *canary) *duty.Duty {
 		Do: func(ctx context.Context) (next time.Duration, err error) {
 			if c.left { // by a lockstep that was killed, or while the member was away: with it the table is never in step
 				err := c.clear(ctx, f)
-				if err == nil || ctx.Err() != nil || errors.Is(err, errStranger) {
+				switch {
+				case err == nil:
+					return duty.AtOnce, nil
+				case ctx.Err() != nil || errors.Is(err, errStranger):
 					return look, ctx.Err()
 				}
 				c.record(0, err)
