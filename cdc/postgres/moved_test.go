@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -20,16 +19,9 @@ func TestAddressThatLeadsToAnotherServer(t *testing.T) {
 		second.Database = first.Database
 		createDatabase(t, &second)
 		publishAll(t, &second, oneTable)
-		host := func(s *dbtest.Server) string {
-			u, err := url.Parse(s.DSN(""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return u.Host
-		}
-		address, lead := impostor.Relay(t, host(first))
 		o := optionsOf(first)
-		o.DSN = strings.Replace(o.DSN, host(first), address, 1)
+		var lead func(string)
+		o.DSN, lead = impostor.Relay(t, o.DSN)
 		source, err := New(o, testHasher)
 		if err != nil {
 			t.Fatal(err)
@@ -64,7 +56,7 @@ func TestAddressThatLeadsToAnotherServer(t *testing.T) {
 		}
 		slot := made(first)
 		dbtest.ExecT(t, first, "INSERT INTO a VALUES (1)")
-		lead(host(&second))
+		lead(second.DSN(""))
 		if now := hello(); now.SystemID == before.SystemID {
 			t.Errorf("the server is %v, and was %v", now, before)
 		}

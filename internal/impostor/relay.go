@@ -1,46 +1,28 @@
 package impostor
 
 import (
-	"io"
+	"math"
 	"net"
-	"sync"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 )
 
-// Relay leads the connections to the address that it returns to a server, and from when lead is called to another one, as a name or an
-// address does that is taken over. Those that were made before stay where they are.
-func Relay(t *testing.T, to string) (address string, lead func(to string)) {
+// Relay leads the connections by the DSN that it returns to the server of another one, and from when lead is called to that of a third,
+// as a name or an address does that is taken over. Those that were made before stay where they are.
+func Relay(t *testing.T, dsn string) (through string, leadTo func(dsn string)) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	host := func(dsn string) *string {
+		t.Helper()
+		u, err := url.Parse(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &u.Host
 	}
 	var target atomic.Pointer[string]
-	target.Store(&to)
-	var relaying sync.WaitGroup
-	relaying.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", *target.Load())
-			if err != nil {
-				_ = conn.Close()
-				continue
-			}
-			for _, way := range [][2]net.Conn{{conn, server}, {server, conn}} {
-				relaying.Go(func() {
-					_, _ = io.Copy(way[0], way[1])
-					_, _ = way[0].Close(), way[1].Close()
-				})
-			}
-		}
-	})
-	t.Cleanup(func() { // the connections were closed by who has made them
-		_ = listener.Close()
-		relaying.Wait()
-	})
-	return listener.Addr().String(), func(to string) { target.Store(&to) }
+	target.Store(host(dsn))
+	s := Serve(t, func(conn net.Conn) { lead(conn, *target.Load(), math.MaxInt64, false) })
+	return strings.Replace(dsn, *host(dsn), s.Address, 1), func(dsn string) { target.Store(host(dsn)) }
 }
