@@ -241,7 +241,7 @@ func (l *Ledger) touch(t *table, c *coverage, m *member, tx *cdc.Transaction, re
 
 // unjournaled notes that of what the reference has shown so far a table's changes are not all in the journal.
 func (l *Ledger) unjournaled(t *table) {
-	t.record.Unjournaled.AddSet(l.mark())
+	t.record.Unjournaled.AddSet(l.Mark())
 	t.dirty = true
 }
 

@@ -109,8 +109,9 @@ type member struct {
 	// said are the transactions with a GTID that it last said to have, at saidAt, and errant those that the reference has not.
 	said, errant cdc.TxSet
 	saidAt       time.Time
-	// progress is what it last said of itself, and upstream from whom it replicates by what all have said. awaits is, of the transactions with a GTID that it has shown, the first that cannot be
-	// applied before the reference, which replicates itself, has replayed it; zero: there is none.
+	// progress is what it last said of itself, and upstream from whom it replicates by what all have said. awaits is, of the
+	// transactions with a GTID that it has shown, the first that cannot be applied before the reference, a replica itself, has
+	// replayed it; zero: there is none.
 	progress cdc.Progress
 	upstream cdc.Upstream
 	awaits   cdc.TxID

@@ -386,7 +386,7 @@ func (l *Ledger) shed() error {
 
 // lose drops a lane's queue; its tables are read anew once it has caught up.
 func (l *Ledger) lose(m *member, ln *lane, reason string) error {
-	ln.record.Lost, m.dirty = l.mark(), true
+	ln.record.Lost, m.dirty = l.Mark(), true
 	for _, t := range l.sortedTables() {
 		if c := t.coverage[m.id]; c.Lane == ln.Name {
 			l.unjournaled(t)

@@ -62,9 +62,6 @@ func (l *Ledger) Suspected(id cdc.TableID, on cdc.MemberID) bool {
 	return t != nil && l.suspected(t, t.coverage[on]) > 0
 }
 
-// Mark returns what a member must have replayed to have all that the reference has shown so far.
-func (l *Ledger) Mark() cdc.TxSet { return l.mark() }
-
 // CaughtUp reports whether a member is known to have replayed, of what concerns the table, all of mark.
 func (l *Ledger) CaughtUp(id cdc.TableID, on cdc.MemberID, mark cdc.TxSet) bool {
 	t, m := l.tables[id], l.members[on]

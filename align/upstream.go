@@ -95,7 +95,9 @@ func (l *Ledger) passedBy(m *member, position cdc.TxSet) cdc.TxSet {
 		return cdc.TxSet{}
 	}
 	return l.ref.shown().OfDomains(func(domain string) bool {
-		return last.LastOf(domain) != 0 && position.OfDomains(func(d string) bool { return d == domain }).Equal(last.OfDomains(func(d string) bool { return d == domain }))
+		of := func(d string) bool { return d == domain }
+		there := last.OfDomains(of)
+		return !there.IsZero() && position.OfDomains(of).Equal(there)
 	})
 }
 
@@ -127,8 +129,8 @@ func (l *Ledger) foreign(set cdc.TxSet) cdc.TxSet {
 	return set.Without(l.ref.shown()).Without(l.coming(set))
 }
 
-// mark is what a member must have replayed to have all that the reference has shown so far.
-func (l *Ledger) mark() cdc.TxSet {
+// Mark returns what a member must have replayed to have all that the reference has shown so far.
+func (l *Ledger) Mark() cdc.TxSet {
 	at := l.ref.record.Position
 	if l.IsReplica() {
 		return at.Shown.Clone() // its last transaction may be one that does not come to all members
