@@ -1,6 +1,8 @@
 package store
 
 import (
+	"encoding/binary"
+
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 )
@@ -60,6 +62,12 @@ func Key(first byte, group uint16, m cdc.MemberID, t cdc.TableID, generation uin
 
 // SetKey sets a key to nothing.
 func (s *Store) SetKey(key []byte) error { return s.db.Set(key, nil, nil) }
+
+// SetGroup gives a group's name a number, whoever else has it.
+func (s *Store) SetGroup(name string, number uint32) error {
+	key := append(groupKey([]byte{kindName}, nameOfGroup, 0), name...)
+	return s.db.Set(key, binary.BigEndian.AppendUint32(nil, number), nil)
+}
 
 // Keys are all keys, in order.
 func (s *Store) Keys() (list []string, err error) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ type Store struct {
 	secret [32]byte
 	chain  chain
 	news   atomic.Uint64 // commits that opened or resolved divergences
+	naming sync.Mutex    // held while a name is given a number: groups that start side by side would be given the same one
 }
 
 // Options say how a Store is opened. The zero value keeps it on disk with a 64 MiB cache and half that to gather writes.
@@ -76,7 +78,7 @@ func (d *disk) open(o Options) (*Store, error) {
 	if s.chain.clock.read = o.Clock; o.Clock == nil {
 		s.chain.clock.read = hostClock()
 	}
-	for _, load := range []func(vfs.FS) error{s.checkFormat, s.loadSecret} {
+	for _, load := range []func(vfs.FS) error{s.checkFormat, s.checkNames, s.loadSecret} {
 		if err := load(o.FS); err != nil {
 			return nil, errors.Join(err, db.Close())
 		}
@@ -132,8 +134,27 @@ func (s *Store) Secret() [32]byte { return s.secret }
 // Close closes the store.
 func (s *Store) Close() error { return s.db.Close() }
 
+// checkNames refuses what two of one kind share a number of: they have written over each other's rows, and nothing that is kept of either
+// can be trusted.
+func (s *Store) checkNames(vfs.FS) error {
+	names := make(map[string]string) // by kind, group and number
+	return s.each([]byte{kindName}, func(rest, number []byte) error {
+		if len(rest) < 3 || len(number) != 4 {
+			return damaged(s.dir, fmt.Errorf("a name has %d bytes and its number %d", len(rest), len(number)))
+		}
+		at, name := string(rest[:3])+string(number), string(rest[3:])
+		if other, taken := names[at]; taken {
+			return damaged(s.dir, fmt.Errorf("%s and %s are kept as one", other, name))
+		}
+		names[at] = name
+		return nil
+	})
+}
+
 // Number returns the number of a name of the given kind within a group, giving it one at first use.
 func (s *Store) number(kind byte, group uint16, name string) (uint32, error) {
+	s.naming.Lock()
+	defer s.naming.Unlock()
 	prefix := binary.BigEndian.AppendUint16([]byte{kindName, kind}, group)
 	key := append(prefix[:len(prefix):len(prefix)], name...)
 	if v, closer, err := s.db.Get(key); err == nil {
