@@ -15,19 +15,19 @@ func (l *Ledger) IsReplica() bool { return len(l.follower.Follows) > 0 }
 // findUpstream works out from whom each member replicates. What is in flight to one that does not get it any more is judged; one that
 // gets from now on what it did not get before is behind by that.
 func (l *Ledger) findUpstream() error {
+	members := l.sortedMembers()
 	var all []cdc.Progress
-	for _, m := range l.members {
+	for _, m := range members {
 		all = append(all, m.progress)
 	}
-	l.follower = l.ref.progress.Promoted(all)
-	for _, m := range l.members {
-		p := m.progress
+	all = cdc.Promoted(all, l.ref.progress.Self)
+	for i, m := range members {
+		m.upstream = cdc.UpstreamOf(all[i], all)
 		if m == l.ref {
-			p = l.follower
+			l.follower = all[i]
 		}
-		m.upstream = cdc.UpstreamOf(p, all)
 	}
-	for _, m := range l.sortedMembers() {
+	for _, m := range members {
 		ln := m.lanes[cdc.GTIDLane]
 		if ln == nil || m.progress.Self == "" {
 			continue

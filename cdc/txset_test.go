@@ -248,3 +248,33 @@ func TestUpstream(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatAServerHasLeftOverBringsNothing(t *testing.T) {
+	server := func(self string, runs bool, from ...string) cdc.Progress {
+		return cdc.Progress{Self: self, Follows: from, Lanes: []cdc.Lane{{Name: cdc.GTIDLane, Enabled: runs}}}
+	}
+	for _, c := range []struct {
+		name    string
+		servers []cdc.Progress // the first one is the reference
+		follows string
+	}{
+		{"a replica whose replication was stopped", []cdc.Progress{server("1", false), server("2", false, "1")}, ";1"},
+		{"the reference was promoted", []cdc.Progress{server("1", false, "2"), server("2", true, "1")}, ";1"},
+		{"it was, and its replica does not replicate now", []cdc.Progress{server("1", false, "2"), server("2", false, "1")}, ";1"},
+		{"it was, of servers that are not watched", []cdc.Progress{server("1", false, "9"), server("2", true, "1")}, ";1"},
+		{"nobody follows it yet", []cdc.Progress{server("1", false, "9"), server("2", true, "9")}, "9;9"},
+		{"the reference is a replica, of a server that was promoted", []cdc.Progress{server("1", true, "2"), server("2", false, "1"), server("3", true, "2")}, "2;;2"},
+		{"by way of another", []cdc.Progress{server("1", true, "3"), server("2", false, "1"), server("3", true, "2")}, "3;;2"},
+		{"a ring", []cdc.Progress{server("1", true, "2"), server("2", true, "1")}, "2;1"},
+		{"one that stands still in a chain", []cdc.Progress{server("1", false), server("2", false, "1"), server("3", true, "2")}, ";1;2"},
+		{"and the last one is the reference", []cdc.Progress{server("3", true, "2"), server("2", false, "1"), server("1", false)}, "2;1;"},
+	} {
+		var got []string
+		for _, p := range cdc.Promoted(c.servers, c.servers[0].Self) {
+			got = append(got, strings.Join(p.Follows, ","))
+		}
+		if follows := strings.Join(got, ";"); follows != c.follows {
+			t.Errorf("%s: they follow %q, want %q", c.name, follows, c.follows)
+		}
+	}
+}

@@ -30,15 +30,47 @@ func UpstreamOf(p Progress, others []Progress) Upstream {
 	return u
 }
 
-// Promoted returns p, and without those that a server followed if its replication stands still while another one replicates from it: it was
-// promoted since, and gets nothing any more from where it replicated before.
-func (p Progress) Promoted(others []Progress) Progress {
-	running := slices.ContainsFunc(p.Lanes, func(ln Lane) bool { return ln.Name == GTIDLane && ln.Enabled })
-	followed := slices.ContainsFunc(others, func(o Progress) bool { return o.Self != p.Self && slices.Contains(o.Follows, p.Self) })
-	if !running && followed {
-		p.Follows = nil
+// Promoted returns what servers say of themselves without what they have left over from before they were promoted: replication that stands
+// still, by which nothing comes any more. That of the reference is left over once anybody replicates from it, that of another server
+// once those that it followed replicate from it.
+func Promoted(servers []Progress, reference string) []Progress {
+	list := slices.Clone(servers)
+	for i, p := range servers {
+		if p.Self == "" || p.replicates() {
+			continue
+		}
+		list[i].Follows = slices.DeleteFunc(slices.Clone(p.Follows), func(id string) bool {
+			if p.Self == reference {
+				return slices.ContainsFunc(servers, func(o Progress) bool { return o.Self != p.Self && slices.Contains(o.Follows, p.Self) })
+			}
+			return reaches(servers, p.Self, id)
+		})
 	}
-	return p
+	return list
+}
+
+// replicates reports whether replication with GTIDs goes on.
+func (p Progress) replicates() bool {
+	return slices.ContainsFunc(p.Lanes, func(ln Lane) bool { return ln.Name == GTIDLane && ln.Enabled })
+}
+
+// reaches reports whether what is on one server comes to another, directly or by way of others, by replication that goes on.
+func reaches(servers []Progress, from, to string) bool {
+	seen := make(map[string]bool)
+	for next := []string{to}; len(next) > 0; {
+		id := next[0]
+		next = next[1:]
+		at := slices.IndexFunc(servers, func(o Progress) bool { return o.Self == id })
+		if id == from {
+			return true
+		}
+		if seen[id] || at < 0 || !servers[at].replicates() {
+			continue
+		}
+		seen[id] = true
+		next = append(next, servers[at].Follows...)
+	}
+	return false
 }
 
 // Brings reports whether a server that has some transactions may get those that another one wrote: it replicates from that, or, where

@@ -68,8 +68,8 @@ func CheckErrant(ctx context.Context, g *config.Group, reference string) (checks
 	if err != nil {
 		return nil
 	}
-	others := slices.Collect(maps.Values(said))
-	upstream := cdc.UpstreamOf(has.Promoted(others), others) // the reference may be a replica itself, which lags
+	all := cdc.Promoted(append(slices.Collect(maps.Values(said)), has), has.Self)
+	upstream := cdc.UpstreamOf(all[len(all)-1], all) // the reference may be a replica itself, which lags
 	for _, name := range slices.Sorted(maps.Keys(said)) {
 		errant := has.Lacks(said[name].Applied[cdc.GTIDLane])
 		errant = errant.Without(upstream.Coming(errant, has.Applied[cdc.GTIDLane]))

@@ -44,8 +44,9 @@ func (p *pair) findRoute(ctx context.Context) (r *route, reason string, err erro
 	if r.ref, err = p.ref.reader.Progress(ctx); err != nil {
 		return nil, "", err
 	}
-	r.ref = r.ref.Promoted([]cdc.Progress{r.member})
-	r.above, r.below = cdc.UpstreamOf(r.ref, []cdc.Progress{r.member}), cdc.UpstreamOf(r.member, []cdc.Progress{r.ref})
+	both := cdc.Promoted([]cdc.Progress{r.ref, r.member}, r.ref.Self)
+	r.ref, r.member = both[0], both[1]
+	r.above, r.below = cdc.UpstreamOf(r.ref, both), cdc.UpstreamOf(r.member, both)
 	r.back, err = r.findBack(ctx)
 	return r, "", err
 }

@@ -423,7 +423,7 @@ func (s *Server) Carries(lane, table string) bool {
 	return carries
 }
 
-// Disabled reports whether somebody has stopped a lane of the server.
+// Disabled reports whether somebody has stopped a lane of the server by which something comes.
 func (s *Server) Disabled() bool {
 	s.cluster.mu.Lock()
 	defer s.cluster.mu.Unlock()
@@ -432,7 +432,7 @@ func (s *Server) Disabled() bool {
 			return true
 		}
 	}
-	return s.stopped
+	return s.stopped && s.source() != nil
 }
 
 // Stuck says what keeps replication from going on, now or once it has come to it, until somebody seeds or connects the server

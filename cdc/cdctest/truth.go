@@ -113,11 +113,33 @@ func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
 	return func(st step) bool { return st.id.Seq == 0 || st.end <= at }, true
 }
 
+// Replicates reports whether a reference is a replica itself.
+func (s *Server) Replicates() bool {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	return s.replicates()
+}
+
 // replicates reports whether the server gets what others write: it follows one, and was not promoted since, whereupon its replication stands
 // still and others follow it.
 func (s *Server) replicates() bool {
 	followed := slices.ContainsFunc(s.cluster.servers, func(o *Server) bool { return o.follows == s })
 	return s.follows != nil && !(s.stopped && followed)
+}
+
+// source is the server from which one gets what others write; nil: there is none. What is left over from before the server was promoted brings
+// nothing: it stands still, and whom it followed gets by now what this one writes.
+func (s *Server) source() *Server {
+	if !s.stopped {
+		return s.follows
+	}
+	seen := make(map[*Server]bool)
+	for up := s.follows; up != nil && !up.stopped && !seen[up]; up = up.follows {
+		if seen[up] = true; up.follows == s {
+			return nil
+		}
+	}
+	return s.follows
 }
 
 // gets reports whether a transaction of a reference comes to the server. Where the reference is a replica itself, what it wrote comes to
@@ -127,7 +149,7 @@ func (s *Server) gets(ref *Server, id cdc.TxID) bool {
 		return true
 	}
 	seen := map[*Server]bool{s: true}
-	for up := s.follows; up != nil && !seen[up]; up = up.follows {
+	for up := s.source(); up != nil && !seen[up]; up = up.source() {
 		if seen[up] = true; up == ref || id.Author() == up.id() {
 			return true
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +64,7 @@ type oracle struct {
 	ill       map[string]time.Time    // when something was last wrong with a server, or with lockstep ("")
 	out       map[string]time.Time    // when a member or a table was taken out of the configuration
 	doubted   map[tableAt]time.Time   // when lockstep last said that it does not know
+	said      map[tableAt]string      // the verdict and its reason as last said, for the trace
 	seen      map[tableAt]sight       // what differs, as it was found last
 	waited    map[tableAt]time.Time   // when a member last had transactions yet to replay, so that what was found before could stand
 	misled    map[tableAt]time.Time   // when what brings a table last looked as if it were from the reference, and was not
@@ -92,7 +94,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, differ: make(map[rowAt]difference), was: make(map[rowAt][]past), unknown: make(map[tableAt]time.Time),
 		knownAt: make(map[tableAt]time.Time), traceless: make(map[rowAt]time.Time), alike: make(map[rowAt]time.Time), ahead: make(map[rowAt]time.Time), obscured: make(map[tableAt]time.Time),
-		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), suspected: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), sparse: make(map[string]bool), mute: make(map[string]time.Time), halted: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
+		ill: make(map[string]time.Time), doubted: make(map[tableAt]time.Time), said: make(map[tableAt]string), waited: make(map[tableAt]time.Time), seen: make(map[tableAt]sight), misled: make(map[tableAt]time.Time), doubtful: make(map[tableAt]time.Time), suspected: make(map[tableAt]time.Time), begun: make(map[tableAt][]time.Time), scanned: make(map[string]bool), sparse: make(map[string]bool), mute: make(map[string]time.Time), halted: make(map[string]time.Time), out: make(map[string]time.Time), open: make(map[string]finding.Divergence),
 	}
 }
 
@@ -155,7 +157,7 @@ func (o *oracle) see(now time.Time) {
 		if s.Broken() || s.Logless() {
 			o.ill[s.Name] = now
 		}
-		if s.Disabled() || s.Stuck() != "" || o.w.pauses(s) {
+		if (s != ref || s.Replicates()) && (s.Disabled() || s.Stuck() != "" || o.w.pauses(s)) {
 			o.halted[s.Name] = now
 		}
 		o.listen(now, s)
@@ -268,6 +270,10 @@ func (o *oracle) judge(now time.Time, status *status.Group) {
 func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	at := tableAt{m.Name, t.Table}
 	good := t.Verdict == status.InStep
+	if said := strings.TrimSpace(string(t.Verdict) + " " + t.Reason); o.said[at] != said {
+		o.said[at] = said
+		o.w.trace.say(m.Name, "is said to be", t.Table+" "+said)
+	}
 	if t.Reason != "" || t.Verdict == status.Stale { // what was read cannot be confirmed while nothing is replayed
 		o.doubted[at] = now
 	}

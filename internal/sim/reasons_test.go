@@ -176,7 +176,7 @@ func (o *oracle) quiet(at tableAt, since time.Time) bool {
 		}
 	}
 	return latest(
-		o.halted[at.member], o.ill[w.plan.reference], o.ill[""], o.obscured[at], o.obscured[tableAt{w.plan.reference, at.table}],
+		o.halted[at.member], o.halted[w.plan.reference], o.ill[w.plan.reference], o.ill[""], o.obscured[at], o.obscured[tableAt{w.plan.reference, at.table}],
 		o.out[at.member], o.out[at.table],
 	).Before(since)
 }
