@@ -2,6 +2,9 @@ package cdc
 
 import "errors"
 
+// ErrNotStreaming is for rows that nobody could bring up to date yet.
+var ErrNotStreaming = errors.New("its stream has not begun yet")
+
 // GapError says that part of a member's change stream cannot be had any more: what happened in between is unknown, so
 // the member is unverified until it was read anew.
 type GapError struct {

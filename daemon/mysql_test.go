@@ -230,7 +230,7 @@ func TestParallelReplicasUnderLoadNeverDiverge(t *testing.T) {
 // The reference is a replica, which others are ahead of all the time, and which wrote something of its own once: it came to nobody, and was
 // written over since.
 func TestAReplicaAsTheReferenceRaisesNoAlarm(t *testing.T) {
-	onMySQL(t, cluster.Options{Schema: mysqlTable, LagBudget: 2 * time.Second}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+	onMariaDB(t, cluster.Options{Schema: mysqlTable, LagBudget: 2 * time.Second}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
 		ctx := t.Context()
 		w.c = configured{c, func(g *config.Group) { g.Reference = "us-1" }}
 		w.exec("eu-1", rowsOf(1, 300))

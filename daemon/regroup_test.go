@@ -21,6 +21,7 @@ func TestReloadsWithMistakesInMembersOnPostgreSQL(t *testing.T) {
 }
 
 func TestReloadsWithMistakesInMembers(t *testing.T) {
+	needSoak(t)
 	o := cluster.Options{Schema: load.MySQLSchema, LagBudget: 10 * time.Second}
 	onMariaDB(t, o, func(t *testing.T, _ *watch, c *cluster.MySQLCluster) { reloadsWithMistakes(t, c, "app", c.DSN) })
 }

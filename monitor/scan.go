@@ -32,11 +32,15 @@ func (g *Group) scan(ctx context.Context, f *feed) error {
 	jobs, err := g.wanted(ctx, f)
 	switch {
 	case err != nil || len(jobs) == 0:
-		return err
 	case jobs[0].inParts(g.opt().PartsFrom):
-		return g.scanInParts(ctx, f, jobs[0])
+		err = g.scanInParts(ctx, f, jobs[0])
+	default:
+		err = g.scanJobs(ctx, f, jobs)
 	}
-	return g.scanJobs(ctx, f, jobs)
+	if errors.Is(err, cdc.ErrNotStreaming) {
+		return nil // soon it has
+	}
+	return err
 }
 
 // job is one table to be read.
@@ -141,6 +145,8 @@ func (g *Group) putBack(ctx context.Context, f *feed, left []job, why error) err
 			case of != nil && of.table == name:
 				reason = "its last scan failed: " + of.err.Error()
 				f.later[j.at.Table] = f.later[j.at.Table].next(time.Now(), why)
+			case errors.Is(why, cdc.ErrNotStreaming):
+				reason = "waits for its stream to begin"
 			case of == nil && why != nil:
 				reason = "its last scan failed: " + why.Error()
 			}

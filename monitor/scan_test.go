@@ -12,12 +12,17 @@ import (
 	"github.com/lockstep-cdc/lockstep/status"
 )
 
-// slowly is a source whose slot takes a while.
+// slowly is a source whose slot takes a while, and then its stream.
 type slowly struct{ cdc.Source }
 
 func (s slowly) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, error) {
 	<-time.After(3 * time.Second)
 	return s.Source.Prepare(ctx, from)
+}
+
+func (s slowly) Stream(ctx context.Context, from cdc.Position, yield func(cdc.Event) error) error {
+	<-time.After(time.Second)
+	return s.Source.Stream(ctx, from, yield)
 }
 
 // Tables of the reference were read at the first start before its stream had a beginning, and then once more.
@@ -40,6 +45,9 @@ func TestTablesAreReadOnceAtTheFirstStart(t *testing.T) {
 					if n := w.log.count(`reading table" group=shop member=` + member); n != len(watchedTables) {
 						t.Errorf("tables of %s were read %d times, want %d", member, n, len(watchedTables))
 					}
+				}
+				if n := w.log.count("interrupted"); n > 0 { // its stream had not begun yet
+					t.Errorf("reading tables is said to be interrupted %d times", n)
 				}
 			})
 		})

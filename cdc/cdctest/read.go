@@ -16,8 +16,6 @@ import (
 // its own that shows all that the stream has shown; so is a part on all of them. Where that moment is in the log is known on
 // MariaDB, and on the others only that it is not after the end that the log has afterwards.
 
-var errNotStreaming = errors.New("its stream has not begun yet")
-
 // Read implements [cdc.Reader].
 func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part, yield func(digest.Key, *digest.Row) error) (cdc.View, error) {
 	defer x.lock()()
@@ -26,7 +24,7 @@ func (x *Source) Read(ctx context.Context, t cdc.Table, e cdc.Epoch, p cdc.Part,
 		return cdc.View{}, err
 	}
 	if !x.began && !x.ScanOnly {
-		return cdc.View{}, errNotStreaming
+		return cdc.View{}, cdc.ErrNotStreaming
 	}
 	v := cdc.View{Cut: x.shown}
 	if err := s.linger(ctx, s.reading(5)); err != nil {
@@ -139,7 +137,7 @@ func (x *Source) Snapshot(ctx context.Context) (cdc.Snapshot, error) {
 	v := &snapshot{source: x, cnx: s.connection}
 	if s.cluster.gtids() {
 		if !x.began {
-			return nil, errNotStreaming
+			return nil, cdc.ErrNotStreaming
 		}
 		v.cut, v.settled = x.shown, x.shown
 		return v, s.awaitVisible(ctx, v.cut)

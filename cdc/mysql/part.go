@@ -50,7 +50,7 @@ func (s *Source) readNow(ctx context.Context, c *session, d *definition, r *rowR
 func (s *Source) readInView(ctx context.Context, c *session, d *definition, r *rowReader, p cdc.Part) (cdc.View, error) {
 	at := s.streamed()
 	if !at.began {
-		return cdc.View{}, errNotStreaming
+		return cdc.View{}, cdc.ErrNotStreaming
 	}
 	v := &snapshot{source: s, conn: c}
 	if err := v.await(ctx, at); err != nil {

@@ -308,7 +308,7 @@ func unstreamedParts(t *testing.T, server *dbtest.MySQLServer) {
 	run(t, server, "CREATE TABLE app.early (id int PRIMARY KEY)", "INSERT INTO app.early VALUES (1)")
 	s := probe(t, server, "")
 	table := catalog(t, s, "app")["early"]
-	if _, err := s.Read(t.Context(), table, epochOf(table), cdc.Part{}, nil); !errors.Is(err, errNotStreaming) {
+	if _, err := s.Read(t.Context(), table, epochOf(table), cdc.Part{}, nil); !errors.Is(err, cdc.ErrNotStreaming) {
 		t.Errorf("%v", err)
 	}
 	s.options.ScanOnly = true

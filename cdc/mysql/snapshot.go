@@ -36,14 +36,11 @@ type snapshot struct {
 	ended   []endedXA // distributed transactions before the cut that may not be visible yet
 }
 
-// errNotStreaming is for a snapshot whose rows nobody could bring up to date.
-var errNotStreaming = errors.New("its stream has not begun yet")
-
 // Snapshot implements [cdc.Source].
 func (s *Source) Snapshot(ctx context.Context) (cdc.Snapshot, error) {
 	at := s.streamed()
 	if !at.began {
-		return nil, s.wrap(fmt.Errorf("open snapshot: %w", errNotStreaming))
+		return nil, s.wrap(fmt.Errorf("open snapshot: %w", cdc.ErrNotStreaming))
 	}
 	c, err := s.open(ctx)
 	if err != nil {

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,8 +14,6 @@ import (
 )
 
 var _ cdc.Reader = (*Source)(nil)
-
-var errNotStreaming = errors.New("its stream has not begun yet")
 
 // Read implements [cdc.Reader]. A part is read in a short transaction of its own, which shows all that the stream has shown;
 // the end of the log after it was opened is where the view is settled: a transaction writes its commit before it is visible.
@@ -65,7 +62,7 @@ func (s *Source) openView(ctx context.Context, conn *pgx.Conn) (cdc.View, error)
 	for {
 		began, through, pending := s.shown.now()
 		if !began {
-			return cdc.View{}, errNotStreaming
+			return cdc.View{}, cdc.ErrNotStreaming
 		}
 		if _, err := conn.Exec(ctx, begin); err != nil {
 			return cdc.View{}, err
