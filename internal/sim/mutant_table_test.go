@@ -426,6 +426,13 @@ var mutants = []mutant{
 		effect: "after a restart lag looks like a difference",
 	},
 	{
+		name: "groups that start at once are given one number", file: "store/store.go",
+		old:    "s.naming.Lock()\n\tdefer s.naming.Unlock()",
+		text:   "_ = &s.naming",
+		effect: "they write over each other's rows",
+		lives:  "they have to start within microseconds, as what is looked up is in memory: a test of the store, which starts eight at once, kills it",
+	},
+	{
 		name: "a member that is not watched any more is not forgotten", file: "align/ledger.go",
 		old:    "if _, watched := l.opt.Members[id]; watched {",
 		text:   "if _, watched := l.opt.Members[id]; watched || saved.Members != nil {",
