@@ -36,7 +36,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 			}
 			query := url.Values{"limit": {fmt.Sprint(limit + 1)}} // one more tells whether there are more
 			for name, value := range map[string]string{"state": state, "group": group, "table": table, "member": member} {
-				if value != "" {
+				if value != "" && (name != "state" || value != everyState) {
 					query.Set(name, value)
 				}
 			}
@@ -67,7 +67,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 					return exit(exitDiverged, nil)
 				}
 			}
-			if cut && (state == "" || state == finding.Open) {
+			if cut && (state == everyState || state == finding.Open) {
 				return undeterminedError(errors.New("none that is listed is open and was not expected, but one that is left out may be: raise --limit"))
 			}
 			groups, err := askGroups(cmd.Context(), api)
@@ -84,13 +84,16 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 	}
 	api = addAPIFlags(c)
 	output = formatFlag(c, "table", "json")
-	c.Flags().StringVar(&state, "state", finding.Open, "open, resolved, of those healed, superseded or forgotten; empty for all")
+	c.Flags().StringVar(&state, "state", finding.Open, "open, resolved, of those healed, superseded or forgotten; or all")
 	c.Flags().StringVar(&group, "group", "", "of this `GROUP` only")
 	c.Flags().StringVar(&table, "table", "", "of this `TABLE` only, such as public.orders")
 	c.Flags().StringVar(&member, "member", "", "of this `MEMBER` only")
 	numberFlag(c, &limit, 1, "limit", 1000, "list no more than `N`")
 	return c
 }
+
+// everyState is what --state says for divergences that are open or not.
+const everyState = "all"
 
 // showDivergence shows one divergence, all ranges included, and exits by its state.
 func showDivergence(cmd *cobra.Command, api *apiFlags, output *format, id string) error {

@@ -255,7 +255,7 @@ func TestCutListSaysWhatIsNotKnown(t *testing.T) {
 		fmt.Fprint(w, `[{"id":"01B","state":"resolved","outcome":"healed"},{"id":"01A","state":"open"}]`)
 	}))
 	defer api.Close()
-	code, _, stderr := lockstep(t, "divergences", "--url", api.URL, "--state", "", "--limit", "1")
+	code, _, stderr := lockstep(t, "divergences", "--url", api.URL, "--state", "all", "--limit", "1")
 	if want := "lockstep: none that is listed is open and was not expected, but one that is left out may be: raise --limit\n"; code != exitUnknown || !strings.HasSuffix(stderr, want) {
 		t.Errorf("exit code %d, %q, want: %s", code, stderr, want)
 	}
