@@ -274,7 +274,7 @@ func keyRanges(about []*finding.Divergence) string {
 		}
 	}
 	if left > 0 {
-		lines = append(lines, fmt.Sprintf("and at least %d more ranges", left))
+		lines = append(lines, fmt.Sprintf("and at least %d more", left))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -349,7 +349,7 @@ func toldOfMore(list []*alert, external string) *Alert {
 		},
 		Annotations: map[string]string{
 			"summary":     "Many tables of a replica differ from its reference at once.",
-			"description": fmt.Sprintf("%d more tables of %s differ, beside the %d that have alerts of their own", len(list), first.member, maxTables),
+			"description": fmt.Sprintf("tables of %s that differ, beside the %d that have alerts of their own: %d", first.member, maxTables, len(list)),
 			"tables":      bounded(names, " "),
 		},
 		Starts: first.starts(),

@@ -47,7 +47,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 			cut := len(raw) > limit
 			if cut {
 				raw = raw[:limit]
-				fmt.Fprintf(cmd.ErrOrStderr(), "There are more than these %d: raise --limit, or name a group, member or table.\n", limit)
+				fmt.Fprintf(cmd.ErrOrStderr(), "More than %d were found: raise --limit, or name a group, member or table.\n", limit)
 			}
 			list, err := parseDivergences(raw)
 			if err != nil {
