@@ -134,7 +134,7 @@ func shop() *watched {
 	return &watched{
 		status: status.Group{Name: "shop", Reference: "eu-1", At: noon, Said: status.Clocks{Wall: noon}, Looping: true, Members: []status.Member{
 			{ID: 1, Name: "eu-1", Role: "reference", Position: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}.String(), Exact: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}, ProvenAt: status.Time{Time: noon}, Version: "17.1", Tables: tables(status.InStep)},
-			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}.String(), Exact: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: status.Time{Time: noon}, Errant: cdc.Everything(0x99).String(), Behind: status.Seconds(1500 * time.Millisecond), InFlight: 4, Applied: 7, Open: map[finding.Kind]int{finding.Changed: 1, finding.Stale: 2}, Tables: tables(status.Diverged)},
+			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}.String(), Exact: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: status.Time{Time: noon}, Errant: cdc.Everything(0x99).String(), ErrantCount: new(uint64(3)), OldestOpen: noon.Add(-time.Minute), Behind: status.Seconds(1500 * time.Millisecond), InFlight: 4, Applied: 7, Open: map[finding.Kind]int{finding.Changed: 1, finding.Stale: 2}, Tables: tables(status.Diverged)},
 		}},
 		divergences: []*finding.Divergence{
 			divergence(3, nil),
