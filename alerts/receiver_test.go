@@ -494,6 +494,11 @@ func TestSlackIsToldWithoutMarkupFromRows(t *testing.T) {
 		!strings.Contains(text, "&lt;@U1&gt; &amp; co") || !strings.Contains(text, "<https://lockstep.example/api/v1/divergences?group=shop|LockstepDiverged public.&lt;!channel&gt; on us-1") {
 		t.Errorf("the message is %s", text)
 	}
+	for _, want := range []string{"\nTransactions: `0/1`\n", "\n<https://github.com/lockstep-cdc/lockstep/blob/main/docs/runbooks/LockstepRowsDiffer.md|What to do>"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the message lacks %q: %s", want, text)
+		}
+	}
 	w.set(forgotten(d))
 	must(t, json.Unmarshal((<-p.got).body, &m))
 	if want := "No longer known: LockstepDiverged public.&lt;!channel&gt; on us-1"; !strings.HasPrefix(m.Text, want) {

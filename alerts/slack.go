@@ -79,8 +79,14 @@ func (n News) slack() string {
 		return text
 	}
 	text += "\n" + slackEscaped(cut(n.Annotations["description"], 600))
+	if tx := n.Annotations["transactions"]; tx != "" {
+		text += "\nTransactions: `" + slackEscaped(strings.ReplaceAll(cut(tx, 300), "`", "'")) + "`"
+	}
 	if ranges := n.Annotations["key_ranges"]; ranges != "" {
 		text += "\n```" + slackEscaped(strings.ReplaceAll(cut(ranges, 800), "`", "'")) + "```"
+	}
+	if page := n.Annotations["runbook_url"]; page != "" {
+		return cut(text, maxSlackText-len(page)-20) + "\n<" + page + "|What to do>"
 	}
 	return cut(text, maxSlackText)
 }
