@@ -25,7 +25,7 @@ func newDivergencesCommand() *cobra.Command {
 		Use:   "divergences [ID]",
 		Short: "List what a running lockstep has found to differ",
 		Long: `List what a running lockstep has found to differ, newest first, or show all that is known of one. An ID may be cut, as long
-as no other one begins so.
+as no other one begins so. AGE is how long rows have differed, or did until RESOLVED, which is shown if something listed is.
 
 Exits 1 if an open divergence is listed that was not expected, 3 if none is but lockstep cannot say that there is none
 (lockstep status tells why), 4 if no lockstep answers, else 0.`,
@@ -162,20 +162,34 @@ func printDivergences(cmd *cobra.Command, list []finding.Divergence) error {
 		fmt.Fprintln(cmd.OutOrStdout(), "No divergences found.")
 		return nil
 	}
+	header := []string{"ID", "STATE", "MEMBER", "TABLE", "KIND", "CAUSE", "KEYS", "TRANSACTION", "AGE", "RESOLVED", "RANGES"}
 	var rows [][]string
+	ended := false
 	for _, d := range list {
-		by := "-"
+		by, age, at := "-", time.Since(d.FirstSeen), "-"
 		if d.IntroducedBy != nil {
 			by = d.IntroducedBy.Transaction
 		}
+		if d.ResolvedAt != nil {
+			age, at, ended = d.ResolvedAt.Sub(d.FirstSeen), d.ResolvedAt.UTC().Format(time.RFC3339), true
+		}
 		rows = append(rows, []string{
 			d.ID, stateText(d), d.Member, d.Table, string(d.Kind), string(d.Cause), fmt.Sprint(d.Keys), by,
-			time.Since(d.FirstSeen).Round(time.Second).String(), rangesText(d),
+			age.Round(time.Second).String(), at, rangesText(d),
 		})
 	}
-	header := []string{"ID", "STATE", "MEMBER", "TABLE", "KIND", "CAUSE", "KEYS", "TRANSACTION", "AGE", "RANGES"}
+	if !ended {
+		without := func(row []string) []string { return slices.Delete(row, endColumn, endColumn+1) }
+		header = without(header)
+		for i := range rows {
+			rows[i] = without(rows[i])
+		}
+	}
 	return printTable(cmd.OutOrStdout(), header, rows, nil)
 }
+
+// endColumn is that of RESOLVED, which is there if something is.
+const endColumn = 9
 
 // broken reports whether a divergence is one that somebody is to do something about.
 func broken(d *finding.Divergence) bool { return d.State == finding.Open && !d.Expected }
