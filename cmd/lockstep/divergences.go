@@ -174,7 +174,7 @@ func printDivergences(cmd *cobra.Command, list []finding.Divergence) error {
 			age, at, ended = d.ResolvedAt.Sub(d.FirstSeen), d.ResolvedAt.UTC().Format(time.RFC3339), true
 		}
 		rows = append(rows, []string{
-			d.ID, stateText(d), d.Member, d.Table, string(d.Kind), string(d.Cause), fmt.Sprint(d.Keys), by,
+			d.ID, stateText(d), d.Member, d.Table, string(d.Kind), causeText(d), fmt.Sprint(d.Keys), by,
 			age.Round(time.Second).String(), at, rangesText(d),
 		})
 	}
@@ -205,6 +205,14 @@ func stateText(d finding.Divergence) string {
 		return d.State + " (acknowledged)"
 	}
 	return d.State
+}
+
+// causeText is the cause; of what has not arrived, for which there is no word, what is known to hold it up.
+func causeText(d finding.Divergence) string {
+	if d.Kind == finding.Stale && d.Cause == finding.CauseUnknown && d.Detail != "" {
+		return d.Detail
+	}
+	return string(d.Cause)
 }
 
 // rangesText shows the first ranges of a divergence.

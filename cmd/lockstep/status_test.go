@@ -120,6 +120,18 @@ func TestDivergencesSayWhenTheyEnded(t *testing.T) {
 	}
 }
 
+// The list called the cause of what has not arrived unknown, where it was known why.
+func TestDivergencesSayWhyNothingArrives(t *testing.T) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `[{"id":"01A","state":"open","kind":"stale","cause":"unknown","detail":"subscription \"app\" of us-1 is stopped"},{"id":"01B","state":"open","kind":"changed","cause":"unknown"}]`)
+	}))
+	defer api.Close()
+	_, stdout, _ := lockstep(t, "divergences", "--url", api.URL)
+	if lines := strings.Split(stdout, "\n"); len(lines) < 3 || !strings.Contains(lines[1], ` stale     subscription "app" of us-1 is stopped   `) || !strings.Contains(lines[2], " changed   unknown   ") {
+		t.Errorf("it says %s", stdout)
+	}
+}
+
 // Of a row that is not watched any more it said that it is resolved, as of one that is the same again.
 func TestADivergenceThatWasForgottenIsToldFromOneThatHealed(t *testing.T) {
 	for outcome, want := range map[finding.Outcome]string{finding.Healed: "resolved", finding.Superseded: "resolved (superseded)", finding.Forgotten: "resolved (forgotten)"} {
