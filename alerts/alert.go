@@ -203,7 +203,7 @@ func (a *alert) told(to links) *Alert {
 			"alertname": a.name, "severity": severity(a.name), "group": a.group, "member": a.member, "table": a.table,
 		},
 		Starts: a.starts(),
-		URL:    to.divergences(a.group),
+		URL:    to.divergences(a.group, a.member, a.table),
 		About:  ids(about),
 	}
 	if !a.firing() {
@@ -355,7 +355,7 @@ func toldOfMore(list []*alert, to links) *Alert {
 			"runbook_url": to.runbook(first.name),
 		},
 		Starts: first.starts(),
-		URL:    to.divergences(first.group),
+		URL:    to.divergences(first.group, first.member, ""),
 	}
 }
 
@@ -368,12 +368,16 @@ type links struct {
 	runbooks string // the folder of the runbooks
 }
 
-// divergences is where all of a group's divergences are listed.
-func (l links) divergences(group string) string {
+// divergences is where those of a table on a member are listed; an empty table stands for all.
+func (l links) divergences(group, member, table string) string {
 	if l.external == "" {
 		return ""
 	}
-	return strings.TrimSuffix(l.external, "/") + "/api/v1/divergences?group=" + url.QueryEscape(group)
+	about := url.Values{"group": {group}, "member": {member}}
+	if table != "" {
+		about.Set("table", table)
+	}
+	return strings.TrimSuffix(l.external, "/") + "/api/v1/divergences?" + about.Encode()
 }
 
 // runbook is the page of an alert: the one of the rule that looks at the same in the metrics.

@@ -99,7 +99,7 @@ func TestAlertNamesTheFirstRangesAndCountsTheRest(t *testing.T) {
 	if lines[0] != `changed {"id":1}..{"id":1}` || len(lines) != 21 || lines[20] != "and at least 481 more" {
 		t.Errorf("key ranges are %d lines, from %q to %q", len(lines), lines[0], lines[len(lines)-1])
 	}
-	if a.Annotations["transactions"] != "0/1" || a.GeneratorURL != "https://lockstep.example/api/v1/divergences?group=shop" {
+	if a.Annotations["transactions"] != "0/1" || a.GeneratorURL != "https://lockstep.example/api/v1/divergences?group=shop&member=us-1&table=public.orders" {
 		t.Errorf("the alert says %v, %s", a.Annotations, a.GeneratorURL)
 	}
 }
