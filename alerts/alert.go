@@ -166,7 +166,7 @@ func (a *Alert) key() string {
 }
 
 // tell words alerts. If more than maxTables tables of a member differ at once, those that came last share one alert.
-func tell(list []*alert, external string) []*Alert {
+func tell(list []*alert, to links) []*Alert {
 	var out []*Alert
 	type member struct{ group, member, name string }
 	tables := make(map[member]int)
@@ -179,12 +179,12 @@ func tell(list []*alert, external string) []*Alert {
 				continue
 			}
 		}
-		out = append(out, a.told(external))
+		out = append(out, a.told(to))
 	}
 	for _, m := range slices.SortedFunc(maps.Keys(more), func(x, y member) int {
 		return cmp.Or(strings.Compare(x.group, y.group), strings.Compare(x.member, y.member), strings.Compare(x.name, y.name))
 	}) {
-		out = append(out, toldOfMore(more[m], external))
+		out = append(out, toldOfMore(more[m], to))
 	}
 	return out
 }
@@ -196,14 +196,14 @@ func severity(name string) string {
 	return "critical"
 }
 
-func (a *alert) told(external string) *Alert {
+func (a *alert) told(to links) *Alert {
 	about := a.about()
 	t := &Alert{
 		Labels: map[string]string{
 			"alertname": a.name, "severity": severity(a.name), "group": a.group, "member": a.member, "table": a.table,
 		},
 		Starts: a.starts(),
-		URL:    pageOf(external, a.group),
+		URL:    to.divergences(a.group, a.member, a.table),
 		About:  ids(about),
 	}
 	if !a.firing() {
@@ -217,6 +217,7 @@ func (a *alert) told(external string) *Alert {
 		"first_seen":  first.FirstSeen.UTC().Format(time.RFC3339),
 		"divergences": bounded(t.About, " "),
 		"positions":   positions(first.Positions),
+		"runbook_url": to.runbook(a.name),
 	}
 	if a.name == StaleAlert {
 		t.Annotations["summary"] = "A replica has not replayed transactions within the lag budget."
@@ -274,7 +275,7 @@ func keyRanges(about []*finding.Divergence) string {
 		}
 	}
 	if left > 0 {
-		lines = append(lines, fmt.Sprintf("and at least %d more ranges", left))
+		lines = append(lines, fmt.Sprintf("and at least %d more", left))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -337,7 +338,7 @@ func bounded(items []string, by string) string {
 	return b.String()
 }
 
-func toldOfMore(list []*alert, external string) *Alert {
+func toldOfMore(list []*alert, to links) *Alert {
 	first := list[0]
 	var names []string
 	for _, a := range list {
@@ -349,18 +350,41 @@ func toldOfMore(list []*alert, external string) *Alert {
 		},
 		Annotations: map[string]string{
 			"summary":     "Many tables of a replica differ from its reference at once.",
-			"description": fmt.Sprintf("%d more tables of %s differ, beside the %d that have alerts of their own", len(list), first.member, maxTables),
+			"description": fmt.Sprintf("tables of %s that differ, beside the %d that have alerts of their own: %d", first.member, maxTables, len(list)),
 			"tables":      bounded(names, " "),
+			"runbook_url": to.runbook(first.name),
 		},
 		Starts: first.starts(),
-		URL:    pageOf(external, first.group),
+		URL:    to.divergences(first.group, first.member, ""),
 	}
 }
 
-// pageOf is where all of a group's divergences are listed.
-func pageOf(external, group string) string {
-	if external == "" {
+// Runbooks is where the project keeps what to do about each alert.
+const Runbooks = "https://github.com/lockstep-cdc/lockstep/blob/main/docs/runbooks"
+
+// links are where alerts lead.
+type links struct {
+	external string // where people reach lockstep; may be empty
+	runbooks string // the folder of the runbooks
+}
+
+// divergences is where those of a table on a member are listed; an empty table stands for all.
+func (l links) divergences(group, member, table string) string {
+	if l.external == "" {
 		return ""
 	}
-	return strings.TrimSuffix(external, "/") + "/api/v1/divergences?group=" + url.QueryEscape(group)
+	about := url.Values{"group": {group}, "member": {member}}
+	if table != "" {
+		about.Set("table", table)
+	}
+	return strings.TrimSuffix(l.external, "/") + "/api/v1/divergences?" + about.Encode()
+}
+
+// runbook is the page of an alert: the one of the rule that looks at the same in the metrics.
+func (l links) runbook(name string) string {
+	page := "LockstepRowsDiffer.md"
+	if name == StaleAlert {
+		page = "LockstepReplicaStale.md"
+	}
+	return strings.TrimSuffix(l.runbooks, "/") + "/" + page
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -95,11 +96,44 @@ func TestAlertNamesTheFirstRangesAndCountsTheRest(t *testing.T) {
 	w.tells(url)
 	a := (<-messages)[0]
 	lines := strings.Split(a.Annotations["key_ranges"], "\n")
-	if lines[0] != `changed {"id":1}..{"id":1}` || len(lines) != 21 || lines[20] != "and at least 481 more ranges" {
+	if lines[0] != `changed {"id":1}..{"id":1}` || len(lines) != 21 || lines[20] != "and at least 481 more" {
 		t.Errorf("key ranges are %d lines, from %q to %q", len(lines), lines[0], lines[len(lines)-1])
 	}
-	if a.Annotations["transactions"] != "0/1" || a.GeneratorURL != "https://lockstep.example/api/v1/divergences?group=shop" {
+	if a.Annotations["transactions"] != "0/1" || a.GeneratorURL != "https://lockstep.example/api/v1/divergences?group=shop&member=us-1&table=public.orders" {
 		t.Errorf("the alert says %v, %s", a.Annotations, a.GeneratorURL)
+	}
+}
+
+// The alerts of Prometheus' rules had a runbook, those of lockstep's own had none.
+func TestAlertLeadsToItsRunbook(t *testing.T) {
+	for runbooks, base := range map[string]string{"": "https://github.com/lockstep-cdc/lockstep/blob/main/docs/runbooks/", "https://wiki.example/lockstep/": "https://wiki.example/lockstep/"} {
+		url, messages := desk(t, always)
+		w := newWorld(t)
+		stale := divergence(2, "us-1", "public.users")
+		stale.Kind = finding.Stale
+		list := []*finding.Divergence{stale}
+		for n := range 52 {
+			list = append(list, divergence(n+3, "us-1", fmt.Sprintf("public.t%d", n)))
+		}
+		w.set(list...)
+		n := w.notifier(&alerts.Alertmanager{URL: url, Logger: w.logger(), Resend: 50 * time.Millisecond})
+		n.Runbooks = runbooks
+		stop := w.run(n)
+		pages := map[string]string{alerts.StaleAlert: "LockstepReplicaStale.md", alerts.DivergedAlert: "LockstepRowsDiffer.md", alerts.MoreAlert: "LockstepRowsDiffer.md"}
+		told := make(map[string]bool)
+		for _, a := range <-messages {
+			name := a.Labels["alertname"]
+			told[name] = true
+			if want := base + pages[name]; a.Annotations["runbook_url"] != want {
+				t.Errorf("%s leads to %q, want %q", name, a.Annotations["runbook_url"], want)
+			}
+			if _, err := os.Stat("../docs/runbooks/" + pages[name]); err != nil {
+				t.Error(err)
+			}
+		}
+		if stop(); len(told) != len(pages) {
+			t.Errorf("only %v were told", told)
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ type Notifier struct {
 	Divergences func(yield func(*finding.Divergence) bool) error
 	News        func() uint64
 	ExternalURL string // where people reach lockstep; empty: alerts carry no link
+	Runbooks    string // the folder of the runbooks; empty: [Runbooks]
 	Watchdog    bool   // Alertmanager is told of an alert that always fires
 	Sinks       []Sink
 
@@ -129,7 +130,7 @@ func (n *Notifier) state(now time.Time) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
-	s := state{now, tell(list, n.ExternalURL)}
+	s := state{now, tell(list, links{n.ExternalURL, cmp.Or(n.Runbooks, Runbooks)})}
 	if n.Watchdog {
 		s.alerts = append(s.alerts, &Alert{
 			Labels:      map[string]string{"alertname": WatchdogAlert, "severity": "none"},

@@ -491,8 +491,13 @@ func TestSlackIsToldWithoutMarkupFromRows(t *testing.T) {
 	}
 	text := m.Blocks[0].Text.Text
 	if strings.Contains(text+m.Text, "<!channel>") || strings.Contains(text, "<@U1>") || strings.Count(text, "```") != 2 ||
-		!strings.Contains(text, "&lt;@U1&gt; &amp; co") || !strings.Contains(text, "<https://lockstep.example/api/v1/divergences?group=shop|LockstepDiverged public.&lt;!channel&gt; on us-1") {
+		!strings.Contains(text, "&lt;@U1&gt; &amp; co") || !strings.Contains(text, "<https://lockstep.example/api/v1/divergences?group=shop&amp;member=us-1&amp;table=public.%3C%21channel%3E|LockstepDiverged public.&lt;!channel&gt; on us-1") {
 		t.Errorf("the message is %s", text)
+	}
+	for _, want := range []string{"\nIntroduced by `0/1`\n", "\n<https://github.com/lockstep-cdc/lockstep/blob/main/docs/runbooks/LockstepRowsDiffer.md|What to do>\n```"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the message lacks %q: %s", want, text)
+		}
 	}
 	w.set(forgotten(d))
 	must(t, json.Unmarshal((<-p.got).body, &m))

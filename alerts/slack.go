@@ -72,13 +72,19 @@ func (n News) slack() string {
 	}
 	title := slackEscaped(n.headline())
 	if n.URL != "" {
-		title = "<" + n.URL + "|" + strings.ReplaceAll(title, "|", "¦") + ">"
+		title = "<" + slackEscaped(n.URL) + "|" + strings.ReplaceAll(title, "|", "¦") + ">"
 	}
 	text := sign + " *" + title + "*"
 	if !n.Firing() {
 		return text
 	}
 	text += "\n" + slackEscaped(cut(n.Annotations["description"], 600))
+	if tx := n.Annotations["transactions"]; tx != "" {
+		text += "\nIntroduced by `" + slackEscaped(strings.ReplaceAll(cut(tx, 300), "`", "'")) + "`"
+	}
+	if page := n.Annotations["runbook_url"]; page != "" {
+		text += "\n<" + slackEscaped(page) + "|What to do>"
+	}
 	if ranges := n.Annotations["key_ranges"]; ranges != "" {
 		text += "\n```" + slackEscaped(strings.ReplaceAll(cut(ranges, 800), "`", "'")) + "```"
 	}

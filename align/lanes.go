@@ -66,6 +66,7 @@ func (l *Ledger) findErrant(asked time.Time, ref *cdc.Progress) {
 	for _, m := range l.members {
 		if m != l.ref && !m.saidAt.IsZero() && !m.saidAt.After(asked) {
 			m.errant = l.foreign(ref.Lacks(m.said))
+			m.compared = true
 		}
 	}
 }

@@ -106,9 +106,10 @@ type member struct {
 	// provenAt is when the member was last known to have shown everything that it has: the time of the last Progress
 	// whose barrier its stream has passed.
 	provenAt time.Time
-	// said are the transactions with a GTID that it last said to have, at saidAt, and errant those that the reference has not.
+	// said are the transactions with a GTID that it last said to have, at saidAt, and errant those that the reference has not, once compared.
 	said, errant cdc.TxSet
 	saidAt       time.Time
+	compared     bool
 	// progress is what it last said of itself, and upstream from whom it replicates by what all have said. awaits is, of the
 	// transactions with a GTID that it has shown, the first that cannot be applied before the reference, a replica itself, has
 	// replayed it; zero: there is none.

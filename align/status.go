@@ -19,8 +19,12 @@ func (l *Ledger) Status(roots bool) []status.Member {
 	for _, m := range l.sortedMembers() {
 		s := status.Member{
 			ID: m.id, Name: m.name, Role: "replica", Version: m.record.Server.Version, Position: m.record.Position.String(), Exact: m.record.Position.Clone(),
-			Errant: l.errantOf(m).Ranges(), ProvenAt: status.Time{Time: m.provenAt},
-			Open: make(map[finding.Kind]int), ScanOnly: m.scanOnly,
+			ProvenAt: status.Time{Time: m.provenAt},
+			Open:     make(map[finding.Kind]int), ScanOnly: m.scanOnly,
+		}
+		if errant := l.errantOf(m); m.compared || !errant.IsZero() {
+			n := errant.Count()
+			s.Errant, s.ErrantCount = errant.Ranges(), &n
 		}
 		for _, f := range findings {
 			if f.Confirmed && f.Member == m.id {
@@ -287,5 +291,8 @@ func count(s *status.Member, d *finding.Divergence) {
 		s.Expected++
 	} else {
 		s.Open[d.Kind]++
+		if s.OldestOpen.IsZero() || d.FirstSeen.Before(s.OldestOpen) {
+			s.OldestOpen = d.FirstSeen
+		}
 	}
 }

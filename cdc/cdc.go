@@ -337,8 +337,9 @@ type Source interface {
 	// Durable says that everything at or before p is safe on our side, so that the server may forget it. What the stream
 	// has not yielded since Prepare was last called with a zero position is of another history, and does not count.
 	Durable(p LSN)
-	// Execute runs a statement that writes. It is for canaries, which are all that lockstep ever writes.
-	Execute(ctx context.Context, statement string) error
+	// Execute runs a statement that writes to a table, of a plain name. It is for canaries, which are all that lockstep ever writes.
+	// If a right is missing, a *SetupError has the SQL that grants what canaries need.
+	Execute(ctx context.Context, table, statement string) error
 	// Snapshot opens one consistent view of the member.
 	Snapshot(ctx context.Context) (Snapshot, error)
 }

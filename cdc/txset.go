@@ -195,6 +195,17 @@ func (s TxSet) IsZero() bool { return len(s.spans) == 0 }
 // Equal reports whether both sets hold the same.
 func (s TxSet) Equal(o TxSet) bool { return s.Covers(o) && o.Covers(s) }
 
+// Count is how many transactions with a GTID are in the set: of MariaDB's, of which only the numbers are known between which they are,
+// at most so many; see Ranges.
+func (s TxSet) Count() (n uint64) {
+	for _, spans := range s.spans {
+		for _, x := range spans {
+			n += x.last - x.first + 1
+		}
+	}
+	return n
+}
+
 // String prints the set as the engine's users write it, sources in order; empty if nothing is in it.
 func (s TxSet) String() string {
 	return s.text(func(spans []span) span { x := spans[len(spans)-1]; return span{x.last, x.last} })

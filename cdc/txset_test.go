@@ -201,18 +201,21 @@ func TestMemberIsBehindWhatItSaidBefore(t *testing.T) {
 }
 
 func TestWhatAServerLacksIsNotWhatItCameWith(t *testing.T) {
-	for _, c := range []struct{ said, applied, position, lacks, ranges string }{
-		{"0-1-28", "0-1-26", "", "0-1-28", "0-1-27..28"},                     // an old primary that was ahead
-		{"0-1-30,0-2-27", "0-1-30", "", "0-2-27", "0-2-..27"},                // an errant write, however long ago
-		{"0-1-30,0-2-27", "0-3-30,0-1-28", "0-1-28", "0-1-30", "0-1-29..30"}, // the server was seeded with all up to 28
-		{"1-2-5,0-1-9", "0-1-9", "0-1-9", "1-2-5", "1-2-..5"},                // in another domain
-		{"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9", "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7-8", "", "3e11fa47-71ca-11e1-9e33-c80aa9429562:6:9", "3e11fa47-71ca-11e1-9e33-c80aa9429562:6:9"},
-		{"0-1-3", "0-1-2", "", "0-1-3", "0-1-3"},
-		{"0-1-3", "0-1-3", "", "", ""},
+	for _, c := range []struct {
+		said, applied, position, lacks, ranges string
+		count                                  uint64
+	}{
+		{"0-1-28", "0-1-26", "", "0-1-28", "0-1-27..28", 2},                     // an old primary that was ahead
+		{"0-1-30,0-2-27", "0-1-30", "", "0-2-27", "0-2-..27", 27},               // an errant write, however long ago
+		{"0-1-30,0-2-27", "0-3-30,0-1-28", "0-1-28", "0-1-30", "0-1-29..30", 2}, // the server was seeded with all up to 28
+		{"1-2-5,0-1-9", "0-1-9", "0-1-9", "1-2-5", "1-2-..5", 5},                // in another domain
+		{"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9", "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7-8", "", "3e11fa47-71ca-11e1-9e33-c80aa9429562:6:9", "3e11fa47-71ca-11e1-9e33-c80aa9429562:6:9", 2},
+		{"0-1-3", "0-1-2", "", "0-1-3", "0-1-3", 1},
+		{"0-1-3", "0-1-3", "", "", "", 0},
 	} {
 		server := cdc.Progress{Applied: map[string]cdc.TxSet{cdc.GTIDLane: parse(t, c.applied)}, Position: parse(t, c.position)}
-		if lacks := server.Lacks(parse(t, c.said)); lacks.String() != c.lacks || lacks.Ranges() != c.ranges {
-			t.Errorf("of %s a server with %s, seeded with %q, lacks %q, %q, want %q, %q", c.said, c.applied, c.position, lacks, lacks.Ranges(), c.lacks, c.ranges)
+		if lacks := server.Lacks(parse(t, c.said)); lacks.String() != c.lacks || lacks.Ranges() != c.ranges || lacks.Count() != c.count {
+			t.Errorf("of %s a server with %s, seeded with %q, lacks %q, %q, %d, want %q, %q, %d", c.said, c.applied, c.position, lacks, lacks.Ranges(), lacks.Count(), c.lacks, c.ranges, c.count)
 		}
 	}
 }

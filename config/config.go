@@ -73,6 +73,7 @@ type Alerts struct {
 	Receivers    []Receiver
 	Alertmanager []Alertmanager // every instance of a cluster
 	ExternalURL  string         // where people reach lockstep, for links; may be empty
+	RunbookURL   string         // the folder of the runbooks; empty: the project's
 	Watchdog     bool           // Alertmanager is told of an alert that always fires
 }
 

@@ -231,7 +231,7 @@ func decodeRowIndex(n node, engine string) (off bool) {
 }
 
 func decodeAlerts(n node) Alerts {
-	f := n.fields("webhook", "alertmanager", "pagerduty", "slack", "external_url", "watchdog")
+	f := n.fields("webhook", "alertmanager", "pagerduty", "slack", "external_url", "runbook_url", "watchdog")
 	var a Alerts
 	names := unique{}
 	for _, kind := range []string{WebhookKind, PagerDutyKind, SlackKind} {
@@ -245,6 +245,9 @@ func decodeAlerts(n node) Alerts {
 	}
 	if a.ExternalURL = f["external_url"].text(); a.ExternalURL != "" {
 		checkHTTP(f["external_url"], a.ExternalURL, "write it like https://lockstep.example")
+	}
+	if a.RunbookURL = f["runbook_url"].text(); a.RunbookURL != "" {
+		checkHTTP(f["runbook_url"], a.RunbookURL, "write it like https://wiki.example/lockstep/runbooks")
 	}
 	if a.Watchdog = f["watchdog"].claim(); a.Watchdog && len(a.Alertmanager) == 0 {
 		f["watchdog"].fail("is on without alertmanager", "list the Alertmanagers that are to be told, or remove it")

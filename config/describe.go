@@ -59,6 +59,7 @@ var about = map[string]string{
 
 	"alerts":              "Who is told of divergences.",
 	"alerts.external_url": "Where people reach the API, for the links in alerts.",
+	"alerts.runbook_url":  "The folder of the runbooks, for who keeps copies of them: the alert's page is linked below it.",
 	"alerts.watchdog":     "true: Alertmanager is told of an alert that always fires.",
 	"alerts.alertmanager": "All instances of an Alertmanager.",
 	"alerts.webhook":      "Receivers of what Alertmanager sends to a webhook.",

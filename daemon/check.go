@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -39,10 +40,14 @@ func checkCanary(ctx context.Context, g *config.Group, m *config.Member) preflig
 	}
 	for _, statement := range monitor.CanaryStatements(table, 1) {
 		if err == nil {
-			err = s.Execute(ctx, "EXPLAIN "+statement)
+			err = s.Execute(ctx, table, "EXPLAIN "+statement)
 		}
 	}
-	if err != nil {
+	var lacks *cdc.SetupError
+	switch {
+	case errors.As(err, &lacks) && strings.HasPrefix(lacks.Hint, "GRANT "):
+		check.State, check.Detail, check.SQL, check.Hint = preflight.Warn, preflight.OneLine(lacks.Problem), lacks.Hint, monitor.CanaryHint
+	case err != nil:
 		detail := strings.TrimPrefix(preflight.OneLine(err.Error()), "member "+m.Name+": ") // which the check's line has
 		check.State, check.Detail, check.Hint = preflight.Warn, detail, monitor.CanaryHint
 	}

@@ -262,7 +262,8 @@ func TestAReplicaAsTheReferenceRaisesNoAlarm(t *testing.T) {
 		w.finds(`us-2 app.items changed errant_transaction {"id":9}..{"id":9}`)
 		w.until("it to be listed", func() bool {
 			i := slices.IndexFunc(w.daemon.Groups()[0].Status().Members, func(m status.Member) bool { return m.Name == "us-2" })
-			return w.daemon.Groups()[0].Status().Members[i].Errant != ""
+			m := w.daemon.Groups()[0].Status().Members[i]
+			return m.Errant != "" && m.ErrantCount != nil && *m.ErrantCount > 0
 		})
 	})
 }

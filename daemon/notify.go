@@ -11,7 +11,7 @@ import (
 
 // tell makes what keeps the configured receivers informed.
 func (d *Daemon) tell(c *config.Alerts) *alerts.Notifier {
-	n := &alerts.Notifier{Divergences: d.unexpected, News: d.store.News, ExternalURL: c.ExternalURL, Watchdog: c.Watchdog}
+	n := &alerts.Notifier{Divergences: d.unexpected, News: d.store.News, ExternalURL: c.ExternalURL, Runbooks: c.RunbookURL, Watchdog: c.Watchdog}
 	for i := range c.Alertmanager {
 		at := &c.Alertmanager[i]
 		n.Sinks = append(n.Sinks, &alerts.Alertmanager{

@@ -356,10 +356,11 @@ func (e *estate) checkDashboards() {
 		}
 	}
 	const takesADay = "lockstep_audit_log_expected_bytes"
+	const ofGTIDs = "lockstep_member_errant_transactions" // PostgreSQL has none; package web's tests hold on to its name
 	for _, g := range load[rules](e.T, "prometheus/lockstep.rules.yaml").Groups {
 		for _, r := range g.Rules {
 			for _, name := range metricName.FindAllString(r.Expr, -1) {
-				if !slices.Contains(names.Data, name) && name != takesADay {
+				if !slices.Contains(names.Data, name) && name != takesADay && name != ofGTIDs {
 					e.Errorf("%s%s: lockstep exports no %s", r.Alert, r.Record, name)
 				}
 			}

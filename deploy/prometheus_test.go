@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/lockstep-cdc/lockstep/alerts"
 	"github.com/lockstep-cdc/lockstep/internal/dbtest"
 )
 
@@ -86,7 +87,7 @@ func TestRulesAreSoundAndEachAlertIsTestedAndHasARunbook(t *testing.T) {
 			if s := r.Labels["severity"]; s != "critical" && s != "warning" {
 				t.Errorf("%s has severity %q", r.Alert, s)
 			}
-			page := filepath.Join("..", filepath.FromSlash(r.Annotations["runbook_url"]))
+			page := filepath.FromSlash(strings.Replace(r.Annotations["runbook_url"], alerts.Runbooks, "../docs/runbooks", 1))
 			text, err := os.ReadFile(page)
 			if err != nil || filepath.Base(page) != r.Alert+".md" {
 				t.Errorf("%s: runbook %s: %v", r.Alert, page, err)

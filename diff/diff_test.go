@@ -237,7 +237,7 @@ func TestRowThatNeverStandsStillIsNamed(t *testing.T) {
 				us.Silently(put(7, 1_000_000+next))
 			}
 		})
-		expect(t, r, status.Unverified, `1 keys were written again and again while they were read: {"id":7}`)
+		expect(t, r, status.Unverified, `keys that were written again and again while they were read (1): {"id":7}`)
 	})
 }
 

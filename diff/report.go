@@ -42,7 +42,7 @@ type Result struct {
 	// some is unverified at best.
 	NotCompared []string
 	Note        string
-	Unreachable bool // a member stopped to answer
+	Unreachable bool // a member stopped answering
 	Parts       int
 	// ReferenceRows and MemberRows is how many rows were read to compare all of the table, Suspects how many keys were
 	// read again, and Rounds how often.

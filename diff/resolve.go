@@ -55,7 +55,7 @@ func (p *pair) resolve(ctx context.Context) error {
 		}
 	}
 	if n := len(p.suspects); n > 0 && p.reason == "" {
-		p.reason = fmt.Sprintf("%d keys were written again and again while they were read: %s", n, p.someKeys())
+		p.reason = fmt.Sprintf("keys that were written again and again while they were read (%d): %s", n, p.someKeys())
 	}
 	return p.findErrant(ctx, r)
 }
@@ -168,7 +168,7 @@ func (x *rounds) tooLate(ctx context.Context, m, got cdc.TxSet) error {
 		}
 	}
 	if len(p.suspects) > 0 {
-		p.reason = fmt.Sprintf("%s; %d keys were written meanwhile: %s", behind, len(p.suspects), p.someKeys())
+		p.reason = fmt.Sprintf("%s; keys that were written meanwhile (%d): %s", behind, len(p.suspects), p.someKeys())
 	}
 	return nil
 }

@@ -53,9 +53,9 @@ func (q *questions) Snapshot(ctx context.Context) (cdc.Snapshot, error) {
 	return q.Source.Snapshot(ctx)
 }
 
-func (q *questions) Execute(ctx context.Context, statement string) error {
+func (q *questions) Execute(ctx context.Context, table, statement string) error {
 	q.note("execute")
-	return q.Source.Execute(ctx, statement)
+	return q.Source.Execute(ctx, table, statement)
 }
 
 // A member comes to be read by an address behind which there is the reference. It was asked for its definitions and its rows, which

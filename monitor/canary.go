@@ -212,7 +212,7 @@ func (g *Group) writeAndAwait(ctx context.Context, f *feed, c *canary) (took tim
 	}
 	id := time.Now().UnixMilli()
 	c.left = true
-	err = f.execute(ctx, writeCanary(c.plan.Table, id))
+	err = f.execute(ctx, c.plan.Table, writeCanary(c.plan.Table, id))
 	if err != nil {
 		return 0, err
 	}
@@ -231,18 +231,18 @@ func (g *Group) writeAndAwait(ctx context.Context, f *feed, c *canary) (took tim
 
 // clear takes our own rows away, and no others.
 func (c *canary) clear(ctx context.Context, f *feed) error {
-	err := f.execute(ctx, takeCanaries(c.plan.Table))
+	err := f.execute(ctx, c.plan.Table, takeCanaries(c.plan.Table))
 	c.left = err != nil
 	return err
 }
 
 // execute writes to the member, if it is known to be the member.
-func (f *feed) execute(ctx context.Context, statement string) error {
+func (f *feed) execute(ctx context.Context, table, statement string) error {
 	source, err := f.source()
 	if err != nil {
 		return err
 	}
-	return source.Execute(ctx, statement)
+	return source.Execute(ctx, table, statement)
 }
 
 // CanaryStatements write a canary of that id into a table, and take away those that are there.

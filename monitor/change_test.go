@@ -226,11 +226,11 @@ type refusing struct {
 	refuses atomic.Bool
 }
 
-func (r *refusing) Execute(ctx context.Context, statement string) error {
+func (r *refusing) Execute(ctx context.Context, table, statement string) error {
 	if r.refuses.Load() {
 		return errors.New("permission denied")
 	}
-	return r.Source.Execute(ctx, statement)
+	return r.Source.Execute(ctx, table, statement)
 }
 
 // A canary that lockstep left when it was killed, or could not take away, had its table differ for ever, and kept the next from being
@@ -243,7 +243,7 @@ func TestCanaryThatWasLeftIsTakenAway(t *testing.T) {
 			o.Members[1].Source = source
 			o.Canary = monitor.CanaryPlan{Table: watchedTables[2], Every: 10 * time.Second, Into: func(string) bool { return true }}
 			left := monitor.CanaryStatements(watchedTables[2], 7)[0] // by the lockstep before
-			if err := source.Execute(t.Context(), left); err != nil {
+			if err := source.Execute(t.Context(), watchedTables[2], left); err != nil {
 				t.Fatal(err)
 			}
 		})

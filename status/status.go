@@ -66,8 +66,12 @@ type Member struct {
 	// ScrubWaited is how long scrubs of the member have waited since the start, by reason.
 	ScrubWaited map[string]time.Duration `json:"-"`
 	// Replicating says that nothing is known to keep the member from replaying.
-	Replicating bool                 `json:"-"`
+	Replicating bool `json:"-"`
+	// ErrantCount is how many transactions Errant tells of, of MariaDB's at most; nil: it is not known, as of PostgreSQL, which has
+	// no GTIDs.
+	ErrantCount *uint64              `json:"-"`
 	Open        map[finding.Kind]int `json:"-"` // open divergences, but for expected ones; nil: it is not known
+	OldestOpen  time.Time            `json:"-"` // when of these the first was first seen; zero: none is open
 	Expected    int                  `json:"-"` // open divergences that were expected
 	Canary      *Canary              `json:"-"` // nil: no canary is written into the member
 	Duties      []duty.Runs          `json:"-"`

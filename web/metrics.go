@@ -19,7 +19,7 @@ type collector struct {
 	version string
 
 	build, up, trusted, tableTrusted, position, proven, lag, inFlight, changes                   *prometheus.Desc
-	keys, ranges, rows, open, expected, disk                                                     *prometheus.Desc
+	keys, ranges, rows, open, oldest, expected, errant, disk                                     *prometheus.Desc
 	waiting, told, refused, lastTold, reload, reloaded                                           *prometheus.Desc
 	verified, fresh, silent, scanned, waited                                                     *prometheus.Desc
 	duties, panics, round, retained, retainedMost                                                *prometheus.Desc
@@ -49,6 +49,8 @@ func newCollector(groups []Group, health Health, version string) *collector {
 		ranges:       desc("ranges", "Ranges of keys by state. Only in_step says that the rows are the same.", "group", "member", "table", "state"),
 		rows:         desc("rows", "Rows of the table as lockstep keeps them.", "group", "member", "table"),
 		open:         desc("divergences_open", "Open divergences, but for those that expected_writes tells of.", "group", "member", "kind"),
+		oldest:       desc("divergence_oldest_open_timestamp_seconds", "When of the open divergences, but for those that expected_writes tells of, the oldest was first seen.", "group"),
+		errant:       desc("member_errant_transactions", "Transactions with a GTID that the member has and the reference has not; of MariaDB's, of which is known between which numbers they are, at most so many.", "group", "member"),
 		expected:     desc("divergences_expected", "Open divergences that expected_writes tells of.", "group", "member"),
 		verified:     desc("scrub_oldest_verification_timestamp_seconds", "When of all rows of the table those were read from the server that were longest ago.", "group", "member", "table"),
 		fresh:        desc("scrub_fresh_ratio", "Share of the table's ranges, about, whose rows were read within scrub.every.", "group", "member", "table"),
@@ -87,7 +89,7 @@ func newCollector(groups []Group, health Health, version string) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.up, c.retained, c.retainedMost, c.trusted, c.tableTrusted, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.expected, c.round, c.duties, c.panics, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
+	for _, d := range []*prometheus.Desc{c.build, c.up, c.retained, c.retainedMost, c.trusted, c.tableTrusted, c.position, c.proven, c.lag, c.inFlight, c.changes, c.keys, c.ranges, c.rows, c.open, c.oldest, c.expected, c.errant, c.round, c.duties, c.panics, c.canaries, c.canaryTook, c.canaryFound, c.canaryEvery, c.logSize, c.logTime, c.logUp, c.logAside, c.logBytes, c.logExpected, c.logFree, c.stampUp, c.stampTime, c.copyUp, c.copyTime, c.witnessUp, c.witnessTime, c.waiting, c.told, c.refused, c.lastTold, c.reload, c.reloaded, c.disk, c.verified, c.fresh, c.silent, c.scanned, c.waited} {
 		out <- d
 	}
 }
@@ -122,6 +124,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		if now.Looping {
 			emit.moment(c.round, now.At, now.Name)
 		}
+		emit.moment(c.oldest, oldestOpen(now), now.Name)
 		for _, m := range now.Members {
 			c.member(emit, now, m)
 			c.counts(count, now.Name, m)
@@ -131,6 +134,16 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			}
 		}
 	}
+}
+
+// oldestOpen is when of a group's open divergences the first was first seen; zero: none is open, or none is known to be.
+func oldestOpen(g *status.Group) (at time.Time) {
+	for _, m := range g.Members {
+		if !m.OldestOpen.IsZero() && (at.IsZero() || m.OldestOpen.Before(at)) {
+			at = m.OldestOpen
+		}
+	}
+	return at
 }
 
 type emitFunc func(d *prometheus.Desc, v float64, labels ...string)
@@ -210,6 +223,9 @@ func (c *collector) member(emit emitFunc, g *status.Group, m status.Member) {
 	emit.amount(heard, c.inFlight, float64(m.InFlight), at...)
 	emit.amount(false, c.retained, float64(m.Retained), at...)
 	emit.amount(false, c.retainedMost, float64(m.MostRetained), at...)
+	if n := m.ErrantCount; n != nil {
+		emit.amount(fresh, c.errant, float64(*n), at...)
+	}
 	for _, kind := range kinds {
 		emit.amount(fresh && m.Open != nil, c.open, float64(m.Open[kind]), g.Name, m.Name, string(kind))
 	}

@@ -65,6 +65,9 @@ func TestSeriesBeginAtZeroOrAreNotThere(t *testing.T) {
 			t.Errorf("of a group of which nothing is known it says %s", zero)
 		}
 	}
+	if strings.Contains(body, "lockstep_member_errant_transactions{") || strings.Contains(body, "lockstep_divergence_oldest_open_timestamp_seconds{") {
+		t.Error("it says that there are no errant transactions, or none that are open, which nobody knows")
+	}
 	if strings.Contains(body, "lockstep_member_up") || strings.Contains(body, "lockstep_canary_last_found") {
 		t.Error("it says what nobody knows")
 	}
@@ -81,6 +84,8 @@ func TestOldWordsSayNothingGood(t *testing.T) {
 		`lockstep_divergences_open{group="shop",kind="stale",member="us-1"} 2`:               true,
 		`lockstep_divergences_open{group="shop",kind="extra",member="us-1"}`:                 false,
 		`lockstep_divergences_expected{`:                                                     false,
+		`lockstep_member_errant_transactions{group="shop",member="us-1"} 3`:                  true,
+		`lockstep_divergence_oldest_open_timestamp_seconds{group="shop"}`:                    true,
 		`lockstep_divergent_keys{`:                                                           false,
 		`lockstep_member_lag_seconds{group="shop",member="us-1"} 1.5`:                        true,
 		`lockstep_member_lag_seconds{group="shop",member="eu-1"}`:                            false,
@@ -125,6 +130,8 @@ func TestMetricsShowTheState(t *testing.T) {
 		`lockstep_member_row_changes_total{group="shop",member="us-1"} 7`,
 		`lockstep_ranges{group="shop",member="us-1",state="diverged",table="public.orders"} 1`,
 		`lockstep_divergences_open{group="shop",kind="changed",member="us-1"} 1`,
+		`lockstep_divergence_oldest_open_timestamp_seconds{group="shop"} 1.79543514e+09`,
+		`lockstep_member_errant_transactions{group="shop",member="us-1"} 3`,
 		`lockstep_divergences_open{group="shop",kind="stale",member="us-1"} 2`,
 		`lockstep_notifications_waiting{kind="slack",receiver="ops"} 3`,
 		`lockstep_notifications_total{kind="slack",receiver="ops"} 8`,

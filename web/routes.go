@@ -66,6 +66,9 @@ func (s *Server) query(w http.ResponseWriter, r *http.Request, known []string) (
 		default:
 			err = names.Check("parameter", name, "", known)
 		}
+		if err == nil && values[0] == "" { // as of a variable of a script that is not set: it would stand for all
+			err = fmt.Errorf("parameter %q is empty: give it a value, or leave it out", name)
+		}
 	}
 	if err != nil {
 		s.fail(w, http.StatusBadRequest, "%v", err)

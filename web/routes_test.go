@@ -85,6 +85,21 @@ func TestAMistypedNameIsAnErrorInEveryParameter(t *testing.T) {
 	}
 }
 
+// "?member=$REPLICA" of a variable that is not set was answered with what is known of all members.
+func TestAnEmptyParameterIsAnError(t *testing.T) {
+	s := server(health{}, shop())
+	right := strings.NewReplacer("{group}", "shop", "{member}", "us-1", "{id}", "01J3")
+	for _, r := range web.Routes() {
+		method, path, _ := strings.Cut(r.Pattern, " ")
+		for _, name := range r.Query {
+			code, body := request(t, s, method, right.Replace(path)+"?"+name+"=", whole[r.Pattern], nil)
+			if want := `parameter "` + name + `" is empty: give it a value, or leave it out`; code != http.StatusBadRequest || body != want {
+				t.Errorf("%s with an empty %s: %d %s, want 400 and %q", r.Pattern, name, code, body, want)
+			}
+		}
+	}
+}
+
 // A request with another one behind it was taken for the first, and who sent a text for a list was told of "Go struct field
 // scrubJSON.tables of type []string".
 func TestABodyIsOneObjectWhoseFieldsAreToldByTheirNames(t *testing.T) {

@@ -263,7 +263,7 @@ func (s *Server) checkFilter(q url.Values) error {
 	return known.Check(names.Wanted{Group: q.Get("group"), Members: given(q, "member"), Tables: given(q, "table")})
 }
 
-// given lists the value of a parameter. An empty one is no filter.
+// given lists the value of a parameter, if it is given.
 func given(q url.Values, name string) []string {
 	if value := q.Get(name); value != "" {
 		return []string{value}
@@ -293,7 +293,7 @@ func (s *Server) refuse(w http.ResponseWriter, err error) {
 	s.fail(w, code, "%v", err)
 }
 
-// checkValues refuses values that no divergence can have. An empty one is no filter.
+// checkValues refuses values that no divergence can have.
 func checkValues(q url.Values) (limit int, err error) {
 	if state := q.Get("state"); state != "" && !slices.Contains(states, state) {
 		return 0, fmt.Errorf("state %q: want one of %v", state, states)

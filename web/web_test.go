@@ -134,7 +134,7 @@ func shop() *watched {
 	return &watched{
 		status: status.Group{Name: "shop", Reference: "eu-1", At: noon, Said: status.Clocks{Wall: noon}, Looping: true, Members: []status.Member{
 			{ID: 1, Name: "eu-1", Role: "reference", Position: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}.String(), Exact: cdc.Position{LSN: 0x1526FF8, Shown: cdc.Everything(0x1526FF8)}, ProvenAt: status.Time{Time: noon}, Version: "17.1", Tables: tables(status.InStep)},
-			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}.String(), Exact: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: status.Time{Time: noon}, Errant: cdc.Everything(0x99).String(), Behind: status.Seconds(1500 * time.Millisecond), InFlight: 4, Applied: 7, Open: map[finding.Kind]int{finding.Changed: 1, finding.Stale: 2}, Tables: tables(status.Diverged)},
+			{ID: 2, Name: "us-1", Role: "replica", Position: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}.String(), Exact: cdc.Position{LSN: 0x1527148, Shown: cdc.Everything(0x1527148)}, ProvenAt: status.Time{Time: noon}, Errant: cdc.Everything(0x99).String(), ErrantCount: new(uint64(3)), OldestOpen: noon.Add(-time.Minute), Behind: status.Seconds(1500 * time.Millisecond), InFlight: 4, Applied: 7, Open: map[finding.Kind]int{finding.Changed: 1, finding.Stale: 2}, Tables: tables(status.Diverged)},
 		}},
 		divergences: []*finding.Divergence{
 			divergence(3, nil),
@@ -237,22 +237,21 @@ func TestDivergencesAreFiltered(t *testing.T) {
 	first.divergences[1].Outcome = finding.Forgotten
 	s := server(health{}, first, other)
 	for query, want := range map[string][]string{
-		"":                                {"01J3", "01J2", "01J1", "01J9"},
-		"state=open":                      {"01J3", "01J1", "01J9"},
-		"state=resolved":                  {"01J2"},
-		"state=forgotten":                 {"01J2"},
-		"state=healed":                    nil,
-		"state=open&group=shop":           {"01J3", "01J1"},
-		"state=open&group=&table=&member": {"01J3", "01J1", "01J9"},
-		"member=ap-1":                     {"01J2"},
-		"table=public.users":              {"01J1"},
-		"kind=stale":                      {"01J1"},
-		"group=crm&kind=stale":            nil,
-		"limit=1":                         {"01J3"},
-		"limit=3":                         {"01J3", "01J2", "01J1"}, // once the next group added one more
-		"limit=4":                         {"01J3", "01J2", "01J1", "01J9"},
-		"state=open&limit=2":              {"01J3", "01J1"},
-		"group=crm&limit=1":               {"01J9"},
+		"":                      {"01J3", "01J2", "01J1", "01J9"},
+		"state=open":            {"01J3", "01J1", "01J9"},
+		"state=resolved":        {"01J2"},
+		"state=forgotten":       {"01J2"},
+		"state=healed":          nil,
+		"state=open&group=shop": {"01J3", "01J1"},
+		"member=ap-1":           {"01J2"},
+		"table=public.users":    {"01J1"},
+		"kind=stale":            {"01J1"},
+		"group=crm&kind=stale":  nil,
+		"limit=1":               {"01J3"},
+		"limit=3":               {"01J3", "01J2", "01J1"}, // once the next group added one more
+		"limit=4":               {"01J3", "01J2", "01J1", "01J9"},
+		"state=open&limit=2":    {"01J3", "01J1"},
+		"group=crm&limit=1":     {"01J9"},
 	} {
 		code, body := get(s, "/api/v1/divergences?"+query)
 		if code != 200 || !slices.Equal(ids(t, body), want) {

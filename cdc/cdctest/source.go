@@ -452,7 +452,7 @@ func (x *Source) Durable(p cdc.LSN) {
 }
 
 // Execute implements [cdc.Source], as far as canaries go.
-func (x *Source) Execute(ctx context.Context, statement string) error {
+func (x *Source) Execute(ctx context.Context, _, statement string) error {
 	defer x.lock()()
 	s := x.server
 	if err := x.gate(ctx); err != nil {

@@ -259,7 +259,7 @@ func lockedTable(t *testing.T, s servers) {
 		t.Fatal(err)
 	}
 	waits := make(chan error, 2)
-	go func() { waits <- m.Execute(t.Context(), "INSERT INTO public.a VALUES (1)") }() // as a canary
+	go func() { waits <- m.Execute(t.Context(), "public.a", "INSERT INTO public.a VALUES (1)") }() // as a canary
 	table, epoch := m.table("public.a")
 	go func() {
 		_, err := m.Read(t.Context(), table, epoch, cdc.Part{}, func(digest.Key, *digest.Row) error { return nil })

@@ -22,7 +22,7 @@ func fewSessions(t *testing.T, s servers) {
 	if _, err := m.Confirmed(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := m.Execute(t.Context(), "INSERT INTO public.a VALUES (2)"); err != nil {
+	if err := m.Execute(t.Context(), "public.a", "INSERT INTO public.a VALUES (2)"); err != nil {
 		t.Error(err)
 	}
 	m.part("public.a", cdc.Part{})

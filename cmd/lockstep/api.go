@@ -11,8 +11,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,10 +28,11 @@ type apiFlags struct {
 	url, config, user, passwordFile, caFile string
 
 	clearText bool
+	patience  time.Duration // of one answer
 }
 
 func addAPIFlags(cmd *cobra.Command) *apiFlags {
-	f := &apiFlags{}
+	f := &apiFlags{patience: 10 * time.Second}
 	cmd.Flags().StringVar(&f.url, "url", "", "`URL` of a running lockstep (default: where the configuration, or else the default one, listens)")
 	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration `FILE` to take the address from")
 	cmd.Flags().StringVar(&f.user, "username", "", "`NAME` to log in as, where lockstep asks for a password")
@@ -138,13 +142,23 @@ func codeOfAnswer(answer int) int {
 	return exitUsage
 }
 
+// silent is the error of an address that takes connections, and says nothing or not all.
+func (f *apiFlags) silent(base string) error {
+	return unreachableError(fmt.Errorf("something listens at %s and has not answered within %v: if it is lockstep, it is stopped (SIGSTOP), or its machine has no time for it", base, f.patience))
+}
+
 func (f *apiFlags) call(ctx context.Context, method, path string, send []byte, into any) error {
 	base, err := f.base()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
+	var listens atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		ConnectDone: func(_, _ string, err error) { listens.Store(err == nil || listens.Load()) },
+		GotConn:     func(httptrace.GotConnInfo) { listens.Store(true) }, // one that was there
+	})
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+"/"+path, bytes.NewReader(send))
 	if err != nil {
 		return usageError(fmt.Errorf("--url %q: %w", base, err))
@@ -161,11 +175,17 @@ func (f *apiFlags) call(ctx context.Context, method, path string, send []byte, i
 	}
 	resp, err := client.Do(req)
 	if err != nil {
+		if listens.Load() && os.IsTimeout(err) {
+			return f.silent(base)
+		}
 		return unreachableError(fmt.Errorf("no lockstep answers at %s: start one with lockstep run, or name another with --url (%w)", base, errors.Unwrap(err)))
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
+		if os.IsTimeout(err) {
+			return f.silent(base)
+		}
 		return unreachableError(fmt.Errorf("%s: %w", base, err))
 	}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusAccepted {

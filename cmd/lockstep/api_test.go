@@ -1,10 +1,12 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The password for the API goes to whom it is meant for, and to nobody on the way.
@@ -26,5 +28,34 @@ func TestThePasswordOfTheAPIIsNotForAnybodyOnTheWay(t *testing.T) {
 		if code != exitUsage || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "s3cret") {
 			t.Errorf("%s: exit code %d, %q, want: %s", c.url, code, stderr, c.want)
 		}
+	}
+}
+
+// Of a lockstep that was stopped (SIGSTOP), for which the kernel goes on taking connections, it was said that none answers there: start one.
+func TestWhatListensAndDoesNotAnswerIsNoLockstepThatIsNotThere(t *testing.T) {
+	begins := make(chan struct{})
+	half := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		w.(http.Flusher).Flush()
+		<-begins
+	}))
+	defer half.Close()
+	defer close(begins)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for _, url := range []string{"http://" + listener.Addr().String(), "https://" + listener.Addr().String(), half.URL} {
+		api := apiFlags{url: url, patience: 100 * time.Millisecond}
+		_, err := askGroups(t.Context(), &api)
+		if want := "something listens at " + url + " and has not answered within 100ms: "; codeOf(err) != exitUnreachable || err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("exit code %d, %v; want %q", codeOf(err), err, want)
+		}
+	}
+	listener.Close()
+	api := apiFlags{url: "http://" + listener.Addr().String(), patience: time.Minute}
+	if _, err := askGroups(t.Context(), &api); codeOf(err) != exitUnreachable || !strings.HasPrefix(err.Error(), "no lockstep answers at ") {
+		t.Errorf("exit code %d, %v", codeOf(err), err)
 	}
 }

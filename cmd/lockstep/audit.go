@@ -267,8 +267,8 @@ in the log who has taken the report.`,
 			return undeterminedError(err)
 		}
 		t := r.Totals()
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: entries %d to %d; lockstep ran for %.2f %% of the period; %d divergences opened, %d resolved, %d open\n",
-			out, r.First, r.Last, 100*r.Availability(), t.Opened, t.Resolved, t.Open)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: entries %d to %d; lockstep ran for %.2f %% of the period; %s opened, %d resolved, %d open\n",
+			out, r.First, r.Last, 100*r.Availability(), counted(t.Opened, "divergence"), t.Resolved, t.Open)
 		if err != nil {
 			return err
 		}

@@ -54,6 +54,7 @@ be determined, 4 a member could not be reached, 5 all is in step but for columns
 1 comes before 4, 4 before 3, and 3 before 5.`,
 		Example: `  lockstep diff -c lockstep.yaml
   lockstep diff -c lockstep.yaml --table public.orders --member us-1
+  lockstep diff -c lockstep.yaml --table 'public.order_*'
   lockstep diff -c lockstep.yaml --max-rows-per-second 20000 -o json > differences.json`,
 		Args: cobra.NoArgs,
 	}
@@ -61,8 +62,8 @@ be determined, 4 a member could not be reached, 5 all is in step but for columns
 	o.output = formatFlag(cmd, "table", "json")
 	f := cmd.Flags()
 	f.StringVar(&o.group, "group", "", "of this `GROUP` only")
-	f.StringSliceVar(&o.tables, "table", nil, "this `TABLE` only; may be given several times")
-	f.StringSliceVar(&o.members, "member", nil, "this `MEMBER` only, against the reference; may be given several times")
+	listFlag(cmd, &o.tables, "table", "this `TABLE` only, or those that fit a pattern such as public.*; may be given several times")
+	listFlag(cmd, &o.members, "member", "this `MEMBER` only, against the reference; may be given several times")
 	durationFlag(cmd, &o.wait, 0, "wait", 0, "how long a member may take to replay what the reference had (default: its lag budget)")
 	numberFlag(cmd, &o.rowsPerSecond, 0, "max-rows-per-second", 0, "read no more `ROWS` a second of each server (default: as many as it gives)")
 	f.BoolVar(&o.missingColumns, "allow-missing-columns", false, "take a table for in step although one side has columns that the other lacks")
@@ -105,7 +106,12 @@ func worstDiff(codes []int) int {
 	return exitInStep
 }
 
-// choose takes the groups that the flags leave. A table that is named has to be on some server of them.
+// fits reports whether a table is one that patterns stand for, as in tables.include.
+func fits(table string, patterns ...string) bool {
+	return config.Tables{Include: patterns}.Match(table)
+}
+
+// choose takes the groups that the flags leave. A table that is named, or one that fits a pattern, has to be on some server of them.
 func (o diffOptions) choose(ctx context.Context, c *config.Config) ([]config.Group, error) {
 	if err := c.Names().Check(names.Wanted{Group: o.group, Members: o.members}); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.path, err)
@@ -121,14 +127,19 @@ func (o diffOptions) choose(ctx context.Context, c *config.Config) ([]config.Gro
 	for i := range groups {
 		known = append(known, names.Group{Name: groups[i].Name, Tables: o.tablesOf(ctx, &groups[i])})
 	}
-	if err := known.Check(names.Wanted{Tables: o.tables}); err != nil {
+	nowhere := slices.DeleteFunc(slices.Clone(o.tables), func(pattern string) bool {
+		return slices.ContainsFunc(known, func(g names.Group) bool {
+			return slices.ContainsFunc(g.Tables, func(table string) bool { return fits(table, pattern) })
+		})
+	})
+	if err := known.Check(names.Wanted{Tables: nowhere}); err != nil {
 		return nil, fmt.Errorf("%w (of those that tables.include of %s has compared)", err, o.path)
 	}
 	i := -1
 	return slices.DeleteFunc(groups, func(config.Group) bool {
 		i++
 		there := known[i].Tables
-		return there != nil && !slices.ContainsFunc(o.tables, func(name string) bool { return slices.Contains(there, name) })
+		return there != nil && !slices.ContainsFunc(there, func(table string) bool { return fits(table, o.tables...) })
 	}), nil
 }
 
@@ -182,7 +193,7 @@ func (o diffOptions) options(g *config.Group, readers *daemon.Readers) (diff.Opt
 		Group:     g.Name,
 		Reference: diff.Member{Name: readers.Reference, Reader: readers.Members[readers.Reference]},
 		Match: func(table string) bool {
-			return g.Tables.Match(table) && (len(o.tables) == 0 || slices.Contains(o.tables, table))
+			return g.Tables.Match(table) && (len(o.tables) == 0 || fits(table, o.tables...))
 		},
 		Exclude:          g.ExcludeColumns,
 		Budget:           g.LagBudget,

@@ -120,9 +120,9 @@ func bounds(g finding.Range) string {
 func printDiffRead(w io.Writer, r *diff.Report, before string) error {
 	var b strings.Builder
 	for _, x := range r.Results {
-		fmt.Fprintf(&b, "%s%s %s: %s: %d rows against %d of %s, parts: %d", before, x.Member, x.Table, x.Verdict, x.MemberRows, x.ReferenceRows, r.Reference, x.Parts)
+		fmt.Fprintf(&b, "%s%s %s: %s: %s against %d of %s, parts: %d", before, x.Member, x.Table, x.Verdict, counted(x.MemberRows, "row"), x.ReferenceRows, r.Reference, x.Parts)
 		if x.Suspects > 0 {
-			fmt.Fprintf(&b, "; %d keys were read again, and judged in %d rounds", x.Suspects, x.Rounds)
+			fmt.Fprintf(&b, "; %s read again, and judged in %s", counted(x.Suspects, "key"), counted(x.Rounds, "round"))
 		}
 		for _, name := range []string{r.Reference, x.Member} {
 			if x.From[name] != "" {
@@ -155,7 +155,7 @@ func diffSummary(r *diff.Report) string {
 		count[x.Verdict]++
 		rows, keys = rows+x.MemberRows, keys+x.Keys
 	}
-	return fmt.Sprintf("group %s against %s, %s, in %v: %d rows compared; %d in step, %d diverged, %d stale, %d unverified; %d keys differ",
-		r.Group, r.Reference, r.Began.UTC().Format(time.RFC3339), r.Ended.Sub(r.Began).Round(time.Millisecond), rows,
-		count[status.InStep], count[status.Diverged], count[status.Stale], len(r.Results)-count[status.InStep]-count[status.Diverged]-count[status.Stale], keys)
+	return fmt.Sprintf("group %s against %s, %s, in %v: %s compared; %d in step, %d diverged, %d stale, %d unverified; %s",
+		r.Group, r.Reference, r.Began.UTC().Format(time.RFC3339), r.Ended.Sub(r.Began).Round(time.Millisecond), counted(rows, "row"),
+		count[status.InStep], count[status.Diverged], count[status.Stale], len(r.Results)-count[status.InStep]-count[status.Diverged]-count[status.Stale], counted(keys, "divergent key"))
 }

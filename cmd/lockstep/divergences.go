@@ -25,7 +25,7 @@ func newDivergencesCommand() *cobra.Command {
 		Use:   "divergences [ID]",
 		Short: "List what a running lockstep has found to differ",
 		Long: `List what a running lockstep has found to differ, newest first, or show all that is known of one. An ID may be cut, as long
-as no other one begins so.
+as no other one begins so. AGE is how long rows have differed, or did until RESOLVED, which is shown if something listed is.
 
 Exits 1 if an open divergence is listed that was not expected, 3 if none is but lockstep cannot say that there is none
 (lockstep status tells why), 4 if no lockstep answers, else 0.`,
@@ -36,7 +36,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 			}
 			query := url.Values{"limit": {fmt.Sprint(limit + 1)}} // one more tells whether there are more
 			for name, value := range map[string]string{"state": state, "group": group, "table": table, "member": member} {
-				if value != "" {
+				if value != "" && (name != "state" || value != everyState) {
 					query.Set(name, value)
 				}
 			}
@@ -47,7 +47,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 			cut := len(raw) > limit
 			if cut {
 				raw = raw[:limit]
-				fmt.Fprintf(cmd.ErrOrStderr(), "There are more than these %d: raise --limit, or name a group, member or table.\n", limit)
+				fmt.Fprintf(cmd.ErrOrStderr(), "More than %d were found: raise --limit, or name a group, member or table.\n", limit)
 			}
 			list, err := parseDivergences(raw)
 			if err != nil {
@@ -67,7 +67,7 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 					return exit(exitDiverged, nil)
 				}
 			}
-			if cut && (state == "" || state == finding.Open) {
+			if cut && (state == everyState || state == finding.Open) {
 				return undeterminedError(errors.New("none that is listed is open and was not expected, but one that is left out may be: raise --limit"))
 			}
 			groups, err := askGroups(cmd.Context(), api)
@@ -84,13 +84,16 @@ Exits 1 if an open divergence is listed that was not expected, 3 if none is but 
 	}
 	api = addAPIFlags(c)
 	output = formatFlag(c, "table", "json")
-	c.Flags().StringVar(&state, "state", finding.Open, "open, resolved, of those healed, superseded or forgotten; empty for all")
+	c.Flags().StringVar(&state, "state", finding.Open, "open, resolved, of those healed, superseded or forgotten; or all")
 	c.Flags().StringVar(&group, "group", "", "of this `GROUP` only")
 	c.Flags().StringVar(&table, "table", "", "of this `TABLE` only, such as public.orders")
 	c.Flags().StringVar(&member, "member", "", "of this `MEMBER` only")
 	numberFlag(c, &limit, 1, "limit", 1000, "list no more than `N`")
 	return c
 }
+
+// everyState is what --state says for divergences that are open or not.
+const everyState = "all"
 
 // showDivergence shows one divergence, all ranges included, and exits by its state.
 func showDivergence(cmd *cobra.Command, api *apiFlags, output *format, id string) error {
@@ -159,20 +162,34 @@ func printDivergences(cmd *cobra.Command, list []finding.Divergence) error {
 		fmt.Fprintln(cmd.OutOrStdout(), "No divergences found.")
 		return nil
 	}
+	header := []string{"ID", "STATE", "MEMBER", "TABLE", "KIND", "CAUSE", "KEYS", "TRANSACTION", "AGE", "RESOLVED", "RANGES"}
 	var rows [][]string
+	ended := false
 	for _, d := range list {
-		by := "-"
+		by, age, at := "-", time.Since(d.FirstSeen), "-"
 		if d.IntroducedBy != nil {
 			by = d.IntroducedBy.Transaction
 		}
+		if d.ResolvedAt != nil {
+			age, at, ended = d.ResolvedAt.Sub(d.FirstSeen), d.ResolvedAt.UTC().Format(time.RFC3339), true
+		}
 		rows = append(rows, []string{
-			d.ID, stateText(d), d.Member, d.Table, string(d.Kind), string(d.Cause), fmt.Sprint(d.Keys), by,
-			time.Since(d.FirstSeen).Round(time.Second).String(), rangesText(d),
+			d.ID, stateText(d), d.Member, d.Table, string(d.Kind), causeText(d), fmt.Sprint(d.Keys), by,
+			age.Round(time.Second).String(), at, rangesText(d),
 		})
 	}
-	header := []string{"ID", "STATE", "MEMBER", "TABLE", "KIND", "CAUSE", "KEYS", "TRANSACTION", "AGE", "RANGES"}
+	if !ended {
+		without := func(row []string) []string { return slices.Delete(row, endColumn, endColumn+1) }
+		header = without(header)
+		for i := range rows {
+			rows[i] = without(rows[i])
+		}
+	}
 	return printTable(cmd.OutOrStdout(), header, rows, nil)
 }
+
+// endColumn is that of RESOLVED, which is there if something is.
+const endColumn = 9
 
 // broken reports whether a divergence is one that somebody is to do something about.
 func broken(d *finding.Divergence) bool { return d.State == finding.Open && !d.Expected }
@@ -188,6 +205,14 @@ func stateText(d finding.Divergence) string {
 		return d.State + " (acknowledged)"
 	}
 	return d.State
+}
+
+// causeText is the cause; of what has not arrived, for which there is no word, what is known to hold it up.
+func causeText(d finding.Divergence) string {
+	if d.Kind == finding.Stale && d.Cause == finding.CauseUnknown && d.Detail != "" {
+		return d.Detail
+	}
+	return string(d.Cause)
 }
 
 // rangesText shows the first ranges of a divergence.

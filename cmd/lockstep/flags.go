@@ -3,11 +3,84 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
+
+// wrongFlag says of a boolean flag that is neither what it may be: Go's words name the function that could not read it.
+func wrongFlag(_ *cobra.Command, err error) error {
+	if wrong := (*pflag.InvalidValueError)(nil); errors.As(err, &wrong) && wrong.GetFlag().Value.Type() == "bool" {
+		name := wrong.GetFlag().Name
+		return fmt.Errorf("invalid argument %q for \"--%s\" flag: write --%s or --%s=false", wrong.GetValue(), name, name, name)
+	}
+	return err
+}
+
+// emptyFlag returns an error for a flag that is given with nothing, as of a variable of a script that is not set: it would stand
+// for all, or for another file or server than was meant.
+func emptyFlag(c *cobra.Command) (err error) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		empty := f.Value.Type() == "string" && f.Value.String() == ""
+		if several, ok := f.Value.(pflag.SliceValue); ok {
+			empty = slices.Contains(several.GetSlice(), "")
+		}
+		if empty && err == nil {
+			err = fmt.Errorf("--%s is empty: give it a value, or leave it out", f.Name)
+		}
+	})
+	return err
+}
+
+// list is the value of a flag that names several things: it may be given several times, and have names with commas between.
+type list struct{ names *[]string }
+
+// listFlag adds such a flag to a command.
+func listFlag(cmd *cobra.Command, to *[]string, name, usage string) {
+	cmd.Flags().Var(&list{to}, name, usage)
+}
+
+func (l *list) String() string {
+	if l.names == nil { // help asks the zero one whether there is a default
+		return ""
+	}
+	return strings.Join(*l.names, ",")
+}
+
+// Type is what help calls the value.
+func (l *list) Type() string { return "strings" }
+
+// Set adds names. Commas between quotes are part of one: PostgreSQL's schemas may have any name.
+func (l *list) Set(s string) error {
+	begin, quoted := 0, false
+	for i := range len(s) {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == ',' && !quoted:
+			*l.names = append(*l.names, s[begin:i])
+			begin = i + 1
+		}
+	}
+	*l.names = append(*l.names, s[begin:])
+	return nil
+}
+
+// GetSlice implements [pflag.SliceValue].
+func (l *list) GetSlice() []string { return *l.names }
+
+// Append implements [pflag.SliceValue].
+func (l *list) Append(name string) error { return l.Replace(append(*l.names, name)) }
+
+// Replace implements [pflag.SliceValue].
+func (l *list) Replace(names []string) error {
+	*l.names = names
+	return nil
+}
 
 // duration is the value of a flag that says how long something takes: never less than least.
 type duration struct {

@@ -70,14 +70,74 @@ func TestANumberIsOneThatCounts(t *testing.T) {
 	}
 }
 
-// It was "open : no such file or directory".
-func TestAnEmptyNameOfAFileIsTheCommandLinesFault(t *testing.T) {
-	for _, args := range [][]string{
-		{"check", "-c", ""}, {"run", "-c", ""}, {"diff", "-c", ""}, {"init", "--output", "", "postgres://u@127.0.0.1:1/x", "postgres://u@127.0.0.1:2/x"},
+// "--member $REPLICA" of a variable that is not set stood for all members, and "--web.config.file $FILE" for no passwords.
+func TestAnEmptyValueIsTheCommandLinesFault(t *testing.T) {
+	needs := map[string][]string{"acknowledge": {"01M8"}, "audit verify": {"x.zip"}, "init": {"mysql://u@a/x", "mysql://u@b/x"}}
+	tried := 0
+	eachCommand(newRootCommand(), func(c *cobra.Command, path []string) {
+		arguments := needs[strings.Join(path, " ")]
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			values := [][]string{{""}}
+			switch {
+			case f.Value.Type() == "strings":
+				values = append(values, []string{"a", ""}, []string{"a,"}, []string{",a"})
+			case f.Value.Type() == "stringArray":
+				values = append(values, []string{"a", ""})
+			case f.Value.Type() != "string":
+				return
+			}
+			for _, given := range values {
+				args := slices.Concat(path, arguments)
+				for _, value := range given {
+					args = append(args, "--"+f.Name, value)
+				}
+				code, stdout, stderr := lockstep(t, args...)
+				if want := "lockstep: --" + f.Name + " is empty: give it a value, or leave it out\n"; code != exitUsage || stdout != "" || stderr != want {
+					t.Errorf("%q: exit code %d, %q, %q; want %q", args, code, stdout, stderr, want)
+				}
+				tried++
+			}
+		})
+	})
+	if tried < 60 {
+		t.Errorf("only %d were tried", tried)
+	}
+}
+
+// --table "a.b".c, which is what such a table is called, was an error of a parser of CSV.
+func TestAFlagNamesSeveralThings(t *testing.T) {
+	for value, want := range map[string][]string{
+		"a": {"a"}, "a,b": {"a", "b"}, `"x.y".a,b`: {`"x.y".a`, "b"}, `"x,y".a`: {`"x,y".a`}, `"x"",y".a,b`: {`"x"",y".a`, "b"},
 	} {
-		if code, stdout, stderr := lockstep(t, args...); code != exitUsage || stdout != "" || !strings.Contains(stderr, " is empty: name the ") {
-			t.Errorf("%q: exit code %d, %q, %q", args, code, stdout, stderr)
+		var got []string
+		if err := (&list{&got}).Set(value); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s is %q, %v; want %q", value, got, err, want)
 		}
+	}
+}
+
+// Of -y x it was said: strconv.ParseBool: parsing "x": invalid syntax.
+func TestABooleanFlagSaysWhatItTakes(t *testing.T) {
+	tried := 0
+	eachCommand(newRootCommand(), func(c *cobra.Command, path []string) {
+		c.InitDefaultHelpFlag()
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Value.Type() != "bool" {
+				return
+			}
+			for _, value := range []string{"x", "", "2"} {
+				args := append(slices.Clone(path), fmt.Sprintf("--%s=%s", f.Name, value))
+				code, stdout, stderr := lockstep(t, args...)
+				want := fmt.Sprintf("lockstep: invalid argument %q for \"--%s\" flag: write --%[2]s or --%[2]s=false\n", value, f.Name)
+				if code != exitUsage || stdout != "" || stderr != want {
+					t.Errorf("%v: exit code %d, %q, %q; want %q", args, code, stdout, stderr, want)
+				}
+				tried++
+			}
+		})
+	})
+	if tried < 30 {
+		t.Errorf("only %d were tried", tried)
 	}
 }
 

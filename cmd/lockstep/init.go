@@ -49,9 +49,6 @@ server turned lockstep down), 4 a server could not be reached (nothing was writt
 }
 
 func (f *initFlags) run(ctx context.Context, stdout, stderr io.Writer, args []string) error {
-	if f.out == "" {
-		return usageError(errors.New("--output is empty: name the file to write, or - for standard output"))
-	}
 	d := &draft{initFlags: f}
 	var err error
 	for _, path := range []*string{&f.password, &f.data} { // lockstep may be started elsewhere

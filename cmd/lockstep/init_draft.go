@@ -19,7 +19,8 @@ type draft struct {
 	*initFlags
 	engine    string
 	members   []draftMember
-	database  string // that the first DSN names; may be empty
+	named     bool   // the command line names the group
+	database  string // that the first DSN names of a server that could be asked; may be empty
 	unasked   []string
 	reference string   // empty: not known
 	followers []string // replicate from it
@@ -28,7 +29,7 @@ type draft struct {
 	unfit     []unfitTable
 }
 
-type draftMember struct{ name, dsn, version string }
+type draftMember struct{ name, dsn, database, version string }
 
 type unfitTable struct{ name, why string }
 
@@ -63,11 +64,25 @@ func (d *draft) meant(args []string) error {
 		if taken(name) && m[1] == "" && u.Port() != "" {
 			name += "-" + u.Port()
 		}
-		d.members = append(d.members, draftMember{name: name, dsn: dsn})
-		d.database = cmp.Or(d.database, strings.Trim(u.Path, "/"))
+		d.members = append(d.members, draftMember{name: name, dsn: dsn, database: strings.Trim(u.Path, "/")})
 	}
-	d.name = cmp.Or(d.name, strings.Trim(badName.ReplaceAllString(strings.ToLower(d.database), "_"), "_"), "main")
+	d.named = d.name != ""
+	d.call()
 	return nil
+}
+
+// call takes the database, and the group's name unless it has one, from the first member that is not known to have turned lockstep
+// down: there may be no database of that name.
+func (d *draft) call() {
+	d.database = ""
+	for _, m := range d.members {
+		if !slices.Contains(d.unasked, m.name) {
+			d.database = cmp.Or(d.database, m.database)
+		}
+	}
+	if !d.named {
+		d.name = cmp.Or(strings.Trim(badName.ReplaceAllString(strings.ToLower(d.database), "_"), "_"), "main")
+	}
 }
 
 // learn takes from what the servers answered who they are, which replicate from which, and which tables there are.
@@ -80,6 +95,7 @@ func (d *draft) learn(answered []*preflight.Report) error {
 		}
 		d.members[i].version = answered[at].Version
 	}
+	d.call()
 	d.unseen = preflight.Unseen(answered)
 	d.reference, _, _ = preflight.Reference(preflight.TiesOf(answered, func(string) bool { return false })) // or the file says that it is to be named
 	wrong := preflight.SameServer(answered)

@@ -165,6 +165,13 @@ func TestInitRefusesServersThatAreNoGroup(t *testing.T) {
 			t.Errorf("exit code %d, %q, %q; want %q", code, stdout, stderr, want)
 		}
 	}
+	// The SQL made publications of a name that nobody would look for once the dsn was corrected.
+	wrong := strings.Replace(dsn("eu", eu), "/"+cluster.Database, "/shpo", 1)
+	code, stdout, stderr := lockstep(t, "init", "--output", "-", wrong, dsn("us", us), dsn("ap", ap))
+	if code != exitUnknown || stdout != "" || strings.Contains(stderr, "lockstep_shpo") || !strings.Contains(stderr, `CREATE PUBLICATION "lockstep_`+cluster.Database+`"`) ||
+		!strings.Contains(stderr, `database "shpo" does not exist`) || !strings.Contains(stderr, "eu: connection: correct the database in the dsn") {
+		t.Errorf("of a database that there is not: exit code %d, %q, %s", code, stdout, stderr)
+	}
 	dbtest.ExecT(t, us, "ALTER SUBSCRIPTION app_0 DISABLE", "ALTER SUBSCRIPTION app_0 SET (slot_name = NONE)", "DROP SUBSCRIPTION app_0")
 	if _, stdout, stderr := lockstep(t, "init", "--output", "-", dsn("eu", eu), dsn("us", us)); !strings.Contains(stdout, "# None of them was seen to replicate from another.") {
 		t.Errorf("%s%s", stdout, stderr)

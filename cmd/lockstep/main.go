@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,6 +47,7 @@ func newRootCommand() *cobra.Command {
 		newStatusCommand(),
 		newVersionCommand(), newManCommand(),
 	)
+	root.SetFlagErrorFunc(wrongFlag)
 	for _, c := range []*cobra.Command{root, audit, configuration} {
 		c.Args, c.RunE = cobra.ArbitraryArgs, below
 	}
@@ -83,6 +83,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if slices.Contains(args, "") { // as of a variable of a script that is not set
 			return fmt.Errorf("an argument of %s is empty: it is called as %s", c.CommandPath(), c.UseLine())
 		}
+		if err := emptyFlag(c); err != nil {
+			return err
+		}
 		understood = true
 		return nil
 	}
@@ -103,9 +106,6 @@ const defaultConfig = "lockstep.yaml"
 
 // loadConfig reads the file that -c names.
 func loadConfig(path string) (*config.Config, error) {
-	if path == "" { // as of a variable of a script that is not set
-		return nil, usageError(errors.New("--config is empty: name the configuration file"))
-	}
 	c, err := config.Load(path)
 	if err != nil {
 		return nil, usageError(err)

@@ -98,12 +98,36 @@ func TestAMistypedNameIsAnErrorInEveryCommand(t *testing.T) {
 	}
 }
 
+// A pattern that fits nothing is a typing error too; one that fits is not, beside what its letters are.
+func TestDiffTakesPatternsOfTables(t *testing.T) {
+	file := shopFile(t)
+	for _, c := range []struct {
+		tables []string
+		code   int
+		says   string
+	}{
+		{[]string{"public.ord*"}, exitInStep, "1 in step, 0 diverged"},
+		{[]string{"*.order?", "public.orders"}, exitInStep, "1 in step, 0 diverged"},
+		{[]string{"public.orders*", "public.ordr*"}, exitUsage, "lockstep: no table public.ordr* in group shop; nearest: public.orders (of those that tables.include of " + file + " has compared)"},
+		{[]string{"Public.*"}, exitUsage, "no table Public.* in group shop"},
+	} {
+		args := []string{"diff", "-c", file}
+		for _, table := range c.tables {
+			args = append(args, "--table", table)
+		}
+		if code, stdout, stderr := lockstep(t, args...); code != c.code || !strings.Contains(stdout+stderr, c.says) {
+			t.Errorf("%v: exit code %d, %q, %q; want %q", args, code, stdout, stderr, c.says)
+		}
+	}
+}
+
 // shopFile is a configuration of two databases that have a table of orders, with an audit log of it.
 func shopFile(t *testing.T) string {
 	t.Helper()
 	server := dbtest.SharedT(t, dbtest.Need(t, dbtest.PG15), "names", dbtest.Options{})
-	dbtest.ExecT(t, server, "CREATE DATABASE names_eu", "CREATE DATABASE names_us")
-	for _, database := range []string{"names_eu", "names_us"} {
+	eu, us := strings.ToLower(t.Name())+"_eu", strings.ToLower(t.Name())+"_us"
+	dbtest.ExecT(t, server, "CREATE DATABASE "+eu, "CREATE DATABASE "+us)
+	for _, database := range []string{eu, us} {
 		conn, err := pgx.Connect(t.Context(), server.DSN(database))
 		if err != nil {
 			t.Fatal(err)
@@ -125,7 +149,7 @@ groups:
     reference: eu-1
     members: [{name: eu-1, dsn: %q}, {name: us-1, dsn: %q}]
     tables: {include: ["public.*"]}
-`, dir, server.DSN("names_eu"), server.DSN("names_us")))
+`, dir, server.DSN(eu), server.DSN(us)))
 }
 
 // shop is a group in which a row of the orders differs.

@@ -76,7 +76,7 @@ which it is too if it was not waited for the end.`,
 	}
 	api = addAPIFlags(c)
 	c.Flags().StringVar(&group, "group", "", "of this `GROUP`; may be left out if there is only one")
-	c.Flags().StringSliceVar(&members, "member", nil, "on this `MEMBER` only; may be given several times")
+	listFlag(c, &members, "member", "on this `MEMBER` only; may be given several times")
 	c.Flags().BoolVar(&wait, "wait", true, "wait for the end")
 	durationFlag(c, &patience, someTime, "timeout", 0, "how long to wait for the end (default: for as long as it takes)")
 	return c

@@ -51,7 +51,7 @@ AGE (how old all of this is: lockstep looks anew twice a second; what is older t
 	o.api = addAPIFlags(c)
 	o.output = formatFlag(c, "table", "wide", "json")
 	o.addFlags(c)
-	c.Flags().StringSliceVar(&o.states, "state", nil, "only what is in this `STATE`: in_step, lagging, expected, unverified, stale or diverged; may be given several times")
+	listFlag(c, &o.states, "state", "only what is in this `STATE`: in_step, lagging, expected, unverified, stale or diverged; may be given several times")
 	durationFlag(c, &o.every, someTime, "watch", 0, "draw again every so often, as in --watch=5s")
 	c.Flags().Lookup("watch").NoOptDefVal = "2s"
 	return c
@@ -65,8 +65,8 @@ type selection struct {
 
 func (s *selection) addFlags(c *cobra.Command) {
 	c.Flags().StringVar(&s.group, "group", "", "of this `GROUP` only")
-	c.Flags().StringSliceVar(&s.members, "member", nil, "of this `MEMBER` only; may be given several times")
-	c.Flags().StringSliceVar(&s.tables, "table", nil, "of this `TABLE` only, such as public.orders; may be given several times")
+	listFlag(c, &s.members, "member", "of this `MEMBER` only; may be given several times")
+	listFlag(c, &s.tables, "table", "of this `TABLE` only, such as public.orders; may be given several times")
 }
 
 // check returns an error for a name that is not there.

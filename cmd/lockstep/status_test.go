@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -95,6 +96,39 @@ public.table_15, public.table_16, public.table_17, and 2 others on us-2: unverif
 	}
 	if lines := strings.Count(out, "\n"); lines > 30 {
 		t.Errorf("%d lines", lines)
+	}
+}
+
+// Of what was resolved the list had the age alone, which goes on.
+func TestDivergencesSayWhenTheyEnded(t *testing.T) {
+	list := `{"id":"01A","state":"open","member":"us-1","table":"public.a"}`
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "[%s]", list)
+	}))
+	defer api.Close()
+	ask := func() string {
+		_, stdout, _ := lockstep(t, "divergences", "--state", "all", "--url", api.URL)
+		return stdout
+	}
+	if said := ask(); strings.Contains(said, "RESOLVED") {
+		t.Errorf("of open ones alone it says %s", said)
+	}
+	list += `,{"id":"01B","state":"resolved","outcome":"healed","member":"us-1","table":"public.a","first_seen":"2026-11-23T11:59:00Z","resolved_at":"2026-11-23T12:00:01Z"}`
+	lines := strings.Split(ask(), "\n")
+	if !regexp.MustCompile(`AGE +RESOLVED +RANGES$`).MatchString(lines[0]) || !regexp.MustCompile(`^01A .* - +$`).MatchString(lines[1]) || !regexp.MustCompile(`^01B .* 1m1s +2026-11-23T12:00:01Z +$`).MatchString(lines[2]) {
+		t.Errorf("it says %q", lines)
+	}
+}
+
+// The list called the cause of what has not arrived unknown, where it was known why.
+func TestDivergencesSayWhyNothingArrives(t *testing.T) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `[{"id":"01A","state":"open","kind":"stale","cause":"unknown","detail":"subscription \"app\" of us-1 is stopped"},{"id":"01B","state":"open","kind":"changed","cause":"unknown"}]`)
+	}))
+	defer api.Close()
+	_, stdout, _ := lockstep(t, "divergences", "--url", api.URL)
+	if lines := strings.Split(stdout, "\n"); len(lines) < 3 || !strings.Contains(lines[1], ` stale     subscription "app" of us-1 is stopped   `) || !strings.Contains(lines[2], " changed   unknown   ") {
+		t.Errorf("it says %s", stdout)
 	}
 }
 
@@ -255,7 +289,7 @@ func TestCutListSaysWhatIsNotKnown(t *testing.T) {
 		fmt.Fprint(w, `[{"id":"01B","state":"resolved","outcome":"healed"},{"id":"01A","state":"open"}]`)
 	}))
 	defer api.Close()
-	code, _, stderr := lockstep(t, "divergences", "--url", api.URL, "--state", "", "--limit", "1")
+	code, _, stderr := lockstep(t, "divergences", "--url", api.URL, "--state", "all", "--limit", "1")
 	if want := "lockstep: none that is listed is open and was not expected, but one that is left out may be: raise --limit\n"; code != exitUnknown || !strings.HasSuffix(stderr, want) {
 		t.Errorf("exit code %d, %q, want: %s", code, stderr, want)
 	}

@@ -79,7 +79,7 @@ func (p *printer) found(n int, in *injection, a answer, took time.Duration) {
 		p.line("   %s after %.1fs %s", p.paint(red, "NOT FOUND"), took.Seconds(), a.problem)
 		return
 	case a.exact:
-		p.line("   %s in %.1fs, exactly its %d keys", p.paint(green, "found"), took.Seconds(), a.keys)
+		p.line("   %s in %.1fs, exactly its keys (%d)", p.paint(green, "found"), took.Seconds(), a.keys)
 	default:
 		p.line("   %s in %.1fs: %s", p.paint(red, "found, but not exactly"), took.Seconds(), a.problem)
 	}
@@ -96,7 +96,7 @@ func (p *printer) divergence(v finding.Divergence) {
 	p.line("     %s: %d %s in %s%s, cause %s", v.Member, v.Keys, v.Kind, v.Table, by, v.Cause)
 	for i, r := range v.Ranges {
 		if i == 3 {
-			p.line("       and %d more ranges", len(v.Ranges)-i)
+			p.line("       and %d more", len(v.Ranges)-i)
 			break
 		}
 		if string(r.First) == string(r.Last) {
