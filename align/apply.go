@@ -40,6 +40,14 @@ func one(id cdc.TxID) (set cdc.TxSet) {
 
 func (m *member) shown() cdc.TxSet { return m.record.Position.Shown }
 
+// has are the transactions with a GTID whose rows may be on a member: what its log has shown, and what it says to have, which may be from
+// before its log begins.
+func (m *member) has() cdc.TxSet {
+	all := m.shown().Clone()
+	all.AddSet(m.said)
+	return all
+}
+
 // Advance moves a member's position over an event that was applied, or that holds nothing of ours.
 func (l *Ledger) Advance(id cdc.MemberID, e cdc.Event) {
 	m := l.members[id]

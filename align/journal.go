@@ -20,7 +20,12 @@ type journal struct {
 }
 
 // chain holds the changes of one row, oldest first.
-type chain struct{ first, last *inFlightChange }
+type chain struct {
+	first, last *inFlightChange
+	// outdated says that the row may have changed since the last one, by a transaction that no lane waits for: it came to none where the
+	// reference, a replica itself, wrote it.
+	outdated bool
+}
 
 // rowKey names a row of the group.
 type rowKey struct {
@@ -83,7 +88,7 @@ func (j *journal) link(c *inFlightChange) {
 		return
 	}
 	c.prev, ch.last.next = ch.last, c
-	ch.last = c
+	ch.last, ch.outdated = c, false
 }
 
 func (j *journal) unlink(c *inFlightChange) {
@@ -99,7 +104,7 @@ func (j *journal) unlink(c *inFlightChange) {
 		c.prev.next = c.next
 	}
 	if c.next == nil {
-		ch.last = c.prev
+		ch.last, ch.outdated = c.prev, true
 	} else {
 		c.next.prev = c.prev
 	}
@@ -135,6 +140,13 @@ func (ch *chain) awaited(ln *lane) *inFlightChange {
 	return c
 }
 
+// loaded notes that what was in flight is all that the journal has: what came after it and was not is not known.
+func (j *journal) loaded() {
+	for _, ch := range j.byKey {
+		ch.outdated = true
+	}
+}
+
 // expected returns what a row is for a lane that has replayed what it has, if the journal knows.
 func (j *journal) expected(t cdc.TableID, k digest.Key, ln *lane) (digest.Digest, bool) {
 	ch := j.byKey[rowKey{t, string(k)}]
@@ -144,7 +156,7 @@ func (j *journal) expected(t cdc.TableID, k digest.Key, ln *lane) (digest.Digest
 	if c := ch.awaited(ln); c != nil {
 		return c.Before, true
 	}
-	return ch.last.After, true
+	return ch.last.After, !ch.outdated
 }
 
 // forget drops all changes of a table: from now on its transactions are in flight without their rows being known.

@@ -238,6 +238,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 			return nil, fmt.Errorf("load ledger: %w", err)
 		}
 	}
+	l.journal.loaded()
 	for _, f := range saved.Findings {
 		if err := l.loadFinding(f); err != nil {
 			return nil, fmt.Errorf("load ledger: %w", err)

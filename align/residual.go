@@ -85,7 +85,7 @@ func (m *member) follows(c *coverage) bool { return c.Phase == Live && m.provenA
 func (l *Ledger) ahead(m *member, c *coverage, ln *lane) bool {
 	seen := ln.early
 	if ln.Name == cdc.GTIDLane {
-		if seen = m.shown(); !l.coming(seen).IsZero() {
+		if seen = m.shown(); !l.coming(m.has()).IsZero() {
 			return true
 		}
 	}

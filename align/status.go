@@ -153,7 +153,7 @@ func (l *Ledger) doubt(t *table, m *member, c *coverage, suspicions string) stri
 	case !m.scanOnly && c.Phase != Live:
 		return orElse(c.Reason, "being read")
 	case m != l.ref && !c.Compared:
-		return orElse(c.Reason, orElse(l.awaits(m, m.shown()), "not compared yet")) + standstill(m, m.lanes[c.Lane])
+		return orElse(c.Reason, orElse(l.awaits(m, m.has()), "not compared yet")) + standstill(m, m.lanes[c.Lane])
 	case l.now.Sub(l.ref.provenAt) > patience:
 		return unheard(l.ref, l.now)
 	case l.now.Sub(m.provenAt) > patience:

@@ -45,7 +45,7 @@ func (l *Ledger) findUpstream() error {
 // findOvertaken has a member read anew from which the reference has come to replicate, and which has what the reference has yet to replay:
 // until then that was the member's own, and its rows were held against the reference's as they are. Since then it waits to be applied.
 func (l *Ledger) findOvertaken(m *member, ln *lane) error {
-	reason := l.awaits(m, m.shown())
+	reason := l.awaits(m, m.has())
 	if m == l.ref || m.scanOnly || reason == "" {
 		return nil
 	}

@@ -142,10 +142,10 @@ func (s *Server) source() *Server {
 	return s.follows
 }
 
-// gets reports whether a transaction of a reference comes to the server. Where the reference is a replica itself, what it wrote comes to
+// gets reports whether a transaction of a reference that the server lacks comes to it: what it wrote itself and lacks was lost by a reset. Where the reference is a replica itself, what it wrote comes to
 // those only that replicate from it.
 func (s *Server) gets(ref *Server, id cdc.TxID) bool {
-	if !ref.replicates() || id.Author() == s.id() {
+	if !ref.replicates() {
 		return true
 	}
 	seen := map[*Server]bool{s: true}
