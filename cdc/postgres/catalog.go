@@ -121,6 +121,21 @@ func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cd
 	return tables, nil
 }
 
+// Gone implements [cdc.Source]. Who may connect may read the whole of pg_class.
+func (s *Source) Gone(ctx context.Context, names []string) (gone []string, doubt string, err error) {
+	err = s.askBy(ctx, s.definitions, func(ctx context.Context, conn *pgx.Conn) error {
+		there, err := readTables(ctx, conn, func(name string) bool { return slices.Contains(names, name) })
+		gone = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			return slices.ContainsFunc(there, func(t tableFacts) bool { return t.Name == name })
+		})
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return gone, "", nil
+}
+
 func (s *Source) readDefinitions(ctx context.Context, conn *pgx.Conn, match func(name string) bool) ([]cdc.Table, error) {
 	facts, err := readTables(ctx, conn, match)
 	if err != nil {
