@@ -9,7 +9,7 @@ import (
 // Group compares what the members of a group said of themselves, the columns that are excluded for a table left out.
 // Members that did not answer are left out too. An empty reference is not known.
 func Group(reports []*Report, reference string, excluded func(table string) []string) []Check {
-	checks := append(SameServer(reports), unbrought(reports, reference)...)
+	checks := append(SameServer(reports), ways(reports, reference, excluded)...)
 	whole := slices.DeleteFunc(slices.Clone(reports), func(r *Report) bool { return !r.Whole })
 	if len(whole) < 2 {
 		return checks
@@ -42,24 +42,6 @@ func SameServer(reports []*Report) []Check {
 			continue
 		}
 		first[r.Server] = r.Member
-	}
-	return checks
-}
-
-// unbrought finds tables that reach a replica by no way that is known: of these nothing can be said.
-func unbrought(reports []*Report, reference string) (checks []Check) {
-	for _, r := range reports {
-		replica := r.Copies()
-		if reference != "" {
-			replica = r.Member != reference
-		}
-		if replica && len(r.Unbrought) > 0 {
-			checks = append(checks, Check{
-				Subject: "subscriptions", State: Warn, About: r.Member,
-				Detail: fmt.Sprintf("no subscription of %s brings %s: unverified until one does", r.Member, SomeOf("tables", r.Unbrought)),
-				Hint:   "add it to a publication that is subscribed to, then ALTER SUBSCRIPTION … REFRESH PUBLICATION; or exclude it",
-			})
-		}
 	}
 	return checks
 }

@@ -190,13 +190,12 @@ func (s *Source) viewCatalog(ctx context.Context, conn *pgx.Conn, facts []tableF
 
 func (v *catalogView) table(t tableFacts) cdc.Table {
 	table := cdc.Table{Name: t.Name, Key: t.Key, Columns: v.columns(t), Version: v.version(t), Rows: -1}
+	table.Leaves = t.leafNames()
 	for _, leaf := range t.leaves() {
-		table.Leaves = append(table.Leaves, leaf.qualified())
 		if rows := v.revisions[leaf.OID].Rows; rows >= 0 {
 			table.Rows = max(table.Rows, 0) + rows
 		}
 	}
-	slices.Sort(table.Leaves)
 	table.Order = v.order(t, table)
 	table.Problem, table.Hint = v.problem(t, table)
 	return table
