@@ -79,7 +79,7 @@ func (g *Group) keptBy(name string) string {
 		case has:
 			kept = append(kept, fmt.Sprintf("; it is still on %s: drop it there, make it on %s, or exclude it", f.Name, g.feeds[g.ref].Name))
 		case !slices.Contains(f.gone, name) && f.doubt != "":
-			kept = append(kept, fmt.Sprintf("; whether it is gone on %s is not sure: %s; or exclude it", f.Name, f.doubt))
+			kept = append(kept, fmt.Sprintf("; whether it is gone on %s is not sure: %s; or exclude it", f.Name, strings.TrimSuffix(f.doubt, ";")))
 		case !slices.Contains(f.gone, name): // it was made again since
 			kept = append(kept, fmt.Sprintf("; %s has not said yet whether it is gone there", f.Name))
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -121,9 +122,16 @@ func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cd
 	return tables, nil
 }
 
-// Gone implements [cdc.Source]. Who may connect may read the whole of pg_class.
+// Gone implements [cdc.Source]. Who may connect may read the whole of pg_class; it has to be that of the server that was asked who it is.
 func (s *Source) Gone(ctx context.Context, names []string) (gone []string, doubt string, err error) {
 	err = s.askBy(ctx, s.definitions, func(ctx context.Context, conn *pgx.Conn) error {
+		server, err := readServer(ctx, conn, s.options.Slot)
+		if err != nil {
+			return err
+		}
+		if was := s.identity.Load(); was != nil && was.SystemID != server.SystemID {
+			return errors.New("the address leads to another server")
+		}
 		there, err := readTables(ctx, conn, func(name string) bool { return slices.Contains(names, name) })
 		gone = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 			return slices.ContainsFunc(there, func(t tableFacts) bool { return t.Name == name })
