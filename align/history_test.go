@@ -157,6 +157,48 @@ func TestWhatWaitsForALaneThatStandsStillSaysSo(t *testing.T) {
 	})
 }
 
+// A lane fell too far behind, and has caught up with what was written by then. What was written since is in no journal: rows that it
+// has changed do not differ.
+func TestWhatWasWrittenWhileALaneWasLostIsNotHeldAgainstIt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, one := compared(t)
+		w.maxInFlight = 12
+		w.commit()
+		w.crash()
+		lane := one.laneOf(1)
+		w.ask(one)
+		w.claim(one)
+		write := func(changes ...change) {
+			w.authorOf(changes)
+			for w.deliver(w.servers[refID]) {
+			}
+			_, err := w.ledger.Replay()
+			w.must(err)
+		}
+		for n := range 7 {
+			write(change{table: 1, key: 3, to: 7002 + n}, change{table: 1, key: 4, to: 7002 + n})
+		}
+		for range 7 {
+			w.replay(one, lane, false)
+		}
+		write(change{table: 1, key: 3, to: 7100})
+		for range 5 {
+			one.scanned(w)
+			w.now = w.now.Add(time.Millisecond)
+			for _, heard := range []*server{w.servers[refID], one} {
+				w.ask(heard)
+				w.claim(heard)
+			}
+		}
+		if found := w.divergent(); len(found) > 0 {
+			t.Fatalf("false divergence: %v", found)
+		}
+		w.settle(45)
+		w.check()
+		w.close()
+	})
+}
+
 // After the clock was set, or the machine slept, nobody knows how long ago a member was heard from.
 func TestWhatWasHeardBeforeTheClockJumpedCountsForNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -321,8 +321,7 @@ func (c *crowd) neverOthers() {
 
 // A third of the servers are dead, hang, lie or turn lockstep away. What is written by mistake elsewhere is found all the same, each member
 // in trouble says what that is, and the servers are left in peace.
-func TestSoakOfServersInTroubleThatDisturbNobody(t *testing.T) {
-	needSoak(t)
+func TestServersInTroubleDisturbNobody(t *testing.T) {
 	t.Parallel()
 	servers := startMySQLTrio(t, dbtest.MariaDB1011)
 	shares := []*share{

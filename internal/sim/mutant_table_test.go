@@ -54,12 +54,14 @@ var mutants = []mutant{
 		old:    "ch *cdc.Change) error {\n\tif m == l.ref {\n\t\tt.record.Unjournaled.Add(tx.ID)",
 		text:   "ch *cdc.Change) error {\n\tif m == l.ref {\n\t\t_ = tx.ID",
 		effect: "a comparison begins while a change that nobody knows is in flight",
+		lives:  "what came of it is read again once the member has caught up, before it is told: the ledger's history of a lost lane kills it",
 	},
 	{
 		name: "an unjournaled change whose rows are not known is not noted", file: "align/apply.go",
 		old:    "reason string) error {\n\tif m == l.ref {\n\t\tt.record.Unjournaled.Add(tx.ID)",
 		text:   "reason string) error {\n\tif m == l.ref {\n\t\t_ = tx.ID",
 		effect: "a comparison begins while a change that nobody knows is in flight",
+		lives:  "what came of it is read again once the member has caught up, before it is told: the ledger's history of a lost lane kills it",
 	},
 	{
 		name: "a lane is to be awaited for what another log of the reference had", file: "align/scan.go",
@@ -79,6 +81,7 @@ var mutants = []mutant{
 		old:    "return c.Before, true",
 		text:   "return c.After, true",
 		effect: "lag looks like a difference",
+		lives:  "people are told once both sides have shown all that they had when the budget was over, and rows were read again: the ledger's own histories kill it",
 	},
 	{
 		name: "what has arrived stays in flight", file: "align/replay.go",
@@ -109,6 +112,7 @@ var mutants = []mutant{
 		old:    "if t.coverage[m.id].Lane == ln.Name {\n\t\t\tl.unjournaled(t)",
 		text:   "if t.coverage[m.id].Lane == ln.Name {\n\t\t\t_ = t",
 		effect: "a comparison begins while a change that nobody knows is in flight",
+		lives:  "what came of it is read again once the member has caught up, before it is told: the ledger's history of a lost lane kills it",
 	},
 	{
 		name: "a lane is kept for ever", file: "align/lanes.go",
@@ -420,6 +424,13 @@ var mutants = []mutant{
 		old:    "if len(f.lanes) > 0 {",
 		text:   "if len(f.lanes) > 0 && f.Parts > 0 {",
 		effect: "after a restart lag looks like a difference",
+	},
+	{
+		name: "groups that start at once are given one number", file: "store/store.go",
+		old:    "s.naming.Lock()\n\tdefer s.naming.Unlock()",
+		text:   "_ = &s.naming",
+		effect: "they write over each other's rows",
+		lives:  "they have to start within microseconds, as what is looked up is in memory: a test of the store, which starts eight at once, kills it",
 	},
 	{
 		name: "a member that is not watched any more is not forgotten", file: "align/ledger.go",

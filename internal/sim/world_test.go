@@ -70,6 +70,8 @@ type world struct {
 	fs      *vfs.MemFS
 	trace   *trace
 	oracle  *oracle
+	// neighbour is watched by the same lockstep; nil in most worlds.
+	neighbour *neighbour
 
 	// Of lockstep's process that runs now; store is nil while none does.
 	store   *store.Store
@@ -148,6 +150,9 @@ func newWorld(ctx context.Context, seed uint64, out io.Writer) *world {
 		w.connect(s, w.servers[0])
 	}
 	w.sort(rand.New(rand.NewPCG(seed, 5)))
+	if rand.New(rand.NewPCG(seed, 8)).IntN(4) == 0 {
+		w.neighbour = newNeighbour(w, seed)
+	}
 	w.trace.say("", "begin", fmt.Sprintf("seed %d, %s, %+v", seed, engine, w.plan))
 	return w
 }
@@ -215,8 +220,16 @@ func (w *world) start() {
 	}
 	w.members = nil
 	opt := w.options(st, w.plan)
+	beside := make(chan error, 1)
+	go func() { // as the daemon opens its groups
+		if w.neighbour == nil {
+			beside <- nil
+			return
+		}
+		beside <- w.neighbour.open(st)
+	}()
 	g, err := monitor.Open(opt, st)
-	if err != nil {
+	if err = errors.Join(err, <-beside); err != nil {
 		w.fail("the group cannot be opened: %v", err)
 		_ = st.Close()
 		return
@@ -224,8 +237,13 @@ func (w *world) start() {
 	w.store, w.group, w.members = st, g, opt.Members
 	w.oracle.remembered(g)
 	ctx, cancel := context.WithCancel(w.ctx)
-	w.stop, w.done = cancel, make(chan error, 2)
+	w.stop, w.done = cancel, make(chan error, 3)
 	go func() { w.done <- g.Run(ctx) }()
+	if w.neighbour != nil {
+		go func() { w.done <- w.neighbour.group.Run(ctx) }()
+	} else {
+		w.done <- nil
+	}
 	n := &alerts.Notifier{
 		Divergences: g.Divergences, News: st.News,
 		Sinks: []alerts.Sink{&alerts.Receiver{Name: "people", Channel: w.told, Memory: st, Logger: slog.New(slog.DiscardHandler), LastRetry: toldAgain}},
@@ -312,9 +330,14 @@ func (w *world) end(killed bool) {
 	if n := panics(w.group.Status()); n > 0 && !killed {
 		w.fail("lockstep has panicked %d times", n)
 	}
-	for range 2 {
+	for range cap(w.done) {
 		if err := <-w.done; err != nil && !errors.Is(err, context.Canceled) && !killed {
 			w.fail("lockstep ended with: %v", err)
+		}
+	}
+	if w.neighbour != nil {
+		if err := w.neighbour.close(); err != nil && !killed {
+			w.fail("the other group could not be closed: %v", err)
 		}
 	}
 	if err := errors.Join(w.group.Close(), w.store.Close()); err != nil && !killed {
@@ -424,10 +447,16 @@ func (w *world) run(d time.Duration) {
 	w.oracle.see(time.Now()) // what comes next may undo what was done
 	for end := time.Now().Add(d); time.Now().Before(end) && len(w.failed) == 0; {
 		w.replicate()
+		if w.neighbour != nil {
+			w.neighbour.live()
+		}
 		<-time.After(beat)
 		synctest.Wait()
 		w.recover()
 		w.oracle.look()
+		if w.neighbour != nil {
+			w.neighbour.look()
+		}
 	}
 }
 
