@@ -14,6 +14,9 @@ func Group(reports []*Report, reference string, excluded func(table string) []st
 	if len(whole) < 2 {
 		return checks
 	}
+	if i := slices.IndexFunc(whole, func(r *Report) bool { return r.Member == reference }); i > 0 {
+		whole = slices.Concat(whole[i:i+1], whole[:i], whole[i+1:])
+	}
 	var names []string
 	for _, r := range whole {
 		for _, t := range r.Tables {
@@ -22,7 +25,7 @@ func Group(reports []*Report, reference string, excluded func(table string) []st
 	}
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		checks = append(checks, compareTable(name, whole, excluded(name))...)
+		checks = append(checks, compareTable(name, whole, reference, excluded(name))...)
 	}
 	return checks
 }
@@ -46,8 +49,8 @@ func SameServer(reports []*Report) []Check {
 	return checks
 }
 
-// compareTable returns only what differs from the first member that has the table.
-func compareTable(name string, reports []*Report, excluded []string) []Check {
+// compareTable returns only what differs from the first member that has the table: the reference, if that is known and has it.
+func compareTable(name string, reports []*Report, reference string, excluded []string) []Check {
 	var on, absent []string // members
 	var tables []Table      // on those
 	for _, r := range reports {
@@ -64,7 +67,7 @@ func compareTable(name string, reports []*Report, excluded []string) []Check {
 			Hint: "make it on " + strings.Join(absent, ", ") + ", or exclude it"})
 	}
 	for i := 1; i < len(tables); i++ {
-		checks = append(checks, compareDefinitions(on[0], tables[0], on[i], tables[i], excluded)...)
+		checks = append(checks, compareDefinitions(on[0], tables[0], on[i], tables[i], on[0] == reference, excluded)...)
 	}
 	checks = append(checks, judgeExcluded(tables, excluded)...)
 	for i := range checks {
@@ -90,7 +93,8 @@ func judgeExcluded(tables []Table, excluded []string) []Check {
 	return checks
 }
 
-func compareDefinitions(where string, a Table, there string, b Table, excluded []string) []Check {
+// compareDefinitions wants all columns of a to be in b, if a is the reference's.
+func compareDefinitions(where string, a Table, there string, b Table, wanted bool, excluded []string) []Check {
 	var checks []Check
 	if !slices.Equal(a.Key, b.Key) {
 		checks = append(checks, Check{Detail: fmt.Sprintf("primary key is (%s) on %s and (%s) on %s",
@@ -106,7 +110,7 @@ func compareDefinitions(where string, a Table, there string, b Table, excluded [
 		switch {
 		case slices.Contains(excluded, c.Name):
 		case !both:
-			checks = append(checks, oneSided(c.Name, where, there))
+			checks = append(checks, oneSided(c.Name, where, there, wanted))
 		case !c.Comparable(other.Column):
 			checks = append(checks, Check{Detail: fmt.Sprintf("column %s is %s on %s and %s on %s", c.Name, c.Shown, where, other.Shown, there),
 				Hint: "give it the same type, or list it in exclude_columns"})
@@ -114,13 +118,16 @@ func compareDefinitions(where string, a Table, there string, b Table, excluded [
 	}
 	for _, c := range b.Columns {
 		if _, left := types[c.Name]; left && !slices.Contains(excluded, c.Name) {
-			checks = append(checks, oneSided(c.Name, there, where))
+			checks = append(checks, oneSided(c.Name, there, where, false))
 		}
 	}
 	return checks
 }
 
-func oneSided(column, on, missing string) Check {
-	return Check{State: Warn, Detail: fmt.Sprintf("column %s is on %s and missing on %s", column, on, missing),
-		Hint: "it is not compared"}
+func oneSided(column, on, missing string, wanted bool) Check {
+	c := Check{State: Warn, Detail: fmt.Sprintf("column %s is on %s and missing on %s", column, on, missing), Hint: "it is not compared"}
+	if wanted {
+		c.State, c.Hint = Fail, fmt.Sprintf("add it on %s, or name it in exclude_columns", missing)
+	}
+	return c
 }

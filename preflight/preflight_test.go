@@ -58,6 +58,7 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 	id, note := column("id", digest.Int), column("note", digest.Text)
 	a := report("a", "1", table("t", "id", id, note), table("only", "id", id))
 	b := report("b", "2", table("t", "note", id, column("note", digest.Bytes), column("more", digest.Int)))
+	wider := report("w", "7", table("t", "id", id, column("more", digest.Int), note))
 	twin := report("twin", "1", table("t", "id", id, note), table("only", "id", id))
 	part := &preflight.Report{Member: "part", Server: "5", Direct: true, Upstreams: []preflight.Upstream{{}}, Tables: []preflight.Table{{Name: "only"}, {Name: "t"}}}
 	whole := &preflight.Report{Member: "whole", Server: "6", Direct: true, Tables: []preflight.Table{{Name: "t"}}}
@@ -80,6 +81,9 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 			"fail table t: column note is text on a and bytes on b",
 			"warn table t: column more is on b and missing on a",
 		}},
+		"the reference lacks a column":  {[]*preflight.Report{a, wider}, "a", nil, []string{"fail table only: is on a and missing on w", "warn table t: column more is on w and missing on a"}},
+		"a replica lacks a column":      {[]*preflight.Report{a, wider}, "w", nil, []string{"fail table only: is on a and missing on w", "fail table t: column more is on w and missing on a"}},
+		"it lacks one that is left out": {[]*preflight.Report{a, wider}, "w", []string{"more"}, []string{"fail table only: is on a and missing on w", "warn table only: has no column more, which is excluded"}},
 	} {
 		var got []string
 		for _, check := range preflight.Group(c.reports, c.reference, func(string) []string { return c.excluded }) {
