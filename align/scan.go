@@ -93,8 +93,8 @@ func (l *Ledger) Doubt(id cdc.TableID, on cdc.MemberID, reason string) error {
 	return l.unverify(l.tables[id], l.members[on], reason)
 }
 
-// Drop forgets a table that is not watched any more. Its divergences are resolved.
-func (l *Ledger) Drop(id cdc.TableID) error {
+// Drop forgets a table that is not watched any more, for a reason. Its divergences are resolved.
+func (l *Ledger) Drop(id cdc.TableID, reason string) error {
 	t := l.tables[id]
 	l.journal.forget(id)
 	for _, m := range l.sortedMembers() {
@@ -107,7 +107,7 @@ func (l *Ledger) Drop(id cdc.TableID) error {
 	}
 	for _, f := range l.findings.All() {
 		if f.Table == id {
-			if err := l.forget(f, "the table is not watched any more"); err != nil {
+			if err := l.forget(f, reason); err != nil {
 				return err
 			}
 		}

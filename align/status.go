@@ -141,7 +141,9 @@ const leastPatience = 2 * time.Second
 // doubt says why nothing can be said of a table on a member, or nothing if something can.
 func (l *Ledger) doubt(t *table, m *member, c *coverage, suspicions string) string {
 	patience := max(l.opt.Budget(t.name()), leastPatience)
-	switch hold := l.hold(t, m); {
+	switch hold, unfit := l.hold(t, m), t.coverage[l.ref.id].problem; {
+	case unfit != "" && c.problem == "": // whatever else is true of it
+		return unfit
 	case c.Phase == Waiting && hold != "":
 		return hold
 	case m.scanOnly && t.record.Sparse:

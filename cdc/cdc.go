@@ -331,6 +331,10 @@ type Source interface {
 	// Stream yields events after from until ctx ends, yield fails, or the connection breaks; it returns why.
 	// It blocks while yield blocks. A *GapError says that the stream cannot be continued without a hole.
 	Stream(ctx context.Context, from Position, yield func(Event) error) error
+	// Gone asks which of these tables the server surely has not. That Tables does not list one is no proof of it: MySQL and MariaDB
+	// hide tables from an account without a right on them. doubt says why it is not sure of the others, and what mends that;
+	// nothing where it is sure that they are there.
+	Gone(ctx context.Context, names []string) (gone []string, doubt string, err error)
 	// SetEpoch says how rows of a table are decoded from the next transaction on. t is this member's definition, as Tables of
 	// this source has given it. An epoch without columns makes the table known: it is Touched by what changes it.
 	SetEpoch(t Table, e Epoch)

@@ -441,6 +441,9 @@ func TestPatternsMatchWholeNames(t *testing.T) {
 		}
 	}
 	tables := Tables{Include: []string{"public.*"}, Exclude: []string{"public.s*"}}
+	if named := (Tables{Include: []string{"public.*", "public.orders"}}); !named.Named("public.orders") || named.Named("public.items") {
+		t.Error("a table is named where a pattern fits, or is not by its name")
+	}
 	if tables.Match("public.sessions") || !tables.Match("public.orders") {
 		t.Error("exclude does not win over include")
 	}

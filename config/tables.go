@@ -43,6 +43,9 @@ func (t Tables) Match(name string) bool {
 	return slices.ContainsFunc(t.Include, fits) && !slices.ContainsFunc(t.Exclude, fits)
 }
 
+// Named reports whether the table of that qualified name is in the list by its own name, and not because a pattern fits.
+func (t Tables) Named(name string) bool { return slices.Contains(t.Include, name) }
+
 func (t Tables) override(name string) *Override {
 	for i := range t.Overrides {
 		if t.Overrides[i].Table == name {

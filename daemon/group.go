@@ -391,6 +391,7 @@ func (d *Daemon) watching(g *Group, c *config.Group, members []member, reference
 		Name:        c.Name,
 		Reference:   reference,
 		Match:       c.Tables.Match,
+		Named:       c.Tables.Named,
 		Exclude:     c.ExcludeColumns,
 		Budget:      c.LagBudget,
 		MaxInFlight: int(d.config().MaxInFlightRows),

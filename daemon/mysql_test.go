@@ -100,6 +100,12 @@ func TestMySQLDifferencesAreFoundWithTheirKeysAndCauses(t *testing.T) {
 		w.exec("us-1", "UPDATE items SET name = CONCAT('item ', id) WHERE id BETWEEN 10 AND 12", "INSERT INTO items VALUES (2000, 'item 2000', 2000 % 7)")
 		w.finds()
 		w.inStep()
+		w.exec("eu-1", "CREATE TABLE brief (id int PRIMARY KEY)")
+		w.until("the new table to be watched", func() bool { return w.table("us-1", "app.brief").Live })
+		w.exec("us-1", "INSERT INTO brief VALUES (1)")
+		w.finds(`us-1 app.brief extra errant_transaction {"id":1}..{"id":1}`)
+		w.exec("eu-1", "DROP TABLE brief")
+		w.forgets("app.brief")
 		// The member skips a transaction.
 		ctx := t.Context()
 		us1, eu1 := c.Member("us-1"), c.Member("eu-1")

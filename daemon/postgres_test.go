@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,7 +27,8 @@ CREATE TABLE shapes (LIKE items INCLUDING ALL);
 CREATE TABLE halves (LIKE items INCLUDING ALL);
 CREATE TABLE other (id int PRIMARY KEY, v text);
 CREATE TABLE docs (id int PRIMARY KEY, n int, body text, extra jsonb);
-CREATE TABLE accounts (id bigint PRIMARY KEY, owner text);`
+CREATE TABLE accounts (id bigint PRIMARY KEY, owner text);
+CREATE TABLE brief (LIKE items INCLUDING ALL);`
 
 // What happens to a group of PostgreSQL servers, one after another, to one lockstep: each part ends with the members in step.
 // The simulation plays the same and more in any order; here it is real servers that decode, replicate and die.
@@ -37,6 +39,7 @@ func TestPostgreSQL(t *testing.T) {
 	truncateKeyMovesAndSavepointsKeepStep(w)
 	wideValuesThatAnUpdateLeavesOutAreKnown(w)
 	schemaChangeMakesTheTableUnverifiedAndItComesBack(w)
+	tableThatIsDroppedEverywhereIsForgotten(w)
 	initialCopyIsSyncingAndNotDiverged(w, c)
 	membersThatAreDownAreUnverifiedAndWhatTheirDisksChangedIsFound(w, c)
 	partOfATableIsUnverifiedAndRaisesNoAlarm(w)
@@ -130,6 +133,19 @@ func schemaChangeMakesTheTableUnverifiedAndItComesBack(w *watch) {
 	w.exec("us-1", "ALTER TABLE shapes ALTER COLUMN name TYPE text USING lower(name)")
 	w.finds()
 	w.inStep()
+}
+
+func tableThatIsDroppedEverywhereIsForgotten(w *watch) {
+	const table = "public.brief"
+	w.exec("us-1", "INSERT INTO brief VALUES (1, 'a', 1)")
+	w.finds(`us-1 public.brief extra errant_transaction {"id":1}..{"id":1}`)
+	w.exec("eu-1", "DROP TABLE brief")
+	w.until("the table to be missed", func() bool {
+		return strings.HasSuffix(w.table("us-1", table).Reason, "; it is still on us-2: drop it there, make it on eu-1, or exclude it")
+	})
+	w.exec("us-1", "DROP TABLE brief")
+	w.exec("us-2", "DROP TABLE brief")
+	w.forgets(table)
 }
 
 func initialCopyIsSyncingAndNotDiverged(w *watch, c *cluster.Cluster) {

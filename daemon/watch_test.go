@@ -216,6 +216,14 @@ func (w *watch) inStep() {
 	})
 }
 
+// forgets waits until nothing is said any more of a table that was dropped on all members, or open of it.
+func (w *watch) forgets(table string) {
+	w.t.Helper()
+	w.until(table+" to be forgotten", func() bool { return w.table("us-1", table).Table == "" && w.table("eu-1", table).Table == "" })
+	w.finds()
+	w.inStep()
+}
+
 func (w *watch) exec(member string, sql ...string) {
 	w.t.Helper()
 	if err := w.c.Exec(w.t.Context(), member, sql...); err != nil {

@@ -16,7 +16,7 @@ import (
 // that hangs is not what the others wait for.
 func (g *Group) readCatalog(ctx context.Context, f *feed) (next time.Duration, err error) {
 	began := time.Now()
-	tables, err := g.askTables(ctx, f)
+	said, err := g.askTables(ctx, f)
 	f.asked.Store(&began)
 	if err != nil {
 		if !f.isDecodable() {
@@ -25,13 +25,14 @@ func (g *Group) readCatalog(ctx context.Context, f *feed) (next time.Duration, e
 		return next, err
 	}
 	return 0, g.do(ctx, func() error {
-		f.answer = &answer{tables, began}
+		said.asked = began
+		f.answer = said
 		return nil
 	})
 }
 
-// askTables asks a member for its tables, and before it is known, who it is.
-func (g *Group) askTables(ctx context.Context, f *feed) ([]cdc.Table, error) {
+// askTables asks a member for its tables, and for those that it lacks; and before it is known, who it is.
+func (g *Group) askTables(ctx context.Context, f *feed) (*answer, error) {
 	source, err := f.source()
 	if err != nil {
 		if _, err := g.meet(ctx, f); err != nil {
@@ -39,13 +40,19 @@ func (g *Group) askTables(ctx context.Context, f *feed) ([]cdc.Table, error) {
 		}
 		source = f.Source
 	}
-	return source.Tables(ctx, g.opt().Match)
+	tables, err := source.Tables(ctx, g.opt().Match)
+	if err != nil {
+		return nil, err
+	}
+	said := &answer{tables: tables}
+	return said, g.askGone(ctx, source, said)
 }
 
 // answer is what a member said of its tables, and when it was asked.
 type answer struct {
 	tables []cdc.Table
-	asked  time.Time
+	absence
+	asked time.Time
 }
 
 // takeCatalogs tells the ledger of what members have answered. At first, and after a change of what is watched, it waits a little for
@@ -79,7 +86,7 @@ func (g *Group) takeCatalogs() error {
 // earlier, for what it shows of a table without an epoch is passed over.
 func (g *Group) take(f *feed) {
 	first := f.defined == nil
-	f.said, f.definedAt, f.answer = f.answer.tables, f.answer.asked, nil
+	f.said, f.absence, f.definedAt, f.answer = f.answer.tables, f.answer.absence, f.answer.asked, nil
 	g.judge(f)
 	if !first {
 		return
@@ -162,36 +169,39 @@ func (g *Group) define() error {
 			return fmt.Errorf("table %s: %w", name, err)
 		}
 	}
-	for name, id := range g.tables {
-		if _, exists := g.feeds[g.ref].defined[name]; !exists {
-			if err := g.ledger.SetProblem(id, g.ref, "it does not exist on "+g.feeds[g.ref].Name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return g.dropGone()
 }
 
 // dropUnwatched forgets the tables that are excluded now: what streams show of them from here on is passed over, and is not had
 // once a table is watched again.
 func (g *Group) dropUnwatched() error {
-	for name, id := range g.tables {
+	for name := range g.tables {
 		if g.opt().Match(name) {
 			continue
 		}
 		g.log.Info("table is not watched any more", "table", name)
-		if err := g.ledger.Drop(id); err != nil {
+		if err := g.forgetTable(name, "the table is not watched any more"); err != nil {
 			return err
 		}
-		for _, f := range g.feeds {
-			if t, exists := f.defined[name]; exists {
-				f.Source.SetEpoch(t, cdc.Epoch{Table: id}) // its rows are not decoded any more
-			}
-			delete(f.later, id)
-			delete(f.undrilled, id)
-		}
-		delete(g.tables, name)
 	}
+	return nil
+}
+
+// forgetTable forgets a table, for a reason.
+func (g *Group) forgetTable(name, reason string) error {
+	id := g.tables[name]
+	if err := g.ledger.Drop(id, reason); err != nil {
+		return err
+	}
+	for _, f := range g.feeds {
+		if t, exists := f.defined[name]; exists {
+			f.Source.SetEpoch(t, cdc.Epoch{Table: id}) // its rows are not decoded any more
+		}
+		delete(f.later, id)
+		delete(f.undrilled, id)
+	}
+	delete(g.tables, name)
+	delete(g.lost, name)
 	return nil
 }
 

@@ -26,6 +26,9 @@ type Options struct {
 	Members   []Member
 	// Match reports whether a table is watched.
 	Match func(table string) bool
+	// Named reports whether a table is watched by its own name, and not because a pattern fits: it is not forgotten once it is gone.
+	// nil: none is.
+	Named func(table string) bool
 	// Exclude lists the columns of a table that are left out of the comparison.
 	Exclude func(table string) []string
 	// Budget is how long a difference of a table may last.
@@ -87,9 +90,11 @@ type Group struct {
 	start func([]*duty.Duty) (stop func())
 	// unwatched says, for tables that match and cannot be watched on the reference, why.
 	unwatched map[string]string
-	surplus   map[string]bool // member and table that only the member has, and that the log has told of
-	pruned    time.Time       // when old divergences were last dropped
-	looked    status.Clocks   // when it was last looked whether the clock jumped
+	// lost says, for watched tables that the reference has not any more, when it was asked that first said so.
+	lost    map[string]time.Time
+	surplus map[string]bool // member and table that only the member has, and that the log has told of
+	pruned  time.Time       // when old divergences were last dropped
+	looked  status.Clocks   // when it was last looked whether the clock jumped
 
 	ref      cdc.MemberID
 	events   chan arrival
@@ -120,6 +125,7 @@ type feed struct {
 	held    []arrival            // in order; the first could not be applied yet
 	claim   *claim               // progress that waits for the stream to reach its barrier
 	said    []cdc.Table          // as last taken in
+	absence                      // the same
 	defined map[string]cdc.Table // what of them is watched, by name, and whether it can be; nil: the member was not heard yet
 	// definedAt is when the member was asked for said, answer what it has said since, and asked when it was last asked, with
 	// or without an answer; nil: never. redefine asks for it to be asked now; it holds one request.

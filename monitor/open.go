@@ -48,6 +48,7 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 		tables: make(map[string]cdc.TableID),
 
 		unwatched: make(map[string]string),
+		lost:      make(map[string]time.Time),
 		surplus:   make(map[string]bool),
 		events:    make(chan arrival),
 		commands:  make(chan command),

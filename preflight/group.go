@@ -9,10 +9,13 @@ import (
 // Group compares what the members of a group said of themselves, the columns that are excluded for a table left out.
 // Members that did not answer are left out too. An empty reference is not known.
 func Group(reports []*Report, reference string, excluded func(table string) []string) []Check {
-	checks := append(SameServer(reports), unbrought(reports, reference)...)
+	checks := append(SameServer(reports), ways(reports, reference, excluded)...)
 	whole := slices.DeleteFunc(slices.Clone(reports), func(r *Report) bool { return !r.Whole })
 	if len(whole) < 2 {
 		return checks
+	}
+	if i := slices.IndexFunc(whole, func(r *Report) bool { return r.Member == reference }); i > 0 {
+		whole = slices.Concat(whole[i:i+1], whole[:i], whole[i+1:])
 	}
 	var names []string
 	for _, r := range whole {
@@ -22,7 +25,7 @@ func Group(reports []*Report, reference string, excluded func(table string) []st
 	}
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		checks = append(checks, compareTable(name, whole, excluded(name))...)
+		checks = append(checks, compareTable(name, whole, reference, excluded(name))...)
 	}
 	return checks
 }
@@ -46,26 +49,8 @@ func SameServer(reports []*Report) []Check {
 	return checks
 }
 
-// unbrought finds tables that reach a replica by no way that is known: of these nothing can be said.
-func unbrought(reports []*Report, reference string) (checks []Check) {
-	for _, r := range reports {
-		replica := r.Copies()
-		if reference != "" {
-			replica = r.Member != reference
-		}
-		if replica && len(r.Unbrought) > 0 {
-			checks = append(checks, Check{
-				Subject: "subscriptions", State: Warn, About: r.Member,
-				Detail: fmt.Sprintf("no subscription of %s brings %s: unverified until one does", r.Member, SomeOf("tables", r.Unbrought)),
-				Hint:   "add it to a publication that is subscribed to, then ALTER SUBSCRIPTION … REFRESH PUBLICATION; or exclude it",
-			})
-		}
-	}
-	return checks
-}
-
-// compareTable returns only what differs from the first member that has the table.
-func compareTable(name string, reports []*Report, excluded []string) []Check {
+// compareTable returns only what differs from the first member that has the table: the reference, if that is known and has it.
+func compareTable(name string, reports []*Report, reference string, excluded []string) []Check {
 	var on, absent []string // members
 	var tables []Table      // on those
 	for _, r := range reports {
@@ -82,7 +67,7 @@ func compareTable(name string, reports []*Report, excluded []string) []Check {
 			Hint: "make it on " + strings.Join(absent, ", ") + ", or exclude it"})
 	}
 	for i := 1; i < len(tables); i++ {
-		checks = append(checks, compareDefinitions(on[0], tables[0], on[i], tables[i], excluded)...)
+		checks = append(checks, compareDefinitions(on[0], tables[0], on[i], tables[i], on[0] == reference, excluded)...)
 	}
 	checks = append(checks, judgeExcluded(tables, excluded)...)
 	for i := range checks {
@@ -108,7 +93,8 @@ func judgeExcluded(tables []Table, excluded []string) []Check {
 	return checks
 }
 
-func compareDefinitions(where string, a Table, there string, b Table, excluded []string) []Check {
+// compareDefinitions wants all columns of a to be in b, if a is the reference's.
+func compareDefinitions(where string, a Table, there string, b Table, wanted bool, excluded []string) []Check {
 	var checks []Check
 	if !slices.Equal(a.Key, b.Key) {
 		checks = append(checks, Check{Detail: fmt.Sprintf("primary key is (%s) on %s and (%s) on %s",
@@ -124,7 +110,7 @@ func compareDefinitions(where string, a Table, there string, b Table, excluded [
 		switch {
 		case slices.Contains(excluded, c.Name):
 		case !both:
-			checks = append(checks, oneSided(c.Name, where, there))
+			checks = append(checks, oneSided(c.Name, where, there, wanted))
 		case !c.Comparable(other.Column):
 			checks = append(checks, Check{Detail: fmt.Sprintf("column %s is %s on %s and %s on %s", c.Name, c.Shown, where, other.Shown, there),
 				Hint: "give it the same type, or list it in exclude_columns"})
@@ -132,13 +118,16 @@ func compareDefinitions(where string, a Table, there string, b Table, excluded [
 	}
 	for _, c := range b.Columns {
 		if _, left := types[c.Name]; left && !slices.Contains(excluded, c.Name) {
-			checks = append(checks, oneSided(c.Name, there, where))
+			checks = append(checks, oneSided(c.Name, there, where, false))
 		}
 	}
 	return checks
 }
 
-func oneSided(column, on, missing string) Check {
-	return Check{State: Warn, Detail: fmt.Sprintf("column %s is on %s and missing on %s", column, on, missing),
-		Hint: "it is not compared"}
+func oneSided(column, on, missing string, wanted bool) Check {
+	c := Check{State: Warn, Detail: fmt.Sprintf("column %s is on %s and missing on %s", column, on, missing), Hint: "it is not compared"}
+	if wanted {
+		c.State, c.Hint = Fail, fmt.Sprintf("add it on %s, or name it in exclude_columns", missing)
+	}
+	return c
 }

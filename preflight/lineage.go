@@ -43,19 +43,25 @@ func Unseen(reports []*Report) bool {
 func TiesOf(reports []*Report, scanOnly func(member string) bool) []Ties {
 	ties := make([]Ties, len(reports))
 	for i, r := range reports {
-		t := Ties{Member: r.Member, Server: cdc.Server{SystemID: cmp.Or(r.Server, r.Member), Standby: r.Standby}, ScanOnly: scanOnly(r.Member), Slots: make(map[string]cdc.TxSet)}
+		t := Ties{Member: r.Member, Server: cdc.Server{SystemID: cmp.Or(r.Server, r.Member), Standby: r.Standby}, ScanOnly: scanOnly(r.Member), Slots: r.slots()}
 		for _, u := range r.Upstreams {
 			t.Lanes = append(t.Lanes, cdc.Lane{Slot: u.ID, Hidden: u.ID == ""})
 		}
 		if r.Unseen || !r.Asked() {
 			t.Lanes = append(t.Lanes, cdc.Lane{Hidden: true})
 		}
-		for _, id := range r.Feeds {
-			t.Slots[id] = cdc.TxSet{}
-		}
 		ties[i] = t
 	}
 	return ties
+}
+
+// slots are the names by which the member's replicas know it.
+func (r *Report) slots() map[string]cdc.TxSet {
+	slots := make(map[string]cdc.TxSet)
+	for _, id := range r.Feeds {
+		slots[id] = cdc.TxSet{}
+	}
+	return slots
 }
 
 // Strays finds members that replay from a server which is not among the members.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/digest"
 )
 
@@ -61,9 +62,9 @@ type Report struct {
 	Direct    bool   // what it replays is known only if it comes from the reference without a server between
 	Standby   bool   // a physical one
 	Version   string // of the server; empty: it refused to be asked
-	// Unbrought are those of Tables that no subscription brings, on PostgreSQL.
-	Unbrought []string
-	Client    string // by which the SQL is run: psql, as a superuser in its database
+	// Lanes are, of a member that is Direct, those that bring any of Tables.
+	Lanes  []cdc.Lane
+	Client string // by which the SQL is run: psql, as a superuser in its database
 	// Preamble of the script: SQL that makes sure that it runs as it must.
 	Preamble string
 }
@@ -74,6 +75,8 @@ type Table struct {
 	Key     []string // names of the primary key's columns
 	Columns []Column // sorted by name
 	Unfit   string   // why it cannot be watched as it is, whatever is granted; empty: it can
+	// Publications carry changes of it from this member to others.
+	Publications map[string]cdc.Carried
 }
 
 // Column is a column of such a table.

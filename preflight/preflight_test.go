@@ -58,9 +58,10 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 	id, note := column("id", digest.Int), column("note", digest.Text)
 	a := report("a", "1", table("t", "id", id, note), table("only", "id", id))
 	b := report("b", "2", table("t", "note", id, column("note", digest.Bytes), column("more", digest.Int)))
+	wider := report("w", "7", table("t", "id", id, column("more", digest.Int), note))
 	twin := report("twin", "1", table("t", "id", id, note), table("only", "id", id))
-	part := &preflight.Report{Member: "part", Server: "5", Upstreams: []preflight.Upstream{{}}, Unbrought: []string{"only", "t"}}
-	whole := &preflight.Report{Member: "whole", Server: "6", Unbrought: []string{"t"}}
+	part := &preflight.Report{Member: "part", Server: "5", Direct: true, Upstreams: []preflight.Upstream{{}}, Tables: []preflight.Table{{Name: "only"}, {Name: "t"}}}
+	whole := &preflight.Report{Member: "whole", Server: "6", Direct: true, Tables: []preflight.Table{{Name: "t"}}}
 	deaf := &preflight.Report{Member: "deaf", Server: "3"}
 	for name, c := range map[string]struct {
 		reports   []*preflight.Report
@@ -70,7 +71,7 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 	}{
 		"the same twice":                 {[]*preflight.Report{a, twin}, "", nil, []string{"fail members: a and twin are the same server"}},
 		"no subscription brings a table": {[]*preflight.Report{whole, part}, "", nil, []string{"warn subscriptions: no subscription of part brings 2 tables: only, t: unverified until one does"}},
-		"the reference subscribes":       {[]*preflight.Report{whole, part}, "part", nil, []string{"warn subscriptions: no subscription of whole brings t: unverified until one does"}},
+		"the reference subscribes":       {[]*preflight.Report{whole, part}, "part", nil, []string{"warn subscriptions: no subscription of whole brings t from part: unverified until one does"}},
 		"one did not answer":             {[]*preflight.Report{a, deaf}, "", nil, nil},
 		"a mistyped column":              {[]*preflight.Report{a, report("c", "4", a.Tables...)}, "", []string{"not"}, []string{"warn table only: has no column not, which is excluded", "warn table t: has no column not, which is excluded"}},
 		"the key is excluded":            {[]*preflight.Report{a, report("c", "4", a.Tables[0])}, "", []string{"id"}, []string{"fail table only: is on a and missing on c", "fail table only: column id is excluded and part of the primary key", "fail table t: column id is excluded and part of the primary key"}},
@@ -80,6 +81,9 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 			"fail table t: column note is text on a and bytes on b",
 			"warn table t: column more is on b and missing on a",
 		}},
+		"the reference lacks a column":  {[]*preflight.Report{a, wider}, "a", nil, []string{"fail table only: is on a and missing on w", "warn table t: column more is on w and missing on a"}},
+		"a replica lacks a column":      {[]*preflight.Report{a, wider}, "w", nil, []string{"fail table only: is on a and missing on w", "fail table t: column more is on w and missing on a"}},
+		"it lacks one that is left out": {[]*preflight.Report{a, wider}, "w", []string{"more"}, []string{"fail table only: is on a and missing on w", "warn table only: has no column more, which is excluded"}},
 	} {
 		var got []string
 		for _, check := range preflight.Group(c.reports, c.reference, func(string) []string { return c.excluded }) {
@@ -136,6 +140,48 @@ func TestTheReferenceIsWhatTheOthersReplayFrom(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" || reference != c.reference {
 			t.Errorf("%s: reference %q, %s", name, reference, diff)
+		}
+	}
+}
+
+func TestMembersThatNothingOfTheReferenceComesToAreFound(t *testing.T) {
+	member := func(name, feeds string, from ...string) *preflight.Report {
+		r := &preflight.Report{Member: name, Version: "1", Direct: true, Feeds: []string{feeds}}
+		for _, id := range from {
+			r.Upstreams = append(r.Upstreams, preflight.Upstream{ID: id})
+		}
+		return r
+	}
+	eu, us, ap := member("eu", "1"), member("us", "2", "1"), member("ap", "3", "1")
+	gtid := func(r preflight.Report) *preflight.Report { r.Direct = false; return &r }
+	standby, scanned := member("standby", "8"), member("scanned", "9")
+	standby.Standby, scanned.Unseen = true, true
+	const nameEU = "name eu as the group's `reference`: "
+	for name, c := range map[string]struct {
+		reports   []*preflight.Report
+		reference string
+		want      []string // members, and the hint that they share
+	}{
+		"all follow it":               {[]*preflight.Report{eu, us, ap}, "eu", nil},
+		"a subscriber is named":       {[]*preflight.Report{eu, us, ap}, "us", []string{"eu", "ap", nameEU + "us and ap replicate from it, and it from nobody"}},
+		"a subscriber's subscriber":   {[]*preflight.Report{eu, us, member("xx", "4", "2")}, "eu", []string{"xx", "name the member as the group's `reference` that the others replicate from"}},
+		"a middle one":                {[]*preflight.Report{us, member("xx", "4", "2"), eu}, "us", []string{"eu", nameEU + "us replicates from it, and it from nobody"}},
+		"standbys and scanned ones":   {[]*preflight.Report{eu, us, standby, scanned}, "eu", nil},
+		"one that is not subscribed":  {[]*preflight.Report{eu, us, member("new", "5")}, "eu", nil},
+		"replicas by GTIDs":           {[]*preflight.Report{gtid(*eu), gtid(*us), gtid(*ap)}, "us", nil},
+		"the reference is not known":  {[]*preflight.Report{eu, us, ap}, "", nil},
+		"one that replicates in part": {[]*preflight.Report{eu, us, member("both", "6", "1", "2")}, "eu", nil},
+	} {
+		var got []string
+		hint := ""
+		for _, check := range preflight.Beside(c.reports, c.reference, func(string) bool { return false }) {
+			got, hint = append(got, check.About), check.Hint
+		}
+		if hint != "" {
+			got = append(got, hint)
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
 		}
 	}
 }

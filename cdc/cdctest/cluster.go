@@ -59,7 +59,7 @@ func (c *Cluster) Server(name string) *Server {
 	s := &Server{cluster: c, Name: name, number: len(c.servers) + 1, changed: make(chan struct{}), touched: make(map[rowAt]map[string]bool)}
 	s.disk = disk{
 		systemID: fmt.Sprintf("system-%d", s.number), timeline: 1, end: firstLSN,
-		tables: make(map[string]*table), subscriptions: make(map[string]*Subscription), slots: make(map[string]*slot),
+		tables: make(map[string]*table), dropped: make(map[string]int), subscriptions: make(map[string]*Subscription), slots: make(map[string]*slot),
 		history: make(map[rowAt][]step),
 	}
 	s.shown = s.end
@@ -122,6 +122,7 @@ type disk struct {
 	systemID      string
 	timeline      int32
 	tables        map[string]*table
+	dropped       map[string]int // the versions that tables had which were dropped
 	log           []*entry
 	end           cdc.LSN
 	gap           cdc.LSN   // what came right after it was not logged

@@ -54,6 +54,7 @@ var checks = []struct {
 	{"an update without an unchanged wide value completes to the digest that a scan gives", partial},
 	{"a row that moves says from which key", moved},
 	{"a truncated table is one change", truncated},
+	{"a table that the server has not is surely gone, and none that it has", gone},
 	{"what was written before the first start is not shown, and counted as shown", firstStart},
 	{"what concerns nobody moves the position", keepalive},
 	{"going on from any position shows exactly what came after it", resume},

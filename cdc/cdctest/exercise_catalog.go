@@ -61,6 +61,18 @@ func definition(t *testing.T, s Subject) {
 	}
 }
 
+func gone(t *testing.T, s Subject) {
+	x := follow(t, s, s.Author)
+	const never = "never.there"
+	names := []string{never}
+	for _, name := range watched {
+		names = append(names, x.tables[name].Name)
+	}
+	if is, doubt, err := x.source.Gone(bounded(t), names); err != nil || doubt != "" || !slices.Equal(is, []string{never}) {
+		t.Errorf("of %q, %q are gone (%q, %v)", names, is, doubt, err)
+	}
+}
+
 // redefined first adds a column, which leaves rows readable by the columns that there were: PostgreSQL's parts are.
 func redefined(t *testing.T, s Subject) {
 	x := follow(t, s, s.Author)

@@ -15,6 +15,7 @@ type Faults struct {
 	Hang     bool          // nothing answers
 	Stream   bool          // the stream shows nothing, while questions are answered
 	Catalog  bool          // the catalog cannot be read
+	Withhold bool          // its tables are hidden from us, as by MySQL and MariaDB without a right on them
 	Progress bool          // how far the server is cannot be asked
 	Rows     bool          // rows cannot be read
 	Slow     time.Duration // for each answer, and each event of the stream

@@ -95,11 +95,26 @@ func (x *Source) Tables(ctx context.Context, match func(string) bool) ([]cdc.Tab
 	}
 	var list []cdc.Table
 	for _, name := range slices.Sorted(maps.Keys(s.tables)) {
-		if match(name) {
+		if match(name) && !s.faults.Withhold {
 			list = append(list, s.definition(s.tables[name]))
 		}
 	}
 	return list, nil
+}
+
+// Gone implements [cdc.Source].
+func (x *Source) Gone(ctx context.Context, names []string) (gone []string, doubt string, err error) {
+	defer x.lock()()
+	s := x.server
+	switch err := x.gate(ctx); {
+	case err != nil:
+		return nil, "", err
+	case s.faults.Catalog:
+		return nil, "", errDenied
+	case s.faults.Withhold:
+		return nil, "GRANT SELECT", nil
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return s.tables[name] != nil }), "", nil
 }
 
 // Progress implements [cdc.Reader].

@@ -79,7 +79,7 @@ func Wide(name string) digest.Column {
 // CreateTable makes a table with the key id and the columns.
 func (s *Server) CreateTable(name string, columns ...digest.Column) {
 	s.do(func() {
-		t := &table{name: name, rows: make(map[int]Row), order: cdc.KeyOrder, compare: cmp.Compare[int], columns: append([]digest.Column{Int(keyColumn)}, columns...)}
+		t := &table{name: name, version: s.dropped[name], rows: make(map[int]Row), order: cdc.KeyOrder, compare: cmp.Compare[int], columns: append([]digest.Column{Int(keyColumn)}, columns...)}
 		t.define(s)
 		s.tables[name] = t
 	})
@@ -99,12 +99,15 @@ func (t *table) define(s *Server) {
 	s.end += 8
 }
 
-// DropTable drops a table with its rows.
+// DropTable drops a table with its rows. One that is made in its place has another version: PostgreSQL numbers tables, and the logs of the
+// others have the DROP.
 func (s *Server) DropTable(name string) {
 	s.do(func() {
-		for key, row := range s.tables[name].rows {
+		t := s.tables[name]
+		for key, row := range t.rows {
 			s.note(name, key, step{before: row})
 		}
+		s.dropped[name] = t.version
 		delete(s.tables, name)
 		s.hidden = nil
 	})

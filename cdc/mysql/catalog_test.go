@@ -20,6 +20,7 @@ func TestCatalog(t *testing.T) {
 		"definitions are kept for tables that were listed":        keptByVersion,
 		"hidden primary key is seen":                              hiddenKey,
 		"a table that we may not read is not listed":              withheld,
+		"a table that is hidden from us is not gone":              hiddenIsNotGone,
 		"foreign keys that act are found without more privileges": actingKeys,
 	})
 }
@@ -211,6 +212,40 @@ func withheld(t *testing.T, server *dbtest.MySQLServer) {
 	tables := catalog(t, s, "closed")
 	if diff := cmp.Diff([]string{"b"}, slices.Sorted(maps.Keys(tables))); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// hiddenIsNotGone takes rights away in turn: what the server does not list is gone for who surely sees the schema, whether that is there or not.
+func hiddenIsNotGone(t *testing.T, server *dbtest.MySQLServer) {
+	run(t, server, "CREATE DATABASE is_there", "CREATE TABLE is_there.a (id int PRIMARY KEY)", "CREATE TABLE is_there.b (id int PRIMARY KEY)",
+		"SET sql_log_bin = 0; CREATE USER seer@'%' IDENTIFIED BY 'pw'")
+	s := probe(t, server, "")
+	s.address.user = "seer"
+	names := []string{"is_there.a", "is_there.c", "is_gone.a"}
+	asked := func(when string, surely ...string) {
+		t.Helper()
+		gone, doubt, err := s.Gone(t.Context(), names)
+		if err != nil || !slices.Equal(gone, surely) || (doubt == "") != (len(surely) == 2) {
+			t.Errorf("%s: %q is gone (%q, %v), and not %q", when, gone, doubt, err, surely)
+		}
+	}
+	if _, doubt, _ := s.Gone(t.Context(), names); !strings.HasSuffix(doubt, "may not read: GRANT SELECT ON `is\\_there`.* TO 'seer'@'%'; GRANT SELECT ON `is\\_gone`.* TO 'seer'@'%';") {
+		t.Errorf("the doubt is %q", doubt)
+	}
+	asked("without a right")
+	for _, step := range []struct {
+		statement string
+		surely    []string
+	}{
+		{"GRANT SELECT ON is_there.a TO seer@'%'", nil},
+		{"GRANT SELECT ON `is\\_there`.* TO seer@'%'", names[1:2]},
+		{"GRANT INSERT ON *.* TO seer@'%'", names[1:2]},
+		{"GRANT SELECT ON *.* TO seer@'%'", names[1:]},
+		{"REVOKE SELECT, INSERT ON *.* FROM seer@'%'", names[1:2]},
+		{"REVOKE SELECT ON `is\\_there`.* FROM seer@'%'", nil},
+	} {
+		run(t, server, "SET sql_log_bin = 0; "+step.statement)
+		asked(step.statement, step.surely...)
 	}
 }
 

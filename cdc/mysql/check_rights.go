@@ -11,11 +11,12 @@ import (
 
 // account is what we may do on the server.
 type account struct {
-	name         string // as GRANT wants it
-	readsAll     bool   // every row of every table
-	readsLog     bool   // as a replica does
-	seesLog      bool   // its state
-	seesReplicas bool   // the state of replication
+	name         string   // as GRANT wants it
+	readsAll     bool     // every row of every table
+	readsSchemas []string // every row of every table in them; as GRANT has them, where _ and % may stand for other characters
+	readsLog     bool     // as a replica does
+	seesLog      bool     // its state
+	seesReplicas bool     // the state of replication
 }
 
 // read asks for what the account was granted, by roles too; both servers show that. Of rights that have several names the
@@ -42,14 +43,36 @@ func (a *account) judge(grants []row) {
 		line := r.at(0)
 		revoked = revoked || strings.HasPrefix(line, "REVOKE ") // of a schema, on MySQL
 		privileges, on, _ := strings.Cut(strings.TrimPrefix(line, "GRANT "), " ON ")
-		if strings.HasPrefix(on, "*.* TO ") {
-			for privilege := range strings.SplitSeq(privileges, ",") {
-				global[strings.TrimSpace(privilege)] = true
+		if strings.Contains(privileges, "`") {
+			continue // on columns
+		}
+		schema, whole := wholly(on)
+		for privilege := range strings.SplitSeq(privileges, ",") {
+			switch privilege = strings.TrimSpace(privilege); {
+			case strings.HasPrefix(on, "*.* TO "):
+				global[privilege] = true
+			case whole && (privilege == "SELECT" || privilege == "ALL PRIVILEGES"):
+				a.readsSchemas = append(a.readsSchemas, schema)
 			}
 		}
 	}
 	a.readsAll = (global["SELECT"] || global["ALL PRIVILEGES"]) && !revoked
 	a.readsLog = global["REPLICATION SLAVE"] || global["ALL PRIVILEGES"]
+}
+
+// wholly returns the schema of which a line of SHOW GRANTS is about all tables.
+func wholly(on string) (schema string, whole bool) {
+	if !strings.HasPrefix(on, "`") {
+		return "", false
+	}
+	for rest := on[1:]; ; {
+		name, after, closed := strings.Cut(rest, "`")
+		schema, rest = schema+name, after
+		if !closed || !strings.HasPrefix(rest, "`") {
+			return schema, closed && strings.HasPrefix(rest, ".* TO ")
+		}
+		schema, rest = schema+"`", rest[1:]
+	}
 }
 
 // missing are the global privileges that the account lacks.

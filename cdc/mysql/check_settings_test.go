@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,6 +153,27 @@ func TestGrantsAreReadAsTheServerPrintsThem(t *testing.T) {
 		a.judge(grants)
 		if a.readsAll != test.readsAll || a.readsLog != test.readsLogs {
 			t.Errorf("%s: reads all %v, the log %v", test.lines, a.readsAll, a.readsLog)
+		}
+	}
+}
+
+// What an account surely sees of schemas: names are whatever somebody chose.
+func TestGrantsOnSchemasAreReadAsTheServerPrintsThem(t *testing.T) {
+	for line, want := range map[string][]string{
+		"GRANT SELECT ON `shop`.* TO `u`@`%`":                               {"shop"},
+		"GRANT ALL PRIVILEGES ON `a``b`.* TO `u`@`%`":                       {"a`b"},
+		"GRANT INSERT, SELECT, UPDATE ON `s\\_p`.* TO `u`@`%`":              {`s\_p`},
+		"GRANT INSERT ON `shop`.* TO `u`@`%`":                               nil,
+		"GRANT SELECT ON `shop`.`t` TO `u`@`%`":                             nil,
+		"GRANT SELECT ON `shop`.`.* TO ` TO `u`@`%`":                        nil,
+		"GRANT SELECT, INSERT (`a ON ``app``.* TO `) ON `x`.`t` TO `u`@`%`": nil,
+		"REVOKE SELECT ON `shop`.* FROM `u`@`%`":                            nil,
+		"GRANT SELECT ON `shop":                                             nil,
+	} {
+		var a account
+		a.judge([]row{{values: []mysql.FieldValue{mysql.NewFieldValue(mysql.FieldValueTypeString, 0, []byte(line))}}})
+		if !slices.Equal(a.readsSchemas, want) {
+			t.Errorf("%s: reads all of %q, want %q", line, a.readsSchemas, want)
 		}
 	}
 }

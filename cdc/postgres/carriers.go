@@ -24,6 +24,15 @@ SELECT ` + qualifiedOf("t.schemaname", "t.tablename") + `, p.pubname::text, conc
 FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables t USING (pubname)
 JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename`
 
+// carriers returns the tables with the publications that carry them, and little else.
+func carriers(ctx context.Context, conn *pgx.Conn, facts []tableFacts) ([]cdc.Table, error) {
+	tables := make([]cdc.Table, len(facts))
+	for i, t := range facts {
+		tables[i] = cdc.Table{Name: t.Name, Leaves: t.leafNames()}
+	}
+	return tables, readCarriers(ctx, conn, tables)
+}
+
 // readCarriers notes which publications carry the tables, and what of them they leave out. A publication counts for a
 // table if it carries the table or one of its partitions; the first that leaves something out speaks for all.
 func readCarriers(ctx context.Context, conn *pgx.Conn, tables []cdc.Table) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -121,6 +122,28 @@ func (s *Source) Tables(ctx context.Context, match func(name string) bool) ([]cd
 	return tables, nil
 }
 
+// Gone implements [cdc.Source]. Who may connect may read the whole of pg_class; it has to be that of the server that was asked who it is.
+func (s *Source) Gone(ctx context.Context, names []string) (gone []string, doubt string, err error) {
+	err = s.askBy(ctx, s.definitions, func(ctx context.Context, conn *pgx.Conn) error {
+		server, err := readServer(ctx, conn, s.options.Slot)
+		if err != nil {
+			return err
+		}
+		if was := s.identity.Load(); was != nil && was.SystemID != server.SystemID {
+			return errors.New("the address leads to another server")
+		}
+		there, err := readTables(ctx, conn, func(name string) bool { return slices.Contains(names, name) })
+		gone = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			return slices.ContainsFunc(there, func(t tableFacts) bool { return t.Name == name })
+		})
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return gone, "", nil
+}
+
 func (s *Source) readDefinitions(ctx context.Context, conn *pgx.Conn, match func(name string) bool) ([]cdc.Table, error) {
 	facts, err := readTables(ctx, conn, match)
 	if err != nil {
@@ -175,13 +198,12 @@ func (s *Source) viewCatalog(ctx context.Context, conn *pgx.Conn, facts []tableF
 
 func (v *catalogView) table(t tableFacts) cdc.Table {
 	table := cdc.Table{Name: t.Name, Key: t.Key, Columns: v.columns(t), Version: v.version(t), Rows: -1}
+	table.Leaves = t.leafNames()
 	for _, leaf := range t.leaves() {
-		table.Leaves = append(table.Leaves, leaf.qualified())
 		if rows := v.revisions[leaf.OID].Rows; rows >= 0 {
 			table.Rows = max(table.Rows, 0) + rows
 		}
 	}
-	slices.Sort(table.Leaves)
 	table.Order = v.order(t, table)
 	table.Problem, table.Hint = v.problem(t, table)
 	return table

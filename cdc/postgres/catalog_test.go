@@ -28,6 +28,7 @@ func TestCatalog(t *testing.T) {
 			"table that somebody locks delays no question":    lockedTable,
 			"tables whose names joined are one text are two":  dottedNames,
 			"columns that a publication leaves out are told":  columnLists,
+			"a table that is closed to us is not gone":        closedIsNotGone,
 		})
 	})
 }
@@ -45,6 +46,19 @@ func columnLists(t *testing.T, s servers) {
 		if diff := cmp.Diff(want, table.Publications, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+}
+
+// closedIsNotGone asks for a table whose schema and rows are closed to us, and for what is there no more.
+func closedIsNotGone(t *testing.T, s servers) {
+	db := newDatabase(t, s.publisher, `CREATE SCHEMA closed; CREATE TABLE closed.t (id int PRIMARY KEY); CREATE TABLE v (id int PRIMARY KEY)`)
+	role := "blind_" + db.Database
+	dbtest.ExecT(t, db, "CREATE ROLE "+role+" LOGIN")
+	t.Cleanup(func() { _ = db.Exec(context.Background(), "DROP ROLE "+role) })
+	source := gauged(t, db, role)
+	gone, doubt, err := source.Gone(t.Context(), []string{"closed.t", "public.t", "public.u", "public.v", "never.t"})
+	if want := []string{"public.t", "public.u", "never.t"}; err != nil || doubt != "" || !slices.Equal(gone, want) {
+		t.Errorf("%q are gone (%q, %v), and not %q", gone, doubt, err, want)
 	}
 }
 

@@ -64,8 +64,14 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 	if r.tables, err = readTables(ctx, conn, match); err != nil {
 		return err
 	}
-	for _, t := range r.tables {
-		r.Tables = append(r.Tables, t.shown(r.server))
+	carried, err := carriers(ctx, conn, r.tables)
+	if err != nil {
+		return err
+	}
+	for i, t := range r.tables {
+		shown := t.shown(r.server)
+		shown.Publications = carried[i].Publications
+		r.Tables = append(r.Tables, shown)
 	}
 	if r.server.Recovery || o.ScanOnly {
 		r.Add(judgeScanned(r.server, r.tables)...)
@@ -86,7 +92,7 @@ func (r *report) read(ctx context.Context, conn *pgx.Conn, o Options, config *pg
 	r.Add(judgeSubscriptions(subscriptions)...)
 	r.Add(judgeSettings(r.server)...)
 	r.Add(judgeSlot(o.Slot, r.server))
-	r.Whole, r.Upstreams, r.Unbrought = true, upstreams(subscriptions), unbrought(r.tables, subscriptions)
+	r.Whole, r.Upstreams, r.Lanes = true, upstreams(subscriptions), lanesOf(subscriptions)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
@@ -15,6 +16,7 @@ import (
 type subscriptionFacts struct {
 	Name, Slot      string
 	Enabled, Worker bool
+	Publications    []string
 	tables          []subscribedFacts // that match
 }
 
@@ -27,7 +29,8 @@ type subscribedFacts struct {
 // subconninfo holds a password and is closed to us, so the columns are named one by one.
 const subscriptionQuery = `
 SELECT s.subname::text, coalesce(s.subslotname::text, ''), s.subenabled,
-  EXISTS (SELECT FROM pg_catalog.pg_stat_subscription w WHERE w.subid = s.oid AND w.relid IS NULL AND w.pid IS NOT NULL)
+  EXISTS (SELECT FROM pg_catalog.pg_stat_subscription w WHERE w.subid = s.oid AND w.relid IS NULL AND w.pid IS NOT NULL),
+  s.subpublications
 FROM pg_catalog.pg_subscription s
 JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
 WHERE d.datname = current_database() ORDER BY 1`
@@ -48,7 +51,7 @@ func readSubscriptions(ctx context.Context, conn *pgx.Conn, match func(string) b
 		return nil, fmt.Errorf("read subscriptions: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s subscriptionFacts, err error) {
-		return s, row.Scan(&s.Name, &s.Slot, &s.Enabled, &s.Worker)
+		return s, row.Scan(&s.Name, &s.Slot, &s.Enabled, &s.Worker, &s.Publications)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read subscriptions: %w", err)
@@ -74,17 +77,15 @@ func upstreams(subscriptions []subscriptionFacts) (list []preflight.Upstream) {
 	return list
 }
 
-// unbrought lists the tables that no subscription carries.
-func unbrought(tables []tableFacts, subscriptions []subscriptionFacts) (names []string) {
-	for _, t := range tables {
-		carries := func(s subscriptionFacts) bool {
-			return slices.ContainsFunc(s.tables, func(carried subscribedFacts) bool { return carried.Root == t.Name })
-		}
-		if !slices.ContainsFunc(subscriptions, carries) {
-			names = append(names, t.Name)
-		}
+// lanesOf are the ways by which subscriptions bring tables.
+func lanesOf(subscriptions []subscriptionFacts) (lanes []cdc.Lane) {
+	for _, s := range subscriptions {
+		lanes = append(lanes, cdc.Lane{
+			Name: s.Name, Title: fmt.Sprintf("subscription %q", s.Name), Slot: s.Slot, Enabled: s.Enabled,
+			Tables: copying(s.Name, s.tables), Publications: s.Publications,
+		})
 	}
-	return names
+	return lanes
 }
 
 func judgeSubscriptions(subscriptions []subscriptionFacts) []preflight.Check {

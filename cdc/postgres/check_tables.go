@@ -159,6 +159,15 @@ func (t tableFacts) leaves() []relationFacts {
 	return slices.DeleteFunc(slices.Clone(t.Relations), func(r relationFacts) bool { return r.Kind == "p" })
 }
 
+// leafNames are the names of those, sorted.
+func (t tableFacts) leafNames() (names []string) {
+	for _, leaf := range t.leaves() {
+		names = append(names, leaf.qualified())
+	}
+	slices.Sort(names)
+	return names
+}
+
 // partitioned reports whether the table's rows are in partitions.
 func (t tableFacts) partitioned() bool { return t.Relations[0].Kind == "p" }
 

@@ -163,6 +163,7 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 		between := preflight.Group(answered, reference, g.ExcludeColumns)
 		if len(answered) == len(g.Members) {
 			between = append(between, preflight.Strays(answered, reference)...)
+			between = append(between, preflight.Beside(answered, reference, isScanOnly(g))...)
 		}
 		if reference != "" {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -185,7 +186,7 @@ func checkReference(g config.Group, answered []*preflight.Report) (reference str
 	if g.Reference != "" {
 		return g.Reference, &preflight.Check{Subject: "reference", State: preflight.OK, Detail: "it is named in the configuration"}
 	}
-	reference, why, err := preflight.Reference(preflight.TiesOf(answered, func(member string) bool { return g.Member(member).ScanOnly }))
+	reference, why, err := preflight.Reference(preflight.TiesOf(answered, isScanOnly(g)))
 	switch {
 	case err == nil:
 		return reference, &preflight.Check{Subject: "reference", State: preflight.OK, Detail: why}
@@ -195,6 +196,11 @@ func checkReference(g config.Group, answered []*preflight.Report) (reference str
 		}
 	}
 	return "", nil // what keeps members from saying it has lines of its own
+}
+
+// isScanOnly reports of a member whether its log is not read.
+func isScanOnly(g config.Group) func(member string) bool {
+	return func(member string) bool { return g.Member(member).ScanOnly }
 }
 
 // code is the exit code that a line calls for.

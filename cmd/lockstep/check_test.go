@@ -199,3 +199,56 @@ func TestCheckRefusesWhatTheFileDoesNotName(t *testing.T) {
 		}
 	}
 }
+
+// A publication of the application's that leaves out a column or rows, and a reference from which nothing comes to a sibling, had run say
+// unverified for ever, while check was content.
+func TestCheckSaysWhatRunCouldNotVerify(t *testing.T) {
+	schema := "CREATE TABLE orders (id int PRIMARY KEY, n int, note text); CREATE TABLE items (id int PRIMARY KEY, n int); CREATE ROLE lockstep LOGIN"
+	g := dbtest.GroupT(t, dbtest.Need(t, dbtest.PG15), 2, schema, dbtest.Options{})
+	pw := writeFile(t, "pw", "unused\n")
+	names := []string{"eu-1", "us-1", "us-2"}
+	var members [][3]string
+	for i, s := range g.Members() {
+		members = append(members, [3]string{names[i], s.DSNFor("lockstep", ""), pw})
+	}
+	path := checkFile(t, members...)
+	for i, member := range names {
+		_, script, _ := lockstep(t, "check", "-c", path, "-o", "sql", "--member", member)
+		psql(t, g.Members()[i], script)
+	}
+	said := func(more string) (code int, lines []string) {
+		t.Helper()
+		file, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code, results := checkJSON(t, writeFile(t, "other.yaml", string(file)+more))
+		for _, r := range results {
+			if r.State != "ok" {
+				lines = append(lines, strings.Join([]string{r.Member, r.Check, r.State, r.Detail, r.Hint}, "|"))
+			}
+		}
+		return code, lines
+	}
+	expect := func(more string, wantCode int, want ...string) {
+		t.Helper()
+		if code, lines := said(more); code != wantCode || !slices.Equal(lines, want) {
+			t.Errorf("with %q: exit code %d, want %d:\n%s\nwant\n%s", more, code, wantCode, strings.Join(lines, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	expect("", exitInStep)
+	const remedy = "name eu-1 as the group's `reference`: us-1 and us-2 replicate from it, and it from nobody"
+	expect("    reference: us-1\n", exitUnknown,
+		"eu-1|members|fail|nothing brings the tables from us-1, the reference, to eu-1: it can never be verified|"+remedy,
+		"us-2|members|fail|nothing brings the tables from us-1, the reference, to us-2: it can never be verified|"+remedy)
+	dbtest.ExecT(t, g.Publisher, "BEGIN; DROP PUBLICATION app; CREATE PUBLICATION app FOR TABLE orders (id, n), items WHERE (id > 5); COMMIT")
+	narrowed := func(member string) []string {
+		const hint = "|fail|publication \"app\" leaves out "
+		const mend = "|publish all of it, or exclude what does not travel"
+		return []string{
+			member + "|table public.items" + hint + "rows that are not (id > 5)" + mend,
+			member + "|table public.orders" + hint + "column \"note\": name it in exclude_columns" + mend,
+		}
+	}
+	expect("", exitUnknown, slices.Concat(narrowed("us-1"), narrowed("us-2"))...)
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-cdc/lockstep/cdc/cdctest"
 	"github.com/lockstep-cdc/lockstep/finding"
 	"github.com/lockstep-cdc/lockstep/monitor"
+	"github.com/lockstep-cdc/lockstep/status"
 )
 
 // action is something that can happen. do returns false if it cannot happen now.
@@ -18,6 +19,18 @@ type action struct {
 	name   string
 	weight int
 	do     func(w *world, r *rand.Rand) bool
+}
+
+// late is the weight of an action that only seeds draw which are times, as those are that no run before has had: what the others draw
+// stays what it was. lateWeight is what it counts there.
+const late, lateWeight = 0, 2
+
+// weighs is how often the action is drawn by a seed.
+func (a *action) weighs(seed uint64) int {
+	if a.weight == late && seed > 1<<32 {
+		return lateWeight
+	}
+	return a.weight
 }
 
 // actions are all that is drawn, with how often. The run prints how often each was; a test fails when one never is.
@@ -102,6 +115,8 @@ var actions = []action{
 	{"long initial copy", 1, func(w *world, r *rand.Rand) bool { return copyInitially(w, r, unseenWithin+5*time.Second) }},
 	{"row that differs in other ways", 1, differOtherwise},
 	{"a replica as the reference", 1, replicaAsReference},
+	// There is no weight left to take.
+	{"a table goes and comes back", late, tableGoes},
 }
 
 // changesPlan are those that change what lockstep watches, with the same reference: half of them in place.
@@ -385,6 +400,41 @@ func dropColumns(w *world, r *rand.Rand) bool {
 	for _, i := range r.Perm(len(w.servers)) {
 		w.servers[i].DropColumn(t, "extra")
 		w.run(time.Duration(r.IntN(400)) * time.Millisecond)
+	}
+	return true
+}
+
+// watches reports whether lockstep says anything of a table.
+func (w *world) watches(table string) bool {
+	return w.group != nil && slices.ContainsFunc(w.group.Status().Members, func(m status.Member) bool {
+		return slices.ContainsFunc(m.Tables, func(t status.Table) bool { return t.Table == table })
+	})
+}
+
+// tableGoes has a table dropped on one server after another, for some time on all, and made again. Statements that do so are not in the log.
+func tableGoes(w *world, r *rand.Rand) bool {
+	t := anyTable(r)
+	watched, crashes := w.watches(t), w.crashes
+	pass := func(d time.Duration) {
+		const look = time.Second / 4
+		for ; d > 0; d -= look {
+			w.touchSchema()
+			gone := w.oracle.absent(t)
+			w.run(min(d, look))
+			watched = watched && !gone && w.crashes == crashes // which may have lost that it was
+			if watched && !w.watches(t) {
+				w.fail("%s is not watched any more, though a member has it", t)
+			}
+		}
+	}
+	for _, i := range r.Perm(len(w.servers)) {
+		w.servers[i].DropTable(t)
+		pass(time.Duration(r.IntN(3000)) * time.Millisecond)
+	}
+	pass(time.Duration(r.IntN(40)) * time.Second)
+	for _, i := range r.Perm(len(w.servers)) {
+		w.servers[i].CreateTable(t, cdctest.Int("v"), cdctest.Wide("note"))
+		pass(time.Duration(r.IntN(3000)) * time.Millisecond)
 	}
 	return true
 }

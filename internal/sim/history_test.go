@@ -83,13 +83,13 @@ func draw(seed uint64, n int) history {
 	r := rand.New(rand.NewPCG(seed, 2))
 	total := 0
 	for _, a := range actions {
-		total += a.weight
+		total += a.weighs(seed)
 	}
 	steps := make([]step, n)
 	for i := range steps {
 		at := r.IntN(total)
 		for k, a := range actions {
-			if at -= a.weight; at < 0 {
+			if at -= a.weighs(seed); at < 0 {
 				steps[i].action = k
 				break
 			}

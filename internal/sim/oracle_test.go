@@ -594,6 +594,17 @@ func (o *oracle) mayLookOtherwise(at rowAt, now time.Time) bool {
 	})
 }
 
+// absent reports whether no member has a table, and notes it: it may be forgotten then, which is as good as out.
+func (o *oracle) absent(table string) bool {
+	for _, name := range o.w.plan.members {
+		if slices.Contains(o.w.server(name).Tables(), table) {
+			return false
+		}
+	}
+	o.out[table] = time.Now()
+	return true
+}
+
 // resolve checks that no row of a divergence that is over differs still, all the time since it was told of; and that what is
 // said to be forgotten may be.
 func (o *oracle) resolve(n noticed, was finding.Divergence) {
