@@ -87,8 +87,8 @@ func TestServerThatIsNotAdmittedIsAskedForNothing(t *testing.T) {
 					q := &questions{Source: wrong, asked: make(map[string]int)}
 					w.change(t, func(o *monitor.Options) {
 						o.Members[1] = monitor.Member{Name: "b", Source: q, ScanOnly: scanOnly}
-						o.Admit = func(member string, s cdc.Server) error {
-							if member == "b" && s.SystemID == reference.SystemID {
+						o.Admit = func(_ context.Context, member monitor.Member, s cdc.Server) error {
+							if member.Name == "b" && s.SystemID == reference.SystemID {
 								return &cdc.SetupError{Problem: "members a and b are the same server"}
 							}
 							return nil

@@ -62,8 +62,11 @@ func (g *Group) meet(ctx context.Context, f *feed) (cdc.Server, error) {
 	if err != nil {
 		return server, err
 	}
+	if before := f.met.Swap(&server); before == nil || *before != server {
+		f.admitted.Store(false) // to tell it from others takes a while
+	}
 	if admit := g.opt().Admit; admit != nil {
-		err = admit(f.Name, server)
+		err = admit(ctx, f.Member, server)
 	}
 	f.admitted.Store(err == nil)
 	return server, err
