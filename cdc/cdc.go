@@ -282,6 +282,12 @@ type Server struct {
 	Standby bool
 }
 
+// Authors reports whether the server's id is part of the names of the transactions that it writes: MySQL's is. So two servers cannot
+// have one.
+func (s Server) Authors() bool {
+	return len(s.SystemID) == uuidLength && !strings.Contains(s.SystemID, ":")
+}
+
 // Carried is what a publication carries of a table: all inserts, updates and deletes, but for what it leaves out.
 type Carried struct {
 	Without string   // rows or changes, for people

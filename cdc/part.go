@@ -43,6 +43,7 @@ type View struct {
 // A Reader reads a member's rows and asks how far it is, without its change stream. All methods may be called from any
 // goroutine. Every [Source] is one; a member that is only scanned has nothing else.
 type Reader interface {
+	Beacons
 	// Server asks the member who it is.
 	Server(ctx context.Context) (Server, error)
 	// Tables reads the definitions of the tables that match, by name. A table that is not fit to be watched is

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
@@ -68,15 +69,21 @@ func (d *Daemon) Digests(ctx context.Context) (map[[2]string]Digests, error) {
 }
 
 // Entering is a group whose members have said who they are, or were it when they were watched last.
-func Entering(c *config.Group, said, were map[string]cdc.Server) *Group {
+func Entering(c *config.Group, said, were map[string]cdc.Server, sources map[string]cdc.Source) *Group {
 	g := (&Daemon{}).group(c)
+	for name, source := range sources {
+		g.members = append(g.members, member{Member: monitor.Member{Name: name, Source: source}})
+	}
 	maps.Copy(g.servers, said)
 	maps.Copy(g.owners, were)
 	return g
 }
 
 // Enter is what is done once a member has said who it is, and Orphan once all have.
-func (g *Group) Enter(member string, s cdc.Server) error { return g.enter(member, s) }
+func (g *Group) Enter(ctx context.Context, name string, s cdc.Server) error {
+	i := slices.IndexFunc(g.members, func(m member) bool { return m.Name == name })
+	return g.enter(ctx, g.members[i].Member, s)
+}
 
 // Orphan refuses a standby of no member.
 func (g *Group) Orphan(member string) error { return g.orphan(member) }

@@ -34,10 +34,12 @@ type Group struct {
 	waits   atomic.Pointer[string]        // for what
 
 	mu       sync.Mutex
-	members  []member              // as they are watched
-	servers  map[string]cdc.Server // who the members say they are, of those that have said so
-	owners   map[string]cdc.Server // who the members were when they were watched last, by this lockstep or one before it
-	outdated map[string]bool       // members that are not to be watched as they are
+	members  []member                 // as they are watched
+	servers  map[string]cdc.Server    // who the members say they are, of those that have said so
+	owners   map[string]cdc.Server    // who the members were when they were watched last, by this lockstep or one before it
+	letIn    map[string]bool          // members that were let in as who they say to be, and may be watched still; see settle
+	outdated map[string]bool          // members that are not to be watched as they are
+	doors    map[string]chan struct{} // by what a server says that it is; see enter
 
 	changes  chan regrouping
 	outdates chan struct{} // some member has come to be outdated; holds one
@@ -68,7 +70,8 @@ func (r regrouping) answer(err error) {
 
 func (d *Daemon) group(c *config.Group) *Group {
 	g := &Group{
-		daemon: d, servers: make(map[string]cdc.Server), owners: make(map[string]cdc.Server), outdated: make(map[string]bool),
+		daemon: d, servers: make(map[string]cdc.Server), owners: make(map[string]cdc.Server), letIn: make(map[string]bool), outdated: make(map[string]bool),
+		doors:   make(map[string]chan struct{}),
 		changes: make(chan regrouping), outdates: make(chan struct{}, 1),
 	}
 	g.as.Store(c)
@@ -173,6 +176,7 @@ func (g *Group) become(c *config.Group, members []member, fresh []*member) (left
 		if !slices.ContainsFunc(members, func(now member) bool { return now.Source == m.Source }) {
 			left = append(left, m)
 			delete(g.servers, m.Name)
+			delete(g.letIn, m.Name)
 			delete(g.outdated, m.Name)
 		}
 	}
@@ -192,6 +196,7 @@ func (g *Group) configure(c *config.Group) {
 	for _, servers := range []map[string]cdc.Server{g.servers, g.owners} {
 		maps.DeleteFunc(servers, func(name string, _ cdc.Server) bool { return c.Member(name) == nil })
 	}
+	maps.DeleteFunc(g.letIn, func(name string, _ bool) bool { return c.Member(name) == nil })
 }
 
 // adjust has what is watched be as a configuration says, without a touch to what is so already. It reports whether it could; if not,
@@ -355,6 +360,7 @@ func (g *Group) close(opened *monitor.Group) error {
 	}
 	g.members = nil
 	clear(g.servers)
+	clear(g.letIn)
 	return opened.Close()
 }
 

@@ -1,15 +1,19 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/monitor"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
@@ -67,14 +71,15 @@ func (g *Group) introduce(members []*member) {
 	}
 }
 
-// fit refuses members of which one cannot be watched as it is set up. They are entered in their order, so that it is the same
+// fit refuses members of which one cannot be watched as it is set up. They are settled in their order, so that it is the same
 // one each time.
 func (g *Group) fit(ctx context.Context, members []*member) error {
+	proofs := preflight.ProveAll(ctx, claims(members))
 	g.mu.Lock()
 	g.introduce(members)
 	g.mu.Unlock()
 	for _, m := range members {
-		if err := g.enter(m.Name, *m.said); err != nil {
+		if err := g.settle(m.Member, *m.said, proofs); err != nil {
 			return &StartError{Err: err}
 		}
 		if err := fitTables(ctx, g.config(), m.Member); err != nil {
@@ -89,28 +94,101 @@ func (g *Group) fit(ctx context.Context, members []*member) error {
 	return nil
 }
 
-// enter notes who a member says that it is. It refuses one that is the same server as another, before anything is asked of that: the
-// server is the member's that it was when it was watched last, whatever others come to say, and if it was neither's or both's, the
-// first one's in the configuration. A member that has not said yet who it is stands for the server that it was.
-func (g *Group) enter(member string, s cdc.Server) error {
+// claims are who members have said that they are.
+func claims(members []*member) (list []preflight.Claim) {
+	for _, m := range members {
+		if m.said != nil {
+			list = append(list, preflight.Claim{Member: m.Name, Server: *m.said, Beacons: m.Source})
+		}
+	}
+	return list
+}
+
+// enter notes who a member says that it is, each time that it says so. It refuses one that is the same server as another, or may be,
+// before anything is asked of that. Of those that say the same one enters at a time: it is told from all that were let in before.
+func (g *Group) enter(ctx context.Context, m monitor.Member, s cdc.Server) error {
+	door := g.door(s)
+	select {
+	case door <- struct{}{}:
+		defer func() { <-door }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	alike := g.alike(m.Name, s)
+	proofs := make(preflight.Proofs)
+	proofs.Prove(ctx, preflight.Claim{Member: m.Name, Server: s, Beacons: m.Source}, claims(alike)...)
+	for _, o := range alike {
+		if proofs.Unknown(m.Name, o.Name) {
+			g.doubt(ctx, o)
+		}
+	}
+	return g.settle(m, s, proofs)
+}
+
+// door is held by who enters as a server.
+func (g *Group) door(s cdc.Server) chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	id := s.SystemID + " " + s.Database
+	if g.doors[id] == nil {
+		g.doors[id] = make(chan struct{}, 1)
+	}
+	return g.doors[id]
+}
+
+// alike are the other members that are watched and have said to be the same server.
+func (g *Group) alike(name string, s cdc.Server) (list []*member) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.members {
+		if said := g.servers[m.Name]; m.Name != name && preflight.Alike(said, s) {
+			m.said = &said
+			list = append(list, &m)
+		}
+	}
+	return list
+}
+
+// doubt has a member that cannot be asked be connected to anew, so that it is watched as nobody until it has said who it is, and nobody who
+// goes by its name is refused for its sake. It is not asked who it is: that is for who watches it.
+func (g *Group) doubt(ctx context.Context, m *member) {
+	asking, cancel := context.WithTimeout(ctx, meetWithin)
+	defer cancel()
+	if _, err := m.Source.Sees(asking, cdc.NewBeacon()); err == nil || ctx.Err() != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if slices.ContainsFunc(g.members, func(now member) bool { return now.Source == m.Source }) {
+		g.outdate(m.Name)
+	}
+}
+
+// settle notes who a member says that it is, and what tells it from others that say the same, or refuses it.
+func (g *Group) settle(m monitor.Member, s cdc.Server, proofs preflight.Proofs) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c := g.config()
-	if c.Member(member) == nil {
-		return fmt.Errorf("%s is no member of group %s any more", member, g.Name())
+	if c.Member(m.Name) == nil {
+		return fmt.Errorf("%s is no member of group %s any more", m.Name, g.Name())
 	}
-	g.servers[member] = s
-	err := g.twin(c, g.servers, member)
-	if err == nil {
-		g.owners[member] = s
+	g.servers[m.Name] = s
+	err := g.twin(c, g.servers, proofs, m.Name)
+	switch {
+	case err == nil:
+		g.owners[m.Name], g.letIn[m.Name] = s, true
+	case errors.Is(err, preflight.ErrOne):
+		g.letIn[m.Name] = false
 	}
 	return err
 }
 
-// twin refuses a member that is the same server as another one, by who members say that they are. The lock is held.
-func (g *Group) twin(c *config.Group, said map[string]cdc.Server, member string) error {
+// twin refuses a member that is the same server as another one, or may be, by who members say that they are. The server is the member's
+// that it was when it was watched last, whatever others come to say; if it was neither's or both's, it is whose it is now, and then the
+// first one's in the configuration. A member that has not said yet who it is stands for the server that it was. The lock is held.
+func (g *Group) twin(c *config.Group, said map[string]cdc.Server, proofs preflight.Proofs, member string) error {
 	s, before := said[member], true // in the configuration
-	owner := preflight.Same(g.owners[member], s)
+	owner := preflight.Alike(g.owners[member], s)
 	for _, m := range c.Members {
 		if m.Name == member {
 			before = false
@@ -120,19 +198,27 @@ func (g *Group) twin(c *config.Group, said map[string]cdc.Server, member string)
 		if !says {
 			other = g.owners[m.Name]
 		}
-		if !preflight.Same(other, s) {
+		if !preflight.Alike(other, s) {
 			continue
 		}
-		if owns := preflight.Same(g.owners[m.Name], s); owns && !owner || owns == owner && before {
-			return preflight.Twins(m.Name, member, says)
+		why := preflight.Unanswered(m.Name, member)
+		if says {
+			why = proofs.Twins(m.Name, member)
+		}
+		owns := preflight.Alike(g.owners[m.Name], s)
+		switch {
+		case why == nil: // they are two servers
+		case owner && !owns: // the server was this member's
+		case owner == owns && !g.letIn[m.Name] && (g.letIn[member] || !before):
+		default:
+			return why
 		}
 	}
 	return nil
 }
 
-// contenders are the members, as who they say now that they are, without those that are refused for being the same server as another one.
-// The error says so of one of these.
-func (g *Group) contenders(c *config.Group, members []member, fresh []*member) (list []member, refused error) {
+// introduced are who the members have said to be, those that are fresh by their new connections.
+func (g *Group) introduced(fresh []*member) map[string]cdc.Server {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	said := maps.Clone(g.servers)
@@ -142,16 +228,30 @@ func (g *Group) contenders(c *config.Group, members []member, fresh []*member) (
 			said[m.Name] = *m.said
 		}
 	}
-	for _, m := range members {
-		if err := g.twin(c, said, m.Name); err != nil {
-			refused = err
-			continue
-		}
+	return said
+}
+
+// contenders are the members, as who they say now that they are, without those that are refused for being the same server as another one.
+// The error says so of one of these.
+func (g *Group) contenders(ctx context.Context, c *config.Group, members []member, fresh []*member) (list []member, refused error) {
+	said := g.introduced(fresh)
+	var saying []*member
+	for i := range members {
+		m := members[i]
 		if s, says := said[m.Name]; says {
 			m.said, m.silent = &s, nil
+			saying = append(saying, &m)
 		}
 		list = append(list, m)
 	}
+	proofs := preflight.ProveAll(ctx, claims(saying))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list = slices.DeleteFunc(list, func(m member) bool {
+		err := g.twin(c, said, proofs, m.Name)
+		refused = cmp.Or(err, refused)
+		return err != nil
+	})
 	return list, refused
 }
 
@@ -165,7 +265,7 @@ func (g *Group) orphan(member string) error {
 	var roll preflight.Roll
 	for name, s := range g.servers {
 		if name == member || !s.Standby {
-			_ = roll.Add(name, s) // see enter
+			_ = roll.Add(name, s) // see twin
 		}
 	}
 	if roll.Orphan() == "" {
@@ -185,10 +285,10 @@ func (g *Group) outdate(member string) {
 
 // admit says whether a member may be watched as who it says that it is, in the way in which it is. One that has become a physical
 // standby, or is none any more, is to be watched in another way.
-func (g *Group) admit(member string, s cdc.Server) error {
-	err := g.enter(member, s)
+func (g *Group) admit(ctx context.Context, as monitor.Member, s cdc.Server) error {
+	err := g.enter(ctx, as, s)
 	if err == nil {
-		err = g.orphan(member)
+		err = g.orphan(as.Name)
 	}
 	if err != nil {
 		return &cdc.SetupError{Problem: err.Error()}
@@ -196,9 +296,9 @@ func (g *Group) admit(member string, s cdc.Server) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, m := range g.members {
-		if m.Name == member && m.ScanOnly != (m.as.ScanOnly || s.Standby) {
-			g.outdate(member)
-			return fmt.Errorf("member %s is %s now, and is watched in another way", member, map[bool]string{true: "a physical standby", false: "no physical standby"}[s.Standby])
+		if m.Name == as.Name && m.ScanOnly != (m.as.ScanOnly || s.Standby) {
+			g.outdate(m.Name)
+			return fmt.Errorf("member %s is %s now, and is watched in another way", m.Name, map[bool]string{true: "a physical standby", false: "no physical standby"}[s.Standby])
 		}
 	}
 	return nil

@@ -48,7 +48,7 @@ func (g *Group) choose(ctx context.Context, c *config.Group, members []member, f
 		return choice{name: c.Reference}, nil
 	}
 	stays := slices.ContainsFunc(members, func(m member) bool { return m.Name == before && !m.ScanOnly })
-	among, err := g.contenders(c, members, fresh)
+	among, err := g.contenders(ctx, c, members, fresh)
 	if err == nil || !stays {
 		var found choice
 		if found, err = findReference(ctx, among); err == nil {
@@ -75,7 +75,11 @@ func findReference(ctx context.Context, members []member) (choice, error) {
 	if err := asking.Wait(); err != nil {
 		return choice{}, &StartError{Err: unknownReference(err), Unreachable: !cdc.IsSetup(err)}
 	}
-	name, why, err := preflight.Reference(ties)
+	met := make([]*member, len(members))
+	for i := range members {
+		met[i] = &members[i]
+	}
+	name, why, err := preflight.Reference(ties, preflight.ProveAll(ctx, claims(met)))
 	if err != nil {
 		return choice{}, &StartError{Err: unknownReference(err)}
 	}

@@ -64,15 +64,19 @@ func (c *Comparison) meet(ctx context.Context) error {
 	if c.ref.server.Standby {
 		return &Error{Err: fmt.Errorf("the reference %s is a physical standby: make its primary the reference", c.ref.name), Usage: true}
 	}
-	return c.tellApart(sides)
+	return c.tellApart(ctx, sides)
 }
 
-// tellApart refuses a server that is compared with itself, and a standby of another server than the reference.
-func (c *Comparison) tellApart(sides []*side) error {
-	var roll preflight.Roll
+// tellApart refuses a server that may be compared with itself, and a standby of another server than the reference.
+func (c *Comparison) tellApart(ctx context.Context, sides []*side) error {
+	var claims []preflight.Claim
+	for _, s := range sides {
+		claims = append(claims, preflight.Claim{Member: s.name, Server: s.server, Beacons: s.reader})
+	}
+	roll := preflight.Roll{Proofs: preflight.ProveAll(ctx, claims)}
 	for _, s := range sides {
 		if err := roll.Add(s.name, s.server); err != nil {
-			return &Error{Err: err, Usage: true}
+			return &Error{Err: err, Usage: errors.Is(err, preflight.ErrOne)}
 		}
 		if s.server.Standby && (s.server.SystemID != c.ref.server.SystemID || s.server.Database != c.ref.server.Database) {
 			return &Error{Err: fmt.Errorf("member %s is a physical standby of another server than the reference %s, or its dsn names another database", s.name, c.ref.name), Usage: true}

@@ -3,7 +3,9 @@ package monitor_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,8 +89,8 @@ func TestServerThatIsNotAdmittedIsAskedForNothing(t *testing.T) {
 					q := &questions{Source: wrong, asked: make(map[string]int)}
 					w.change(t, func(o *monitor.Options) {
 						o.Members[1] = monitor.Member{Name: "b", Source: q, ScanOnly: scanOnly}
-						o.Admit = func(member string, s cdc.Server) error {
-							if member == "b" && s.SystemID == reference.SystemID {
+						o.Admit = func(_ context.Context, member monitor.Member, s cdc.Server) error {
+							if member.Name == "b" && s.SystemID == reference.SystemID {
 								return &cdc.SetupError{Problem: "members a and b are the same server"}
 							}
 							return nil
@@ -120,4 +122,31 @@ func TestServerThatIsNotAdmittedIsAskedForNothing(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Why a member is refused may be another reason later: the one from before was said for as long as it was refused.
+func TestReasonForWhichAMemberIsRefusedIsTheLatest(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var reason atomic.Value
+		reason.Store("whether it is another server is not known")
+		w := watch(t, cdctest.Postgres, func(string, string) error { return nil }, func(o *monitor.Options) {
+			o.Admit = func(_ context.Context, member monitor.Member, _ cdc.Server) error {
+				if member.Name == "b" {
+					return &cdc.SetupError{Problem: reason.Load().(string)}
+				}
+				return nil
+			}
+		})
+		defer w.end()
+		for _, now := range []string{"whether it is another server is not known", "it is the same server"} {
+			reason.Store(now)
+			rest(time.Minute)
+			if got := w.Status().Members[1].Trouble; !strings.Contains(got, now) {
+				t.Errorf("the trouble is %q, want %q", got, now)
+			}
+			if n := w.log.count(now); n != 1 {
+				t.Errorf("%q was logged %d times", now, n)
+			}
+		}
+	})
 }

@@ -43,16 +43,19 @@ func (f *feed) isDecodable() bool {
 }
 
 // undefined is for a member that could not be asked for its tables: as long as nothing is known of them, and nothing else is
-// the matter, that is its trouble.
+// the matter, that is its trouble, which is told when it comes to be another one.
 func (g *Group) undefined(f *feed) func(error, time.Duration) {
 	const message = "its tables' definitions could not be read"
 	whispers, troubles := g.whispers(f, message), g.troubles(f, message+"; lockstep tries again")
+	var own *string
 	return func(err error, wait time.Duration) {
-		if f.isDecodable() || f.trouble.Load() != nil {
+		now := f.trouble.Load()
+		if f.isDecodable() || now != nil && (now != own || *now == err.Error()) {
 			whispers(err, wait)
 			return
 		}
 		troubles(err, wait)
+		own = f.trouble.Load()
 	}
 }
 
@@ -62,8 +65,11 @@ func (g *Group) meet(ctx context.Context, f *feed) (cdc.Server, error) {
 	if err != nil {
 		return server, err
 	}
+	if before := f.met.Swap(&server); before == nil || *before != server {
+		f.admitted.Store(false) // to tell it from others takes a while
+	}
 	if admit := g.opt().Admit; admit != nil {
-		err = admit(f.Name, server)
+		err = admit(ctx, f.Member, server)
 	}
 	f.admitted.Store(err == nil)
 	return server, err

@@ -46,8 +46,8 @@ type Options struct {
 	// Expected reports whether a divergence is one that nobody is to be alerted of. nil: none is.
 	Expected func(*finding.Divergence, digest.Shape) bool
 	// Admit, if set, is asked whether a member may be watched as the server that it says to be, each time that it was reached
-	// anew. It may be called from any goroutine.
-	Admit func(member string, server cdc.Server) error
+	// anew. It may be called from any goroutine, and ask the member and others what tells them apart.
+	Admit func(ctx context.Context, member Member, server cdc.Server) error
 	// Clocks reads the clocks. nil: those of the machine.
 	Clocks func() status.Clocks
 	// OnNotice, if set, is called with each divergence that opens or resolves, once it is durable.
@@ -140,8 +140,9 @@ type feed struct {
 	// reading is held by who reads rows of the member: one at a time. pacer says when, but for first reads.
 	reading chan struct{}
 	pacer   *scan.Pacer
-	// admitted says that the server behind the source has said who it is, and may be watched as that.
+	// admitted says that the server behind the source has said who it is, and may be watched as that; met is who it has said to be.
 	admitted atomic.Bool
+	met      atomic.Pointer[cdc.Server]
 	// trouble is why the member cannot be read now; empty while it can.
 	trouble atomic.Pointer[string]
 	// retained is what the server keeps of its log for us, as last asked; nil: it was not asked yet.

@@ -7,9 +7,9 @@ import (
 )
 
 // Group compares what the members of a group said of themselves, the columns that are excluded for a table left out.
-// Members that did not answer are left out too. An empty reference is not known.
-func Group(reports []*Report, reference string, excluded func(table string) []string) []Check {
-	checks := append(SameServer(reports), ways(reports, reference, excluded)...)
+// Members that did not answer are left out too. An empty reference is not known. The proofs are of members that go by one name.
+func Group(reports []*Report, proofs Proofs, reference string, excluded func(table string) []string) []Check {
+	checks := append(SameServer(reports, proofs), ways(reports, reference, excluded)...)
 	whole := slices.DeleteFunc(slices.Clone(reports), func(r *Report) bool { return !r.Whole })
 	if len(whole) < 2 {
 		return checks
@@ -30,23 +30,39 @@ func Group(reports []*Report, reference string, excluded func(table string) []st
 	return checks
 }
 
-// SameServer finds members that are one server under two names: they could never differ.
-func SameServer(reports []*Report) []Check {
-	var checks []Check
-	first := map[string]string{}
-	for _, r := range reports {
-		if r.Server == "" {
-			continue
+// SameServer finds members that are, or may be, one server under two names: they could never differ.
+func SameServer(reports []*Report, proofs Proofs) (checks []Check) {
+	for i, r := range reports {
+		for _, other := range reports[:i] {
+			if r.Server == "" || r.Server != other.Server {
+				continue
+			}
+			if c := r.twin(other, proofs.between(other.Member, r.Member)); c.State != OK {
+				checks = append(checks, c)
+				break
+			}
 		}
-		if other, twice := first[r.Server]; twice {
-			checks = append(checks, Check{Subject: "members",
-				Detail: fmt.Sprintf("%s and %s are the same %s", other, r.Member, r.Named),
-				Hint:   "correct one dsn, or take one of them out"})
-			continue
-		}
-		first[r.Server] = r.Member
 	}
 	return checks
+}
+
+// twin says what is known of a member that goes by the name of another one.
+func (r *Report) twin(other *Report, proof error) Check {
+	c := Check{Subject: "members"}
+	switch proof {
+	case nil:
+		c.State = OK
+	case ErrOne:
+		c.Detail = fmt.Sprintf("%s and %s are the same %s", other.Member, r.Member, r.Named)
+		c.Hint = "correct one dsn, or take one of them out"
+	case errNamesakes:
+		c.Detail = fmt.Sprintf("%s and %s are two servers of one server_uuid, by which the transactions of both are named and replication refuses to run", other.Member, r.Member)
+		c.Hint = renameCopy
+	default:
+		c.Detail = fmt.Sprintf("%s and %s say that they are the same %s, as a copy does, too; whether they are two is not known: %v", other.Member, r.Member, r.Named, proof)
+		c.Hint = "see to it that both can be connected to once more"
+	}
+	return c
 }
 
 // compareTable returns only what differs from the first member that has the table: the reference, if that is known and has it.

@@ -69,7 +69,7 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 		excluded  []string
 		want      []string
 	}{
-		"the same twice":                 {[]*preflight.Report{a, twin}, "", nil, []string{"fail members: a and twin are the same server"}},
+		"the same twice":                 {[]*preflight.Report{a, twin}, "", nil, []string{"fail members: a and twin say that they are the same server, as a copy does, too; whether they are two is not known: they were not asked"}},
 		"no subscription brings a table": {[]*preflight.Report{whole, part}, "", nil, []string{"warn subscriptions: no subscription of part brings 2 tables: only, t: unverified until one does"}},
 		"the reference subscribes":       {[]*preflight.Report{whole, part}, "part", nil, []string{"warn subscriptions: no subscription of whole brings t from part: unverified until one does"}},
 		"one did not answer":             {[]*preflight.Report{a, deaf}, "", nil, nil},
@@ -86,7 +86,7 @@ func TestMembersAreHeldAgainstEachOther(t *testing.T) {
 		"it lacks one that is left out": {[]*preflight.Report{a, wider}, "w", []string{"more"}, []string{"fail table only: is on a and missing on w", "warn table only: has no column more, which is excluded"}},
 	} {
 		var got []string
-		for _, check := range preflight.Group(c.reports, c.reference, func(string) []string { return c.excluded }) {
+		for _, check := range preflight.Group(c.reports, nil, c.reference, func(string) []string { return c.excluded }) {
 			got = append(got, fmt.Sprintf("%v %s: %s", check.State, check.Subject, check.Detail))
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {
@@ -133,7 +133,7 @@ func TestTheReferenceIsWhatTheOthersReplayFrom(t *testing.T) {
 		"no replication":                        {[]*preflight.Report{member("a", true, "1"), member("b", true, "2")}, "", nil},
 		"a primary and its standby":             {[]*preflight.Report{standby, member("eu", true, "1")}, "eu", nil},
 	} {
-		reference, _, _ := preflight.Reference(preflight.TiesOf(c.reports, func(string) bool { return false }))
+		reference, _, _ := preflight.Reference(preflight.TiesOf(c.reports, func(string) bool { return false }), nil)
 		var got []string
 		for _, check := range preflight.Strays(c.reports, reference) {
 			got = append(got, fmt.Sprintf("%v %s: %s", check.State, check.Subject, check.Detail))
@@ -174,7 +174,7 @@ func TestMembersThatNothingOfTheReferenceComesToAreFound(t *testing.T) {
 	} {
 		var got []string
 		hint := ""
-		for _, check := range preflight.Beside(c.reports, c.reference, func(string) bool { return false }) {
+		for _, check := range preflight.Beside(c.reports, nil, c.reference, func(string) bool { return false }) {
 			got, hint = append(got, check.About), check.Hint
 		}
 		if hint != "" {

@@ -40,10 +40,10 @@ var ErrNoReference = errors.New("the members' replication does not say it")
 // Reference finds the member that the others are to be held against, and says why: it replicates from nobody, and others from it. If
 // there is none, it is the only one that may be one: that replicates from nobody, or from no member and others from it, as where the
 // publisher of the publisher is no member. Where there are several of the kind, or none, it is an error: a replica is never taken for
-// the reference because nobody else is there.
-func Reference(members []Ties) (name, why string, err error) {
+// the reference because nobody else is there. The proofs are of members that say that they are the same server.
+func Reference(members []Ties, proofs Proofs) (name, why string, err error) {
 	var sure, likely []string
-	var roll Roll
+	roll := Roll{Proofs: proofs}
 	reasons := make(map[string]string)
 	for i := range members {
 		m := &members[i]

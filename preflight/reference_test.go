@@ -40,7 +40,7 @@ func TestNoReferenceIsFoundAmongMembersThatAreTheSameServer(t *testing.T) {
 	a, b := ties("a", []string{"b"}), ties("b", nil, "b")
 	twin := a
 	twin.Member = "twin"
-	if name, _, err := preflight.Reference([]preflight.Ties{twin, a, b}); err == nil || errors.Is(err, preflight.ErrNoReference) {
+	if name, _, err := preflight.Reference([]preflight.Ties{twin, a, b}, nil); err == nil || errors.Is(err, preflight.ErrNoReference) {
 		t.Errorf("%q, %v", name, err)
 	}
 }
@@ -76,12 +76,12 @@ func TestReferenceIsWhoOthersReplicateFromAndNeverAReplica(t *testing.T) {
 	} {
 		for range len(x.members) {
 			x.members = append(slices.Clone(x.members[1:]), x.members[0])
-			got, _, err := preflight.Reference(x.members)
+			got, _, err := preflight.Reference(x.members, nil)
 			if got != x.want || (x.want == "") != errors.Is(err, preflight.ErrNoReference) {
 				t.Errorf("%s: %q, %v", name, got, err)
 			}
 		}
-		if _, why, _ := preflight.Reference(x.members); why != x.why {
+		if _, why, _ := preflight.Reference(x.members, nil); why != x.why {
 			t.Errorf("%s: because %q, want %q", name, why, x.why)
 		}
 	}

@@ -62,13 +62,13 @@ func (r *Report) ways(author *Report, excluded func(table string) []string) (che
 
 // Beside finds members to which nothing comes from the reference, but from or to another member: watched as they are to be they could never
 // be verified. It is not to be called where a member did not answer.
-func Beside(reports []*Report, reference string, scanOnly func(member string) bool) (checks []Check) {
+func Beside(reports []*Report, proofs Proofs, reference string, scanOnly func(member string) bool) (checks []Check) {
 	author := find(reports, reference)
 	if author == nil {
 		return nil
 	}
 	hint := "name the member as the group's `reference` that the others replicate from"
-	if better, why, err := Reference(TiesOf(reports, scanOnly)); err == nil && better != reference {
+	if better, why, err := Reference(TiesOf(reports, scanOnly), proofs); err == nil && better != reference {
 		hint = fmt.Sprintf("name %s as the group's `reference`: %s", better, why)
 	}
 	for _, r := range reports {

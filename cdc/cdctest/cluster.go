@@ -56,7 +56,7 @@ func NewCluster(engine Engine, seed uint64) *Cluster {
 func (c *Cluster) Server(name string) *Server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &Server{cluster: c, Name: name, number: len(c.servers) + 1, changed: make(chan struct{}), touched: make(map[rowAt]map[string]bool)}
+	s := &Server{cluster: c, Name: name, number: len(c.servers) + 1, changed: make(chan struct{}), beacons: make(map[cdc.Beacon]int), touched: make(map[rowAt]map[string]bool)}
 	s.disk = disk{
 		systemID: fmt.Sprintf("system-%d", s.number), timeline: 1, end: firstLSN,
 		tables: make(map[string]*table), dropped: make(map[string]int), subscriptions: make(map[string]*Subscription), slots: make(map[string]*slot),
@@ -98,12 +98,13 @@ type Server struct {
 
 	disk
 	// What follows is not on the disk, and stays when that is set back.
-	history0   int       // counts histories: each time that the log went back
-	connection int       // counts the times that all connections were cut
-	unlogged   bool      // what is written leaves no trace in the log
-	unshown    bool      // and it has replayed since
-	seenOff    bool      // and lockstep was told so
-	untold     []RowName // rows that were written here meanwhile
+	history0   int                // counts histories: each time that the log went back
+	connection int                // counts the times that all connections were cut
+	beacons    map[cdc.Beacon]int // by the connection that they were lit by
+	unlogged   bool               // what is written leaves no trace in the log
+	unshown    bool               // and it has replayed since
+	seenOff    bool               // and lockstep was told so
+	untold     []RowName          // rows that were written here meanwhile
 	follows    *Server
 	problem    string    // of the replication of MySQL and MariaDB
 	stopped    bool      // so is that replication

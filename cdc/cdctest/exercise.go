@@ -45,6 +45,7 @@ var checks = []struct {
 	check func(t *testing.T, s Subject)
 }{
 	{"a server is who it was for a new source, and another one is another", identity},
+	{"a beacon is seen by who comes to the server that it burns on, and by nobody else, until it is quenched or its connection ends", beacon},
 	{"a table's definition is what it was made with, and stays the same", definition},
 	{"a definition that changed has another version, and is an error for who reads by the old one", redefined},
 	{"rows that change after their definition did are touched, until there is a new epoch", touched},

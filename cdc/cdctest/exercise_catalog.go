@@ -1,6 +1,7 @@
 package cdctest
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"testing"
@@ -24,6 +25,62 @@ func identity(t *testing.T, s Subject) {
 	}
 	if other.SystemID == before.SystemID {
 		t.Errorf("two servers are %+v", other)
+	}
+}
+
+func beacon(t *testing.T, s Subject) {
+	open := func(d Driver) cdc.Source {
+		source, err := d.Open(digest.NewHasher([32]byte{}))
+		must(t, err)
+		t.Cleanup(source.Close)
+		_, err = source.Server(bounded(t))
+		must(t, err)
+		return source
+	}
+	one, again, other := open(s.Author), open(s.Author), open(s.Follower)
+	sees := func(source cdc.Source, b cdc.Beacon) bool {
+		seen, err := source.Sees(bounded(t), b)
+		must(t, err)
+		return seen
+	}
+	light := func(source cdc.Source) (cdc.Beacon, func(context.Context) error) {
+		b := cdc.NewBeacon()
+		quench, err := source.Light(bounded(t), b)
+		must(t, err)
+		return b, quench
+	}
+	apart := func(a, b cdc.Source) bool {
+		apart, err := cdc.Apart(bounded(t), a, b)
+		must(t, err)
+		return apart
+	}
+	lit, quench := light(one)
+	unlit, second := light(other)
+	for _, source := range []cdc.Source{one, again} {
+		if !sees(source, lit) || sees(source, unlit) || sees(source, cdc.NewBeacon()) {
+			t.Errorf("on the author are seen: its own %v, the follower's %v", sees(source, lit), sees(source, unlit))
+		}
+	}
+	if sees(other, lit) || !sees(other, unlit) {
+		t.Errorf("on the follower are seen: the author's %v, its own %v", sees(other, lit), sees(other, unlit))
+	}
+	must(t, second(bounded(t)))
+	must(t, quench(bounded(t)))
+	eventually(t, "a beacon to be gone that was quenched", func(ctx context.Context) (bool, error) {
+		seen, err := again.Sees(ctx, lit)
+		return !seen, err
+	})
+	lit, quench = light(one)
+	must(t, s.Author.Cut(t.Context()))
+	eventually(t, "a beacon to be gone whose connection was cut", func(ctx context.Context) (bool, error) {
+		seen, err := again.Sees(ctx, lit)
+		return !seen, err
+	})
+	if err := quench(bounded(t)); err == nil {
+		t.Error("a beacon whose connection was cut burned until it was quenched")
+	}
+	if apart(one, again) || apart(one, one) || !apart(one, other) || !apart(other, again) {
+		t.Error("servers are not told apart")
 	}
 }
 

@@ -83,6 +83,38 @@ func (x *Source) Server(ctx context.Context) (cdc.Server, error) {
 	return server, nil
 }
 
+// Light implements [cdc.Beacons].
+func (x *Source) Light(ctx context.Context, b cdc.Beacon) (quench func(context.Context) error, err error) {
+	defer x.lock()()
+	if err := x.gate(ctx); err != nil {
+		return nil, err
+	}
+	x.server.beacons[b] = x.server.connection
+	return func(ctx context.Context) error {
+		defer x.lock()()
+		err := x.gate(ctx)
+		if err == nil && !x.server.burns(b) {
+			err = cdc.ErrQuenched
+		}
+		delete(x.server.beacons, b) // with its connection, if by nothing else
+		return err
+	}, nil
+}
+
+// Sees implements [cdc.Beacons].
+func (x *Source) Sees(ctx context.Context, b cdc.Beacon) (bool, error) {
+	defer x.lock()()
+	if err := x.gate(ctx); err != nil {
+		return false, err
+	}
+	return x.server.burns(b), nil
+}
+
+func (s *Server) burns(b cdc.Beacon) bool {
+	connection, lit := s.beacons[b]
+	return lit && connection == s.connection
+}
+
 // Tables implements [cdc.Reader].
 func (x *Source) Tables(ctx context.Context, match func(string) bool) ([]cdc.Table, error) {
 	defer x.lock()()

@@ -47,6 +47,27 @@ func (c *session) identify(ctx context.Context) (string, error) {
 	return id.at(0), nil
 }
 
+// known opens a session with the server that the member has said to be, if it was asked.
+func (s *Source) known(ctx context.Context) (*session, error) {
+	c, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := s.identity.Load()
+	if known == nil {
+		return c, nil
+	}
+	id, err := c.identify(ctx)
+	if err == nil && id != *known {
+		err = fmt.Errorf("another server answers than before: %s, was %s", id, *known)
+	}
+	if err != nil {
+		c.hangUp()
+		return nil, err
+	}
+	return c, nil
+}
+
 // definition is one table as the catalog defines it: all that is needed to decode its rows and to read them.
 type definition struct {
 	schema, table string // as the server writes them

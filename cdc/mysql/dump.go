@@ -51,19 +51,9 @@ func (s *Source) dump(ctx context.Context, from cdc.Position) (*dump, error) {
 
 // dial connects for a log that is to be asked for, to the server that has said who it is.
 func (s *Source) dial(ctx context.Context) (*dump, error) {
-	c, err := s.open(ctx)
+	c, err := s.known(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if known := s.identity.Load(); known != nil {
-		id, err := c.identify(ctx)
-		if err == nil && id != *known {
-			err = fmt.Errorf("another server answers than before: %s, was %s", id, *known)
-		}
-		if err != nil {
-			c.hangUp()
-			return nil, err
-		}
 	}
 	d := &dump{session: c}
 	d.watch = time.AfterFunc(time.Hour, func() {

@@ -13,7 +13,7 @@ import (
 func checkConfig(dsn string) (*pgx.ConnConfig, error) { return Options{DSN: dsn}.config() }
 
 func groupLines(reports []*preflight.Report, excluded ...string) []string {
-	r := &preflight.Report{Checks: preflight.Group(reports, "", func(string) []string { return excluded })}
+	r := &preflight.Report{Checks: preflight.Group(reports, nil, "", func(string) []string { return excluded })}
 	return notOK(r)
 }
 
@@ -25,7 +25,26 @@ func TestOneDatabaseUnderTwoNamesIsFound(t *testing.T) {
 	a.Member, b.Member = "eu-1", "us-1"
 	match := checkPrefix("public.")
 	reports := []*preflight.Report{runCheck(t, a, match), runCheck(t, b, match)}
-	if diff := cmp.Diff([]string{`fail members: eu-1 and us-1 are the same database "` + s.Database + `" of the same server`}, groupLines(reports)); diff != "" {
+	same := `database "` + s.Database + `" of the same server`
+	if diff := cmp.Diff([]string{"fail members: eu-1 and us-1 say that they are the same " + same + ", as a copy does, too; whether they are two is not known: they were not asked"},
+		groupLines(reports)); diff != "" {
+		t.Error(diff)
+	}
+	var claims []preflight.Claim
+	for _, o := range []Options{a, b} {
+		source, err := New(o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer source.Close()
+		is, err := source.Server(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims = append(claims, preflight.Claim{Member: o.Member, Server: is, Beacons: source})
+	}
+	twice := &preflight.Report{Checks: preflight.SameServer(reports, preflight.ProveAll(t.Context(), claims))}
+	if diff := cmp.Diff([]string{"fail members: eu-1 and us-1 are the same " + same}, notOK(twice)); diff != "" {
 		t.Error(diff)
 	}
 	b.DSN = other.DSN("")

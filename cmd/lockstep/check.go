@@ -82,7 +82,7 @@ func (o checkOptions) run(ctx context.Context, w io.Writer) error {
 	}
 	worst := exitInStep
 	for _, g := range groups {
-		lines, _ := checkGroup(ctx, g, o.timeout, o.member == "")
+		lines, _, _ := checkGroup(ctx, g, o.timeout, o.member == "")
 		if err := o.print(w, g, lines); err != nil {
 			return err
 		}
@@ -137,8 +137,9 @@ func askMembers(ctx context.Context, g config.Group, timeout time.Duration) ([]*
 	return reports, errs
 }
 
-// checkGroup checks the members, and the whole group also against each other. Members that did not answer have no report.
-func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whole bool) (lines []checkLine, answered []*preflight.Report) {
+// checkGroup checks the members, and the whole group also against each other. Members that did not answer have no report. Those that go
+// by one name are told from one another.
+func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whole bool) (lines []checkLine, answered []*preflight.Report, proofs preflight.Proofs) {
 	reports, errs := askMembers(ctx, g, timeout)
 	client := ""
 	add := func(member, state string, c preflight.Check) {
@@ -155,15 +156,18 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 			add(m.Name, c.State.String(), c)
 		}
 	}
+	telling, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	proofs = daemon.TellApart(telling, &g, answered)
 	if whole {
-		reference, line := checkReference(g, answered)
+		reference, line := checkReference(g, answered, proofs)
 		if line != nil {
 			add(reference, line.State.String(), *line)
 		}
-		between := preflight.Group(answered, reference, g.ExcludeColumns)
+		between := preflight.Group(answered, proofs, reference, g.ExcludeColumns)
 		if len(answered) == len(g.Members) {
 			between = append(between, preflight.Strays(answered, reference)...)
-			between = append(between, preflight.Beside(answered, reference, isScanOnly(g))...)
+			between = append(between, preflight.Beside(answered, proofs, reference, isScanOnly(g))...)
 		}
 		if reference != "" {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -174,19 +178,19 @@ func checkGroup(ctx context.Context, g config.Group, timeout time.Duration, whol
 			add(c.About, c.State.String(), c)
 		}
 	}
-	return lines, answered
+	return lines, answered, proofs
 }
 
 // checkReference finds the reference by the rule by which `lockstep run` does, if all members have answered; empty: it is not known. The
 // line is of that member, or of nobody.
-func checkReference(g config.Group, answered []*preflight.Report) (reference string, line *preflight.Check) {
+func checkReference(g config.Group, answered []*preflight.Report, proofs preflight.Proofs) (reference string, line *preflight.Check) {
 	if len(answered) < len(g.Members) {
 		return g.Reference, nil // who does not answer has a line already
 	}
 	if g.Reference != "" {
 		return g.Reference, &preflight.Check{Subject: "reference", State: preflight.OK, Detail: "it is named in the configuration"}
 	}
-	reference, why, err := preflight.Reference(preflight.TiesOf(answered, isScanOnly(g)))
+	reference, why, err := preflight.Reference(preflight.TiesOf(answered, isScanOnly(g)), proofs)
 	switch {
 	case err == nil:
 		return reference, &preflight.Check{Subject: "reference", State: preflight.OK, Detail: why}

@@ -66,8 +66,8 @@ func (f *initFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 	if err != nil {
 		return usageError(err)
 	}
-	_, answered := checkGroup(ctx, c.Groups[0], checkTimeout, false)
-	if err := d.learn(answered); err != nil {
+	_, answered, proofs := checkGroup(ctx, c.Groups[0], checkTimeout, false)
+	if err := d.learn(answered, proofs); err != nil {
 		return err
 	}
 	text := d.yaml()
@@ -75,7 +75,7 @@ func (f *initFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 		return err // a bug: it was just made
 	}
 	// What has to be mended is what lockstep check says of the file.
-	lines, reports := checkGroup(ctx, c.Groups[0], checkTimeout, true)
+	lines, reports, _ := checkGroup(ctx, c.Groups[0], checkTimeout, true)
 	if len(d.unasked) > 0 {
 		if err := printMissing(stderr, lines, reports); err != nil {
 			return err

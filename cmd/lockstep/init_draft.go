@@ -86,7 +86,7 @@ func (d *draft) call() {
 }
 
 // learn takes from what the servers answered who they are, which replicate from which, and which tables there are.
-func (d *draft) learn(answered []*preflight.Report) error {
+func (d *draft) learn(answered []*preflight.Report, proofs preflight.Proofs) error {
 	for i := range d.members {
 		at := slices.IndexFunc(answered, func(r *preflight.Report) bool { return r.Member == d.members[i].name })
 		if at < 0 || !answered[at].Asked() {
@@ -97,8 +97,8 @@ func (d *draft) learn(answered []*preflight.Report) error {
 	}
 	d.call()
 	d.unseen = preflight.Unseen(answered)
-	d.reference, _, _ = preflight.Reference(preflight.TiesOf(answered, func(string) bool { return false })) // or the file says that it is to be named
-	wrong := preflight.SameServer(answered)
+	d.reference, _, _ = preflight.Reference(preflight.TiesOf(answered, func(string) bool { return false }), proofs) // or the file says that it is to be named
+	wrong := preflight.SameServer(answered, proofs)
 	if len(d.unasked) == 0 {
 		wrong = append(wrong, preflight.Strays(answered, d.reference)...)
 	}
