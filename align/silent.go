@@ -156,6 +156,11 @@ func (l *Ledger) settle(m *member, t *table, keys []digest.Key, silent map[strin
 	slices.Sort(judged)
 	for _, k := range judged {
 		key := digest.Key(k)
+		if on := silent[k]; slices.Contains(on, m) || slices.Contains(on, l.ref) {
+			if err := l.unsuspect(m, t, c, key); err != nil {
+				return err
+			}
+		}
 		actual, err := l.rowDigest(c.space, key)
 		if err == nil {
 			err = l.judgeRow(m, t, c, key, actual, blame{cause: finding.CauseSilent, detail: tracelessly(m, silent[k])})
@@ -165,6 +170,19 @@ func (l *Ledger) settle(m *member, t *table, keys []digest.Key, silent map[strin
 		}
 	}
 	return nil
+}
+
+// unsuspect takes back that a row differs, if people were not told: one side of it was not what it was held to be, and since when it differs
+// is not known.
+func (l *Ledger) unsuspect(m *member, t *table, c *coverage, key digest.Key) error {
+	d, err := l.state.DivergentKey(m.id, c.space.Table, key)
+	if err != nil || d == nil {
+		return err
+	}
+	if f := l.findings.Number(d.Finding); f != nil && f.Confirmed {
+		return nil
+	}
+	return l.heal(m, t, c, key)
 }
 
 func (l *Ledger) mendRow(t *table, c *coverage, r ScannedRow) error {

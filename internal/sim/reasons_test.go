@@ -145,7 +145,7 @@ func (o *oracle) judgeDoubt(now time.Time, at tableAt, t status.Table) {
 func (o *oracle) judgeSuspects(now time.Time, at tableAt, t status.Table) {
 	since, suspected := o.suspected[at]
 	switch {
-	case t.Suspects == 0 || o.halted[at.member].After(since) || !o.healthy(now, at.member, now.Sub(since)):
+	case t.Suspects == 0 || latest(o.halted[at.member], o.halted[o.w.plan.reference]).After(since) || !o.healthy(now, at.member, now.Sub(since)):
 		delete(o.suspected, at)
 		suspected = false
 	case suspected && now.Sub(since) > suspectsWithin:
