@@ -101,7 +101,7 @@ func TestMySQLDifferencesAreFoundWithTheirKeysAndCauses(t *testing.T) {
 		w.finds()
 		w.inStep()
 		w.exec("eu-1", "CREATE TABLE brief (id int PRIMARY KEY)")
-		w.until("the new table to be watched", func() bool { return w.table("us-1", "app.brief").Live })
+		w.until("the new table to be watched", func() bool { return w.table("us-1", "app.brief").Verdict == status.InStep })
 		w.exec("us-1", "INSERT INTO brief VALUES (1)")
 		w.finds(`us-1 app.brief extra errant_transaction {"id":1}..{"id":1}`)
 		w.exec("eu-1", "DROP TABLE brief")

@@ -94,7 +94,7 @@ func TestScrubReadsRowsAgainAndExitsAsTheyAre(t *testing.T) {
 		t.Fatalf("%v: %q", err, list)
 	}
 	code, out, hint := lockstep(t, "divergences", "--url", url, "--limit", "1")
-	if code != exitDiverged || strings.Count(out, "\n") != 2 || !strings.Contains(hint, "more than these 1") {
+	if code != exitDiverged || strings.Count(out, "\n") != 2 || !strings.Contains(hint, "More than 1 were found") {
 		t.Errorf("of two divergences: exit code %d, %q, %q", code, out, hint)
 	}
 	id, _, _ := strings.Cut(list[1], " ")
