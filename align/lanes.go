@@ -9,6 +9,13 @@ import (
 	"github.com/lockstep-cdc/lockstep/cdc"
 )
 
+// Heard takes in how a member says that it replicates, as soon as it has: the rest of what it says, of which [Ledger.Progress] is told, may wait
+// for that.
+func (l *Ledger) Heard(id cdc.MemberID, p cdc.Progress) error {
+	l.members[id].progress = p
+	return l.findUpstream()
+}
+
 // Progress takes in what a member said of itself at the time at. The member's stream must have been applied up to
 // p.Barrier, so that nothing that p.Applied counts is still to come. confirmed is what the reference knows of the same
 // lanes, by slot, asked before the member was; nil if it did not answer, and then the lanes stay as they were. A
@@ -18,10 +25,7 @@ func (l *Ledger) Progress(id cdc.MemberID, at time.Time, p cdc.Progress, confirm
 	if err := m.setBack(p.Applied); err != nil {
 		return err
 	}
-	m.provenAt, m.progress = at, p
-	if err := l.findUpstream(); err != nil {
-		return err
-	}
+	m.provenAt = at
 	if said, ok := p.Applied[cdc.GTIDLane]; ok {
 		m.said, m.saidAt = said, l.now
 	}

@@ -198,7 +198,7 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 		opt.MaxInFlight = 1_000_000
 	}
 	l := &Ledger{
-		opt: opt, state: state,
+		opt: opt, state: state, now: opt.Now,
 		members:  make(map[cdc.MemberID]*member),
 		tables:   make(map[cdc.TableID]*table),
 		journal:  newJournal(),
@@ -210,7 +210,11 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 
 		generations: make(map[cdc.TableID]uint32),
 	}
-	if err := l.forgetOthers(saved); err != nil {
+	rows, err := l.turn(&saved)
+	if err == nil {
+		err = l.forgetOthers(saved)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("load ledger: %w", err)
 	}
 	for id, name := range opt.Members {
@@ -257,6 +261,9 @@ func Load(opt Options, state State, saved Saved) (*Ledger, error) {
 	for _, t := range l.sortedTables() {
 		l.loadDrills(t)
 	}
+	if err := l.judgeLost(rows); err != nil {
+		return nil, fmt.Errorf("load ledger: %w", err)
+	}
 	return l, nil
 }
 
@@ -264,7 +271,7 @@ func (l *Ledger) loadFinding(f *finding.Finding) error {
 	l.findings.Keep(f)
 	f.Began, f.Divergence.FirstSeen = l.notAhead(f.Began), l.notAhead(f.Divergence.FirstSeen)
 	f.Changed = true // rows may have come between its keys
-	if f.Divergence.Kind == finding.Stale {
+	if f.Divergence.Kind == finding.Stale && f.Divergence.Outcome == "" {
 		f.Live = 1 // until the member is heard from
 	}
 	switch {

@@ -563,6 +563,7 @@ func (w *world) claim(s *server) {
 		for name := range s.lanes() {
 			slots[name] = cdc.TxSet{}
 		}
+		w.must(w.ledger.Heard(s.id, p.Progress))
 		w.must(w.ledger.Progress(s.id, p.at, p.Progress, slots))
 		w.t.Logf("progress of %d: %v", s.id, p.Applied)
 		delete(w.claims, s.id)

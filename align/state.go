@@ -88,6 +88,7 @@ type FindingState interface {
 
 // Saved is what a ledger is loaded from.
 type Saved struct {
+	Reference  cdc.MemberID // that the others were held against; 0: there was none yet
 	Members    map[cdc.MemberID]*MemberRecord
 	Tables     []*TableRecord
 	Boundaries func(cdc.TableID) ([]digest.Key, error)

@@ -295,18 +295,26 @@ func (g *Group) watch(ctx context.Context) (wish regrouping, err error) {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	opened := g.watched.Load()
-	ended := make(chan error, 1)
+	ended, moved := make(chan error, 1), make(chan choice)
 	go func() { ended <- opened.Run(running) }()
+	looking := g.lookout(opened.Status().Reference, moved)
+	looked := make(chan error, 1)
+	go func() { looked <- looking.Run(running) }()
 	for goesOn := true; goesOn; {
+		var inPlace bool
+		var why error
 		select {
 		case err = <-ended:
 			goesOn = false
 			continue
+		case found := <-moved:
+			wish, why = regrouping{next: g.config()}, fmt.Errorf("%s is the reference now: %s", found.name, found.why)
 		case wish = <-g.changes:
+			inPlace, why = g.adjust(ctx, opened, wish.next)
 		case <-g.outdates:
 			wish = regrouping{next: g.config()}
+			inPlace, why = g.adjust(ctx, opened, wish.next)
 		}
-		inPlace, why := g.adjust(ctx, opened, wish.next)
 		if inPlace {
 			wish.answer(why)
 			wish = regrouping{}
@@ -319,6 +327,8 @@ func (g *Group) watch(ctx context.Context) (wish regrouping, err error) {
 		stop()
 		err, goesOn = <-ended, false
 	}
+	stop()
+	<-looked
 	g.watched.Store(nil)
 	if errors.Is(err, context.Canceled) {
 		err = nil

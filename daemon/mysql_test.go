@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -271,5 +272,45 @@ func TestAReplicaAsTheReferenceRaisesNoAlarm(t *testing.T) {
 			m := w.daemon.Groups()[0].Status().Members[i]
 			return m.Errant != "" && m.ErrantCount != nil && *m.ErrantCount > 0
 		})
+	})
+}
+
+// The primary dies with a transaction that no replica has, a replica is promoted, and the old primary comes back as its replica. Which one is the
+// reference is seen by itself, no row is read again, and what was lost is told of with its transaction.
+func TestAfterAFailoverNothingIsReadAgainAndWhatWasLostIsFound(t *testing.T) {
+	onMySQL97(t, cluster.Options{Schema: mysqlTable}, func(t *testing.T, w *watch, c *cluster.MySQLCluster) {
+		ctx := t.Context()
+		check := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.exec("eu-1", rowsOf(1, 3000))
+		w.replayed()
+		w.start()
+		w.inStep()
+		read := w.reads.now()
+		for _, replica := range c.Replicas {
+			check(replica.StopApplier(ctx))
+		}
+		w.exec("eu-1", "UPDATE items SET name = 'lost' WHERE id IN (5, 6)")
+		w.until("it to be in flight", func() bool { return w.table("us-1", "app.items").Verdict == status.Lagging })
+		old := c.Primary
+		old.Spoil()
+		check(old.Stop(ctx))
+		check(c.Promote(ctx, 0))
+		w.until("the reference to be another one", func() bool { return w.daemon.Groups()[0].Status().Reference == "us-1" })
+		w.until("who replicates from it to be in step", func() bool { return w.table("us-2", "app.items").Verdict == status.InStep })
+		w.exec("us-1", "UPDATE items SET name = 'new' WHERE id = 7")
+		check(old.Restart(ctx))
+		check(old.Follow(ctx, c.Primary))
+		w.finds(`eu-1 app.items changed errant_transaction {"id":5}..{"id":6}`)
+		w.exec("eu-1", "UPDATE items SET name = CONCAT('item ', id) WHERE id IN (5, 6)")
+		w.finds()
+		w.inStep()
+		if now := w.reads.now(); !maps.Equal(read, now) {
+			t.Errorf("tables were read %v times, and %v before the failover", now, read)
+		}
 	})
 }

@@ -43,7 +43,7 @@ func OpenReaders(ctx context.Context, g *config.Group, only []string, log *slog.
 	if r.Reference != "" {
 		return r, nil
 	}
-	found, err := findReference(ctx, candidates)
+	found, err := findReference(ctx, candidates, "")
 	if err != nil {
 		r.Close()
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/cdc"
 	"github.com/lockstep-cdc/lockstep/config"
+	"github.com/lockstep-cdc/lockstep/duty"
 	"github.com/lockstep-cdc/lockstep/preflight"
 )
 
@@ -33,7 +34,7 @@ func (c choice) tell(log *slog.Logger, before string) {
 	case c.missed != nil:
 		log.Warn("the reference could not be found anew; lockstep goes on by the one that it was", "reference", c.name, "err", c.missed.Error())
 	case c.found && before != "" && before != c.name:
-		log.Warn("the reference is another one than before; everything is read anew", "reference", c.name, "before", before, "reason", c.why,
+		log.Warn("the reference is another one than before", "reference", c.name, "before", before, "reason", c.why,
 			"hint", "if it is to be another one, "+nameAnother)
 	case c.found:
 		log.Info("the reference was found", "reference", c.name, "reason", c.why, "hint", "if it is to be another one, "+nameAnother)
@@ -51,7 +52,7 @@ func (g *Group) choose(ctx context.Context, c *config.Group, members []member, f
 	among, err := g.contenders(ctx, c, members, fresh)
 	if err == nil || !stays {
 		var found choice
-		if found, err = findReference(ctx, among); err == nil {
+		if found, err = findReference(ctx, among, before); err == nil {
 			return found, nil
 		}
 	}
@@ -62,17 +63,23 @@ func (g *Group) choose(ctx context.Context, c *config.Group, members []member, f
 }
 
 // findReference asks all members at once how they replicate, see [preflight.Reference]. It is the one rule for a start, a reload, and
-// the commands.
-func findReference(ctx context.Context, members []member) (choice, error) {
+// the commands. Where not all of them answer it is that from before, unless those that do have come to replicate from another one.
+func findReference(ctx context.Context, members []member, before string) (choice, error) {
 	var asking errgroup.Group
-	ties := make([]preflight.Ties, len(members))
+	ties, silent := make([]preflight.Ties, len(members)), make([]bool, len(members))
 	for i := range members {
 		asking.Go(func() (err error) {
 			ties[i], err = members[i].ties(ctx)
+			silent[i] = err != nil
 			return err
 		})
 	}
 	if err := asking.Wait(); err != nil {
+		i := -1
+		some := slices.DeleteFunc(ties, func(preflight.Ties) bool { i++; return silent[i] })
+		if name, why := preflight.Successor(some); before != "" && name != "" {
+			return choice{name: name, why: why, found: true}, nil
+		}
 		return choice{}, &StartError{Err: unknownReference(err), Unreachable: !cdc.IsSetup(err)}
 	}
 	met := make([]*member, len(members))
@@ -84,6 +91,45 @@ func findReference(ctx context.Context, members []member) (choice, error) {
 		return choice{}, &StartError{Err: unknownReference(err)}
 	}
 	return choice{name: name, why: why, found: true}, nil
+}
+
+const (
+	// lookEvery is how often members are asked whether one of them has become the reference.
+	lookEvery = 5 * time.Second
+	// lookTwice is how often that must be the answer, one after another: while roles change it may be another one each time.
+	lookTwice = 2
+)
+
+// lookout looks for a member that has become the reference while the group is watched, where nobody has named one, and tells of it once it
+// was found as often as it must be.
+func (g *Group) lookout(current string, moved chan<- choice) *duty.Duty {
+	var last string
+	times := 0
+	return &duty.Duty{Name: "lookout", First: lookEvery, Every: lookEvery, Do: func(ctx context.Context) (time.Duration, error) {
+		c := g.config()
+		if c.Reference != "" {
+			return 0, nil
+		}
+		g.mu.Lock()
+		members := slices.Clone(g.members)
+		g.mu.Unlock()
+		among, err := g.contenders(ctx, c, members, nil)
+		if err != nil {
+			return 0, err
+		}
+		found, err := findReference(ctx, among, current)
+		if err != nil || found.name != last {
+			last, times = found.name, 0
+		}
+		if times++; err != nil || found.name == current || times < lookTwice {
+			return 0, err
+		}
+		select {
+		case moved <- found:
+		case <-ctx.Done():
+		}
+		return 0, ctx.Err()
+	}}
 }
 
 func unknownReference(err error) error {

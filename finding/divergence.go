@@ -17,6 +17,17 @@ const (
 	Extra   Kind = "extra"   // the row is on the member only
 )
 
+// Turned is the kind by which the reference differs from the member.
+func (k Kind) Turned() Kind {
+	switch k {
+	case Missing:
+		return Extra
+	case Extra:
+		return Missing
+	}
+	return k
+}
+
 // Cause says how a difference came about, as far as the streams show.
 type Cause string
 
@@ -30,6 +41,19 @@ const (
 	CauseSchema      Cause = "schema"
 	CauseUnknown     Cause = "unknown"
 )
+
+// Turned is the cause for which the reference differs from the member: what one wrote of its own, the other has not.
+func (c Cause) Turned() Cause {
+	switch c {
+	case CauseErrant:
+		return CauseSkipped
+	case CauseSkipped:
+		return CauseErrant
+	case CauseApply:
+		return CauseUnknown
+	}
+	return c
+}
 
 // Lifecycle states of a divergence.
 const (

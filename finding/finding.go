@@ -89,6 +89,13 @@ func (f *Finding) Forget(why string) {
 	f.Live, f.Divergence.Outcome, f.Divergence.Detail = 0, Forgotten, why
 }
 
+// Turn has a finding of a member be one of the reference that it differed from, which is a member now and was the reference before.
+func (f *Finding) Turn(to cdc.MemberID, name string) {
+	d := &f.Divergence
+	f.Member, d.Member, d.Kind, d.Cause = to, name, d.Kind.Turned(), d.Cause.Turned()
+	f.PeakRanges, f.PeakKeys, f.Changed = nil, 0, true
+}
+
 // Resolve ends the divergence: what it was when it was largest remains of it.
 func (f *Finding) Resolve(at time.Time) {
 	d := &f.Divergence

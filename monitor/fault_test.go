@@ -96,6 +96,8 @@ type watching struct {
 	options monitor.Options
 	secret  [32]byte
 	log     *syncBuffer
+	disk    vfs.FS
+	hit     func(doing, table string) error
 	end     func()
 }
 
@@ -121,7 +123,7 @@ var watchedTables = []string{"app.one", "app.two", "app.zero"}
 func watch(t *testing.T, engine cdctest.Engine, hit func(doing, table string) error, change func(*monitor.Options)) *watching {
 	t.Helper()
 	cluster := cdctest.NewCluster(engine, 1)
-	w := &watching{a: cluster.Server("a"), b: cluster.Server("b"), log: &syncBuffer{}}
+	w := &watching{a: cluster.Server("a"), b: cluster.Server("b"), log: &syncBuffer{}, disk: vfs.NewMem(), hit: hit}
 	for _, s := range []*cdctest.Server{w.a, w.b} {
 		for _, name := range watchedTables {
 			s.CreateTable(name, cdctest.Int("v"), cdctest.Int("note"))
@@ -132,21 +134,30 @@ func watch(t *testing.T, engine cdctest.Engine, hit func(doing, table string) er
 	} else {
 		w.b.Follow(w.a)
 	}
-	st, err := store.Open("data", store.Options{FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	opt := monitor.Options{
+	w.options = monitor.Options{
 		Name: "shop", Reference: "a",
 		Match:   func(string) bool { return true },
 		Exclude: func(string) []string { return nil },
 		Budget:  func(string) time.Duration { return 3 * time.Second },
 		Logger:  slog.New(slog.NewTextHandler(w.log, nil)),
 	}
+	w.start(t, change)
+	return w
+}
+
+// start starts lockstep on what is on the disk, with other options.
+func (w *watching) start(t *testing.T, change func(*monitor.Options)) {
+	t.Helper()
+	st, err := store.Open("data", store.Options{FS: w.disk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := w.options
+	opt.Members = nil
 	for _, s := range []*cdctest.Server{w.a, w.b} {
 		var source cdc.Source = s.Source(digest.NewHasher(st.Secret()))
 		if s == w.b {
-			source = &faulty{source, hit}
+			source = &faulty{source, w.hit}
 		}
 		opt.Members = append(opt.Members, monitor.Member{Name: s.Name, Source: source})
 	}
@@ -172,7 +183,6 @@ func watch(t *testing.T, engine cdctest.Engine, hit func(doing, table string) er
 			}
 		})
 	}
-	return w
 }
 
 // write changes a row of a table and has it replayed.

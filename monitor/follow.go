@@ -297,6 +297,11 @@ func (g *Group) hold(f *feed, c *claim, gap error) error {
 	if before := f.claim; gap == nil && before != nil && c.progress.End < before.progress.End {
 		gap = endsBefore(c.progress.End, before.progress.End)
 	}
+	if gap == nil {
+		if err := g.ledger.Heard(f.id, c.progress); err != nil {
+			return err
+		}
+	}
 	switch {
 	case gap != nil:
 		if f.end != nil {

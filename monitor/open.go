@@ -32,14 +32,6 @@ func Open(opt Options, st *store.Store) (_ *Group, err error) {
 			err = errors.Join(err, state.Close())
 		}
 	}()
-	err = state.SetReference(opt.Reference, func(f *finding.Finding) {
-		f.Forget("the reference changed; what still differs is found anew")
-		f.Resolve(time.Now())
-		opt.Evidence.record(state, &f.Divergence)
-	})
-	if err != nil {
-		return nil, err
-	}
 	g := &Group{
 		log:    opt.Logger.With("group", opt.Name),
 		clocks: opt.Clocks,
@@ -102,6 +94,9 @@ func (g *Group) newFeed(id cdc.MemberID, m Member) *feed {
 func (g *Group) load(names map[cdc.MemberID]string, hasher *digest.Hasher) error {
 	saved, err := g.state.Load()
 	if err != nil {
+		return err
+	}
+	if err := g.state.SetReference(g.opt().Reference); err != nil {
 		return err
 	}
 	g.ledger, err = align.Load(align.Options{

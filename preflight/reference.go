@@ -77,6 +77,24 @@ func Reference(members []Ties, proofs Proofs) (name, why string, err error) {
 	return "", "", fmt.Errorf("%w: %s do not replicate from one another", ErrNoReference, and(may))
 }
 
+// Successor finds the member to which the role of the reference went, among some of the members: it alone replicates from nobody, and others from
+// it. Of one that is not among them, as it does not answer, nothing is known, so no replica is taken for the reference here. The name is
+// empty if there is none.
+func Successor(members []Ties) (name, why string) {
+	for i := range members {
+		m := &members[i]
+		followers, _ := m.among(members)
+		if m.ScanOnly || m.replicates() || len(followers) == 0 {
+			continue
+		}
+		if name != "" {
+			return "", ""
+		}
+		name, why = m.Member, replicate(followers)+" from it, and it from nobody"
+	}
+	return name, why
+}
+
 // among names the members that replicate from this one, and says whether it replicates from any.
 func (t *Ties) among(members []Ties) (followers []string, below bool) {
 	for i := range members {

@@ -80,6 +80,3 @@ func (s *Store) Keys() (list []string, err error) {
 
 // Number is that of the group.
 func (g *Group) Number() uint16 { return g.id }
-
-// Forget forgets what is in terms of the reference's log.
-func (g *Group) Forget() error { return g.forgetKeys() }

@@ -102,34 +102,18 @@ func TestPruneForgetsTheOldestResolvedDivergences(t *testing.T) {
 	})
 }
 
-func TestAnotherReferenceForgetsWhatWasHeldAgainstTheFirst(t *testing.T) {
-	suspected := findingOf(2, finding.Open)
-	suspected.Confirmed = false
+func TestAnotherReferenceIsKnownToWhoLoads(t *testing.T) {
 	later(t, func(g *store.Group) {
-		must(t, g.SetReference("eu", nil))
-		must(t, g.SetMember(1, memberAt(5)))
-		must(t, g.SetRow(space, key(1), row(1)))
-		must(t, g.SetInFlight(transaction(9, 2)))
-		must(t, g.AppendPending(space, pending(1)))
-		must(t, g.SetBoundary(2, key(1)))
-		for _, f := range []*finding.Finding{findingOf(1, finding.Open), suspected} {
-			must(t, g.SetFinding(f))
-		}
+		must(t, g.SetReference("eu"))
 	}, func(g *store.Group) {
-		must(t, g.SetReference("eu", func(*finding.Finding) { t.Error("the same reference resolves a divergence") }))
-		must(t, g.SetReference("us", func(f *finding.Finding) { f.Divergence.State = finding.Resolved }))
+		id, err := g.MemberID("eu")
+		must(t, err)
+		if saved := load(t, g); saved.Reference != id {
+			t.Errorf("the reference is %d, want %d", saved.Reference, id)
+		}
+		must(t, g.SetReference("us"))
 		if name, err := g.Reference(); err != nil || name != "us" {
 			t.Errorf("the reference is %q, %v", name, err)
-		}
-		saved := load(t, g)
-		boundaries, err := saved.Boundaries(2)
-		must(t, err)
-		waiting, _ := take(t, g, 10)
-		if len(saved.Members)+len(saved.InFlight)+len(saved.Findings)+len(boundaries)+len(waiting)+len(rows(t, g, space)) != 0 {
-			t.Errorf("%+v, boundaries %q, rows %q are left", saved, boundaries, rows(t, g, space))
-		}
-		if got, want := divergences(t, g), []string{"1 resolved"}; !slices.Equal(got, want) {
-			t.Errorf("divergences are %q, want %q", got, want)
 		}
 	})
 }

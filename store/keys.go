@@ -36,8 +36,6 @@ type keyKind struct {
 	scope scope
 	rest  string // of the key, behind its scope
 	value string
-	// stays says that another reference is no reason to forget it: it is not in terms of the reference's log.
-	stays bool
 }
 
 var keyKinds = []keyKind{
@@ -48,8 +46,8 @@ var keyKinds = []keyKind{
 	{first: kindEntry, scope: ofStore, rest: "number (8)", value: "entry that the audit log has still to get"},
 	{first: kindFile, scope: ofStore, rest: "name", value: "file that belongs to entries, until it is beside the log"},
 	{first: kindChain, scope: ofStore, value: "where the next entry goes, JSON; with rest s: what the last start recorded"},
-	{first: kindGroup, scope: ofGroup, value: "name of the reference", stays: true},
-	{first: kindFinding, scope: ofGroup, rest: "id, in the order of time", value: "finding, JSON", stays: true}, // is resolved
+	{first: kindGroup, scope: ofGroup, value: "name of the reference"},
+	{first: kindFinding, scope: ofGroup, rest: "id, in the order of time", value: "finding, JSON"},
 	{first: kindInFlight, scope: ofGroup, rest: "end (8), part (4)", value: "transaction in flight, see journal.go"},
 	{first: kindMember, scope: ofMember, value: "position, lanes, JSON"},
 	{first: kindTable, scope: ofTable, value: "epoch, coverage, JSON"},

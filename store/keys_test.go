@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -108,10 +107,6 @@ func TestADropLeavesNoKeyInItsScopeAndTakesNoneOutsideIt(t *testing.T) {
 			func(kind byte, m cdc.MemberID, table cdc.TableID, _ uint32) bool {
 				return kind == 'Z' && m == 1 && table == 2
 			}},
-		{"reference", func(g *store.Group) error { return g.Forget() },
-			func(kind byte, _ cdc.MemberID, _ cdc.TableID, _ uint32) bool {
-				return bytes.IndexByte([]byte("JMTBDZYRSQ"), kind) >= 0
-			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, g := filled(t)
@@ -136,26 +131,4 @@ func TestADropLeavesNoKeyInItsScopeAndTakesNoneOutsideIt(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A member was called in step after a restart though nothing of it had been read since the reference was another: what was
-// verified before, and what a scrub had met, was not forgotten with it.
-func TestAnotherReferenceForgetsWhatWasVerified(t *testing.T) {
-	later(t, func(g *store.Group) {
-		must(t, g.SetReference("eu", nil))
-		must(t, g.SetVerified(1, 2, align.Verified{At: noon, Position: 7}))
-		must(t, g.SetVerified(1, 2, align.Verified{After: key(3), At: noon.Add(time.Minute), Position: 8}))
-		seen, err := g.Seen(1, 2, 0)
-		must(t, err)
-		must(t, seen.Add(key(1)))
-		must(t, seen.Close())
-	}, func(g *store.Group) {
-		must(t, g.SetReference("us", nil))
-		must(t, g.SetReference("eu", nil))
-		verified, err := load(t, g).Verified(1, 2)
-		must(t, err)
-		if len(verified) != 0 {
-			t.Errorf("verified is still %+v", verified)
-		}
-	})
 }

@@ -17,6 +17,7 @@ import (
 func (g *Group) Load() (align.Saved, error) {
 	saved := align.Saved{Members: make(map[cdc.MemberID]*align.MemberRecord), Boundaries: g.boundaries, Sum: g.sum, Verified: g.verified}
 	err := errors.Join(
+		g.loadReference(&saved),
 		g.loadMembers(&saved),
 		g.loadTables(&saved),
 		g.loadInFlight(&saved),

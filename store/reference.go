@@ -7,7 +7,6 @@ import (
 
 	"github.com/lockstep-cdc/lockstep/align"
 	"github.com/lockstep-cdc/lockstep/cdc"
-	"github.com/lockstep-cdc/lockstep/finding"
 )
 
 // Watched returns, by name, what is kept of the members of the group that have been read before.
@@ -39,58 +38,17 @@ func (g *Group) Reference() (string, error) {
 	return string(v), err
 }
 
-// SetReference says which member the others are held against from now on. If it was another one before, all that is
-// kept in terms of that one's log is forgotten, and open divergences are resolved: they are found anew if they persist.
-// It is durable on return.
-func (g *Group) SetReference(name string, resolve func(*finding.Finding)) error {
-	before, err := g.Reference()
-	if err != nil || before == name {
-		return err
-	}
-	if before != "" {
-		if err := g.forget(resolve); err != nil {
-			return err
-		}
-	}
-	if err := g.set(groupKey(nil, kindGroup, g.id), []byte(name)); err != nil {
-		return err
-	}
-	return g.Commit()
+// SetReference says which member the others are held against from now on.
+func (g *Group) SetReference(name string) error {
+	return g.set(groupKey(nil, kindGroup, g.id), []byte(name))
 }
 
-// forgetKeys forgets all that is in terms of the reference's log.
-func (g *Group) forgetKeys() error {
-	for _, k := range keyKinds {
-		if k.scope == ofStore || k.stays {
-			continue
-		}
-		if err := g.deletePrefix(groupKey(nil, k.first, g.id)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (g *Group) forget(resolve func(*finding.Finding)) error {
-	if err := g.forgetKeys(); err != nil {
+// loadReference tells the ledger which member the others were held against when what it is loaded from was kept.
+func (g *Group) loadReference(saved *align.Saved) error {
+	name, err := g.Reference()
+	if err != nil || name == "" {
 		return err
 	}
-	var saved align.Saved
-	if err := g.loadFindings(&saved); err != nil {
-		return err
-	}
-	for _, f := range saved.Findings {
-		if !f.Confirmed {
-			if err := g.DeleteFinding(f.Number); err != nil {
-				return err
-			}
-			continue
-		}
-		resolve(f)
-		if err := g.SetFinding(f); err != nil {
-			return err
-		}
-		g.Notify()
-	}
-	return nil
+	saved.Reference, err = g.MemberID(name)
+	return err
 }

@@ -48,7 +48,7 @@ var allowed = map[string]string{
 	"alerts":            "evidence finding",
 	"web":               "evidence audit duty finding names status align alerts",
 	"monitor":           "digest merkle fault cdc evidence duty scan finding names status align store",
-	"daemon":            "digest cdc evidence align status audit/tsa audit/mirror audit/witness audit preflight cdc/postgres cdc/mysql config finding store alerts web monitor",
+	"daemon":            "digest cdc evidence align status duty audit/tsa audit/mirror audit/witness audit preflight cdc/postgres cdc/mysql config finding store alerts web monitor",
 	"internal/cluster":  "preflight config internal/dbtest daemon",
 	"internal/demo":     "config internal/dbtest internal/load finding web daemon internal/cluster",
 	"cmd/release":       "internal/sbom",

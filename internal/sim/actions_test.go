@@ -765,7 +765,6 @@ func (o *oracle) newReference() {
 	clear(o.differ)
 	clear(o.was)
 	clear(o.knownAt)
-	clear(o.begun)
 	o.referred = time.Now()
 	for _, s := range o.w.servers {
 		o.obscure(s.Name)

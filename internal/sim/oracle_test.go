@@ -412,6 +412,7 @@ func (o *oracle) hear(n noticed) {
 	case d.Kind == finding.Stale:
 		o.caughtUp(n)
 	default:
+		was.Member = n.d.Member // it is told of the other one of two since one of them became the reference
 		o.resolve(n, was)
 	}
 }
