@@ -59,7 +59,10 @@ func (w *watching) open(t *testing.T, want string) (id string) {
 	t.Helper()
 	var all []string
 	err := w.Divergences(func(d *finding.Divergence) bool {
-		text := d.Member + " " + string(d.Kind) + " " + string(d.Cause) + " " + d.IntroducedBy.Transaction
+		text := d.Member + " " + string(d.Kind) + " " + string(d.Cause)
+		if d.IntroducedBy != nil {
+			text += " " + d.IntroducedBy.Transaction
+		}
 		if all = append(all, text); d.State == finding.Open && text == want {
 			id = d.ID
 		}
