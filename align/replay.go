@@ -136,7 +136,7 @@ func (l *Ledger) replay(m *member, tx *cdc.Transaction, fx []RowChange) error {
 		return l.judgeEffects(m, fx, blame{cause: finding.CauseApply, tx: tx.ID.String(), at: tx.CommitTime})
 	}
 	if ln.overtakes(f, &l.journal) {
-		m.record.Ahead.Add(tx.ID)
+		m.record.Ahead.AddSet(one(tx.ID))
 		return l.judgeEffects(m, fx, blame{cause: finding.CauseApply, tx: f.ID.String(), at: f.CommitTime})
 	}
 	f.arrived(ln)
@@ -167,7 +167,7 @@ func (l *Ledger) errant(m *member, tx *cdc.Transaction, fx []RowChange) error {
 	case "":
 	case cdc.GTIDLane:
 		if !l.ref.shown().Contains(tx.ID) {
-			m.record.Ahead.Add(tx.ID)
+			m.record.Ahead.AddSet(one(tx.ID))
 			m.dirty = true
 		}
 	default:

@@ -206,37 +206,44 @@ func (s TxSet) Count() (n uint64) {
 	return n
 }
 
-// String prints the set as the engine's users write it, sources in order; empty if nothing is in it.
+// String prints the set as the engine's users write it, sources in order; empty if nothing is in it. Of MariaDB's it says the last of each
+// server.
 func (s TxSet) String() string {
-	return s.text(func(spans []span) span { x := spans[len(spans)-1]; return span{x.last, x.last} })
+	return s.text(func(source string, spans []span) string { return TxID{source, spans[len(spans)-1].last}.String() })
 }
 
 // Ranges is String, but for sets that do not hold all up to an id: of MariaDB's it says between which numbers those of a server are,
 // 0-102-51..57, or 0-102-..57 where it is not known from which on. Each domain numbers all of its transactions, whoever wrote them, so
 // not all in between need be of that server.
 func (s TxSet) Ranges() string {
-	return s.text(func(spans []span) span { return span{spans[0].first, spans[len(spans)-1].last} })
+	return s.text(func(source string, spans []span) string {
+		x := span{spans[0].first, spans[len(spans)-1].last}
+		if x.first == x.last {
+			return TxID{source, x.last}.String()
+		}
+		return x.of(source)
+	})
 }
 
-// text prints the set; of a source whose transactions are replayed in order, what shown leaves of it.
-func (s TxSet) text(shown func([]span) span) string {
+// of prints a range of numbers of a source; one that begins at 1 begins nowhere that is known.
+func (x span) of(source string) string {
+	from := ""
+	if x.first > 1 {
+		from = strconv.FormatUint(x.first, 10)
+	}
+	return source + "-" + from + ".." + strconv.FormatUint(x.last, 10)
+}
+
+// text prints the set; a source whose transactions are replayed in order as shown has it.
+func (s TxSet) text(sequential func(source string, spans []span) string) string {
 	var b strings.Builder
 	for i, source := range slices.Sorted(maps.Keys(s.spans)) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		spans := s.spans[source]
-		if id := (TxID{Source: source}); id.sequential() {
-			x := shown(spans)
-			if id.Seq = x.last; x.first < x.last {
-				from := strconv.FormatUint(x.first, 10)
-				if x.first == 1 {
-					from = ""
-				}
-				b.WriteString(source + "-" + from + ".." + strconv.FormatUint(x.last, 10))
-				continue
-			}
-			b.WriteString(id.String())
+		if (TxID{Source: source}).sequential() {
+			b.WriteString(sequential(source, spans))
 			continue
 		}
 		b.WriteString(source)
@@ -252,8 +259,20 @@ func (s TxSet) text(shown func([]span) span) string {
 	return b.String()
 }
 
-// MarshalText prints the set.
-func (s TxSet) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+// MarshalText prints the set to be read as just that: a server of MariaDB's of which not all up to the last is in it with the ranges of
+// numbers that are.
+func (s TxSet) MarshalText() ([]byte, error) {
+	return []byte(s.text(func(source string, spans []span) string {
+		if source == "" || len(spans) == 1 && spans[0].first == 1 {
+			return TxID{source, spans[len(spans)-1].last}.String()
+		}
+		ranges := make([]string, len(spans))
+		for i, x := range spans {
+			ranges[i] = x.of(source)
+		}
+		return strings.Join(ranges, ",")
+	})), nil
+}
 
 // UnmarshalText parses the set.
 func (s *TxSet) UnmarshalText(b []byte) error {
@@ -265,7 +284,7 @@ func (s *TxSet) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// ParseTxSet reads the text form of a set: an LSN, MariaDB's GTID position, or MySQL's GTID set, in which white space
+// ParseTxSet reads the text form of a set: an LSN, MariaDB's GTID position, what MarshalText makes of a set of its, or MySQL's GTID set, in which white space
 // between entries is passed over and a tag applies to what follows it.
 func ParseTxSet(text string) (TxSet, error) {
 	var s TxSet
@@ -327,7 +346,7 @@ func (s *TxSet) parseMySQL(entry string) error {
 	return nil
 }
 
-// parseMariaDB reads domain-server-sequence.
+// parseMariaDB reads domain-server-sequence, which stands for all up to it, or domain-server-first..last.
 func (s *TxSet) parseMariaDB(entry string) error {
 	parts := strings.Split(entry, "-")
 	if len(parts) != 3 {
@@ -335,10 +354,18 @@ func (s *TxSet) parseMariaDB(entry string) error {
 	}
 	domain, err1 := strconv.ParseUint(parts[0], 10, 32)
 	server, err2 := strconv.ParseUint(parts[1], 10, 32)
-	seq, err3 := strconv.ParseUint(parts[2], 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil {
+	from, to, isRange := strings.Cut(parts[2], "..")
+	if !isRange {
+		to = from
+	}
+	last, err3 := strconv.ParseUint(to, 10, 64)
+	first := min(1, last)
+	if isRange && from != "" && err3 == nil {
+		first, err3 = strconv.ParseUint(from, 10, 64)
+	}
+	if err1 != nil || err2 != nil || err3 != nil || first > last {
 		return fmt.Errorf("%q is no GTID of MariaDB", entry)
 	}
-	s.Add(MariaDBTxID(uint32(domain), uint32(server), seq))
+	s.AddRange(MariaDBTxID(uint32(domain), uint32(server), 0).Source, first, last)
 	return nil
 }

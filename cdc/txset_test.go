@@ -281,3 +281,30 @@ func TestWhatAServerHasLeftOverBringsNothing(t *testing.T) {
 		}
 	}
 }
+
+// Of transactions of MariaDB's that a member has and the reference has not only the last was kept, which was read as all up to it.
+func TestWhatIsKeptOfASetIsTheSet(t *testing.T) {
+	var some cdc.TxSet
+	some.AddRange("0-1", 42, 42)
+	some.AddRange("0-1", 50, 60)
+	some.AddRange("0-2", 1, 7)
+	some.AddRange("1-2", 9, 9)
+	for _, set := range []cdc.TxSet{some, parse(t, "0-1-7,0-2-1"), parse(t, "0/16B3748"), parse(t, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7-8"), {}} {
+		text, err := set.MarshalText()
+		var read cdc.TxSet
+		if err == nil {
+			err = read.UnmarshalText(text)
+		}
+		if err != nil || !read.Equal(set) {
+			t.Errorf("%s is read as %s, %v", text, read.Ranges(), err)
+		}
+	}
+	if text, _ := some.MarshalText(); string(text) != "0-1-42..42,0-1-50..60,0-2-7,1-2-9..9" {
+		t.Errorf("it is kept as %s", text)
+	}
+	for _, wrong := range []string{"0-1-7..5", "0-1-..", "0-1-a..7", "0-1-5..x"} {
+		if set, err := cdc.ParseTxSet(wrong); err == nil {
+			t.Errorf("%q is read as %s", wrong, set.Ranges())
+		}
+	}
+}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -725,9 +726,24 @@ func anotherReference(w *world, r *rand.Rand) bool {
 		s.Follow(before)
 		s.Enable(cdc.GTIDLane, false)
 	}
+	w.refer(p)
+	return true
+}
+
+// refer has lockstep hold the members against another reference. Of rows that it has it reads none again for it, but where a table comes by
+// another subscription.
+func (w *world) refer(p plan) {
+	w.recover()
+	kept := w.live()
+	maps.DeleteFunc(kept, func(at tableAt, _ bool) bool { return w.oracle.amissWith(at) })
 	w.oracle.newReference()
 	w.restart(p)
-	return true
+	now := w.live()
+	for at, was := range kept {
+		if w.group != nil && w.cluster.Engine != cdctest.Postgres && slices.Contains(p.members, at.member) && was && !now[at] {
+			w.fail("%s %s is read again, though only the reference is another one", at.member, at.table)
+		}
+	}
 }
 
 // promoteReference has applications write to the reference, and the others follow it.
@@ -756,8 +772,7 @@ func replicaAsReference(w *world, r *rand.Rand) bool {
 	p.reference = s.Name
 	w.trace.say(s.Name, "is held to be the reference", "")
 	w.plan.reference = s.Name
-	w.oracle.newReference()
-	w.restart(p)
+	w.refer(p)
 	return true
 }
 

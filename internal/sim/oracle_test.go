@@ -253,6 +253,27 @@ func (o *oracle) bound(at rowAt, least time.Duration) time.Duration {
 	return least
 }
 
+// live says of the tables on members whether lockstep has their rows.
+func (w *world) live() map[tableAt]bool {
+	live := make(map[tableAt]bool)
+	if s := w.status(); s != nil {
+		for _, m := range s.Members {
+			for _, t := range m.Tables {
+				live[tableAt{m.Name, t.Table}] = t.Live
+			}
+		}
+	}
+	return live
+}
+
+// amissWith reports whether something was amiss with a table on a member a moment ago, by which its rows may have to be read again. One without a
+// row index is read again when it is truncated.
+func (o *oracle) amissWith(at tableAt) bool {
+	const moment, catalogs = 3 * time.Second, 15 * time.Second
+	now := time.Now()
+	return o.sparse[at.table] || !o.healthy(now, at.member, moment) || now.Sub(latest(o.obscured[at], o.out[at.member], o.out[at.table], o.born)) < catalogs
+}
+
 // judge holds verdicts against the truth.
 func (o *oracle) judge(now time.Time, status *status.Group) {
 	for _, m := range status.Members {
