@@ -238,7 +238,7 @@ func (l *Ledger) certain(f *finding.Finding) (bool, error) {
 		return false, nil
 	case f.Divergence.Kind == finding.Stale:
 		return true, nil
-	case l.unchecked(f), l.unconfirmed(f), l.unshown(f):
+	case l.unchecked(f), l.unconfirmed(f), l.unshown(f), l.comesBack(f):
 		return false, nil
 	}
 	return l.unsuspected(f, c)
@@ -262,6 +262,17 @@ func (l *Ledger) unsuspected(f *finding.Finding, c *coverage) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// comesBack reports whether what a member is held to have written itself has come to the reference since, by which it is not errant: its rows are
+// what they must be once the member has all that came there before.
+func (l *Ledger) comesBack(f *finding.Finding) bool {
+	by := f.Divergence.IntroducedBy
+	if f.Divergence.Cause != finding.CauseErrant || by == nil {
+		return false
+	}
+	id := cdc.ParseTxID(by.Transaction)
+	return l.members[f.Member].record.Ahead.Contains(id) && l.ref.shown().Contains(id)
 }
 
 func (l *Ledger) unshown(f *finding.Finding) bool {

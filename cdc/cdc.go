@@ -84,6 +84,19 @@ func (id TxID) Before() TxSet {
 	return s
 }
 
+// ParseTxID reads what String makes of an id; the zero TxID of anything else.
+func ParseTxID(text string) (id TxID) {
+	if at, err := ParseLSN(text); err == nil {
+		return TxID{Seq: uint64(at)}
+	}
+	if i := strings.LastIndexAny(text, ":-"); i > 0 {
+		if n, err := strconv.ParseUint(text[i+1:], 10, 64); err == nil {
+			return TxID{text[:i], n}
+		}
+	}
+	return TxID{}
+}
+
 // IsZero reports whether id names no transaction.
 func (id TxID) IsZero() bool { return id == TxID{} }
 

@@ -308,3 +308,16 @@ func TestWhatIsKeptOfASetIsTheSet(t *testing.T) {
 		}
 	}
 }
+
+func TestATransactionsNameIsReadAsWhatItIs(t *testing.T) {
+	for _, text := range []string{"0/16B3748", "0-102-57", "3e11fa47-71ca-11e1-9e33-c80aa9429562:7", "3e11fa47-71ca-11e1-9e33-c80aa9429562:nightly:7"} {
+		if id := cdc.ParseTxID(text); id.String() != text {
+			t.Errorf("%s is read as %+v", text, id)
+		}
+	}
+	for _, text := range []string{"", "and by later transactions", "7", "0-102-"} {
+		if id := cdc.ParseTxID(text); !id.IsZero() {
+			t.Errorf("%q is read as %+v", text, id)
+		}
+	}
+}

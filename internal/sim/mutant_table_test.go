@@ -243,8 +243,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "what only scans see is told without another look", file: "align/findings.go",
-		old:    "case l.unchecked(f), l.unconfirmed(f), l.unshown(f):",
-		text:   "case l.unchecked(f), l.unshown(f):",
+		old:    "case l.unchecked(f), l.unconfirmed(f), l.unshown(f), l.comesBack(f):",
+		text:   "case l.unchecked(f), l.unshown(f), l.comesBack(f):",
 		effect: "rows that agree again are told to differ",
 	},
 	{
@@ -255,8 +255,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "a divergence is told before definitions were read", file: "align/findings.go",
-		old:    "case l.unchecked(f), l.unconfirmed(f), l.unshown(f):",
-		text:   "case l.unconfirmed(f), l.unshown(f):",
+		old:    "case l.unchecked(f), l.unconfirmed(f), l.unshown(f), l.comesBack(f):",
+		text:   "case l.unconfirmed(f), l.unshown(f), l.comesBack(f):",
 		effect: "a table that left a publication looks like one that differs",
 	},
 	{

@@ -267,11 +267,11 @@ func (w *world) live() map[tableAt]bool {
 }
 
 // amissWith reports whether something was amiss with a table on a member a moment ago, by which its rows may have to be read again. One without a
-// row index is read again when it is truncated.
+// row index is read again when it is truncated, and where little may be in flight all is that was lost.
 func (o *oracle) amissWith(at tableAt) bool {
 	const moment, catalogs = 3 * time.Second, 15 * time.Second
 	now := time.Now()
-	return o.sparse[at.table] || !o.healthy(now, at.member, moment) || now.Sub(latest(o.obscured[at], o.out[at.member], o.out[at.table], o.born)) < catalogs
+	return o.sparse[at.table] || o.w.plan.inFlight > 0 || !o.healthy(now, at.member, moment) || now.Sub(latest(o.obscured[at], o.out[at.member], o.out[at.table], o.born)) < catalogs
 }
 
 // judge holds verdicts against the truth.
