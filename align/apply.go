@@ -56,6 +56,9 @@ func (l *Ledger) Advance(id cdc.MemberID, e cdc.Event) {
 	}
 	if m == l.ref {
 		l.lead(e.Through)
+		if e.Transaction == nil {
+			l.accounted(e.Through)
+		}
 	}
 	if e.Started {
 		m.record.Started, m.dirty = &cdc.TxSet{}, true

@@ -125,11 +125,12 @@ func (l *Ledger) found(m *member, ln *lane) {
 
 // setLanes brings a member's lanes and the way its tables are assigned to them up to date.
 func (l *Ledger) setLanes(m *member, lanes []cdc.Lane) error {
-	seen := make(map[string]bool, len(lanes))
+	seen, fresh := make(map[string]bool, len(lanes)), make(map[string]bool)
 	for _, now := range lanes {
 		seen[now.Name] = true
 		ln := m.lanes[now.Name]
 		if ln == nil {
+			fresh[now.Name] = true
 			ln = &lane{record: &LaneRecord{}}
 			m.lanes[now.Name], m.record.Lanes[now.Name], m.dirty = ln, ln.record, true
 		}
@@ -138,6 +139,9 @@ func (l *Ledger) setLanes(m *member, lanes []cdc.Lane) error {
 	for _, t := range l.sortedTables() {
 		if err := l.assign(t, m, lanes); err != nil {
 			return err
+		}
+		if fresh[t.coverage[m.id].Lane] {
+			l.unjournaled(t) // what the reference has shown before is in no queue of it
 		}
 	}
 	for name, ln := range m.lanes {

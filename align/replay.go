@@ -14,6 +14,7 @@ import (
 // author journals a transaction of the reference for the lanes that have yet to replay it.
 func (l *Ledger) author(tx *cdc.Transaction, fx []RowChange) error {
 	if len(fx) == 0 || !l.anyLane() {
+		l.accounted(tx.ID)
 		return nil
 	}
 	f := &InFlight{ID: tx.ID, End: tx.End, CommitTime: tx.CommitTime, Seen: l.now, Changes: fx}
@@ -63,22 +64,28 @@ func (l *Ledger) anyLane() bool {
 // foreseen handles a transaction of the reference that came to it from a member which has shown it before. For the member
 // it follows what is in flight to it, so it waits in the queue until it is at the head.
 func (l *Ledger) foreseen(m *member, entry *inFlight) error {
-	ln := m.lanes[cdc.GTIDLane]
-	switch {
-	case ln == nil:
-		return nil
-	case entry.awaitedBy(ln):
+	if ln := m.lanes[cdc.GTIDLane]; ln != nil && entry.awaitedBy(ln) {
 		return l.drainHead(m, ln)
 	}
-	m.cameBack(ln, entry.ID)
+	m.cameBack(entry.ID)
 	return nil
 }
 
+// accounted notes that the reference has a transaction too that members have shown before, and that it touches nothing there.
+func (l *Ledger) accounted(id cdc.TxID) {
+	for _, m := range l.members {
+		if m.record.Ahead.Contains(id) {
+			m.cameBack(id)
+		}
+	}
+}
+
 // cameBack notes that a transaction of the member's own has become one of the reference's.
-func (m *member) cameBack(ln *lane, id cdc.TxID) {
-	m.record.Ahead = m.record.Ahead.Without(one(id))
-	ln.record.Applied.Add(id)
-	m.dirty = true
+func (m *member) cameBack(id cdc.TxID) {
+	m.record.Ahead, m.dirty = m.record.Ahead.Without(one(id)), true
+	if ln := m.lanes[cdc.GTIDLane]; ln != nil { // or else it will be said to have it
+		ln.record.Applied.Add(id)
+	}
 }
 
 // carries reports whether a lane brings any of a transaction's tables to the member.
@@ -234,7 +241,7 @@ func (l *Ledger) skip(m *member, ln *lane, list []*inFlight) error {
 	for _, f := range list {
 		why := blame{cause: finding.CauseSkipped, tx: f.ID.String(), at: f.CommitTime}
 		if m.record.Ahead.Contains(f.ID) {
-			m.cameBack(ln, f.ID)
+			m.cameBack(f.ID)
 			why.cause = finding.CauseApply
 		} else if m.mayHaveHad(f.ID) {
 			reason := fmt.Sprintf("%s was started and its log does not have transaction %v: it may have replayed it without logging it", m.name, f.ID)
