@@ -271,8 +271,9 @@ func (l *Ledger) comesBack(f *finding.Finding) bool {
 	if f.Divergence.Cause != finding.CauseErrant || by == nil {
 		return false
 	}
-	id := cdc.ParseTxID(by.Transaction)
-	return l.members[f.Member].record.Ahead.Contains(id) && l.ref.shown().Contains(id)
+	m, id := l.members[f.Member], cdc.ParseTxID(by.Transaction)
+	ln, tx := m.lanes[cdc.GTIDLane], l.journal.txs[id]
+	return ln != nil && tx != nil && tx.awaitedBy(ln) && m.record.Ahead.Contains(id)
 }
 
 func (l *Ledger) unshown(f *finding.Finding) bool {
