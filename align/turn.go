@@ -28,15 +28,23 @@ func (l *Ledger) turn(saved *Saved) (rows []lost, err error) {
 	if before == 0 || before == now {
 		return nil, nil
 	}
+	tables := make(map[cdc.TableID]*TableRecord)
+	for _, r := range saved.Tables {
+		tables[r.Epoch.Table] = r
+	}
 	for _, f := range saved.InFlight {
-		rows = append(rows, l.lostWith(f, saved)...)
+		rows = append(rows, l.lostWith(f, saved, tables)...)
 		if err := l.state.DeleteInFlight(f); err != nil {
 			return nil, err
 		}
 	}
 	saved.InFlight = nil
+	findings := make(map[uint64]*finding.Finding)
+	for _, f := range saved.Findings {
+		findings[f.Number] = f
+	}
 	for _, r := range saved.Tables {
-		differed, err := l.turnKeys(r, before, saved)
+		differed, err := l.turnKeys(r, before, findings)
 		if err != nil {
 			return nil, err
 		}
@@ -108,13 +116,13 @@ func (r *MemberRecord) has(f *InFlight, c *CoverageRecord, wrote bool) bool {
 }
 
 // lostWith lists the rows that a transaction in flight has changed on members, if the new reference has not replayed it.
-func (l *Ledger) lostWith(f *InFlight, saved *Saved) (rows []lost) {
+func (l *Ledger) lostWith(f *InFlight, saved *Saved, tables map[cdc.TableID]*TableRecord) (rows []lost) {
 	for _, ch := range f.Changes {
-		i := slices.IndexFunc(saved.Tables, func(r *TableRecord) bool { return r.Epoch.Table == ch.Table })
-		if i < 0 {
+		t := tables[ch.Table]
+		if t == nil {
 			continue
 		}
-		covered := saved.Tables[i].Members
+		covered := t.Members
 		if saved.Members[l.opt.Reference].has(f, covered[l.opt.Reference], false) {
 			continue
 		}
@@ -129,7 +137,7 @@ func (l *Ledger) lostWith(f *InFlight, saved *Saved) (rows []lost) {
 
 // turnKeys has the keys by which the new reference differed from the one before be those by which that one differs from it. It returns them,
 // for the others differ by them too.
-func (l *Ledger) turnKeys(r *TableRecord, before cdc.MemberID, saved *Saved) (rows []lost, err error) {
+func (l *Ledger) turnKeys(r *TableRecord, before cdc.MemberID, findings map[uint64]*finding.Finding) (rows []lost, err error) {
 	t := r.Epoch.Table
 	_, stays := l.opt.Members[before]
 	turned := make(map[string]DivergentKey)
@@ -147,11 +155,11 @@ func (l *Ledger) turnKeys(r *TableRecord, before cdc.MemberID, saved *Saved) (ro
 			d.Kind, d.Expected, d.Actual = d.Kind.Turned(), d.Actual, d.Expected
 			err = l.state.SetDivergentKey(before, t, digest.Key(k), &d)
 		}
-		i := slices.IndexFunc(saved.Findings, func(f *finding.Finding) bool { return f.Number == d.Finding })
-		if i < 0 {
+		f := findings[d.Finding]
+		if f == nil {
 			continue
 		}
-		of := &saved.Findings[i].Divergence
+		of := &f.Divergence
 		why := blame{cause: of.Cause.Turned(), detail: of.Detail}
 		if of.IntroducedBy != nil {
 			why.tx, why.at = of.IntroducedBy.Transaction, of.IntroducedBy.CommittedAt
