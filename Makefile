@@ -47,8 +47,9 @@ test: deps format ## all tests, and gofmt; `make lint` has the rest (PKG=./align
 	GOGC=400 GORACE=atexit_sleep_ms=0 GOFLAGS="$$GOFLAGS -gcflags=all=-dwarf=false" go test -ldflags='-linkmode=internal -s -w' -p 3 -parallel 4 $(RACE) -vet=off -timeout $(TIMEOUT) $(PKG)
 	$(if $(filter ./...,$(PKG)),$(MAKE) --no-print-directory chart)
 
+# With the standard library as `make test` has it; Helm and Kubernetes, which are much, are compiled as fast as can be.
 chart: ## the tests of the Helm chart, a module of their own; `make test` runs them
-	cd deploy/helm && GOFLAGS= go test ./...
+	cd deploy/helm && GOFLAGS= go test $(RACE) -gcflags='all=-dwarf=false -d=checkptr=0 -race=false -N -l' -gcflags=std=-dwarf=false -ldflags='-linkmode=internal -s -w' -vet=off ./...
 
 sim: ## the whole monitor in a world that breaks, for MINUTES with fresh seeds (SEED= N= : those histories again)
 	$(if $(SEED),SEED=$(SEED) N=$(or $(N),1),SEED=1 N=0 MINUTES=$(MINUTES)) go test -count=1 -v -timeout 24h -run 'TestHistories|TestRegressions' ./internal/sim

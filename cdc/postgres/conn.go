@@ -52,6 +52,7 @@ var pinned = map[string]string{
 	"search_path":        "",
 	"client_encoding":    "UTF8",
 	"application_name":   "lockstep",
+	"jit":                "off", // half a second of the server's time for a question of the catalog that takes a few milliseconds
 
 	"statement_timeout":                   "0",
 	"lock_timeout":                        "0",
