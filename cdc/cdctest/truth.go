@@ -84,6 +84,14 @@ func (s *Server) before(ref *Server, table string) map[int]bool {
 	return keys
 }
 
+// Strayed reports whether the position of a server of MariaDB's is one that the server that it follows does not have: by numbers it has
+// replayed what it lacks, and what comes to it once somebody has mended that is not known.
+func (s *Server) Strayed() bool {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	return s.replicates() && s.strayed(s.follows)
+}
+
 // replayedOf returns which of the reference's transactions a server has gone through, of what concerns a table, and
 // whether anything brings the table from there.
 func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {

@@ -331,6 +331,9 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	if n > 0 || o.awaited(m.Name, t.ComparedAt.Time) {
 		o.waited[at] = now
 	}
+	if o.w.ref().Strayed() {
+		o.waited[at] = now
+	}
 	const ago = 20 * time.Second
 	if t.Verdict == status.Diverged && t.Reason == "" && now.Sub(latest(o.waited[at], o.knownAt[at])) > ago && o.healthy(now, m.Name, ago) && !o.anyLately(now, at, ago) && !o.silently(now, at) {
 		o.w.fail("%s %s is diverged, though no row differs", m.Name, t.Table)
