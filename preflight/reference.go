@@ -52,10 +52,10 @@ func Reference(members []Ties, proofs Proofs) (name, why string, err error) {
 		}
 		followers, below := m.among(members)
 		switch {
-		case m.ScanOnly, m.Server.Standby:
-		case !m.replicates() && len(followers) > 0:
+		case !m.eligible():
+		case m.heads(followers):
 			sure = append(sure, m.Member)
-			reasons[m.Member] = replicate(followers) + " from it, and it from nobody"
+			reasons[m.Member] = asHead(followers)
 		case !m.replicates():
 			likely = append(likely, m.Member)
 			reasons[m.Member] = "it alone replicates from nobody"
@@ -84,16 +84,24 @@ func Successor(members []Ties) (name, why string) {
 	for i := range members {
 		m := &members[i]
 		followers, _ := m.among(members)
-		if m.ScanOnly || m.replicates() || len(followers) == 0 {
+		if !m.eligible() || !m.heads(followers) {
 			continue
 		}
 		if name != "" {
 			return "", ""
 		}
-		name, why = m.Member, replicate(followers)+" from it, and it from nobody"
+		name, why = m.Member, asHead(followers)
 	}
 	return name, why
 }
+
+// eligible reports whether a member can be a reference at all.
+func (t *Ties) eligible() bool { return !t.ScanOnly && !t.Server.Standby }
+
+// heads reports whether others follow a member that replicates from nobody.
+func (t *Ties) heads(followers []string) bool { return !t.replicates() && len(followers) > 0 }
+
+func asHead(followers []string) string { return replicate(followers) + " from it, and it from nobody" }
 
 // among names the members that replicate from this one, and says whether it replicates from any.
 func (t *Ties) among(members []Ties) (followers []string, below bool) {
