@@ -237,17 +237,9 @@ func (s *Server) after(at cdc.LSN) []*entry {
 
 // ahead are the next few transactions of an author's log that the server has not gone through.
 func (s *Server) ahead(a *Server) (list []*entry) {
-	log := a.log
-	if s.cluster.Engine == MariaDB { // what is not after the last that was replayed is past
-		for i, e := range slices.Backward(log) {
-			if e.id == s.slavePosition {
-				log = log[i:]
-				break
-			}
-		}
-	}
-	for _, e := range log {
-		if e.id.Seq != 0 && !s.past(a, e) {
+	past := s.passed(a)
+	for _, e := range a.log {
+		if e.id.Seq != 0 && !past(e.id, e.end) {
 			if list = append(list, e); len(list) == 4 {
 				break
 			}
@@ -256,23 +248,23 @@ func (s *Server) ahead(a *Server) (list []*entry) {
 	return list
 }
 
-// past reports whether the server need not replay a transaction of an author's log. MySQL goes by the set of what was
+// passed returns what says of a transaction of an author's log whether the server need not replay it. MySQL goes by the set of what was
 // executed; MariaDB goes on behind the last one of the domain that was replayed, whatever is before it.
-func (s *Server) past(a *Server, e *entry) bool {
+func (s *Server) passed(a *Server) func(cdc.TxID, cdc.LSN) bool {
 	if s.cluster.Engine != MariaDB {
-		return s.executed.Contains(e.id)
+		return func(id cdc.TxID, _ cdc.LSN) bool { return s.executed.Contains(id) }
 	}
-	for _, o := range slices.Backward(a.log) {
-		if o.id == s.slavePosition {
-			return e.end <= o.end
+	last := slices.IndexFunc(a.log, func(e *entry) bool { return e.id == s.slavePosition })
+	for i := len(a.log) - 1; last < 0 && i >= 0; i-- { // it strayed: the last that both have is where they part
+		if id := a.log[i].id; id.Seq != 0 && s.executed.Contains(id) {
+			last = i
 		}
 	}
-	for _, o := range slices.Backward(a.log) { // it strayed: the last that both have is where they part
-		if o.id.Seq != 0 && s.executed.Contains(o.id) {
-			return e.end <= o.end
-		}
+	if last < 0 {
+		return func(id cdc.TxID, _ cdc.LSN) bool { return id.Seq <= s.slavePosition.Seq }
 	}
-	return e.id.Seq <= s.slavePosition.Seq
+	at := a.log[last].end
+	return func(_ cdc.TxID, end cdc.LSN) bool { return end <= at }
 }
 
 // strayed reports whether a server of MariaDB's is behind a transaction that the author does not have.

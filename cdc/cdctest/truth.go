@@ -71,8 +71,9 @@ func (s *Server) before(ref *Server, table string) map[int]bool {
 	if !ref.replicates() {
 		return keys
 	}
+	past := ref.passed(ref.follows)
 	for _, e := range ref.follows.log {
-		if e.id.Seq == 0 || !s.executed.Contains(e.id) || ref.executed.Contains(e.id) || ref.past(ref.follows, e) {
+		if e.id.Seq == 0 || past(e.id, e.end) || ref.executed.Contains(e.id) || !s.executed.Contains(e.id) {
 			continue
 		}
 		for _, l := range e.changes {
@@ -99,8 +100,9 @@ func (s *Server) replayedOf(ref *Server, table string) (func(step) bool, bool) {
 		return func(step) bool { return true }, true
 	}
 	if s.cluster.gtids() {
+		past := s.passed(ref)
 		return func(st step) bool {
-			return st.id.Seq == 0 || s.executed.Contains(st.id) || s.past(ref, &entry{id: st.id, end: st.end}) || !s.gets(ref, st.id)
+			return st.id.Seq == 0 || past(st.id, st.end) || s.executed.Contains(st.id) || !s.gets(ref, st.id)
 		}, true
 	}
 	var from *Subscription

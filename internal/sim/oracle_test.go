@@ -171,6 +171,7 @@ func (o *oracle) see(now time.Time) {
 				x = sight{changes: changes, ref: ref}
 				x.differ, x.known = s.Differences(ref, t, nil)
 				x.ahead = s.Before(ref, t)
+				x.inFlight, x.first = s.InFlight(ref, t)
 				o.seen[at] = x
 			}
 			if !x.known {
@@ -200,6 +201,17 @@ type sight struct {
 	differ  map[int]cdctest.Difference
 	ahead   map[int]bool
 	known   bool
+
+	inFlight int       // transactions of the reference's
+	first    time.Time // when the first of them was written
+}
+
+// inFlight returns how many transactions of the reference's that change a table a member has yet to go through, and when the first was written.
+func (o *oracle) inFlight(at tableAt) (n int, first time.Time) {
+	if x, looked := o.seen[at]; looked && x.changes == o.w.cluster.Changes() && x.ref == o.w.ref() {
+		return x.inFlight, x.first
+	}
+	return o.w.server(at.member).InFlight(o.w.ref(), at.table)
 }
 
 func (o *oracle) compare(now time.Time, member, table string, differ map[int]cdctest.Difference) {
@@ -343,7 +355,7 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 // overdue returns how many transactions a member has yet to go through that change a table, and for how long that can be known
 // of the first.
 func (o *oracle) overdue(at tableAt, now time.Time) (n int, late time.Duration) {
-	n, first := o.w.server(at.member).InFlight(o.w.ref(), at.table)
+	n, first := o.inFlight(at)
 	if n == 0 {
 		return 0, 0
 	}
@@ -358,7 +370,7 @@ func (o *oracle) awaited(member string, compared time.Time) bool {
 		return false
 	}
 	for _, table := range tableNames {
-		if n, _ := o.w.server(member).InFlight(o.w.ref(), table); n > 0 {
+		if n, _ := o.inFlight(tableAt{member, table}); n > 0 {
 			return true
 		}
 	}

@@ -144,7 +144,7 @@ func (o *oracle) judgeDoubt(now time.Time, at tableAt, t status.Table) {
 // judgeSuspects checks that rows under suspicion are read again, whoever else cannot be read, once the member has all that the reference had.
 func (o *oracle) judgeSuspects(now time.Time, at tableAt, t status.Table) {
 	since, suspected := o.suspected[at]
-	behind, _ := o.w.server(at.member).InFlight(o.w.ref(), at.table)
+	behind, _ := o.inFlight(at)
 	switch {
 	case t.Suspects == 0 || behind > 0 || latest(o.halted[at.member], o.halted[o.w.plan.reference]).After(since) || !o.healthy(now, at.member, now.Sub(since)):
 		delete(o.suspected, at)
