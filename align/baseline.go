@@ -42,6 +42,8 @@ func (l *Ledger) hold(t *table, m *member) string {
 	switch {
 	case c.problem != "":
 		return c.problem
+	case c.redefinedAt.After(m.provenAt): // what the log has of a table that was dropped would be applied to the rows of the new one
+		return "its definition changed; the log is read first up to where it had"
 	case m == l.ref:
 		return ""
 	case ln == nil: // why, was said when lanes were last told of

@@ -173,6 +173,7 @@ type coverage struct {
 	// recheckedAt is when the rows were last read that are held to differ, on a member that is only scanned.
 	recheckedAt time.Time
 	liveAt      time.Time // when its rows began to follow the stream; zero: before the ledger was loaded
+	redefinedAt time.Time // when its definition was last found to be another one, which may be of another table of the same name
 	// paused is set while nobody goes on with the scan that Scan tells of, and whole if the next scan must be of one view.
 	paused, whole bool
 }
@@ -368,6 +369,7 @@ func (l *Ledger) loadTable(r *TableRecord, saved Saved) error {
 			c.paused, c.Scan.Began = true, l.notAhead(c.Scan.Began)
 		default:
 			c.Phase, c.Compared, c.Scan, c.Suspects = Waiting, false, nil, nil
+			c.redefinedAt = l.now // it may have been, before the end
 			err = l.state.DropSpace(c.space)
 		}
 		if err == nil && c.Phase == Live && r.Sparse {

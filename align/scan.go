@@ -13,7 +13,8 @@ import (
 // members are read anew.
 func (l *Ledger) SetEpoch(e cdc.Epoch, versions map[cdc.MemberID]string, reason string) error {
 	t := l.tables[e.Table]
-	if t == nil {
+	known := t != nil
+	if !known {
 		t = &table{record: &TableRecord{Members: make(map[cdc.MemberID]*CoverageRecord)}, coverage: make(map[cdc.MemberID]*coverage)}
 		l.tables[e.Table] = t
 	}
@@ -26,6 +27,9 @@ func (l *Ledger) SetEpoch(e cdc.Epoch, versions map[cdc.MemberID]string, reason 
 	}
 	for _, m := range l.sortedMembers() {
 		l.cover(t, m.id)
+		if known {
+			t.coverage[m.id].redefinedAt = l.now
+		}
 		if !sameKey {
 			if err := l.dropDivergent(t, m); err != nil {
 				return err
@@ -82,6 +86,7 @@ func (l *Ledger) SetProblem(id cdc.TableID, on cdc.MemberID, problem string) err
 func (l *Ledger) Redefined(id cdc.TableID, on cdc.MemberID, version string) error {
 	t := l.tables[id]
 	t.record.Versions[on], t.dirty = version, true
+	t.coverage[on].redefinedAt = l.now
 	return l.unverify(t, l.members[on], "its definition changed")
 }
 

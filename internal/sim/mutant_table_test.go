@@ -633,6 +633,13 @@ var mutants = []mutant{
 		effect: "what was not waited for before and comes now looks wrong until all has come",
 	},
 	{
+		name: "a table that was made anew is read before its log is", file: "align/baseline.go",
+		old:    "case c.redefinedAt.After(m.provenAt):",
+		text:   "case false && c.redefinedAt.After(m.provenAt):",
+		effect: "what the old table had is applied to the rows of the new one",
+		lives:  "one history in thousands has a table made anew where the log is read that late: the regression about it kills it",
+	},
+	{
 		name: "a part that was read stands for all", file: "monitor/rolling.go",
 		old:    "return s.group.ledger.Verified(p.epoch.Table, s.feed.id, v, covered.Through)",
 		text:   "return s.group.ledger.Verified(p.epoch.Table, s.feed.id, v, nil)",
