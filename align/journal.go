@@ -56,6 +56,12 @@ type inFlightChange struct {
 	prev, next *inFlightChange
 }
 
+// brokenFor reports whether the next change of the row, which a lane has yet to replay, found another one than this change had left: it was changed
+// on the reference without a trace in between, perhaps on others too.
+func (c *inFlightChange) brokenFor(ln *lane) bool {
+	return c.next != nil && c.next.tx.awaitedBy(ln) && c.next.Before != c.After
+}
+
 func (c *inFlightChange) delta() merkle.Sum { return merkle.Delta(c.Before, c.After) }
 
 func newJournal() journal {
