@@ -97,7 +97,7 @@ func (m *member) mayHaveHad(id cdc.TxID) bool {
 // which says nothing of what it has replayed.
 func (l *Ledger) lead(id cdc.TxID) {
 	domain := id.Domain()
-	if l.IsReplica() { // what it wrote itself comes to nobody who does not replicate from it
+	if l.ref.progress.Self == "" || l.IsReplica() { // what it wrote itself comes to nobody who does not replicate from it
 		return
 	}
 	if domain == "" || l.leader[domain] == id.Source {

@@ -27,6 +27,9 @@ func (l *Ledger) findUpstream() error {
 			l.follower = all[i]
 		}
 	}
+	for id := range l.ref.record.Position.Last.Ends { // that were shown before it was known
+		l.lead(id)
+	}
 	for _, m := range members {
 		ln := m.lanes[cdc.GTIDLane]
 		if ln == nil || m.progress.Self == "" {

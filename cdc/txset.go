@@ -189,6 +189,16 @@ func (s TxSet) Clone() TxSet {
 	return c
 }
 
+// Ends yields the last id of each source, in the order of their names.
+func (s TxSet) Ends(yield func(TxID) bool) {
+	for _, source := range slices.Sorted(maps.Keys(s.spans)) {
+		spans := s.spans[source]
+		if !yield(TxID{Source: source, Seq: spans[len(spans)-1].last}) {
+			return
+		}
+	}
+}
+
 // IsZero reports whether the set is empty.
 func (s TxSet) IsZero() bool { return len(s.spans) == 0 }
 

@@ -33,8 +33,8 @@ type apiFlags struct {
 
 func addAPIFlags(cmd *cobra.Command) *apiFlags {
 	f := &apiFlags{patience: 10 * time.Second}
-	cmd.Flags().StringVar(&f.url, "url", "", "`URL` of a running lockstep (default: where the configuration, or else the default one, listens)")
-	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration `FILE` to take the address from")
+	cmd.Flags().StringVar(&f.url, "url", "", "`URL` of a running lockstep (default: where the configuration says that it listens)")
+	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration `FILE` to take the address from (default "+defaultConfig+", if it is there)")
 	cmd.Flags().StringVar(&f.user, "username", "", "`NAME` to log in as, where lockstep asks for a password")
 	cmd.Flags().StringVar(&f.passwordFile, "password-file", "", "`FILE` with its password")
 	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "`FILE` with the certificates to trust (default: the system's)")
@@ -80,9 +80,12 @@ func (f *apiFlags) base() (string, error) {
 	if f.url != "" {
 		return f.given()
 	}
-	listen := config.DefaultListen
-	if f.config != "" {
-		c, err := loadConfig(f.config)
+	listen, path := config.DefaultListen, f.config
+	if _, err := os.Stat(defaultConfig); path == "" && err == nil {
+		path = defaultConfig
+	}
+	if path != "" {
+		c, err := loadConfig(path)
 		if err != nil {
 			return "", err
 		}

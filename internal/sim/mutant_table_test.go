@@ -640,6 +640,12 @@ var mutants = []mutant{
 		lives:  "one history in thousands has a table made anew where the log is read that late: the regression about it kills it",
 	},
 	{
+		name: "the reference leads before it has said from whom it replicates", file: "align/apply.go",
+		old:    "if l.ref.progress.Self == \"\" || l.IsReplica() {",
+		text:   "if l.IsReplica() {",
+		effect: "who need not have what it wrote is held to have all before",
+	},
+	{
 		name: "a part that was read stands for all", file: "monitor/rolling.go",
 		old:    "return s.group.ledger.Verified(p.epoch.Table, s.feed.id, v, covered.Through)",
 		text:   "return s.group.ledger.Verified(p.epoch.Table, s.feed.id, v, nil)",
