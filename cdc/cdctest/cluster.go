@@ -45,6 +45,7 @@ type Cluster struct {
 	violations []string
 	next       int // number of the next replication origin
 	changes    int // how often anything of any server was changed
+	written    int // transactions, to any log
 }
 
 // NewCluster returns a cluster without servers. Its delays are of the seed.
@@ -148,6 +149,7 @@ type entry struct {
 	commit, end cdc.LSN
 	time        time.Time // as its author's clock had it
 	written     time.Time // here
+	serial      int       // no two that were ever written have the same one
 	changes     []logged
 	steps       []logged // changes, and those of tables that the log shows nothing of
 }

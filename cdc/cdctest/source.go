@@ -263,7 +263,7 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	if from.LSN == 0 {
 		s.slots[lockstepSlot] = &slot{start: s.end}
 		s.shown = max(s.shown, s.end)
-		start := cdc.Position{LSN: s.end, Shown: s.everything(), Last: s.logged.Last.Clone(), Mark: s.mark()}
+		start := cdc.Position{LSN: s.end, Shown: s.everything(), Last: s.logged.Last.Clone(), Mark: s.mark(s.end)}
 		x.history, x.shown, x.open = s.history0, s.end, true
 		return start, nil
 	}
@@ -272,8 +272,10 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 		return cdc.Position{}, &cdc.GapError{Reason: `slot "lockstep" does not exist`}
 	case from.LSN > s.end || from.LSN > s.shown:
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log ends at %v, before %v, which it has shown", s.end, from.LSN)}
-	case from.Mark != s.mark():
+	case s.begun(from.Mark):
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log was begun anew: it does not have what comes after %v", from)}
+	case s.otherThan(from):
+		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log has something else before %v than it has shown: the server was put back to an older state", from)}
 	case from.LSN <= s.gap:
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log was off for a while after %v", s.gap)}
 	case from.LSN < sl.start && sl.told:
@@ -287,8 +289,39 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	return from, nil
 }
 
-// mark tells the log from one that was begun anew, as the moment does in which a file of it was begun.
-func (s *Server) mark() string { return fmt.Sprint(s.resets) }
+// A mark tells a log from one that was begun anew, or that was written again after the server was put back, as the moments do in which a file of
+// it was begun and a transaction was written.
+
+func (s *Server) mark(at cdc.LSN) string { return s.markOf(s.last(at)) }
+
+func (s *Server) markOf(e *entry) string {
+	if e == nil {
+		return fmt.Sprint(s.resets, 0)
+	}
+	return fmt.Sprint(s.resets, e.serial)
+}
+
+// last is the last transaction that the log has up to a position; nil: there is none any more.
+func (s *Server) last(at cdc.LSN) *entry {
+	log := s.log[:len(s.log)-len(s.after(at))]
+	if len(log) == 0 {
+		return nil
+	}
+	return log[len(log)-1]
+}
+
+// begun reports whether the log was begun anew since a mark was made.
+func (s *Server) begun(mark string) bool {
+	var resets int
+	fmt.Sscan(mark, &resets)
+	return resets != s.resets
+}
+
+// otherThan reports whether the log has another transaction before a position than it had.
+func (s *Server) otherThan(p cdc.Position) bool {
+	e := s.last(p.LSN)
+	return e != nil && s.markOf(e) != p.Mark
+}
 
 // heartbeat is how often a stream shows that nothing happens.
 const heartbeat = time.Second
@@ -354,7 +387,7 @@ func (x *Source) next(at cdc.LSN) (cdc.Event, bool) {
 		if e.end <= at {
 			continue
 		}
-		event := cdc.Event{Position: e.end, Through: e.id}
+		event := cdc.Event{Position: e.end, Through: e.id, Mark: s.markOf(e)}
 		if !s.cluster.gtids() {
 			event.Through = cdc.TxID{Seq: uint64(e.end)}
 		}

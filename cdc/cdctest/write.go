@@ -70,7 +70,8 @@ func (s *Server) Skew(d time.Duration) { s.do(func() { s.skew = d }) }
 // write carries out changes and logs what they really did. A transaction that is written here first has neither id nor
 // lane.
 func (s *Server) write(id cdc.TxID, lane string, at time.Time, changes []Change) cdc.TxID {
-	e := &entry{id: id, lane: lane, commit: s.end + 8, end: s.end + 16, time: at, written: time.Now()}
+	s.cluster.written++
+	e := &entry{id: id, lane: lane, commit: s.end + 8, end: s.end + 16, time: at, written: time.Now(), serial: s.cluster.written}
 	for _, c := range changes {
 		e.steps = append(e.steps, s.apply(c)...)
 	}
