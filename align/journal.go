@@ -22,8 +22,8 @@ type journal struct {
 // chain holds the changes of one row, oldest first.
 type chain struct {
 	first, last *inFlightChange
-	// outdated says that the row may have changed since the last one, by a transaction that no lane waits for: it came to none where the
-	// reference, a replica itself, wrote it.
+	// outdated says that the row may have changed since the last one, without a trace or by a transaction that no lane waits for: it came to
+	// none where the reference, a replica itself, wrote it.
 	outdated bool
 }
 
@@ -149,6 +149,13 @@ func (ch *chain) awaited(ln *lane) *inFlightChange {
 // loaded notes that what was in flight is all that the journal has: what came after it and was not is not known.
 func (j *journal) loaded() {
 	for _, ch := range j.byKey {
+		ch.outdated = true
+	}
+}
+
+// outdate notes that a row was changed without a trace.
+func (j *journal) outdate(t cdc.TableID, k digest.Key) {
+	if ch := j.byKey[rowKey{t, string(k)}]; ch != nil {
 		ch.outdated = true
 	}
 }

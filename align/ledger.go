@@ -160,9 +160,11 @@ type coverage struct {
 	// frozen is set while the running scan sums up by the ranges as they are.
 	frozen bool
 	// Of the difference between the reference's ranges and this member's, by start of the range: what is in flight,
-	// and what is known to differ. What is left must be zero.
+	// what is known to differ, and what is so of rows that were changed on the reference by what does not come to the member, after
+	// what has yet to: they are judged once it has. What is left must be zero.
 	inFlight  map[string]share
 	divergent map[string]share
+	apart     map[string]share
 	keys      int64 // that differ
 	watches   []*Watch
 	// Of a sparse table: the ranges, by start, whose rows are kept, and who is to blame for rows of ranges that cannot be
@@ -403,6 +405,7 @@ func (l *Ledger) setSparse(t *table) error {
 		}
 		c.Compared, c.Reason = false, reason
 		clear(c.inFlight)
+		clear(c.apart)
 		if err := l.wait(t, c, c.Reason); err != nil {
 			return err
 		}
@@ -451,6 +454,7 @@ func (l *Ledger) cover(t *table, id cdc.MemberID) *coverage {
 		space:          Space{Member: id, Table: t.record.Epoch.Table, Generation: r.Generation},
 		inFlight:       make(map[string]share),
 		divergent:      make(map[string]share),
+		apart:          make(map[string]share),
 		verified:       neverVerified(),
 	}
 	t.coverage[id] = c

@@ -273,6 +273,11 @@ func (l *Ledger) reshare(t *table, m *member, c *coverage, cuts []*cut) error {
 	inFlight := make(map[string]bool) // the new ranges of which something is
 	for _, x := range cuts {
 		f, d := take(c.inFlight, x.old), take(c.divergent, x.old)
+		if take(c.apart, x.old) != (share{}) { // it is counted anew
+			for _, start := range x.starts() {
+				l.touched[touchedRange{c.space.Table, string(start)}] = struct{}{}
+			}
+		}
 		if x.merges() {
 			c.addInFlight(x.old[0], f)
 			c.addDivergent(x.old[0], d)

@@ -28,12 +28,13 @@ func addShare(shares map[string]share, start digest.Key, d share) {
 	shares[string(start)] = s
 }
 
-// unexplained returns what is left of reference - in flight - known differences - member for one range. It is zero at
+// unexplained returns what is left of reference - in flight - apart - known differences - member for one range. It is zero at
 // every moment, whatever the lag; anything else is a difference that nothing has named yet.
 func (l *Ledger) unexplained(t *table, c *coverage, i int) merkle.Sum {
 	start := t.ranges.Start(i)
 	return t.coverage[l.ref.id].tree.Sum(i).
 		Sub(c.inFlight[string(start)].sum).
+		Sub(c.apart[string(start)].sum).
 		Sub(c.divergent[string(start)].sum).
 		Sub(c.tree.Sum(i))
 }
@@ -140,18 +141,26 @@ func (l *Ledger) recountDivergent(t *table, m *member, c *coverage) error {
 	})
 }
 
-// walk judges every row of a range on either side, and every key of it that is held to differ.
+// walk judges every row of a range on either side, and every key of it that is held to differ, and counts what is apart.
 func (l *Ledger) walk(t *table, m *member, c *coverage, i int, why blame) error {
-	keys, err := l.keysOf(t, m, c, i)
+	awaited := l.awaitedOf(t, m, c, i)
+	keys, err := l.keysOf(t, m, c, i, awaited)
 	if err != nil {
 		return err
 	}
+	start := t.ranges.Start(i)
+	delete(c.apart, string(start))
 	for _, k := range keys {
 		key := digest.Key(k)
 		expected, err := l.expected(m, t, c, key)
 		if err != nil {
 			return err
 		}
+		reference, err := l.rowDigest(t.coverage[l.ref.id].space, key)
+		if err != nil {
+			return err
+		}
+		addShare(c.apart, start, share{sum: merkle.Delta(expected, reference).Sub(awaited[k])})
 		actual, err := l.rowDigest(c.space, key)
 		if err != nil {
 			return err
@@ -163,8 +172,21 @@ func (l *Ledger) walk(t *table, m *member, c *coverage, i int, why blame) error 
 	return nil
 }
 
+// awaitedOf returns what the changes that a lane has yet to replay make of each row of a range.
+func (l *Ledger) awaitedOf(t *table, m *member, c *coverage, i int) map[string]merkle.Sum {
+	sums := make(map[string]merkle.Sum)
+	for f := range m.lanes[c.Lane].awaited {
+		for _, ch := range f.changes {
+			if ch.Table == c.space.Table && t.ranges.Find(ch.Key) == i {
+				sums[string(ch.Key)] = sums[string(ch.Key)].Add(ch.delta())
+			}
+		}
+	}
+	return sums
+}
+
 // keysOf returns all keys of a range that are on the reference, on the member, in flight, or held to differ.
-func (l *Ledger) keysOf(t *table, m *member, c *coverage, i int) ([]string, error) {
+func (l *Ledger) keysOf(t *table, m *member, c *coverage, i int, awaited map[string]merkle.Sum) ([]string, error) {
 	var keys []string
 	start, end := t.ranges.Start(i), t.ranges.End(i)
 	add := func(k digest.Key, _ []byte) (bool, error) {
@@ -176,13 +198,7 @@ func (l *Ledger) keysOf(t *table, m *member, c *coverage, i int) ([]string, erro
 			return nil, err
 		}
 	}
-	for f := range m.lanes[c.Lane].awaited {
-		for _, ch := range f.changes {
-			if ch.Table == c.space.Table && t.ranges.Find(ch.Key) == i {
-				keys = append(keys, string(ch.Key))
-			}
-		}
-	}
+	keys = slices.AppendSeq(keys, maps.Keys(awaited))
 	err := l.state.DivergentKeys(m.id, c.space.Table, start, end, func(k digest.Key, _ *DivergentKey) (bool, error) {
 		keys = append(keys, string(k))
 		return true, nil

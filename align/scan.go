@@ -157,6 +157,7 @@ func (l *Ledger) unverify(t *table, m *member, reason string) error {
 		}
 		c.Compared = false
 		clear(c.inFlight)
+		clear(c.apart)
 		if on == m || t.ranges == nil || on.scanOnly {
 			if err := l.wait(t, c, reason); err != nil {
 				return err

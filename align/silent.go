@@ -101,7 +101,7 @@ func (l *Ledger) Mend(id cdc.TableID, r Reread) error {
 			if row.Moved || c.Phase != Live {
 				continue
 			}
-			if err := l.mendRow(t, c, row.ScannedRow); err != nil {
+			if err := l.mendRow(t, m, c, row.ScannedRow); err != nil {
 				return err
 			}
 		}
@@ -185,10 +185,13 @@ func (l *Ledger) unsuspect(m *member, t *table, c *coverage, key digest.Key) err
 	return l.heal(m, t, c, key)
 }
 
-func (l *Ledger) mendRow(t *table, c *coverage, r ScannedRow) error {
+func (l *Ledger) mendRow(t *table, m *member, c *coverage, r ScannedRow) error {
 	before, err := l.rowDigest(c.space, r.Key)
 	if err != nil {
 		return err
+	}
+	if m == l.ref {
+		l.journal.outdate(t.record.Epoch.Table, r.Key)
 	}
 	var fx effects
 	return l.replaceRow(t, c, r.Key, before, r.Row, &fx)

@@ -170,6 +170,7 @@ func (l *Ledger) Resparse() error {
 			case m.scanOnly:
 				c.Compared = false
 				clear(c.inFlight)
+				clear(c.apart)
 				err = l.wait(t, c, watchedOtherwise)
 			case t.record.Sparse && c.Phase == Live:
 				err = l.sparsen(c)

@@ -314,6 +314,7 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	o.judgeSuspects(now, at, t)
 	o.judgeUnheard(now, at, t)
 	o.judgeSilent(at, t)
+	o.judgeReads(now, at)
 	o.judgeKept(at, t)
 	o.noteBegun(at, t)
 	doubted := latest(o.doubted[at], o.born, t.ComparedAt.Time)

@@ -63,6 +63,14 @@ func (o *oracle) judgeSilent(at tableAt, t status.Table) {
 	o.w.fail("%d rows of %s %s are said to have been changed without a trace, and none was", t.Silent, at.member, at.table)
 }
 
+// judgeReads checks that a table is not read as a whole again and again.
+func (o *oracle) judgeReads(now time.Time, at tableAt) {
+	const often, within = 5, 10 * time.Second
+	if n := o.w.trace.readSince(at, now.Add(-within)); n > often && o.healthy(now, at.member, within) {
+		o.w.fail("%s %s was read %d times in %v", at.member, at.table, n, within)
+	}
+}
+
 // judgeKept checks that nothing is said of rows that are kept of a member of which none are.
 func (o *oracle) judgeKept(at tableAt, t status.Table) {
 	if slices.Contains(o.w.plan.scanOnly, at.member) && (t.Live || t.Rows != 0 || t.Root != "") {
