@@ -63,11 +63,13 @@ func (o *oracle) judgeSilent(at tableAt, t status.Table) {
 	o.w.fail("%d rows of %s %s are said to have been changed without a trace, and none was", t.Silent, at.member, at.table)
 }
 
-// judgeReads checks that a table is not read as a whole again and again.
+// judgeReads checks that the same is not read again and again.
 func (o *oracle) judgeReads(now time.Time, at tableAt) {
-	const often, within = 5, 10 * time.Second
-	if n := o.w.trace.readSince(at, now.Add(-within)); n > often && o.healthy(now, at.member, within) {
-		o.w.fail("%s %s was read %d times in %v", at.member, at.table, n, within)
+	const within = 10 * time.Second
+	for what, often := range map[string]int{wholeTable: 5, oneRange: 50} { // of which there are some
+		if n := o.w.trace.readSince(reading{what, at}, now.Add(-within)); n > often && o.healthy(now, at.member, within) {
+			o.w.fail("%s %s: %q %d times in %v", at.member, at.table, what, n, within)
+		}
 	}
 }
 

@@ -15,10 +15,12 @@ type trace struct {
 	mu    sync.Mutex
 	out   io.Writer // nil: nobody reads it
 	began time.Time
-	reads map[tableAt][]time.Time // when lockstep logged that a table was read
+	reads map[reading][]time.Time // when lockstep logged that it reads
 }
 
-func newTrace(out io.Writer) *trace { return &trace{out: out, began: time.Now(), reads: make(map[tableAt][]time.Time)} }
+func newTrace(out io.Writer) *trace {
+	return &trace{out: out, began: time.Now(), reads: make(map[reading][]time.Time)}
+}
 
 func (t *trace) say(server, event, effect string) {
 	if t.out == nil {
@@ -40,21 +42,32 @@ func (l logger) Write(b []byte) (int, error) {
 		line = after
 	}
 	l.say("lockstep", "", line)
-	if read := tableRead.FindStringSubmatch(line); read != nil {
+	if read := readings.FindStringSubmatch(line); read != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		at := tableAt{read[1], read[2]}
+		at := reading{read[1], tableAt{read[2], read[3]}}
 		l.reads[at] = append(l.reads[at], time.Now())
 	}
 	return len(b), nil
 }
 
-var tableRead = regexp.MustCompile(`msg="table was read" group=\w+ member=(\w+) table=(\S+)`)
+// reading is of a whole table or of one of its ranges, by what lockstep logs.
+type reading struct {
+	what string
+	at   tableAt
+}
 
-// readSince counts how often a table was read as a whole since a time.
-func (t *trace) readSince(at tableAt, since time.Time) int {
+const (
+	wholeTable = "table was read"
+	oneRange   = "reading rows to find which differ"
+)
+
+var readings = regexp.MustCompile(`msg="(` + wholeTable + `|` + oneRange + `)" group=\w+ member=(\w+) table=(\S+)`)
+
+// readSince counts how often something was read since a time.
+func (t *trace) readSince(what reading, since time.Time) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.reads[at] = slices.DeleteFunc(t.reads[at], func(when time.Time) bool { return when.Before(since) })
-	return len(t.reads[at])
+	t.reads[what] = slices.DeleteFunc(t.reads[what], func(when time.Time) bool { return when.Before(since) })
+	return len(t.reads[what])
 }
