@@ -310,6 +310,9 @@ func (l *Ledger) writeRow(t *table, c *coverage, ch *cdc.Change, from digest.Key
 			return err
 		}
 		row = whole
+		if c.underSuspicion(from) { // what was left out is that of a row which may be another one
+			t.suspectKey(c, ch.Key)
+		}
 	}
 	before, err := l.before(c, ch, ch.Key)
 	if err != nil {

@@ -25,13 +25,21 @@ func (l *Ledger) Suspect(id cdc.TableID, on cdc.MemberID, keys []digest.Key) {
 		return // it has come to be watched in another way since they were read, or is read anew
 	}
 	c := t.coverage[on]
-	for _, k := range keys {
-		at, known := slices.BinarySearchFunc(c.Suspects, k, digest.Key.Compare)
-		if !known && len(c.Suspects) < maxSuspects {
-			c.Suspects = slices.Insert(c.Suspects, at, slices.Clone(k))
-		}
+	for _, k := range keys[:min(len(keys), max(maxSuspects-len(c.Suspects), 0))] {
+		t.suspectKey(c, k)
 	}
-	t.dirty = t.dirty || len(keys) > 0
+}
+
+// suspectKey puts a row under suspicion.
+func (t *table) suspectKey(c *coverage, k digest.Key) {
+	if at, known := slices.BinarySearchFunc(c.Suspects, k, digest.Key.Compare); !known {
+		c.Suspects, t.dirty = slices.Insert(c.Suspects, at, slices.Clone(k)), true
+	}
+}
+
+func (c *coverage) underSuspicion(k digest.Key) bool {
+	_, is := slices.BinarySearchFunc(c.Suspects, k, digest.Key.Compare)
+	return is
 }
 
 // suspectFound puts the keys of a suspicion under suspicion that came from reading: what is kept of the reference may be older than
@@ -131,9 +139,7 @@ func (t *table) suspect(on *member, keys []string) {
 		return // its rows are not kept, or are read anew
 	}
 	for _, k := range keys {
-		if at, known := slices.BinarySearchFunc(c.Suspects, digest.Key(k), digest.Key.Compare); !known {
-			c.Suspects, t.dirty = slices.Insert(c.Suspects, at, digest.Key(k)), true
-		}
+		t.suspectKey(c, digest.Key(k))
 	}
 }
 
