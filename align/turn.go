@@ -55,6 +55,11 @@ func (l *Ledger) turn(saved *Saved) (rows []lost, err error) {
 			return nil, err
 		}
 	}
+	for i := range rows {
+		if rows[i].member != before {
+			rows[i].why.tell(l.opt.Members[before])
+		}
+	}
 	position := cdc.Position{}
 	if r := saved.Members[now]; r != nil {
 		position = r.Position
@@ -81,6 +86,16 @@ func (l *Ledger) turn(saved *Saved) (rows []lost, err error) {
 		}
 	}
 	return rows, nil
+}
+
+// tell has a transaction that others than its author have, and that is named by its end in the author's log, be told of as that: it has no such name in
+// their logs.
+func (b *blame) tell(author string) {
+	if _, err := cdc.ParseLSN(b.tx); err != nil || b.cause != finding.CauseErrant {
+		return
+	}
+	b.detail = fmt.Sprintf("replayed from %s, in whose log it ends at %s", orElse(author, "the reference before"), b.tx)
+	b.tx = ""
 }
 
 // turn forgets what of a member is in terms of the log of a reference that is none any more. It has what it has shown and the reference has
