@@ -17,6 +17,8 @@ type journal struct {
 	txs   map[cdc.TxID]*inFlight
 	rows  int
 	fresh []*inFlight // not kept in the state yet
+	// partial says that lanes may not get all transactions: the reference, a replica itself, writes some that do not come to them.
+	partial bool
 }
 
 // chain holds the changes of one row, oldest first.
@@ -131,13 +133,20 @@ func (j *journal) release(tx *inFlight) bool {
 }
 
 // awaited returns the first change of a row that a lane has yet to replay, or nil. A lane is near one end of the chain:
-// the newest if it keeps up, the oldest if it is the one that lags.
-func (ch *chain) awaited(ln *lane) *inFlightChange {
+// the newest if it keeps up, the oldest if it is the one that lags. Where it does not get all of the reference's transactions, it may have gone past
+// some behind others that it has yet to replay.
+func (ch *chain) awaited(ln *lane, partial bool) *inFlightChange {
 	switch {
-	case !ch.last.tx.awaitedBy(ln):
-		return nil
 	case ch.first.tx.awaitedBy(ln):
 		return ch.first
+	case partial:
+		c := ch.first
+		for c != nil && !c.tx.awaitedBy(ln) {
+			c = c.next
+		}
+		return c
+	case !ch.last.tx.awaitedBy(ln):
+		return nil
 	}
 	c := ch.last
 	for c.prev != nil && c.prev.tx.awaitedBy(ln) {
@@ -166,7 +175,7 @@ func (j *journal) expected(t cdc.TableID, k digest.Key, ln *lane) (digest.Digest
 	if ch == nil {
 		return digest.Digest{}, false
 	}
-	if c := ch.awaited(ln); c != nil {
+	if c := ch.awaited(ln, j.partial); c != nil {
 		return c.Before, true
 	}
 	return ch.last.After, !ch.outdated

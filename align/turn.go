@@ -81,6 +81,9 @@ func (l *Ledger) turn(saved *Saved) (rows []lost, err error) {
 				c.Lane = cdc.GTIDLane
 			}
 		}
+		if was, is := r.Members[before], r.Members[now]; was != nil && is != nil && was.ComparedAt.IsZero() {
+			was.ComparedAt = is.ComparedAt // with one another
+		}
 		if err := l.state.SetTable(r); err != nil {
 			return nil, err
 		}

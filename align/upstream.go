@@ -27,6 +27,7 @@ func (l *Ledger) findUpstream() error {
 			l.follower = all[i]
 		}
 	}
+	l.journal.partial = l.IsReplica()
 	for id := range l.ref.record.Position.Last.Ends { // that were shown before it was known
 		l.lead(id)
 	}
