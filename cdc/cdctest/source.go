@@ -272,7 +272,7 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 		return cdc.Position{}, &cdc.GapError{Reason: `slot "lockstep" does not exist`}
 	case from.LSN > s.end || from.LSN > s.shown:
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log ends at %v, before %v, which it has shown", s.end, from.LSN)}
-	case s.begun(from.Mark):
+	case parseMark(from.Mark).resets != s.resets:
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log was begun anew: it does not have what comes after %v", from)}
 	case s.otherThan(from):
 		return cdc.Position{}, &cdc.GapError{Reason: fmt.Sprintf("the log has something else before %v than it has shown: the server was put back to an older state", from)}
@@ -289,16 +289,22 @@ func (x *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	return from, nil
 }
 
-// A mark tells a log from one that was begun anew, or that was written again after the server was put back, as the moments do in which a file of
-// it was begun and a transaction was written.
+// logMark tells a log from one that was begun anew, or that was written again after the server was put back, as the moments do in which a file of
+// it was begun, a transaction was written, and the server was started.
+type logMark struct{ resets, serial, history int }
 
 func (s *Server) mark(at cdc.LSN) string { return s.markOf(s.last(at)) }
 
 func (s *Server) markOf(e *entry) string {
 	if e == nil {
-		return fmt.Sprint(s.resets, 0)
+		e = &entry{}
 	}
-	return fmt.Sprint(s.resets, e.serial)
+	return fmt.Sprint(s.resets, e.serial, s.history0)
+}
+
+func parseMark(text string) (m logMark) {
+	fmt.Sscan(text, &m.resets, &m.serial, &m.history)
+	return m
 }
 
 // last is the last transaction that the log has up to a position; nil: there is none any more.
@@ -310,17 +316,14 @@ func (s *Server) last(at cdc.LSN) *entry {
 	return log[len(log)-1]
 }
 
-// begun reports whether the log was begun anew since a mark was made.
-func (s *Server) begun(mark string) bool {
-	var resets int
-	fmt.Sscan(mark, &resets)
-	return resets != s.resets
-}
-
-// otherThan reports whether the log has another transaction before a position than it had.
+// otherThan reports whether the log has another transaction before a position than it had, or may have: where GTIDs tell what was missed,
+// it is read on behind what it has not any more.
 func (s *Server) otherThan(p cdc.Position) bool {
-	e := s.last(p.LSN)
-	return e != nil && s.markOf(e) != p.Mark
+	e, was := s.last(p.LSN), parseMark(p.Mark)
+	if e == nil {
+		return s.cluster.gtids() && was.history != s.history0
+	}
+	return e.serial != was.serial
 }
 
 // heartbeat is how often a stream shows that nothing happens.

@@ -22,12 +22,14 @@ import (
 //     id, which has the time of its commit on this server in microseconds, on MariaDB the commit, which has a number that
 //     the server gives to each statement since its start.
 //
-// So a place in the log is kept with a mark of both, and who goes on after it looks at them again.
+// So a place in the log is kept with a mark of both, and who goes on after it looks at them again. Where the file is gone, it is the same log if the
+// server has been running since.
 
 // logMark is the file that was read last, and an event in it. The zero value marks nothing.
 type logMark struct {
 	file    uint64
 	created uint32 // when the file was begun: seconds since 1970, as its first event says
+	started int64  // when the server was, by its own clock: seconds since 1970, one more or less
 	telling        // of the last transaction in this file that was shown; zero: none was
 }
 
@@ -44,16 +46,16 @@ func (m logMark) String() string {
 	}
 	var buffer [64]byte
 	b := strconv.AppendUint(buffer[:0], m.file, 10)
-	for _, v := range []uint64{uint64(m.created), m.offset, uint64(m.sum)} {
+	for _, v := range []uint64{uint64(m.created), m.offset, uint64(m.sum), uint64(m.started)} {
 		b = strconv.AppendUint(append(b, ' '), v, 10)
 	}
 	return string(b)
 }
 
-// parseMark returns the zero mark if there is none, or one that this version does not know.
+// parseMark returns the zero mark if there is none, or one that this version does not know. An earlier one did not note when the server was started.
 func parseMark(text string) logMark {
 	var m logMark
-	if _, err := fmt.Sscanf(text, "%d %d %d %d", &m.file, &m.created, &m.offset, &m.sum); err != nil {
+	if n, err := fmt.Sscan(text, &m.file, &m.created, &m.offset, &m.sum, &m.started); n < 4 && err != nil {
 		return logMark{}
 	}
 	return m
@@ -62,7 +64,7 @@ func parseMark(text string) logMark {
 // enter notes that a stream has come to the begin of a file, which may be one that was read before.
 func (m *logMark) enter(file uint64, created uint32) {
 	if file > m.file || file == m.file && created != m.created {
-		*m = logMark{file: file, created: created}
+		*m = logMark{file: file, created: created, started: m.started}
 	}
 }
 
@@ -83,33 +85,58 @@ func sumOf(event []byte, summed bool) uint32 {
 }
 
 // firstMark is the mark of a place from where on nothing was shown yet.
-func (s *Source) firstMark(ctx context.Context, c *session, at cdc.LSN) (string, error) {
+func (s *Source) firstMark(ctx context.Context, c *session, at cdc.LSN) (m logMark, err error) {
 	status, err := readLogStatus(ctx, c)
 	if err != nil {
-		return "", err
+		return logMark{}, err
 	}
-	var m logMark
 	m.file, _ = fileAndOffset(at)
 	m, _, err = s.look(ctx, status.text("File"), m)
-	return m.String(), err
+	return m, err
 }
 
-// unchanged checks that the log still has what is marked of it. A file that is gone tells nothing; whether what follows it
-// is there, the server says when it is asked for that.
-func (s *Source) unchanged(ctx context.Context, current string, before logMark) error {
-	if before == (logMark{}) {
+// unchanged checks that the log still has what is marked of it. Of a file that is gone nothing tells any more whether it was the same: a server that was
+// started since may have been put back to an older state, and have written as much again.
+func (s *Source) unchanged(ctx context.Context, c *session, current string, before logMark) error {
+	if before.file == 0 {
 		return nil
 	}
 	now, found, err := s.look(ctx, current, before)
 	switch {
-	case err != nil || !found:
+	case err != nil:
 		return err
+	case !found:
+		if started, err := c.startOfServer(ctx); err != nil || before.started > 0 && abs(before.started-started) <= 1 {
+			return err
+		}
+		file := fileName(current, before.file)
+		return &cdc.GapError{Reason: fmt.Sprintf("log file %s, which lockstep has read last, was removed, and the server was started since: nothing tells that it was not put back to an older state", file), Hint: keepLog}
 	case now.created != 0 && now.created != before.created:
 		return otherFile(fileName(current, before.file), fmt.Sprintf("was begun at %s, and that one at %s", clock(now.created), clock(before.created)))
 	case now.telling != before.telling:
 		return otherFile(fileName(current, before.file), fmt.Sprintf("has something else at offset %d", before.offset))
 	}
 	return nil
+}
+
+func abs(x int64) int64 { return max(x, -x) }
+
+// startOfServer is when the server was started, by its own clock.
+func (c *session) startOfServer(ctx context.Context) (int64, error) {
+	now, err := c.one(ctx, "SELECT UNIX_TIMESTAMP()", 1)
+	if err != nil {
+		return 0, err
+	}
+	up, err := c.one(ctx, "SHOW GLOBAL STATUS LIKE 'Uptime'", 2)
+	if err != nil {
+		return 0, err
+	}
+	at, err := strconv.ParseInt(now.at(0), 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	seconds, err := strconv.ParseInt(up.at(1), 10, 64)
+	return at - seconds, err
 }
 
 func clock(seconds uint32) string {

@@ -16,22 +16,37 @@ func (s *Source) Prepare(ctx context.Context, from cdc.Position) (cdc.Position, 
 	err := s.ask(ctx, func(ctx context.Context, c *session) error {
 		logs, err := c.fit(ctx)
 		s.mute.Store(err == nil && !logs)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case from.LSN != 0:
-			return s.continues(ctx, c, from)
-		case c.version.mariadb:
-			start, err = c.mariadbNow(ctx)
-		default:
-			start, err = c.mysqlNow(ctx)
 		}
-		if err == nil {
-			start.Mark, err = s.firstMark(ctx, c, start.LSN)
+		started, err := c.startOfServer(ctx)
+		if err != nil {
+			return err
 		}
+		var mark logMark
+		if from.LSN != 0 {
+			mark, err = parseMark(from.Mark), s.continues(ctx, c, from)
+		} else {
+			start, mark, err = s.now(ctx, c)
+		}
+		mark.started = started
+		start.Mark = mark.String()
 		return err
 	})
 	return start, err
+}
+
+// now is where a first start begins.
+func (s *Source) now(ctx context.Context, c *session) (start cdc.Position, mark logMark, err error) {
+	if c.version.mariadb {
+		start, err = c.mariadbNow(ctx)
+	} else {
+		start, err = c.mysqlNow(ctx)
+	}
+	if err == nil {
+		mark, err = s.firstMark(ctx, c, start.LSN)
+	}
+	return start, mark, err
 }
 
 // fit checks that the log shows what we need, and reports whether it would show what the server replays.
@@ -169,6 +184,8 @@ func (c *session) readSet(ctx context.Context, query string) (cdc.TxSet, error) 
 	return cdc.ParseTxSet(set.at(0))
 }
 
+const keepLog = "raise binlog_expire_logs_seconds above the longest time that lockstep may be away"
+
 const keepHistory = "keep the log of a server that is watched: no RESET BINARY LOGS AND GTIDS, RESET MASTER, or restoring in place"
 
 // continues checks that the server still has the log that was read up to from.
@@ -197,15 +214,14 @@ func (s *Source) continues(ctx context.Context, c *session, from cdc.Position) e
 			Reason: fmt.Sprintf("the server has lost transactions that it had shown (%v)", from.Shown.Without(has)), Hint: keepHistory,
 		}
 	}
-	if err := s.unchanged(ctx, status.text("File"), parseMark(from.Mark)); err != nil || c.version.mariadb {
-		return err
-	}
-	purged, err := c.readSet(ctx, "SELECT @@GLOBAL.gtid_purged")
-	if err == nil && !afterWhat(from).Covers(purged) {
-		return &cdc.GapError{
-			Reason: fmt.Sprintf("the log after %v was purged", from.LSN),
-			Hint:   "raise binlog_expire_logs_seconds above the longest time that lockstep may be away",
+	if !c.version.mariadb { // which says so when it is asked for what comes after
+		purged, err := c.readSet(ctx, "SELECT @@GLOBAL.gtid_purged")
+		if err != nil {
+			return err
+		}
+		if !afterWhat(from).Covers(purged) {
+			return &cdc.GapError{Reason: fmt.Sprintf("the log after %v was purged", from.LSN), Hint: keepLog}
 		}
 	}
-	return err
+	return s.unchanged(ctx, c, status.text("File"), parseMark(from.Mark))
 }

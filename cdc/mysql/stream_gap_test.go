@@ -173,6 +173,37 @@ func putBack(t *testing.T, server *dbtest.MySQLServer) {
 	m.gap("was begun at")
 }
 
+// putBackAndPurged is a server whose disk is put back, on which it writes other transactions with the same GTIDs, and removes the files of its log
+// up to then.
+func putBackAndPurged(t *testing.T, server *dbtest.MySQLServer) {
+	m := tailOf(t, server)
+	m.do("INSERT INTO a VALUES (1, 1, 'x')")
+	m.want("insert a 1")
+	m.Close()
+	if err := server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	back, err := server.Keep()
+	if err == nil {
+		err = server.Restart(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.do("INSERT INTO a VALUES (2, 1, 'x')")
+	m.want("insert a 2")
+	m.Close()
+	time.Sleep(3 * time.Second) // when a server was started is known to a second or two, and a real one takes longer to be put back
+	if err := back(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.do("INSERT INTO a VALUES (3, 1, 'x')", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS") // not before where the log was read up to
+	if err := server.PurgeBinlogs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.gap("nothing tells that it was not put back")
+}
+
 // bounce restarts the server, with settings, once nobody reads its log: MySQL waits for those who do, for ten seconds.
 func (m *tail) bounce(conf map[string]string) {
 	m.t.Helper()

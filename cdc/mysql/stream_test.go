@@ -277,6 +277,7 @@ func TestStream(t *testing.T) {
 		"a log with the same ids that is another one is a gap":          rewrittenLog,
 		"the same transactions in a log that is begun anew are a gap":   sameAgain,
 		"the same transactions on an older state of the disk are a gap": putBack,
+		"an older state of the disk without its log is a gap":           putBackAndPurged,
 		"a restart of the server leaves no hole":                        restarted,
 		"a cut connection loses nothing and doubles nothing":            cutOff,
 		"a server that changes its id goes on":                          renumbered,

@@ -341,10 +341,7 @@ func (o *oracle) judgeTable(now time.Time, m status.Member, t status.Table) {
 	if min(late, now.Sub(doubted)) > alertWithin && (good || t.Verdict == status.Lagging) {
 		o.w.fail("%s %s is %s, though %d transactions are in flight, the first for %v", m.Name, t.Table, t.Verdict, n, late)
 	}
-	if n > 0 || o.awaited(m.Name, t.ComparedAt.Time) {
-		o.waited[at] = now
-	}
-	if o.w.ref().Strayed() {
+	if n > 0 || o.awaited(m.Name, t.ComparedAt.Time) || len(o.seen[at].ahead) > 0 || o.w.ref().Strayed() {
 		o.waited[at] = now
 	}
 	const ago = 20 * time.Second
