@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -25,6 +26,7 @@ import (
 type estate struct {
 	shop
 	waits bool // its group is still being opened
+	bare  bool // no table is watched
 }
 
 func (e estate) Status() *status.Group {
@@ -47,6 +49,9 @@ func (e estate) Status() *status.Group {
 			}
 			m.Tables = append(m.Tables, t)
 		}
+		if e.bare {
+			m.Tables = nil
+		}
 		if e.waits {
 			m.Tables, m.Trouble, m.ProvenAt = nil, "which member is the reference is not known", status.Time{}
 		}
@@ -61,6 +66,24 @@ func serveGroups(t *testing.T, groups ...web.Group) string {
 	api := httptest.NewServer(web.New(groups, nil, web.Rules{}, "test", slog.New(slog.DiscardHandler)))
 	t.Cleanup(api.Close)
 	return api.URL
+}
+
+func TestStatusSaysThatNoTableIsWatched(t *testing.T) {
+	_, out, _ := lockstep(t, "status", "--url", serveGroups(t, estate{bare: true}))
+	if want := "shop is unverified: 0 tables on 3 members: none of the reference's is watched; tables.include and lockstep check say why\n"; !strings.HasPrefix(out, want) {
+		t.Errorf("%s, want %s", out, want)
+	}
+}
+
+// Commands look for lockstep where the configuration in their folder says that it listens.
+func TestStatusTakesTheAddressFromTheConfiguration(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile(defaultConfig, []byte("listen: "+strings.TrimPrefix(serveGroups(t, estate{}), "http://")+"\ndata_dir: data\ngroups:\n  - {name: shop, engine: postgres, tables: {include: [public.*]}, members: [{name: a, dsn: \"host=127.0.0.1 dbname=shop user=a\"}, {name: b, dsn: \"host=127.0.0.1 dbname=shop user=b\"}]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, out, stderr := lockstep(t, "status"); !strings.HasPrefix(out, "shop is diverged") {
+		t.Errorf("%s%s", out, stderr)
+	}
 }
 
 // At three in the morning twenty tables on three members are one screen, of which the first line is the answer.
