@@ -280,6 +280,10 @@ func (g *Group) redefined(id cdc.TableID, name string, versions map[cdc.MemberID
 		if err := g.ledger.Redefined(id, m, versions[m]); err != nil {
 			return err
 		}
+		// The member may not have had the table when its stream began, and of the reference nothing may be known yet.
+		if t := g.feeds[m].defined[name]; t.Problem == "" {
+			g.feeds[m].Source.SetEpoch(t, g.ledger.Epochs()[id])
+		}
 	}
 	return nil
 }
