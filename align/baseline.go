@@ -43,7 +43,7 @@ func (l *Ledger) hold(t *table, m *member) string {
 	case c.problem != "":
 		return c.problem
 	case c.redefinedAt.After(m.provenAt): // what the log has of a table that was dropped would be applied to the rows of the new one
-		return "its definition changed; the log is read first up to where it had"
+		return c.reasonAnd("its log is read first, up to what it has now")
 	case m == l.ref:
 		return ""
 	case ln == nil: // why, was said when lanes were last told of
@@ -51,17 +51,21 @@ func (l *Ledger) hold(t *table, m *member) string {
 	case ln.Tables[t.name()] != "":
 		return ln.Tables[t.name()]
 	case !ln.known:
-		unknown := fmt.Sprintf("it is not known yet how far %s is", ln.title())
-		if c.Reason != "" {
-			return c.Reason + "; " + unknown
-		}
-		return unknown
+		return c.reasonAnd(fmt.Sprintf("it is not known yet how far %s is", ln.title()))
 	case !ln.record.Lost.IsZero():
 		return c.Reason
 	case t.ranges == nil:
 		return "the reference is read first"
 	}
 	return ""
+}
+
+// reasonAnd adds what is waited for to the reason that a table has.
+func (c *coverage) reasonAnd(waits string) string {
+	if c.Reason == "" {
+		return waits
+	}
+	return c.Reason + "; " + waits
 }
 
 func (l *Ledger) noLane(m *member) string {

@@ -135,11 +135,13 @@ func (j *journal) release(tx *inFlight) bool {
 // awaited returns the first change of a row that a lane has yet to replay, or nil. A lane is near one end of the chain:
 // the newest if it keeps up, the oldest if it is the one that lags. Where it does not get all of the reference's transactions, it may have gone past
 // some behind others that it has yet to replay.
-func (ch *chain) awaited(ln *lane, partial bool) *inFlightChange {
+func (j *journal) awaited(ch *chain, ln *lane) *inFlightChange {
 	switch {
+	case ln == nil || len(ln.queue) == 0:
+		return nil
 	case ch.first.tx.awaitedBy(ln):
 		return ch.first
-	case partial:
+	case j.partial:
 		c := ch.first
 		for c != nil && !c.tx.awaitedBy(ln) {
 			c = c.next
@@ -175,7 +177,7 @@ func (j *journal) expected(t cdc.TableID, k digest.Key, ln *lane) (digest.Digest
 	if ch == nil {
 		return digest.Digest{}, false
 	}
-	if c := ch.awaited(ln, j.partial); c != nil {
+	if c := j.awaited(ch, ln); c != nil {
 		return c.Before, true
 	}
 	return ch.last.After, !ch.outdated

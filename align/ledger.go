@@ -404,8 +404,7 @@ func (l *Ledger) setSparse(t *table) error {
 			continue
 		}
 		c.Compared, c.Reason = false, reason
-		clear(c.inFlight)
-		clear(c.apart)
+		c.clearInFlight()
 		if err := l.wait(t, c, c.Reason); err != nil {
 			return err
 		}

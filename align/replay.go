@@ -163,7 +163,7 @@ func (ln *lane) overtakes(f *inFlight, j *journal) bool {
 		return false
 	}
 	return slices.ContainsFunc(f.changes, func(c *inFlightChange) bool {
-		return c.prev != nil && j.byKey[rowKey{c.Table, string(c.Key)}].awaited(ln, j.partial) != c
+		return c.prev != nil && j.awaited(j.byKey[rowKey{c.Table, string(c.Key)}], ln) != c
 	})
 }
 

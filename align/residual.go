@@ -18,6 +18,12 @@ func (s share) negative() share { return share{merkle.Sum{}.Sub(s.sum), -s.keys}
 func (c *coverage) addInFlight(start digest.Key, d share)  { addShare(c.inFlight, start, d) }
 func (c *coverage) addDivergent(start digest.Key, d share) { addShare(c.divergent, start, d) }
 
+// clearInFlight forgets what is in flight, and what is apart behind it.
+func (c *coverage) clearInFlight() {
+	clear(c.inFlight)
+	clear(c.apart)
+}
+
 func addShare(shares map[string]share, start digest.Key, d share) {
 	s := shares[string(start)]
 	s.sum, s.keys = s.sum.Add(d.sum), s.keys+d.keys

@@ -156,8 +156,7 @@ func (l *Ledger) unverify(t *table, m *member, reason string) error {
 			continue
 		}
 		c.Compared = false
-		clear(c.inFlight)
-		clear(c.apart)
+		c.clearInFlight()
 		if on == m || t.ranges == nil || on.scanOnly {
 			if err := l.wait(t, c, reason); err != nil {
 				return err

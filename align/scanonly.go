@@ -37,8 +37,7 @@ func (l *Ledger) beginScanned(t *table, m *member, c *coverage) error {
 
 // countInFlight makes the shares of what is in flight anew.
 func (l *Ledger) countInFlight(t *table, m *member, c *coverage) {
-	clear(c.inFlight)
-	clear(c.apart)
+	c.clearInFlight()
 	for f := range m.lanes[c.Lane].awaited {
 		for _, ch := range f.changes {
 			if ch.Table == c.space.Table {

@@ -25,8 +25,10 @@ func (l *Ledger) Suspect(id cdc.TableID, on cdc.MemberID, keys []digest.Key) {
 		return // it has come to be watched in another way since they were read, or is read anew
 	}
 	c := t.coverage[on]
-	for _, k := range keys[:min(len(keys), max(maxSuspects-len(c.Suspects), 0))] {
-		t.suspectKey(c, k)
+	for _, k := range keys {
+		if len(c.Suspects) < maxSuspects {
+			t.suspectKey(c, k)
+		}
 	}
 }
 

@@ -169,8 +169,7 @@ func (l *Ledger) Resparse() error {
 			switch {
 			case m.scanOnly:
 				c.Compared = false
-				clear(c.inFlight)
-				clear(c.apart)
+				c.clearInFlight()
 				err = l.wait(t, c, watchedOtherwise)
 			case t.record.Sparse && c.Phase == Live:
 				err = l.sparsen(c)

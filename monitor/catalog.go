@@ -91,12 +91,17 @@ func (g *Group) take(f *feed) {
 	if !first {
 		return
 	}
+	g.decode(f)
+	close(f.decodable)
+}
+
+// decode has what a member's stream shows of its tables be decoded by the epochs that are known.
+func (g *Group) decode(f *feed) {
 	for _, epoch := range g.ledger.Epochs() {
 		if t, exists := f.defined[epoch.Shape.Table]; exists && t.Problem == "" {
 			f.Source.SetEpoch(t, epoch)
 		}
 	}
-	close(f.decodable)
 }
 
 // judge says which of the tables that a member has named are watched, and whether they can be.
@@ -149,6 +154,9 @@ func (g *Group) redefineKnown() error {
 		if err := g.redefined(id, name, versions); err != nil {
 			return err
 		}
+	}
+	for _, f := range g.feeds {
+		g.decode(f) // it may have a table that it had not when its stream began
 	}
 	return nil
 }
@@ -279,10 +287,6 @@ func (g *Group) redefined(id cdc.TableID, name string, versions map[cdc.MemberID
 		g.log.Info("table is defined anew; it is read anew", "table", name, "member", g.feeds[m].Name)
 		if err := g.ledger.Redefined(id, m, versions[m]); err != nil {
 			return err
-		}
-		// The member may not have had the table when its stream began, and of the reference nothing may be known yet.
-		if t := g.feeds[m].defined[name]; t.Problem == "" {
-			g.feeds[m].Source.SetEpoch(t, g.ledger.Epochs()[id])
 		}
 	}
 	return nil

@@ -55,7 +55,7 @@ func (m logMark) String() string {
 // parseMark returns the zero mark if there is none, or one that this version does not know. An earlier one did not note when the server was started.
 func parseMark(text string) logMark {
 	var m logMark
-	if n, err := fmt.Sscan(text, &m.file, &m.created, &m.offset, &m.sum, &m.started); n < 4 && err != nil {
+	if n, _ := fmt.Sscan(text, &m.file, &m.created, &m.offset, &m.sum, &m.started); n < 4 {
 		return logMark{}
 	}
 	return m
@@ -106,7 +106,7 @@ func (s *Source) unchanged(ctx context.Context, c *session, current string, befo
 	case err != nil:
 		return err
 	case !found:
-		if started, err := c.startOfServer(ctx); err != nil || before.started > 0 && abs(before.started-started) <= 1 {
+		if started, err := c.startOfServer(ctx); err != nil || before.started > 0 && max(before.started-started, started-before.started) <= 1 {
 			return err
 		}
 		file := fileName(current, before.file)
@@ -118,8 +118,6 @@ func (s *Source) unchanged(ctx context.Context, c *session, current string, befo
 	}
 	return nil
 }
-
-func abs(x int64) int64 { return max(x, -x) }
 
 // startOfServer is when the server was started, by its own clock.
 func (c *session) startOfServer(ctx context.Context) (int64, error) {

@@ -145,8 +145,9 @@ func sameAgain(t *testing.T, server *dbtest.MySQLServer) {
 	m.gap("is not the one")
 }
 
-// putBack is a server whose disk is put back to an older state, on which it writes the same transactions again.
-func putBack(t *testing.T, server *dbtest.MySQLServer) {
+// putBackAfter has a server's disk put back to an older state from before a statement, which takes so long, and returns who has read what is
+// lost.
+func putBackAfter(t *testing.T, server *dbtest.MySQLServer, lost string, takes time.Duration) *tail {
 	m := tailOf(t, server)
 	m.do("INSERT INTO a VALUES (1, 1, 'x')")
 	m.want("insert a 1")
@@ -161,14 +162,20 @@ func putBack(t *testing.T, server *dbtest.MySQLServer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost := "SET TIMESTAMP = 1700000000; INSERT INTO a VALUES (2, 1, 'x')"
 	m.do(lost)
 	m.want("insert a 2")
 	m.Close()
-	time.Sleep(time.Second) // a file says in whole seconds when it was begun, and a real server takes longer to be put back
+	time.Sleep(takes)
 	if err := back(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	return m
+}
+
+// putBack is a server whose disk is put back to an older state, on which it writes the same transactions again.
+func putBack(t *testing.T, server *dbtest.MySQLServer) {
+	lost := "SET TIMESTAMP = 1700000000; INSERT INTO a VALUES (2, 1, 'x')"
+	m := putBackAfter(t, server, lost, time.Second) // a file says in whole seconds when it was begun, and a real server takes longer to be put back
 	m.do(lost)
 	m.gap("was begun at")
 }
@@ -176,27 +183,7 @@ func putBack(t *testing.T, server *dbtest.MySQLServer) {
 // putBackAndPurged is a server whose disk is put back, on which it writes other transactions with the same GTIDs, and removes the files of its log
 // up to then.
 func putBackAndPurged(t *testing.T, server *dbtest.MySQLServer) {
-	m := tailOf(t, server)
-	m.do("INSERT INTO a VALUES (1, 1, 'x')")
-	m.want("insert a 1")
-	m.Close()
-	if err := server.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	back, err := server.Keep()
-	if err == nil {
-		err = server.Restart(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.do("INSERT INTO a VALUES (2, 1, 'x')")
-	m.want("insert a 2")
-	m.Close()
-	time.Sleep(3 * time.Second) // when a server was started is known to a second or two, and a real one takes longer to be put back
-	if err := back(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	m := putBackAfter(t, server, "INSERT INTO a VALUES (2, 1, 'x')", 3*time.Second)    // when a server was started is known to a second or two
 	m.do("INSERT INTO a VALUES (3, 1, 'x')", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS") // not before where the log was read up to
 	if err := server.PurgeBinlogs(t.Context()); err != nil {
 		t.Fatal(err)

@@ -81,8 +81,10 @@ func (f *apiFlags) base() (string, error) {
 		return f.given()
 	}
 	listen, path := config.DefaultListen, f.config
-	if _, err := os.Stat(defaultConfig); path == "" && err == nil {
-		path = defaultConfig
+	if path == "" {
+		if _, err := os.Stat(defaultConfig); err == nil {
+			path = defaultConfig
+		}
 	}
 	if path != "" {
 		c, err := loadConfig(path)

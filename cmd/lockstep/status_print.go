@@ -107,7 +107,8 @@ func summary(g status.Group) string {
 	if keys > 0 {
 		text += fmt.Sprintf("; %s", counted(keys, "divergent key"))
 	}
-	if answers := func(m status.Member) bool { return m.Role == "reference" && !m.ProvenAt.IsZero() }; len(tables) == 0 && slices.ContainsFunc(g.Members, answers) {
+	known := slices.ContainsFunc(g.Members, func(m status.Member) bool { return m.Role == "reference" && !m.ProvenAt.IsZero() })
+	if len(tables) == 0 && known {
 		text += ": none of the reference's is watched; tables.include and lockstep check say why"
 	}
 	return text
